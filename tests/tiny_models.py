@@ -1,0 +1,63 @@
+"""Tiny random models in HuggingFace format, for tests that need a real checkpoint.
+
+`tiny_model("qwen3", tmp_path / "m")` writes config.json, model.safetensors (float32) and generation_config.json, about
+0.5 MB, and returns the directory. There is no tokenizer: tests speak in token ids below `VOCAB_SIZE`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+VOCAB_SIZE = 512
+EOS_TOKEN_ID = 2
+KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
+
+
+def tiny_config(kind: str, **changes: Any) -> Any:
+    """transformers' config of one of `KINDS`; `changes` override single fields.
+
+    Grouped attention (4 heads, 2 groups) everywhere; Qwen3 has a head dim that is not hidden / heads.
+    """
+    from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+
+    family, _, tied = kind.partition("-")
+    fields: dict[str, Any] = {
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": 64,
+        "intermediate_size": 160,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "initializer_range": 0.1,  # far from uniform, so that a wrong weight shows in the log-probs
+        "tie_word_embeddings": tied == "tied",
+        "bos_token_id": 1,
+        "eos_token_id": EOS_TOKEN_ID,
+        "dtype": "float32",
+    }
+    if family == "qwen3":
+        fields["head_dim"] = 32
+    config_class = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}[family]
+    return config_class(**(fields | changes))
+
+
+def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Path:
+    """Write a random model of `kind` to `directory` and return the directory.
+
+    All parameters are random, norms and biases too, so that a swapped or forgotten one shows.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    config = tiny_config(kind, **changes)
+    generator = torch.Generator().manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.empty_like(parameter).normal_(0.0, 0.1, generator=generator)
+            parameter.copy_(1.0 + noise if name.endswith("norm.weight") else noise)
+    directory.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(directory)
+    return directory
