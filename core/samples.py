@@ -1,0 +1,66 @@
+"""Prompts, samples and groups: the nouns that the phases hand to each other. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """How a response ended."""
+
+    COMPLETED = "completed"  # the model stopped by itself
+    TRUNCATED = "truncated"  # max_response_tokens reached
+    ABORTED = "aborted"  # cut off by us
+    FAILED = "failed"  # no usable reward: `failure` says why
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of a data source, rendered and tokenised."""
+
+    row: int  # index in the source, before shuffling
+    text: str  # rendered, as the model sees it
+    tokens: tuple[int, ...]
+    label: Any
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # the rest of the row
+
+
+@dataclass
+class Sample:
+    """One response to one prompt.
+
+    `response_tokens`, `logprobs_engine` and `loss_mask` have the same length. `reward` is None until scored; a failed
+    sample keeps reward None and is left out of its group's statistics and of the loss.
+    """
+
+    group: int  # index of the prompt within the step
+    index: int  # index within the group
+    prompt: Prompt
+    response_tokens: list[int]
+    logprobs_engine: list[float]
+    status: Status
+    weight_version: str
+    response_text: str = ""
+    loss_mask: list[int] = field(default_factory=list)
+    reward: float | None = None
+    failure: str | None = None
+    engine: str = ""  # which engine made it
+
+    def __post_init__(self) -> None:
+        if not self.loss_mask:
+            self.loss_mask = [1] * len(self.response_tokens)
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Sampling settings of one request, under the engine-neutral names of the run file."""
+
+    max_response_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    stop_token_ids: tuple[int, ...] = ()
+    seed: int = 0
