@@ -1,0 +1,66 @@
+"""What an SGLang server on a CPU needs beyond the packages of the index. Imported by our `sitecustomize` only.
+
+torchvision: SGLang and transformers' image classes import it. The index has only CUDA builds of it, whose operators cannot
+    load beside a CPU torch. Text generation calls none of it, so `torchvision` and everything below it become stand-ins.
+sgl_kernel: a stand-in package beside this file, for the same reason.
+
+Tried with SGLang 0.5.21.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+
+class _StandInType(type):
+    """Type of the stand-ins: any attribute exists (`InterpolationMode.BICUBIC`), no instance does."""
+
+    def __getattr__(cls, name: str) -> str:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return f"{cls.__name__}.{name}"
+
+    def __call__(cls, *_args: Any, **_kwargs: Any) -> Any:
+        raise NotImplementedError(f"{cls.__module__}.{cls.__name__} is a stand-in: the CPU engine serves text only")
+
+
+class _StandInModule(ModuleType):
+    """Module in which every public name resolves to a stand-in class, so that imports and base classes work."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        stand_in = _StandInType(name, (), {"__module__": self.__name__})
+        setattr(self, name, stand_in)
+        return stand_in
+
+
+class _StandInFinder(MetaPathFinder, Loader):
+    """Finds one package and everything below it."""
+
+    def __init__(self, package: str, version: str) -> None:
+        self._package = package
+        self._version = version
+
+    def find_spec(self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname == self._package or fullname.startswith(self._package + "."):
+            return ModuleSpec(fullname, self, origin="stand-in", is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        module = _StandInModule(spec.name)
+        module.__version__ = self._version  # type: ignore[attr-defined]
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+def install() -> None:
+    """Put the stand-ins in front of whatever is installed."""
+    sys.meta_path.insert(0, _StandInFinder("torchvision", version="0.28.0"))
