@@ -1,0 +1,188 @@
+"""The policy: Megatron's GPT with its output layer on the predicting positions only.
+
+Left out: transformer engine, context parallel, interleaved pipeline stages.
+Legend: T row tokens (a part of them per rank under sequence parallel), R targets, H hidden, P vocabulary columns per rank.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from megatron.core import parallel_state
+from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
+from megatron.core.models.gpt.gpt_model import GPTModel
+from megatron.core.packed_seq_params import PackedSeqParams
+from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import Tensor
+from torch.nn import functional
+
+from core.megatron.attention import RowAttention
+from core.megatron.attention_plan import AttentionPlan, plan_attention
+from core.megatron.norm import RMSNorm
+from core.megatron.rotary import RowRotary
+from core.megatron.vocab import target_log_probs
+from core.packing import Row
+from modelcfg import ModelShape
+
+
+@dataclass
+class RowParams(PackedSeqParams):  # type: ignore[misc]
+    """What the layers need to know of a row; travels as an argument, through recompute and pipeline schedules too."""
+
+    positions: Tensor | None = None  # [T]
+    attention: AttentionPlan | None = None
+    logit_index: Tensor | None = None  # [R]
+    targets: Tensor | None = None  # [R]
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Beside the shape: how the model is split, held and run."""
+
+    dtype: torch.dtype
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    sequence_parallel: bool = False
+    recompute: Literal["none", "full"] = "none"
+    temperature: float = 1.0
+    entropy_gradient: bool = False
+
+
+class PolicyModel(GPTModel):  # type: ignore[misc]
+    """GPTModel whose last stage returns ([R] log-probs, [R] entropies) instead of logits."""
+
+    def __init__(self, config: Any, spec: Any, shape: ModelShape, options: ModelOptions) -> None:
+        super().__init__(
+            config,
+            spec,
+            vocab_size=padded_vocab_size(shape.vocab_size, options.tensor_parallel),
+            max_sequence_length=shape.max_position_embeddings,
+            pre_process=parallel_state.is_pipeline_first_stage(),
+            post_process=parallel_state.is_pipeline_last_stage(),
+            parallel_output=True,  # each rank keeps its vocabulary columns; a gathered output breaks backward
+            share_embeddings_and_output_weights=shape.tied_embeddings,
+            position_embedding_type="rope",
+        )
+        self.rotary_pos_emb = RowRotary(shape)
+        self.shape, self.options = shape, options
+        if self.post_process:
+            # hidden states are gathered before rows are selected, so the layer itself must not gather again
+            self.output_layer.sequence_parallel = False
+            self.output_layer.allreduce_dgrad = options.tensor_parallel > 1
+
+    def run(self, tokens: Tensor, row: RowParams) -> Any:
+        """Forward pass of one row, [T] tokens: this stage's hidden states, or log-probs and entropies on the last."""
+        return self(tokens[None], None, None, packed_seq_params=row)
+
+    def _postprocess(self, hidden_states: Tensor, *, packed_seq_params: RowParams, **_: Any) -> Any:
+        if not self.post_process:
+            return hidden_states
+        if self.options.sequence_parallel:
+            hidden_states = gather_from_sequence_parallel_region(hidden_states, tensor_parallel_output_grad=False)
+        tied = self.share_embeddings_and_output_weights
+        weight = self.shared_embedding_or_output_weight() if tied else None
+        predicting = hidden_states.index_select(0, packed_seq_params.logit_index)  # [R, 1, H]
+        logits, _bias = self.output_layer(predicting, weight=weight)
+        return target_log_probs(
+            logits.squeeze(1),
+            packed_seq_params.targets,
+            self.shape.vocab_size,
+            self.pg_collection.tp,
+            self.options.temperature,
+            self.options.entropy_gradient,
+        )
+
+
+def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
+    """This rank's stage and shards, weights not yet loaded. Collective: all ranks (tied embeddings over stages)."""
+    config = transformer_config(shape, options)
+    return PolicyModel(config, _block_spec(config), shape, options)
+
+
+def row_params(row: Row, device: str) -> RowParams:
+    """The row as an argument for the layers, on the device."""
+    return RowParams(
+        qkv_format="sbhd",
+        positions=row.positions.to(device),
+        attention=plan_attention(row.segments).to(device),
+        logit_index=row.logit_index.to(device),
+        targets=row.targets.to(device),
+    )
+
+
+def padded_vocab_size(vocab_size: int, tensor_parallel: int) -> int:
+    """The vocabulary, rounded up so that every tensor-parallel rank has as many rows."""
+    return -(-vocab_size // tensor_parallel) * tensor_parallel
+
+
+def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
+    """Megatron's configuration of the model.
+
+    perform_initialization stays on although every weight is loaded: it marks the split parameters, without which the
+    gradient norm silently leaves out the shards of ranks above 0. The initialisers themselves do nothing.
+    """
+    full = options.recompute == "full"
+    return TransformerConfig(
+        num_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        ffn_hidden_size=shape.ffn_hidden_size,
+        num_attention_heads=shape.num_attention_heads,
+        num_query_groups=shape.num_query_groups,
+        kv_channels=shape.head_dim,
+        normalization="RMSNorm",
+        layernorm_epsilon=shape.norm_eps,
+        qk_layernorm=shape.qk_norm,
+        add_bias_linear=False,
+        add_qkv_bias=shape.qkv_bias,
+        gated_linear_unit=True,
+        activation_func=functional.silu,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        perform_initialization=True,
+        init_method=_leave_as_is,
+        output_layer_init_method=_leave_as_is,
+        params_dtype=options.dtype,
+        bf16=options.dtype == torch.bfloat16,
+        tensor_model_parallel_size=options.tensor_parallel,
+        pipeline_model_parallel_size=options.pipeline_parallel,
+        pipeline_dtype=options.dtype,
+        sequence_parallel=options.sequence_parallel and options.tensor_parallel > 1,
+        variable_seq_lengths=True,  # rows differ in length, and stages tell each other
+        moe_token_dispatcher_type="alltoall",  # no experts here, but variable_seq_lengths insists on it
+        batch_p2p_comm=False,
+        calculate_per_token_loss=True,  # losses are sums: no division by micro-batches or ranks anywhere
+        recompute_granularity="full" if full else None,
+        recompute_method="uniform" if full else None,
+        recompute_num_layers=1 if full else None,
+        **dict.fromkeys(_FUSIONS, False),
+    )
+
+
+# need transformer engine or apex
+_FUSIONS = (
+    "gradient_accumulation_fusion",
+    "masked_softmax_fusion",
+    "bias_activation_fusion",
+    "bias_dropout_fusion",
+    "apply_rope_fusion",
+    "persist_layer_norm",
+)
+
+
+def _leave_as_is(weight: Tensor) -> Tensor:
+    return weight
+
+
+def _block_spec(config: Any) -> Any:
+    """Megatron's local spec with our norm and our attention."""
+    layer = get_gpt_layer_local_spec(qk_layernorm=config.qk_layernorm, normalization="RMSNorm")
+    parts, attention = layer.submodules, layer.submodules.self_attention.submodules
+    parts.input_layernorm = parts.pre_mlp_layernorm = RMSNorm
+    attention.core_attention = RowAttention
+    if config.qk_layernorm:
+        attention.q_layernorm = attention.k_layernorm = RMSNorm
+    return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)

@@ -1,0 +1,24 @@
+"""RMSNorm for Megatron's local layer spec; unlike Megatron's own wrapper it works under sequence parallel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class RMSNorm(torch.nn.Module):
+    """Root mean square norm over the last dimension (arXiv:1910.07467), weight in the config's parameter dtype."""
+
+    def __init__(self, config: Any, hidden_size: int, eps: float = 1e-5, **_: Any) -> None:
+        super().__init__()
+        self.eps = eps
+        device = torch.cuda.current_device()
+        self.weight = torch.nn.Parameter(torch.ones(hidden_size, dtype=config.params_dtype, device=device))
+        # tells finalize_model_grads to sum this gradient over the ranks that hold other parts of the sequence
+        self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return functional.rms_norm(hidden, self.weight.shape, self.weight, self.eps)

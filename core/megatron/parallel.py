@@ -1,0 +1,92 @@
+"""Process groups of the trainer ranks: Megatron's model-parallel groups and one gloo group for control traffic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from megatron.core import parallel_state
+from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+
+from core.config.schema import PlacementConfig
+from core.megatron import shim
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where this rank stands. `control` is a gloo group over all trainer ranks, for CPU tensors and objects."""
+
+    tp_rank: int
+    tp_size: int
+    pp_rank: int
+    pp_size: int
+    dp_rank: int
+    dp_size: int
+    tp_group: dist.ProcessGroup
+    pp_group: dist.ProcessGroup
+    control: dist.ProcessGroup
+
+    @property
+    def is_last_stage(self) -> bool:
+        return self.pp_rank == self.pp_size - 1
+
+    @property
+    def speaks_for_replica(self) -> bool:
+        """One rank per data-parallel replica: the one whose loss outputs are counted."""
+        return self.is_last_stage and self.tp_rank == 0
+
+
+def initialise(placement: PlacementConfig, seed: int, device: str) -> Layout:
+    """Start torch.distributed if that has not happened, and Megatron's groups in it; seed all generators.
+
+    Args:
+        device: "cpu" (gloo) or "cuda" (nccl; the current CUDA device is this rank's).
+    Raises:
+        ValueError: if tensor_parallel x pipeline_parallel does not divide the trainer ranks.
+    Collective: every trainer rank must call; each collective waits up to placement.collective_timeout_s.
+    """
+    shim.install()
+    timeout = timedelta(seconds=placement.collective_timeout_s)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timeout)
+    _check_sizes(placement, dist.get_world_size())
+    parallel_state.initialize_model_parallel(
+        tensor_model_parallel_size=placement.tensor_parallel,
+        pipeline_model_parallel_size=placement.pipeline_parallel,
+        distributed_timeout_minutes=math.ceil(placement.collective_timeout_s / 60),
+        create_gloo_process_groups=False,
+    )
+    torch.manual_seed(seed)
+    model_parallel_cuda_manual_seed(seed)
+    return _layout(dist.new_group(backend="gloo", timeout=timeout))
+
+
+def shut_down() -> None:
+    """Forget Megatron's groups, so that another layout can be set up in this process. Collective: all ranks."""
+    parallel_state.destroy_model_parallel()
+
+
+def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
+    product = placement.tensor_parallel * placement.pipeline_parallel
+    if world_size % product:
+        raise ValueError(
+            f"tensor_parallel × pipeline_parallel = {product} does not divide the {world_size} trainer ranks: "
+            f"choose sizes whose product divides {world_size}"
+        )
+
+
+def _layout(control: dist.ProcessGroup) -> Layout:
+    return Layout(
+        tp_rank=parallel_state.get_tensor_model_parallel_rank(),
+        tp_size=parallel_state.get_tensor_model_parallel_world_size(),
+        pp_rank=parallel_state.get_pipeline_model_parallel_rank(),
+        pp_size=parallel_state.get_pipeline_model_parallel_world_size(),
+        dp_rank=parallel_state.get_data_parallel_rank(),
+        dp_size=parallel_state.get_data_parallel_world_size(),
+        tp_group=parallel_state.get_tensor_model_parallel_group(),
+        pp_group=parallel_state.get_pipeline_model_parallel_group(),
+        control=control,
+    )
