@@ -1,0 +1,24 @@
+"""Model shapes as data: one YAML per model, checks against a HuggingFace `config.json`, parameter counts. No torch."""
+
+from __future__ import annotations
+
+from modelcfg.catalogue import UnknownModelError, load, names
+from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf
+from modelcfg.shape import ModelShape, RopeScaling
+from modelcfg.size import num_parameters, parameter_parts
+from modelcfg.suggest import nearest
+
+__all__ = [
+    "Mismatch",
+    "ModelShape",
+    "RopeScaling",
+    "UnknownModelError",
+    "UnsupportedModelError",
+    "compare",
+    "from_hf",
+    "load",
+    "names",
+    "nearest",
+    "num_parameters",
+    "parameter_parts",
+]

@@ -1,0 +1,49 @@
+"""The models known by name: one YAML file each, under `modelcfg/models/`."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from modelcfg.shape import ModelShape
+from modelcfg.suggest import nearest
+
+FOLDER = Path(__file__).parent / "models"
+
+
+class UnknownModelError(ValueError):
+    """No model of that name."""
+
+
+@cache
+def _sorted_names() -> tuple[str, ...]:
+    return tuple(sorted((file.stem for file in FOLDER.glob("*.yaml")), key=_family_then_size))
+
+
+def names() -> list[str]:
+    """All known names, by family and then by size."""
+    return list(_sorted_names())
+
+
+def load(name: str) -> ModelShape:
+    """The shape of a model known by name.
+
+    Raises:
+        UnknownModelError: with the nearest known name, or with all names if none is near.
+    """
+    if name not in _sorted_names():
+        suggestion = nearest(name, names())
+        remedy = f"did you mean {suggestion}?" if suggestion else f"choose one of {', '.join(names())}"
+        raise UnknownModelError(f"no model is named {name!r}: {remedy}")
+    return ModelShape.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def _family_then_size(name: str) -> tuple[str, float]:
+    family, _, size = name.rpartition("-")
+    match = re.fullmatch(r"([\d.]+)([mb])", size)
+    if match is None:
+        return name, 0.0
+    return family, float(match[1]) * (1e9 if match[2] == "b" else 1e6)

@@ -1,0 +1,71 @@
+"""The shape of a dense decoder: everything that decides its parameters and its forward pass, and no weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Architecture = Literal["llama", "qwen2", "qwen3"]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Frozen(BaseModel):
+    """Immutable and hashable; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RopeScaling(Frozen):
+    """The `llama3` frequency scaling, the only kind supported. Source: Llama 3.1 (`rope_type: llama3`)."""
+
+    factor: PositiveFloat
+    low_freq_factor: PositiveFloat
+    high_freq_factor: PositiveFloat
+    original_max_position_embeddings: PositiveInt
+
+
+class ModelShape(Frozen):
+    """A decoder with RMSNorm, rotary positions, grouped-query attention and a SwiGLU feed-forward.
+
+    `qkv_bias` is a bias on the query, key and value projections only; `qk_norm` an RMSNorm over each head of query and
+    key. `max_position_embeddings` is the longest sequence the model was published for; no weight depends on it.
+    """
+
+    name: str
+    architecture: Architecture
+    hub: str = ""
+    num_layers: PositiveInt
+    hidden_size: PositiveInt
+    ffn_hidden_size: PositiveInt
+    num_attention_heads: PositiveInt
+    num_query_groups: PositiveInt
+    head_dim: PositiveInt
+    vocab_size: PositiveInt
+    norm_eps: PositiveFloat
+    rope_theta: PositiveFloat
+    rope_scaling: RopeScaling | None = None
+    tied_embeddings: bool
+    qkv_bias: bool
+    qk_norm: bool
+    max_position_embeddings: PositiveInt
+
+    @model_validator(mode="after")
+    def _groups_divide_heads(self) -> ModelShape:
+        if self.num_attention_heads % self.num_query_groups:
+            raise ValueError(
+                f"{self.num_attention_heads} attention heads cannot be shared out over {self.num_query_groups} "
+                "query groups: the number of groups must divide the number of heads"
+            )
+        return self
+
+    @property
+    def query_size(self) -> int:
+        """Width of the query projection; not always `hidden_size` (Qwen3)."""
+        return self.num_attention_heads * self.head_dim
+
+    @property
+    def key_value_size(self) -> int:
+        """Width of the key projection, and of the value projection."""
+        return self.num_query_groups * self.head_dim

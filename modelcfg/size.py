@@ -1,0 +1,31 @@
+"""How many parameters a shape has, counted from the shape alone."""
+
+from __future__ import annotations
+
+from modelcfg.shape import ModelShape
+
+
+def parameter_parts(shape: ModelShape) -> dict[str, int]:
+    """Parameters by part of the model, over all layers. A tied output layer counts as 0."""
+    embedding = shape.vocab_size * shape.hidden_size
+    return {
+        "embedding": embedding,
+        "attention": shape.num_layers * _attention(shape),
+        "feed-forward": shape.num_layers * 3 * shape.hidden_size * shape.ffn_hidden_size,
+        "norms": (2 * shape.num_layers + 1) * shape.hidden_size,
+        "output": 0 if shape.tied_embeddings else embedding,
+    }
+
+
+def num_parameters(shape: ModelShape) -> int:
+    """All parameters; a tied embedding counts once."""
+    return sum(parameter_parts(shape).values())
+
+
+def _attention(shape: ModelShape) -> int:
+    """One layer: the four projections, the bias of three of them, the norms over query and key."""
+    projected = shape.query_size + 2 * shape.key_value_size
+    weights = shape.hidden_size * (projected + shape.query_size)
+    bias = projected if shape.qkv_bias else 0
+    norms = 2 * shape.head_dim if shape.qk_norm else 0
+    return weights + bias + norms

@@ -1,0 +1,30 @@
+"""A shape in the two spellings of a HuggingFace `config.json`, written independently of `modelcfg.from_hf`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from modelcfg import ModelShape
+
+
+def published_form(shape: ModelShape) -> dict[str, Any]:
+    """As on the hub: `rope_theta` beside `rope_scaling`."""
+    rope: dict[str, Any] = {"rope_theta": shape.rope_theta, "rope_scaling": None}
+    if shape.rope_scaling is not None:
+        rope["rope_scaling"] = {"rope_type": "llama3", **shape.rope_scaling.model_dump()}
+    return {
+        "architectures": [f"{shape.architecture.capitalize()}ForCausalLM"],
+        "model_type": shape.architecture,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.ffn_hidden_size,
+        "max_position_embeddings": shape.max_position_embeddings,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_hidden_layers": shape.num_layers,
+        "num_key_value_heads": shape.num_query_groups,
+        "head_dim": shape.head_dim,
+        "rms_norm_eps": shape.norm_eps,
+        "tie_word_embeddings": shape.tied_embeddings,
+        "vocab_size": shape.vocab_size,
+        "hidden_act": "silu",
+        **rope,
+    }

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import modelcfg
+
+# Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
+PUBLISHED = {
+    "smollm2-135m": 134_515_008,
+    "smollm2-360m": 361_821_120,
+    "smollm2-1.7b": 1_711_376_384,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
+    "qwen2.5-3b": 3_085_938_688,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen3-0.6b": 596_049_920,
+    "qwen3-1.7b": 1_720_574_976,
+    "qwen3-4b": 4_022_468_096,
+    "qwen3-8b": 8_190_735_360,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "llama-3.1-8b": 8_030_261_248,
+}
+
+
+def test_every_model_has_a_published_size() -> None:
+    assert set(modelcfg.names()) == set(PUBLISHED)
+
+
+def test_names_are_sorted_by_family_and_size() -> None:
+    qwen = [name for name in modelcfg.names() if name.startswith("qwen2.5")]
+    assert qwen == ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_the_published_number(name: str) -> None:
+    assert modelcfg.num_parameters(modelcfg.load(name)) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_file_is_named_after_its_model(name: str) -> None:
+    assert modelcfg.load(name).name == name
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        pytest.param("qwen2.5-0.5B", "did you mean qwen2.5-0.5b?", id="letter case"),
+        pytest.param("smolm2-135m", "did you mean smollm2-135m?", id="typo"),
+        pytest.param("gpt", "choose one of llama-3.1-8b, ", id="nothing near"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(word: str, message: str) -> None:
+    with pytest.raises(modelcfg.UnknownModelError, match=re.escape(message)):
+        modelcfg.load(word)
+
+
+def test_groups_must_divide_heads() -> None:
+    fields = modelcfg.load("smollm2-135m").model_dump() | {"num_query_groups": 2}
+    with pytest.raises(ValueError, match="9 attention heads cannot be shared out over 2 query groups"):
+        modelcfg.ModelShape(**fields)

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hf_forms import published_form
+from transformers import AutoConfig, AutoModelForCausalLM
+
+import modelcfg
+from modelcfg import Mismatch, UnsupportedModelError
+
+
+def transformers_config(name: str) -> Any:
+    form = published_form(modelcfg.load(name))
+    return AutoConfig.for_model(**form)
+
+
+@pytest.mark.parametrize("name", modelcfg.names())
+def test_transformers_counts_the_same_parameters(name: str) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(transformers_config(name))
+    assert modelcfg.num_parameters(modelcfg.load(name)) == sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", modelcfg.names())
+def test_transformers_has_the_same_biases_and_norms(name: str) -> None:
+    shape = modelcfg.load(name)
+    with torch.device("meta"):
+        layer = AutoModelForCausalLM.from_config(transformers_config(name)).model.layers[0].self_attn
+    assert (layer.q_proj.bias is not None, layer.o_proj.bias is not None) == (shape.qkv_bias, False)
+    assert hasattr(layer, "q_norm") == shape.qk_norm
+
+
+@pytest.mark.parametrize("name", modelcfg.names())
+def test_the_published_form_gives_the_shape(name: str) -> None:
+    shape = modelcfg.load(name)
+    assert modelcfg.from_hf(published_form(shape), name).model_dump(exclude={"hub"}) == shape.model_dump(
+        exclude={"hub"}
+    )
+    assert modelcfg.compare(shape, published_form(shape)) == []
+
+
+@pytest.mark.parametrize("name", modelcfg.names())
+def test_the_form_that_transformers_saves_gives_the_shape(name: str, tmp_path: Path) -> None:
+    transformers_config(name).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert "rope_parameters" in saved
+    assert modelcfg.compare(modelcfg.load(name), saved) == []
+
+
+def test_defaults_of_older_files() -> None:
+    form = published_form(modelcfg.load("smollm2-135m"))
+    for key in ("head_dim", "num_key_value_heads", "rope_theta", "rope_scaling", "tie_word_embeddings"):
+        del form[key]
+    shape = modelcfg.from_hf(form)
+    assert (shape.head_dim, shape.num_query_groups, shape.rope_theta) == (64, 9, 10000.0)
+    assert not shape.tied_embeddings
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "mismatch"),
+    [
+        pytest.param("qwen2.5-0.5b", {"num_hidden_layers": 23}, Mismatch("num_layers", 23, 24), id="layers"),
+        pytest.param("qwen2.5-0.5b", {"hidden_size": 895}, Mismatch("hidden_size", 895, 896), id="hidden"),
+        pytest.param("qwen2.5-0.5b", {"intermediate_size": 1}, Mismatch("ffn_hidden_size", 1, 4864), id="ffn"),
+        pytest.param("qwen2.5-0.5b", {"num_attention_heads": 16}, Mismatch("num_attention_heads", 16, 14), id="heads"),
+        pytest.param("qwen2.5-0.5b", {"num_key_value_heads": 7}, Mismatch("num_query_groups", 7, 2), id="kv groups"),
+        pytest.param("qwen2.5-0.5b", {"head_dim": 32}, Mismatch("head_dim", 32, 64), id="head dim"),
+        pytest.param("qwen2.5-0.5b", {"vocab_size": 152064}, Mismatch("vocab_size", 152064, 151936), id="vocab"),
+        pytest.param("qwen2.5-0.5b", {"rms_norm_eps": 1e-5}, Mismatch("norm_eps", 1e-5, 1e-6), id="eps"),
+        pytest.param("qwen2.5-1.5b", {"rope_theta": 10000.0}, Mismatch("rope_theta", 1e4, 1e6), id="theta"),
+        pytest.param(
+            "qwen2.5-1.5b",
+            {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},
+            Mismatch("rope_theta", 1e4, 1e6),
+            id="theta in rope_parameters",
+        ),
+        pytest.param(
+            "qwen2.5-0.5b", {"tie_word_embeddings": False}, Mismatch("tied_embeddings", False, True), id="tied"
+        ),
+        pytest.param(
+            "llama-3.2-1b",
+            {"rope_scaling": None},
+            Mismatch("rope_scaling", None, modelcfg.load("llama-3.2-1b").model_dump()["rope_scaling"]),
+            id="rope scaling",
+        ),
+    ],
+)
+def test_each_difference_is_named(name: str, change: dict[str, Any], mismatch: Mismatch) -> None:
+    shape = modelcfg.load(name)
+    assert modelcfg.compare(shape, published_form(shape) | change) == [mismatch]
+
+
+def test_another_architecture_differs_in_all_it_implies() -> None:
+    shape = modelcfg.load("qwen2.5-0.5b")
+    found = modelcfg.compare(shape, published_form(shape) | {"architectures": ["Qwen3ForCausalLM"]})
+    assert [mismatch.field for mismatch in found] == ["architecture", "qkv_bias", "qk_norm"]
+    assert str(found[0]) == "architecture: found qwen3, wanted qwen2"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(
+            {"architectures": ["GPT2LMHeadModel"]}, "architecture GPT2LMHeadModel is not supported", id="gpt2"
+        ),
+        pytest.param({"architectures": None, "model_type": None}, "architecture none is not supported", id="none"),
+        pytest.param(
+            {"vocab_size": None, "hidden_size": None}, "config.json has no hidden_size, vocab_size", id="keys"
+        ),
+        pytest.param({"attention_bias": True}, "attention_bias: True", id="output bias"),
+        pytest.param({"mlp_bias": True}, "mlp_bias: True", id="feed-forward bias"),
+        pytest.param({"use_sliding_window": True}, "use_sliding_window: True", id="window"),
+        pytest.param({"hidden_act": "gelu"}, "hidden_act: gelu", id="activation"),
+        pytest.param({"rope_scaling": {"type": "yarn", "factor": 4}}, "rope scaling of type yarn", id="yarn"),
+        pytest.param(
+            {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "llama3 in config.json has no", id="llama3"
+        ),
+        pytest.param({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor", id="partial"),
+        pytest.param({"num_key_value_heads": 2}, "9 attention heads cannot be shared", id="groups"),
+        pytest.param({"vocab_size": "many"}, "config.json is not consistent: vocab_size", id="type"),
+    ],
+)
+def test_what_a_shape_cannot_express_is_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("smollm2-135m")) | change
+    with pytest.raises(UnsupportedModelError, match=re.escape(message)):
+        modelcfg.from_hf(form)
