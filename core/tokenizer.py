@@ -20,17 +20,15 @@ def load_tokenizer(model_dir: str | Path) -> Tokenizer:
     """The tokenizer in a HuggingFace directory.
 
     Raises:
-        ValueError: the directory holds no fast tokenizer.
+        ValueError: the directory holds no tokenizer.json.
     """
     directory = Path(model_dir)
-    try:
-        fast = import_transformers().AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    except (OSError, ValueError) as error:
+    if not (directory / "tokenizer.json").is_file():
         raise ValueError(
-            f"no tokenizer in {directory}: {error}; wanted tokenizer.json and tokenizer_config.json: copy them there"
-        ) from error
-    if not fast.is_fast:
-        raise ValueError(f"the tokenizer in {directory} is a slow one; wanted a tokenizer.json: convert it")
+            f"no tokenizer.json in {directory}; wanted a fast tokenizer beside the weights: copy tokenizer.json and "
+            "tokenizer_config.json there, or convert a slow tokenizer"
+        )
+    fast = import_transformers().AutoTokenizer.from_pretrained(directory, local_files_only=True)
     return Tokenizer(fast, _generation_eos(directory))
 
 
