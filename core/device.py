@@ -1,0 +1,29 @@
+"""Which device, precision and how many threads this machine gives."""
+
+from __future__ import annotations
+
+import os
+
+
+def resolve_device(wanted: str) -> str:
+    """`cpu` or `cuda` for the run file's placement.device.
+
+    Raises:
+        ValueError: if cuda is asked for and there is none.
+    """
+    import torch
+
+    present = torch.cuda.is_available()
+    if wanted == "cuda" and not present:
+        raise ValueError("placement.device = cuda, but torch sees no GPU here: choose auto or cpu, or a GPU node")
+    return "cuda" if present and wanted != "cpu" else "cpu"
+
+
+def resolve_dtype(wanted: str, device: str) -> str:
+    """`float32` or `bfloat16` for the run file's model.dtype."""
+    return ("bfloat16" if device == "cuda" else "float32") if wanted == "auto" else wanted
+
+
+def num_threads(num_processes: int) -> int:
+    """CPU threads for each of so many equal processes on this machine."""
+    return max(1, len(os.sched_getaffinity(0)) // num_processes)

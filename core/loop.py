@@ -1,0 +1,46 @@
+"""The loop: one step is sync, rollout, score, update. Every trainer rank runs it; there is no other driver.
+
+Left out: overlapping the phases of neighbouring steps; that is another loop file over the same parts.
+Collective: all trainer ranks call `run`; every part called here is collective over them.
+"""
+
+from __future__ import annotations
+
+from core.batch import TooManyFailures, check_failures, make_batch
+from core.parts import Parts
+
+
+def run(parts: Parts) -> None:
+    """Turn the loop from the step that `parts.state` stands at to the last one.
+
+    Raises:
+        TooManyFailures: if rewards fail beyond the limit; a checkpoint is written first.
+    """
+    phase, state, trainer = parts.phase, parts.state, parts.trainer
+    while True:
+        step = state.next_step
+        with phase("sync", step):
+            parts.sync.push(state.weight_version)
+        if parts.evaluation.due(step):
+            with phase("eval", step):
+                parts.journal.evaluated(step, parts.evaluation.run(state))
+        if step == parts.num_steps:
+            break
+        with phase("rollout", step):
+            request = parts.request(state)
+            made = parts.rollout.generate(request)
+        with phase("score", step):
+            samples = parts.rollout.settle(made)
+            batch = make_batch(samples, parts.algorithm)
+        try:
+            check_failures(samples, parts.max_failed_share)
+        except TooManyFailures:
+            parts.checkpoints.save(state)
+            raise
+        with phase("update", step):
+            result = trainer.update(batch.train_samples())
+        parts.journal.stepped(step, batch, result, phase.take_times())
+        state = parts.state = state.after_step(num_prompts=len(request.prompts))
+        if parts.checkpoints.due(state.next_step):
+            with phase("save", step):
+                parts.checkpoints.save(state)

@@ -1,0 +1,58 @@
+"""What the loop is made of. Trainer and engine stand behind Protocols, so the order of calls is tested with fakes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+
+from core.checkpoint import Checkpoints
+from core.config.schema import AlgorithmConfig
+from core.evaluation import Evaluation
+from core.journal import Journal
+from core.packing import TrainSample, UpdateResult
+from core.phase import Phases
+from core.rollout import Request, Rollout
+from core.state import LoopState
+from core.weight_sync import WeightSync
+
+
+class Trainer(Protocol):
+    """One trainer rank. Every method is collective over all trainer ranks."""
+
+    def update(self, samples: list[TrainSample]) -> UpdateResult:
+        """One step's optimiser steps over the same samples on every rank."""
+        ...
+
+    def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
+        """The weights under HuggingFace names, whole tensors, bucket by bucket."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write model, optimiser, schedule and RNG."""
+        ...
+
+    def load(self, directory: Path) -> None:
+        """Take them back."""
+        ...
+
+
+@dataclass
+class Parts:
+    """One trainer rank's view of the run."""
+
+    phase: Phases
+    state: LoopState
+    trainer: Trainer
+    sync: WeightSync
+    rollout: Rollout
+    evaluation: Evaluation
+    journal: Journal
+    checkpoints: Checkpoints
+    algorithm: AlgorithmConfig
+    request: Callable[[LoopState], Request]
+    max_failed_share: float
+    num_steps: int

@@ -1,0 +1,56 @@
+"""One context manager that times, logs and announces the phases of a step. Nobody times by hand."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PHASES = ("sync", "eval", "rollout", "score", "update", "save")
+METRIC_NAMES = {"sync": "perf/update_weights_time", "update": "perf/train_time"}  # the field's names; others by rule
+
+log = logging.getLogger(__name__)
+
+
+class Phases:
+    """The phases of this rank: which one it is in, and how long each took in the current step."""
+
+    def __init__(self, announce: Callable[[str], None], quiet: bool = False) -> None:
+        """Args:
+        announce: called with a text such as "rollout step=3" whenever a phase begins.
+        quiet: log nothing (all ranks but the first).
+        """
+        self._announce = announce
+        self._level = logging.DEBUG if quiet else logging.INFO
+        self._seconds: dict[str, float] = {}
+        self._step_began = time.monotonic()
+        self.current = "start"
+
+    @contextmanager
+    def __call__(self, name: str, step: int) -> Iterator[None]:
+        """Everything inside the block belongs to phase `name` of `step`."""
+        if name not in PHASES:
+            raise ValueError(f"phase {name!r}: wanted one of {', '.join(PHASES)}")
+        self.current = f"{name} step={step}"
+        self._announce(self.current)
+        began = time.monotonic()
+        yield
+        seconds = time.monotonic() - began
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+        log.log(self._level, "phase=%s step=%d seconds=%.3f peak_rss_gib=%.2f", name, step, seconds, peak_rss_gib())
+        self.current = f"after {name} step={step}"
+
+    def take_times(self) -> dict[str, float]:
+        """Seconds per phase since the last call, under their metric names, and `perf/step_time` over all of it."""
+        now = time.monotonic()
+        times = {METRIC_NAMES.get(name, f"perf/{name}_time"): seconds for name, seconds in self._seconds.items()}
+        times["perf/step_time"] = now - self._step_began
+        self._seconds, self._step_began = {}, now
+        return times
+
+
+def peak_rss_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,46 @@
+"""The progress file: one JSON line per event of a run, appended by rank 0, shown by the terminal.
+
+Events: begin (step, num_steps), phase (phase), step (step, metrics), eval (step, results), end (step); all with `time`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+class Progress:
+    """Appends events; on ranks other than the first every call is a no-op."""
+
+    def __init__(self, path: Path, *, active: bool = True) -> None:
+        self._path = path
+        self._active = active
+
+    def event(self, event: str, **fields: Any) -> None:
+        """Append one line; readers see it whole, because it is one write."""
+        if self._active:
+            with self._path.open("a") as file:
+                file.write(json.dumps({"event": event, "time": time.time(), **fields}) + "\n")
+
+
+class ProgressReader:
+    """Reads events as they come."""
+
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        self._path = path
+        self._offset = path.stat().st_size if from_end and path.exists() else 0
+
+    def new_events(self) -> Iterator[dict[str, Any]]:
+        """The events since the last call; a line that is still being written waits for the next call."""
+        if not self._path.exists():
+            return
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                yield json.loads(line)

@@ -1,0 +1,134 @@
+"""Who is there: every process publishes itself in one TCPStore, and finds the others in it.
+
+The store is a `torch.distributed.TCPStore` served by the node agent of the first node. Keys are prefixed with the
+attempt, so a late process of an earlier attempt cannot be mistaken for one of this attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from torch.distributed import PrefixStore, TCPStore
+
+POLL_S = 0.1
+STORE_TIMEOUT_S = 60.0  # one request to the store, not the wait for a member
+
+
+class RendezvousTimeout(RuntimeError):
+    """Some members did not appear in time; the message names them."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the store listens."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Read back what `str()` wrote.
+
+        Raises:
+            ValueError: if the text is not host:port.
+        """
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"store address {text!r}: wanted host:port")
+        return cls(host, int(port))
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a process says of itself. `incarnation` counts restarts of the same name."""
+
+    role: str  # agent, trainer, engine
+    name: str  # unique within the role, e.g. "0" for trainer rank 0 or "node0-engine1"
+    node: int
+    host: str
+    pid: int
+    url: str = ""
+    devices: tuple[str, ...] = ()  # GPU UUIDs, empty on a CPU
+    incarnation: int = 0
+
+
+class Rendezvous:
+    """A client of the store (and, on the first node, its server). Collective: none; every call is independent."""
+
+    def __init__(self, address: Address, attempt: int, *, serve: bool = False) -> None:
+        self._server = TCPStore(
+            address.host,
+            address.port,
+            is_master=serve,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=STORE_TIMEOUT_S),
+        )
+        self.address = Address(address.host, self._server.port)
+        self.store = PrefixStore(f"attempt{attempt}", self._server)
+
+    def publish(self, member: Member) -> None:
+        """Make this process known, or replace what its earlier incarnation published."""
+        self.store.set(_member_key(member.role, member.name), json.dumps(asdict(member)))
+
+    def lookup(self, role: str, name: str) -> Member | None:
+        """The member of that name, or None while it has not published itself."""
+        text = self.get(_member_key(role, name))
+        if text is None:
+            return None
+        fields = json.loads(text)
+        return Member(**{**fields, "devices": tuple(fields["devices"])})
+
+    def wait(self, role: str, names: Sequence[str], deadline_s: float) -> list[Member]:
+        """Wait until all of these members are known.
+
+        Raises:
+            RendezvousTimeout: after deadline_s, naming who is missing.
+        """
+        found: dict[str, Member] = {}
+
+        def complete() -> bool:
+            for name in names:
+                if name not in found and (member := self.lookup(role, name)) is not None:
+                    found[name] = member
+            return len(found) == len(names)
+
+        if not wait_until(complete, deadline_s):
+            missing = ", ".join(name for name in names if name not in found)
+            raise RendezvousTimeout(
+                f"{len(found)} of {len(names)} {role} processes appeared within {deadline_s:.0f} s; "
+                f"missing: {missing}. See their logs in the attempt's folder."
+            )
+        return [found[name] for name in names]
+
+    def set(self, key: str, value: str) -> None:
+        """Set a text under a key."""
+        self.store.set(key, value)
+
+    def get(self, key: str) -> str | None:
+        """The text under a key, or None where there is none; never waits."""
+        return bytes(self.store.get(key)).decode() if self.store.check([key]) else None
+
+    def add(self, key: str, amount: int = 1) -> int:
+        """Add to a counter that starts at 0 and return the new value; atomic over all processes."""
+        return int(self.store.add(key, amount))
+
+
+def wait_until(condition: Callable[[], bool], deadline_s: float, poll_s: float = POLL_S) -> bool:
+    """Poll a condition until it holds (True) or the deadline passes (False)."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(poll_s)
+    return True
+
+
+def _member_key(role: str, name: str) -> str:
+    return f"member/{role}/{name}"

@@ -1,0 +1,149 @@
+"""The rollout: prompt groups in, scored samples out, whatever happens to an engine in between.
+
+Every node's driver rank claims groups from a shared counter and has its engines answer them; scoring starts as soon as
+a response is there, in other processes. When the counter runs dry the ranks compare notes: groups that are missing
+because an engine died are handed out again in another round, after the engine's restart if nobody else is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from core.claims import Claims
+from core.collective import any_rank, gather_lists
+from core.engines import Engine, Engines
+from core.rendezvous import Rendezvous
+from core.reward import RewardInput, RewardPool, Score
+from core.samples import Prompt, Sample, SamplingParams, Status
+from core.sglang.client import Generation
+from core.sglang.errors import EngineDied
+from core.tokenizer import Tokenizer
+from core.weight_sync import WeightSync
+
+MAX_ROUNDS = 10  # of one step; more engine deaths than that are no accident
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one step (or one evaluation) wants sampled. The same on every rank."""
+
+    key: str  # unique within the attempt
+    prompts: Sequence[Prompt]  # group g answers prompts[g]
+    num_samples: int  # per prompt
+    sampling: Callable[[int, int], SamplingParams]  # (group, index) -> settings, its seed among them
+    weight_version: str
+
+
+@dataclass
+class Generated:
+    """The samples that this rank's engines made, each with its score under way."""
+
+    samples: list[Sample] = field(default_factory=list)
+    scores: list[Future[Score]] = field(default_factory=list)
+
+
+class Rollout:
+    """Drives this rank's engines. Collective: all trainer ranks call both methods, in this order."""
+
+    def __init__(
+        self,
+        rendezvous: Rendezvous,
+        engines: Engines,
+        sync: WeightSync,
+        tokenizer: Tokenizer,
+        rewards: RewardPool,
+        groups_in_flight: int,
+    ) -> None:
+        """Args:
+        groups_in_flight: how many groups an engine works on at a time.
+        """
+        self._rendezvous = rendezvous
+        self._engines = engines
+        self._sync = sync
+        self._tokenizer = tokenizer
+        self._rewards = rewards
+        self._groups_in_flight = groups_in_flight
+
+    def generate(self, request: Request) -> Generated:
+        """Have every group answered exactly once, by some engine of some node.
+
+        Raises:
+            EngineDied: if groups are still missing after 10 rounds, or no engine comes back in time.
+        Collective: all trainer ranks.
+        """
+        made = Generated()
+        missing = list(range(len(request.prompts)))
+        for round_number in range(MAX_ROUNDS):
+            claims = Claims(self._rendezvous, f"{request.key}/{round_number}", missing)
+            asyncio.run(self._round(claims, request, made))
+            done = set(gather_lists(sorted({sample.group for sample in made.samples})))
+            missing = [group for group in range(len(request.prompts)) if group not in done]
+            if not missing:
+                return made
+            log.warning("rollout=%s round=%d groups_missing=%d", request.key, round_number, len(missing))
+            self._engines.adopt_restarted(wait=not any_rank(bool(self._engines.alive())))
+            self._sync.push(request.weight_version)
+        raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
+
+    def settle(self, made: Generated) -> list[Sample]:
+        """Wait for the scores and bring all ranks' samples together, in order of group and index, on every rank.
+
+        Collective: all trainer ranks. Waits as long as the reward pool's own time limits allow.
+        """
+        for sample, future in zip(made.samples, made.scores, strict=True):
+            score = future.result()
+            sample.reward, sample.failure = score.value, score.failure
+            if score.value is None:
+                sample.status = Status.FAILED
+        return sorted(gather_lists(made.samples), key=lambda sample: (sample.group, sample.index))
+
+    async def _round(self, claims: Claims, request: Request, made: Generated) -> None:
+        workers = [
+            self._work(engine, claims, request, made)
+            for engine in self._engines.alive()
+            for _ in range(self._groups_in_flight)
+        ]
+        await asyncio.gather(*workers)
+
+    async def _work(self, engine: Engine, claims: Claims, request: Request, made: Generated) -> None:
+        """Claim and answer groups until there are none left or the engine dies."""
+        while engine.alive and (group := claims.next()) is not None:
+            prompt = request.prompts[group]
+            settings = [request.sampling(group, index) for index in range(request.num_samples)]
+            try:
+                answers = await engine.client.generate_group(prompt.tokens, settings)
+            except EngineDied as error:
+                self._engines.mark_dead(engine, error)
+                return
+            for index, answer in enumerate(answers):
+                sample = self._sample(group, index, prompt, answer, engine)
+                made.samples.append(sample)
+                made.scores.append(self._rewards.submit(_reward_input(sample)))
+
+    def _sample(self, group: int, index: int, prompt: Prompt, answer: Generation, engine: Engine) -> Sample:
+        return Sample(
+            group=group,
+            index=index,
+            prompt=prompt,
+            response_tokens=answer.tokens,
+            logprobs_engine=answer.logprobs,
+            status=answer.status,
+            weight_version=answer.weight_version,
+            response_text=self._tokenizer.decode(answer.tokens),
+            engine=engine.name,
+        )
+
+
+def _reward_input(sample: Sample) -> RewardInput:
+    return RewardInput(
+        prompt_text=sample.prompt.text,
+        response_text=sample.response_text,
+        label=sample.prompt.label,
+        metadata=sample.prompt.metadata,
+    )

@@ -1,0 +1,27 @@
+"""Where the loop stands: everything beside the trainer's own state that a resumed run needs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """Written into every checkpoint's manifest. A sample's seed depends on the step, so no sampler state is kept."""
+
+    next_step: int = 0  # the step that comes next; steps below it are complete
+    data_position: int = 0  # absolute cursor into the prompt source
+
+    @property
+    def weight_version(self) -> str:
+        """Stamp of the weights that step `next_step` samples with."""
+        return f"step{self.next_step}"
+
+    def after_step(self, num_prompts: int) -> LoopState:
+        """The state once the current step is complete."""
+        return LoopState(self.next_step + 1, self.data_position + num_prompts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)

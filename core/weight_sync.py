@@ -1,0 +1,67 @@
+"""Weight sync: the trainer's parameters, bucket by bucket, into every engine that does not have them yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
+
+from torch import Tensor
+
+from core.collective import any_rank
+from core.engines import Engine, Engines
+from core.sglang.errors import EngineDied
+from core.sglang.weights import WeightUpdate
+
+BUCKET_BYTES = 512 * 2**20
+
+
+class WeightSource(Protocol):
+    """Who has the weights: the trainer."""
+
+    def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
+        """Full tensors under HuggingFace names, in a fixed order. Collective: every trainer rank must iterate."""
+        ...
+
+
+class WeightSync:
+    """Trainer to engines. Collective: every trainer rank calls `push`; ranks that drive no engine only contribute."""
+
+    def __init__(self, source: WeightSource, engines: Engines) -> None:
+        self._source = source
+        self._engines = engines
+
+    def push(self, version: str) -> bool:
+        """Bring every live engine of every node to `version`.
+
+        Returns:
+            whether any engine needed it; False costs one small collective and moves nothing.
+        Collective: all trainer ranks.
+        """
+        stale = [engine for engine in self._engines.alive() if engine.weight_version != version]
+        if not any_rank(bool(stale)):
+            return False
+        updates = [(engine, self._session(engine, version)) for engine in stale]
+        self._each(updates, lambda update: update.begin())
+        for bucket in self._source.named_buckets(BUCKET_BYTES):
+            self._each(updates, partial(_send, bucket))
+        self._each(updates, lambda update: update.end())
+        for engine, _ in updates:
+            engine.weight_version = version if engine.alive else None
+        return True
+
+    def _session(self, engine: Engine, version: str) -> WeightUpdate:
+        return WeightUpdate(engine.client, version)
+
+    def _each(self, updates: Sequence[tuple[Engine, WeightUpdate]], act: Callable[[WeightUpdate], None]) -> None:
+        """Do it for every engine that is still alive; one that fails is out, the others go on."""
+        for engine, update in updates:
+            if engine.alive:
+                try:
+                    act(update)
+                except EngineDied as error:
+                    self._engines.mark_dead(engine, error)
+
+
+def _send(bucket: list[tuple[str, Tensor]], update: WeightUpdate) -> None:
+    update.send(bucket)

@@ -1,0 +1,78 @@
+"""Child processes of the node agent: known by pid, logged to a file, dead when the agent is dead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from launchers import die_with_parent
+
+WRAPPER = str(Path(die_with_parent.__file__).resolve())
+
+
+class Child:
+    """One child in a session of its own. Must be made by the main thread: the death signal follows the thread."""
+
+    def __init__(self, name: str, command: Sequence[str], env: Mapping[str, str], log_path: Path) -> None:
+        self.name = name
+        self.log_path = log_path
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-S", "-E", WRAPPER, str(os.getpid()), *command],
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+
+    def exit_code(self) -> int | None:
+        """None while it runs; negative: the signal that ended it."""
+        return self._process.poll()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the child and whatever shares its process group; a dead child is no error."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+def stop_all(children: Sequence[Child], grace_s: float) -> None:
+    """End children and all their descendants: first asked, after the grace period killed. Returns when all are gone."""
+    for child in children:
+        child.signal(signal.SIGTERM)
+    end = time.monotonic() + grace_s
+    while any(child.exit_code() is None for child in children) and time.monotonic() < end:
+        time.sleep(0.05)
+    for child in children:
+        child.signal(signal.SIGKILL)
+    kill_descendants()
+
+
+def kill_descendants(deadline_s: float = 10.0) -> None:
+    """Kill every descendant of this process, adopted orphans included, and reap them."""
+    end = time.monotonic() + deadline_s
+    while descendants := psutil.Process().children(recursive=True):
+        for process in descendants:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(descendants, timeout=0.5)
+        if time.monotonic() > end:
+            alive = ", ".join(str(process.pid) for process in descendants)
+            raise RuntimeError(f"processes {alive} survived SIGKILL for {deadline_s:.0f} s")
+
+
+def log_tail(path: Path, num_lines: int = 15) -> str:
+    """The last lines of a log, for a failure record."""
+    try:
+        return "\n".join(path.read_text(errors="replace").splitlines()[-num_lines:])
+    except OSError as error:
+        return f"({path}: {error.strerror})"

@@ -1,0 +1,80 @@
+"""Failure records: one per process that failed, and one for the attempt that names the process that failed first."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+# What a healthy rank sees when another one has died: never the first cause if any other is known.
+SECOND_HAND = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to connect", "Timed out")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Who failed, where, doing what, and why."""
+
+    role: str  # trainer, engine, agent
+    name: str  # trainer: global rank; engine: its name
+    phase: str  # what the process was doing, e.g. "rollout step=3"
+    cause: str  # one line
+    pid: int
+    host: str = field(default_factory=socket.gethostname)
+    exit_code: int | None = None  # negative: the signal
+    detail: str = ""  # traceback or the log's last lines
+    log: str = ""
+    time: float = field(default_factory=time.time)
+
+    def write(self, path: Path) -> None:
+        """Write atomically."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(asdict(self), indent=1))
+        os.replace(unfinished, path)
+
+    @classmethod
+    def read(cls, path: Path) -> Failure:
+        """Read what `write` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.role} {self.name} (pid {self.pid} on {self.host}) failed in phase '{self.phase}': {self.cause}"
+        ]
+        if self.detail:
+            lines.append(self.detail.rstrip())
+        if self.log:
+            lines.append(f"log: {self.log}")
+        return "\n".join(lines)
+
+
+def from_exception(error: BaseException, role: str, name: str, phase: str, log: str) -> Failure:
+    """The record of a process that ends by an exception of its own."""
+    cause = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '(no message)'}"
+    detail = "".join(traceback.format_exception(error))
+    return Failure(role, name, phase, cause, os.getpid(), exit_code=1, detail=detail, log=log)
+
+
+def describe_exit(exit_code: int) -> str:
+    """An exit code in words."""
+    if exit_code < 0:
+        return f"killed by signal {-exit_code} ({signal.Signals(-exit_code).name})"
+    return f"exited with code {exit_code}"
+
+
+def first_cause(failures: Sequence[Failure]) -> Failure:
+    """Which of several failures caused the others: a killed process, else an error of its own, else the earliest."""
+
+    def rank(failure: Failure) -> tuple[int, float]:
+        killed = failure.exit_code is not None and failure.exit_code < 0 and failure.exit_code != -signal.SIGTERM
+        second_hand = any(text in failure.cause or text in failure.detail for text in SECOND_HAND)
+        stopped_by_us = failure.exit_code == -signal.SIGTERM
+        return (0 if killed else 3 if stopped_by_us else 2 if second_hand else 1, failure.time)
+
+    return min(failures, key=rank)

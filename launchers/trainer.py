@@ -1,0 +1,62 @@
+"""One trainer rank. torchrun starts it, with RANK, LOCAL_RANK and WORLD_SIZE in the environment.
+
+Its output, and that of the libraries below it, goes to attempts/N/trainer-RANK.log; a failure leaves a record in
+attempts/N/failures/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+from launchers.die_with_parent import die_with_parent
+
+
+def main() -> None:
+    """Run one rank to the end of the loop."""
+    die_with_parent(int(os.environ["EBBTIDE_TORCHRUN_PID"]))
+    options = _parse()
+    rank = os.environ["RANK"]
+    folder: Path = options.run_dir / "attempts" / str(options.attempt)
+    log_path = folder / f"trainer-{rank}.log"
+    _redirect_output(log_path)
+    phase = "start"
+    try:
+        from launchers.wiring import TrainerRank  # slow imports, whose errors belong into the log and the record
+
+        trainer_rank = TrainerRank(options.run_dir, options.attempt, options.node, options.store)
+        try:
+            trainer_rank.run()
+        finally:
+            phase = trainer_rank.phases.current
+    except Exception as error:
+        from launchers.failure import from_exception
+
+        logging.getLogger("trainer").exception("trainer rank %s failed in phase %s", rank, phase)
+        record = from_exception(error, "trainer", rank, phase, str(log_path))
+        record.write(folder / "failures" / f"trainer-{rank}.json")
+        os._exit(1)  # no destructors: clean-up in a broken process group may hang
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="launchers.trainer", description=__doc__)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    parser.add_argument("--node", type=int, required=True)
+    parser.add_argument("--store", required=True, help="host:port of the rendezvous store")
+    return parser.parse_args()
+
+
+def _redirect_output(path: Path) -> None:
+    with path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    level = logging.INFO if os.environ["RANK"] == "0" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""From the run file to the loop's parts, for one trainer rank."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+
+from core import data, loop
+from core.checkpoint import Checkpoints
+from core.config import load_run_file
+from core.device import resolve_device
+from core.engines import Engines
+from core.evaluation import Evaluation
+from core.journal import Journal
+from core.megatron.trainer import MegatronTrainer
+from core.parts import Parts
+from core.phase import Phases
+from core.pretrained import locate
+from core.progress import Progress
+from core.rendezvous import Address, Rendezvous
+from core.requests import TrainRequests
+from core.reward import RewardPool
+from core.rollout import Rollout
+from core.run_directory import RunDirectory
+from core.shape import model_shape
+from core.state import LoopState
+from core.tokenizer import load_tokenizer
+from core.weight_sync import WeightSync
+from launchers.engine import engine_name
+
+
+class TrainerRank:
+    """One rank of the run. The first rank of a node drives the node's engines."""
+
+    def __init__(self, run_dir: Path, attempt: int, node: int, store: str) -> None:
+        self.rank = int(os.environ["RANK"])
+        self.first = self.rank == 0
+        self.drives = int(os.environ["LOCAL_RANK"]) == 0
+        self.node = node
+        self.directory = RunDirectory(run_dir)
+        self.rendezvous = Rendezvous(Address.parse(store), attempt)
+        self.progress = Progress(self.directory.progress, active=self.first)
+        self.phases = Phases(self._announce, quiet=not self.first)
+        self.config = load_run_file(self.directory.run_file)
+        self.model_dir = locate(self.config.model.path)
+        self.shape = model_shape(self.config.model, self.model_dir)
+        self.tokenizer = load_tokenizer(self.model_dir)
+        self.stop_token_ids = (*self.tokenizer.eos_token_ids, *self.config.rollout.stop_token_ids)
+
+    def run(self) -> None:
+        """Take back the latest checkpoint, turn the loop, write the final model. Collective: all trainer ranks."""
+        with ExitStack() as stack:
+            parts = self._parts(stack)
+            num_steps = self.config.rollout.num_rollout
+            self.progress.event("begin", step=parts.state.next_step, num_steps=num_steps)
+            loop.run(parts)
+            if self.config.checkpoint.save_hf:
+                self.trainer.save_hf(self.directory.hf_model)
+            self.progress.event("end", step=num_steps)
+
+    @cached_property
+    def trainer(self) -> MegatronTrainer:
+        """The model and its optimiser; making it joins the trainers' process groups."""
+        return MegatronTrainer(self.config, self.shape, self.model_dir, resolve_device(self.config.placement.device))
+
+    def _parts(self, stack: ExitStack) -> Parts:
+        checkpoints = self._checkpoints()
+        state = checkpoints.load_latest() or LoopState()
+        rollout, sync = self._rollout(stack)
+        return Parts(
+            phase=self.phases,
+            state=state,
+            trainer=self.trainer,
+            sync=sync,
+            rollout=rollout,
+            evaluation=self._evaluation(rollout),
+            journal=Journal(self.directory, self.config, self.progress, state.next_step, active=self.first),
+            checkpoints=checkpoints,
+            algorithm=self.config.algorithm,
+            request=self._requests(),
+            max_failed_share=self.config.reward.max_failed_share,
+            num_steps=self.config.rollout.num_rollout,
+        )
+
+    def _checkpoints(self) -> Checkpoints:
+        section = self.config.checkpoint
+        return Checkpoints(
+            self.directory.checkpoints,
+            self.trainer,
+            interval=section.interval,
+            keep=section.keep,
+            num_steps=self.config.rollout.num_rollout,
+        )
+
+    def _rollout(self, stack: ExitStack) -> tuple[Rollout, WeightSync]:
+        placement = self.config.placement
+        engines = Engines(
+            self.rendezvous,
+            [engine_name(self.node, i) for i in range(placement.engines_per_node)] if self.drives else [],
+            vocab_size=self.shape.vocab_size,
+            api_key=os.environ["EBBTIDE_API_KEY"],
+            start_s=placement.start_timeout_s,
+        )
+        sync = WeightSync(self.trainer, engines)
+        rewards = stack.enter_context(RewardPool(self.config.reward))  # TODO only drivers
+        in_flight = max(1, placement.engine_max_running_requests // self.config.rollout.n_samples_per_prompt)
+        rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, in_flight)
+        engines.start()
+        return rollout, sync
+
+    def _requests(self) -> TrainRequests:
+        return TrainRequests(self.config.rollout, data.build(self.config.data, self.tokenizer), self.stop_token_ids)
+
+    def _evaluation(self, rollout: Rollout) -> Evaluation:
+        sets = {name: data.build(section, self.tokenizer) for name, section in self.config.eval.sets.items()}
+        return Evaluation(self.config.eval, self.config.rollout, sets, rollout, self.stop_token_ids)
+
+    def _announce(self, phase: str) -> None:
+        """Tell the node agent (for a failure record) and the terminal what this rank is doing."""
+        self.rendezvous.set(f"phase/trainer-{self.rank}", phase)
+        self.progress.event("phase", phase=phase)
