@@ -6,14 +6,21 @@ Legend: T row tokens, h query heads and g key-value heads of this tensor-paralle
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from core.megatron.attention_plan import AttentionPlan, Block
+
+varlen_attn: Callable[..., Tensor] | None = None
+try:  # torch 2.10 and later; needs a GPU
+    varlen_attn = importlib.import_module("torch.nn.attention.varlen").varlen_attn
+except (ImportError, AttributeError):
+    pass
 
 
 class PlanCarrier(Protocol):
@@ -70,18 +77,13 @@ def _attend_block(query: Tensor, key: Tensor, value: Tensor, block: Block, scale
 
 
 def _has_varlen(query: Tensor) -> bool:
-    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and hasattr(torch.nn.attention, "varlen")
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and varlen_attn is not None
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
     """torch's own flash kernel for ragged batches: causal from the bottom right, hence the whole prefix is seen."""
-    from torch.nn.attention.varlen import varlen_attn
-
+    assert varlen_attn is not None
     repeat = query.shape[1] // key.shape[1]
-    keys, values = (
-        rows.index_select(0, plan.packed_keys).repeat_interleave(repeat, dim=1) for rows in (key, value)
-    )
-    attend = cast(Callable[..., Tensor], varlen_attn)
-    return attend(
-        query, keys, values, plan.cu_queries, plan.cu_keys, plan.max_queries, plan.max_keys, is_causal=True, scale=scale
-    )
+    keys, values = (rows.index_select(0, plan.packed_keys).repeat_interleave(repeat, dim=1) for rows in (key, value))
+    ragged = (plan.cu_queries, plan.cu_keys, plan.max_queries, plan.max_keys)
+    return varlen_attn(query, keys, values, *ragged, scale=scale, window_size=(-1, 0))

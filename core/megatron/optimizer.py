@@ -1,0 +1,127 @@
+"""Gradient buffers, Adam and the learning-rate schedule.
+
+Left out: overlap of communication with backward, loss scaling (bf16 and fp32 need none).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
+from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from torch import Tensor
+
+from core.config.schema import TrainConfig
+from core.megatron import shim
+
+
+class NonFiniteGradient(RuntimeError):
+    """The gradient norm is NaN or infinite; parameters have not been touched."""
+
+
+class Optimizer:
+    """One model's gradients and Adam state, behind three verbs.
+
+    Gradients are plain sums over tokens, micro-batches and data-parallel ranks: the loss arrives normalised, and the
+    model is built with calculate_per_token_loss, which switches Megatron's own divisions off.
+    """
+
+    def __init__(self, model: torch.nn.Module, config: TrainConfig, total_steps: int) -> None:
+        self.config = config
+        self.total_steps = total_steps
+        self.num_steps = 0
+        self.model: Any = DistributedDataParallel(
+            config=model.config,  # type: ignore[arg-type]
+            ddp_config=DistributedDataParallelConfig(
+                grad_reduce_in_fp32=True, use_distributed_optimizer=config.use_distributed_optimizer
+            ),
+            module=model,
+        )
+        self.adam: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return learning_rate(self.config, self.num_steps, self.total_steps)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+        self.model.zero_grad_buffer()
+        self.adam.zero_grad()
+
+    @torch.no_grad()
+    def step(self) -> float:
+        """Clip and apply the summed gradients.
+
+        Returns:
+            the gradient norm before clipping, over all ranks.
+        Raises:
+            NonFiniteGradient: before anything is applied.
+        Collective: all trainer ranks.
+        """
+        for group in self.adam.param_groups:
+            group["lr"] = self.lr
+        self.adam.prepare_grads()
+        norm = float(self.adam.get_grad_norm())
+        if not math.isfinite(norm):
+            raise NonFiniteGradient(
+                f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. The parameters are "
+                "as before this step; look at the losses and log-probs of this step's samples, or lower train.lr"
+            )
+        if self.config.clip_grad and norm > self.config.clip_grad:
+            gradients = [p.grad for p in self.adam.get_parameters() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.config.clip_grad / (norm + 1e-6))
+        self.adam.step_with_ready_grads()
+        self.num_steps += 1
+        return norm
+
+
+def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
+    """Learning rate of optimiser step `step` (from 0): a linear rise over the warm-up steps, then the schedule.
+
+    The last warm-up step has the full rate; the last step of all has the rate just before `min_lr` is reached.
+    """
+    warmup = config.lr_warmup_steps
+    if step < warmup:
+        return config.lr * (step + 1) / warmup
+    if config.lr_schedule == "constant":
+        return config.lr
+    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    share = 1 - progress if config.lr_schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
+    return config.min_lr + (config.lr - config.min_lr) * share
+
+
+def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
+    settings = OptimizerConfig(
+        optimizer="adam",
+        lr=config.lr,
+        min_lr=config.min_lr,
+        weight_decay=config.weight_decay,
+        adam_beta1=config.adam_beta1,
+        adam_beta2=config.adam_beta2,
+        adam_eps=config.adam_eps,
+        clip_grad=config.clip_grad,
+        bf16=bf16,
+        params_dtype=torch.bfloat16 if bf16 else torch.float32,
+        use_distributed_optimizer=config.use_distributed_optimizer,
+    )
+    with shim.tensors_named_as_cuda():
+        optimizer = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False)
+    for group in optimizer.param_groups:
+        group["fused"] = True  # torch's AdamW in one pass, on a CPU too
+    _make_state(optimizer.optimizer)
+    return optimizer
+
+
+def _make_state(adam: Any) -> None:
+    """Adam's state before the first step, which Megatron's checkpoints expect to exist."""
+    for group in adam.param_groups:
+        for parameter in group["params"]:
+            adam.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+

@@ -1,0 +1,82 @@
+"""Micro-batches through the model, with or without gradients, under Megatron's pipeline schedules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from megatron.core.distributed import finalize_model_grads
+from megatron.core.pipeline_parallel import get_forward_backward_func
+from torch import Tensor
+
+from core.algorithm.loss import Metrics, TokenInputs
+from core.megatron.tokens import MicroBatch
+
+Loss = Callable[[Tensor, Tensor | None, TokenInputs], tuple[Tensor, Metrics]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the last stage saw of one micro-batch."""
+
+    index: Tensor  # [R] as in MicroBatch
+    logprobs: Tensor  # [R] float32, CPU
+    metrics: dict[str, float]
+
+
+def train_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss) -> list[Output]:
+    """Forward and backward; gradients are summed over micro-batches and data-parallel ranks.
+
+    Returns:
+        outputs in order on the last pipeline stage, nothing on the others.
+    Collective: all trainer ranks, each with as many micro-batches.
+    """
+    model.train()
+    model.config.finalize_model_grads_func = _finish_gradients
+    return _run(model, micro_batches, loss, forward_only=False)
+
+
+@torch.no_grad()
+def evaluate_batch(model: Any, micro_batches: Sequence[MicroBatch]) -> list[Output]:
+    """Forward only. Returns and collective as `train_batch`."""
+    model.eval()
+    return _run(model, micro_batches, None, forward_only=True)
+
+
+def _run(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None, forward_only: bool) -> list[Output]:
+    longest = max(len(batch.tokens) for batch in micro_batches)
+    outputs: list[Output] = get_forward_backward_func()(
+        forward_step_func=partial(_forward, loss),
+        data_iterator=iter(micro_batches),
+        model=[model],
+        num_microbatches=len(micro_batches),
+        seq_length=longest,  # not used: stages tell each other the length of each row
+        micro_batch_size=1,
+        forward_only=forward_only,
+    )
+    return outputs
+
+
+def _forward(loss: Loss | None, batches: Iterator[MicroBatch], model: Any) -> tuple[Any, Callable[..., Any]]:
+    batch = next(batches)
+    return model(batch.tokens[None], None, None, packed_seq_params=batch.row), partial(_finish, loss, batch)
+
+
+def _finish(loss: Loss | None, batch: MicroBatch, predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Output]:
+    """(loss, number of tokens, output). Zero tokens: Megatron divides by them only if there are some."""
+    logprobs, entropy = predicted
+    total, metrics = logprobs.new_zeros(()), dict[str, Tensor]()
+    if loss is not None:
+        assert batch.inputs is not None
+        total, metrics = loss(logprobs, entropy, batch.inputs)
+    numbers = {name: float(value) for name, value in metrics.items()}  # by value: Megatron may divide a loss in place
+    output = Output(batch.index, logprobs.detach().float().cpu(), numbers)
+    return total, torch.zeros((), dtype=torch.int, device=logprobs.device), output
+
+
+def _finish_gradients(model: list[Any], _num_tokens: Tensor | None = None, **options: Any) -> None:
+    """Megatron's reductions over all kinds of ranks, without its division by a number of tokens."""
+    finalize_model_grads(model, None, **options)

@@ -1,0 +1,221 @@
+"""The trainer: Megatron ranks that turn scored samples into optimiser steps.
+
+Legend: N response tokens of a list of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from core.algorithm.loss import PolicyLoss, token_weights
+from core.config.schema import RunConfig
+from core.megatron import checkpoint, hf
+from core.megatron.model import ModelOptions, build_model
+from core.megatron.optimizer import Optimizer
+from core.megatron.parallel import Layout, initialise, shut_down
+from core.megatron.schedule import Output, evaluate_batch, train_batch
+from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
+from core.packing import TrainSample, build_row, plan_rows
+from modelcfg import ModelShape
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What an update did; the same on every rank.
+
+    `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step.
+    """
+
+    metrics: dict[str, float]
+    logprobs: list[list[float]]
+
+
+class MegatronTrainer:
+    """Model, gradients and optimiser of this rank.
+
+    Collective: the constructor and every method; all trainer ranks call with the same arguments.
+    """
+
+    def __init__(self, config: RunConfig, shape: ModelShape, model_dir: Path, device: str) -> None:
+        """Args: device: "cpu" or "cuda". The environment of torch.distributed (torchrun's) must be set."""
+        self.config, self.shape, self.device = config, shape, device
+        self._model_dir = model_dir
+        self.layout: Layout = initialise(config.placement, config.train.seed, device)
+        model = build_model(shape, _model_options(config, device))
+        self._parameters = dict(model.named_parameters())
+        hf.load_hf(self._parameters, shape, self.layout, model_dir)
+        self._reference = self._load_reference() if config.algorithm.kl_loss_coef > 0 else None
+        total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
+        self._optimizer = Optimizer(model, config.train, total_steps)
+        self._loss = PolicyLoss(config.algorithm)
+
+    def update(self, samples: list[TrainSample]) -> UpdateResult:
+        """num_steps_per_rollout optimiser steps over the samples, each over an equal, consecutive part of them.
+
+        Args:
+            samples: the step's samples, groups adjacent.
+        Raises:
+            NonFiniteGradient: naming the optimiser step.
+        """
+        num_steps = self.config.train.num_steps_per_rollout
+        samples = self._with_references(samples)
+        if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
+            old = self.log_probs(samples)
+            samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
+        bounds = [len(samples) * i // num_steps for i in range(num_steps + 1)]
+        steps = [self._step(samples[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        return UpdateResult(
+            metrics=_over_steps([metrics for metrics, _ in steps]),
+            logprobs=[values for _, logprobs in steps for values in logprobs],
+        )
+
+    def log_probs(self, samples: list[TrainSample]) -> list[list[float]]:
+        """Log-probs of the response tokens under the current parameters, one list per sample, on every rank."""
+        table = TokenTable(samples)
+        outputs = evaluate_batch(self._optimizer.model, self._micro_batches(samples, table, None))
+        return table.per_sample(self._collect(outputs, table))
+
+    def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
+        """Full tensors under HuggingFace names: see `hf.named_buckets`."""
+        return hf.named_buckets(self._parameters, self.shape, self.layout, max_bytes)
+
+    def save_hf(self, directory: Path) -> None:
+        """Write the model as a HuggingFace directory; global rank 0 writes."""
+        hf.save_hf(self._parameters, self.shape, self.layout, self._model_dir, directory)
+
+    def save(self, directory: Path) -> None:
+        """Write model, optimiser, schedule and RNG states; any other layout can load them."""
+        checkpoint.save(directory, self._optimizer, self.layout)
+
+    def load(self, directory: Path) -> None:
+        """Take up what `save` wrote, under this or another layout."""
+        checkpoint.load(directory, self._optimizer, self.layout)
+
+    def close(self) -> None:
+        """Give up Megatron's process groups."""
+        shut_down()
+
+    def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], list[list[float]]]:
+        """One optimiser step over one global batch: metrics and log-probs."""
+        table = TokenTable(samples)
+        batches = self._micro_batches(samples, table, self._token_values(samples, table))
+        lr = self._optimizer.lr
+        self._optimizer.zero_grad()
+        outputs = train_batch(self._optimizer.model, batches, self._loss)
+        grad_norm = self._optimizer.step()
+        metrics = self._add_up(outputs, sum(len(batch.tokens) for batch in batches))
+        metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
+        flat = self._collect(outputs, table)
+        if all(sample.logprobs_old is not None for sample in samples):
+            return metrics, [list(sample.logprobs_old or ()) for sample in samples]
+        return metrics, table.per_sample(flat)
+
+    def _micro_batches(
+        self, samples: Sequence[TrainSample], table: TokenTable, values: TokenValues | None
+    ) -> list[MicroBatch]:
+        train, placement = self.config.train, self.config.placement
+        plan = plan_rows(samples, train.max_tokens_per_micro_batch, self.layout.dp_size, train.share_prompts)
+        multiple = placement.tensor_parallel if placement.sequence_parallel else 1
+        rows = (build_row(samples, units, multiple) for units in plan[self.layout.dp_rank])
+        return [micro_batch(row, table, values, self.device) for row in rows]
+
+    def _token_values(self, samples: Sequence[TrainSample], table: TokenTable) -> TokenValues:
+        def optional(values: list[Sequence[float] | None]) -> Tensor | None:
+            known = [v for v in values if v is not None]
+            return table.flat(known) if len(known) == len(values) else None
+
+        return TokenValues(
+            weights=table.flat(token_weights([s.loss_mask for s in samples], self.config.algorithm.loss_aggregation)),
+            advantages=torch.tensor([s.advantage for s in samples]).repeat_interleave(torch.tensor(table.lengths)),
+            logprobs_engine=table.flat([s.logprobs_engine for s in samples]),
+            logprobs_old=optional([s.logprobs_old for s in samples]),
+            logprobs_ref=optional([s.logprobs_ref for s in samples]),
+        )
+
+    def _collect(self, outputs: Sequence[Output], table: TokenTable) -> Tensor:
+        """[N] log-probs on every rank: each replica fills in its own, the sum is everybody's."""
+        flat = torch.zeros(table.num_tokens)
+        if self.layout.speaks_for_replica:
+            for output in outputs:
+                flat[output.index] = output.logprobs
+        dist.all_reduce(flat, group=self.layout.control)
+        return flat
+
+    def _add_up(self, outputs: Sequence[Output], num_tokens: int) -> dict[str, float]:
+        """Metrics over micro-batches and replicas: sums, and maxima where the name ends in _max."""
+        own: list[dict[str, float]] = []
+        if self.layout.speaks_for_replica:
+            own = [output.metrics for output in outputs] + [{"perf/train_tokens": float(num_tokens)}]
+        gathered: list[list[dict[str, float]]] = [[]] * dist.get_world_size()
+        dist.all_gather_object(gathered, own, group=self.layout.control)
+        return _combine([metrics for rank in gathered for metrics in rank], 1.0)
+
+    def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
+        if self._reference is None or all(sample.logprobs_ref is not None for sample in samples):
+            return samples
+        with self._holding(self._reference):
+            found = self.log_probs(samples)
+        return [replace(sample, logprobs_ref=values) for sample, values in zip(samples, found, strict=True)]
+
+    def _load_reference(self) -> dict[str, Tensor]:
+        """This rank's part of the reference model; equal to the policy's until that is trained."""
+        path = self.config.model.reference_path
+        reference = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        if path is not None:
+            from core.pretrained import locate
+
+            hf.load_hf(reference, self.shape, self.layout, locate(path))
+        return reference
+
+    @contextmanager
+    def _holding(self, weights: dict[str, Tensor]) -> Iterator[None]:
+        """Let the model compute with other weights for a while; nothing is copied."""
+        own = {name: parameter.data for name, parameter in self._parameters.items()}
+        for name, parameter in self._parameters.items():
+            parameter.data = weights[name]
+        try:
+            yield
+        finally:
+            for name, parameter in self._parameters.items():
+                parameter.data = own[name]
+
+
+def _model_options(config: RunConfig, device: str) -> ModelOptions:
+    name = config.model.dtype
+    if name == "auto":
+        name = "bfloat16" if device == "cuda" else "float32"
+    return ModelOptions(
+        dtype=torch.bfloat16 if name == "bfloat16" else torch.float32,
+        tensor_parallel=config.placement.tensor_parallel,
+        pipeline_parallel=config.placement.pipeline_parallel,
+        sequence_parallel=config.placement.sequence_parallel,
+        recompute=config.train.recompute,
+        temperature=config.rollout.temperature,
+        entropy_gradient=config.algorithm.entropy_coef > 0,
+    )
+
+
+def _combine(parts: Sequence[dict[str, float]], share: float) -> dict[str, float]:
+    """Sum times `share`, or the maximum where the name ends in _max."""
+    result: dict[str, float] = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        values = [part[name] for part in parts if name in part]
+        result[name] = max(values) if name.endswith("_max") else sum(values) * share
+    return result
+
+
+def _over_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Means over the optimiser steps of an update; counts are added up, the learning rate is the last."""
+    result = _combine(steps, 1 / len(steps))
+    for name in result:
+        if name.startswith("perf/"):
+            result[name] = sum(step[name] for step in steps)
+    result["train/lr"] = steps[-1]["train/lr"]
+    return result
