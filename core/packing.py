@@ -1,8 +1,8 @@
 """Samples to packed rows: the micro-batches of one global batch, balanced over data-parallel ranks.
 
-A row is one packed micro-batch. With `share_prompts` it holds a prompt once, followed by several responses of its group;
-a response attends to the prompt's tokens and to itself. The last token of a response predicts nothing, so it is a
-target but never an input. Pure: no Megatron, no process group; every rank computes the same plan.
+A row is one packed micro-batch. With `share_prompts` it holds a prompt once, followed by several responses of its
+group; a response attends to the prompt's tokens and to itself. The last token of a response predicts nothing, so it
+is a target but never an input. Pure: no Megatron, no process group; every rank computes the same plan.
 Legend: T row tokens, R targets of a row.
 """
 
@@ -30,6 +30,17 @@ class TrainSample:
     logprobs_engine: Sequence[float]
     logprobs_old: Sequence[float] | None = None
     logprobs_ref: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What an update did; the same on every rank.
+
+    `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step.
+    """
+
+    metrics: dict[str, float]
+    logprobs: list[list[float]]
 
 
 class Segment(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -17,10 +18,8 @@ from torch.nn import functional
 from core.megatron.attention_plan import AttentionPlan, Block
 
 varlen_attn: Callable[..., Tensor] | None = None
-try:  # torch 2.10 and later; needs a GPU
+with suppress(ImportError, AttributeError):  # torch 2.10 and later; needs a GPU
     varlen_attn = importlib.import_module("torch.nn.attention.varlen").varlen_attn
-except (ImportError, AttributeError):
-    pass
 
 
 class PlanCarrier(Protocol):
@@ -42,8 +41,7 @@ class RowAttention(torch.nn.Module):
         query: Tensor,  # [T, 1, h, d]
         key: Tensor,  # [T, 1, g, d]
         value: Tensor,  # [T, 1, g, d]
-        attention_mask: Tensor | None,
-        *,
+        *_unused: Any,  # Megatron's attention mask
         packed_seq_params: PlanCarrier,
         **_: Any,
     ) -> Tensor:
@@ -62,18 +60,21 @@ def _blockwise(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, s
 
 def _attend_block(query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float) -> Tensor:
     """[N, Q, h, d]"""
-    gathered = (
-        rows.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
-        for rows, index in ((query, block.queries), (key, block.keys), (value, block.keys))
-    )
     out = functional.scaled_dot_product_attention(
-        *gathered,
+        _gather(query, block.queries),
+        _gather(key, block.keys),
+        _gather(value, block.keys),
         attn_mask=block.mask,
         is_causal=block.mask is None,
         scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
     )
     return out.transpose(1, 2)
+
+
+def _gather(rows: Tensor, index: Tensor) -> Tensor:
+    """[T, h, d] rows at [N, Q] positions, as [N, h, Q, d]."""
+    return rows.index_select(0, index.flatten()).view(*index.shape, *rows.shape[1:]).transpose(1, 2)
 
 
 def _has_varlen(query: Tensor) -> bool:

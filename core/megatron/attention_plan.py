@@ -33,7 +33,7 @@ class Block:
 
 @dataclass(frozen=True)
 class AttentionPlan:
-    """Which row positions attend to which. `order[t]` is where row token t sits in the blocks' outputs, laid end to end."""
+    """Which row positions attend to which. `order[t]` is where row token t is in the blocks' outputs."""
 
     blocks: tuple[Block, ...]
     order: Tensor  # [T] int64

@@ -56,7 +56,8 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
 
 
 def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> dict[str, Any]:
-    metadata = {**_content_metadata(), "dp_cp_group": parallel_state.get_data_parallel_group(with_context_parallel=True)}
+    replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    metadata = {**_content_metadata(), "dp_cp_group": replicas}
     model = optimizer.model.module.sharded_state_dict(metadata=metadata)
     with _torch_adam_can_load(optimizer.adam):
         adam = optimizer.adam.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
@@ -75,9 +76,9 @@ def _layout_key(layout: Layout) -> tuple[int, int, int]:
 def _torch_adam_can_load(adam: Any) -> Iterator[None]:
     """Mends megatron-core 0.16's distributed optimiser where it runs on torch's AdamW (no transformer engine).
 
-    While it takes in a parameter's state it asks for a "step" that it was not given; afterwards all parameters share one
-    step tensor, which then advances once per parameter and step. (That no state exists before the first step, which it
-    does not expect either, is settled when the optimiser is built.)
+    While it takes in a parameter's state it asks for a "step" that it was not given; afterwards all parameters share
+    one step tensor, which then advances once per parameter and step. (That no state exists before the first step,
+    which it does not expect either, is settled when the optimiser is built.)
     """
     inner = adam.optimizer
     original = getattr(adam, "_set_main_param_and_optimizer_states", None)

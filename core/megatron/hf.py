@@ -45,7 +45,8 @@ def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout,
                 )
             parameter.copy_(found)
     if left:
-        raise ValueError(f"{model_dir}: nothing found for {', '.join(left)}: the checkpoint is not of shape {shape.name}")
+        names = ", ".join(left)
+        raise ValueError(f"{model_dir}: nothing found for {names}: the checkpoint is not of shape {shape.name}")
 
 
 def named_buckets(

@@ -1,12 +1,12 @@
 """The policy: Megatron's GPT with its output layer on the predicting positions only.
 
 Left out: transformer engine, context parallel, interleaved pipeline stages.
-Legend: T row tokens (a part of them per rank under sequence parallel), R targets, H hidden, P vocabulary columns per rank.
+Legend: T row tokens (per rank a part of them under sequence parallel), R targets, H hidden.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -33,10 +33,10 @@ from modelcfg import ModelShape
 class RowParams(PackedSeqParams):  # type: ignore[misc]
     """What the layers need to know of a row; travels as an argument, through recompute and pipeline schedules too."""
 
-    positions: Tensor | None = None  # [T]
-    attention: AttentionPlan | None = None
-    logit_index: Tensor | None = None  # [R]
-    targets: Tensor | None = None  # [R]
+    positions: Tensor = field(kw_only=True)  # [T]
+    attention: AttentionPlan = field(kw_only=True)
+    logit_index: Tensor = field(kw_only=True)  # [R]
+    targets: Tensor = field(kw_only=True)  # [R]
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,6 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
             # hidden states are gathered before rows are selected, so the layer itself must not gather again
             self.output_layer.sequence_parallel = False
             self.output_layer.allreduce_dgrad = options.tensor_parallel > 1
-
-    def run(self, tokens: Tensor, row: RowParams) -> Any:
-        """Forward pass of one row, [T] tokens: this stage's hidden states, or log-probs and entropies on the last."""
-        return self(tokens[None], None, None, packed_seq_params=row)
 
     def _postprocess(self, hidden_states: Tensor, *, packed_seq_params: RowParams, **_: Any) -> Any:
         if not self.post_process:

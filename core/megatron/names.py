@@ -107,10 +107,11 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
     if entry.kind == "gate_up":
         halves = [part.chunk(2) for part in parts]
         return [(name, _cat([pair[i] for pair in halves], 0)) for i, name in enumerate(entry.hf)]
-    grouped = _cat(parts, 0).unflatten(0, (shape.num_query_groups, -1))  # [groups, (n + 2) d, ...]
+    rows = _cat(parts, 0)
+    grouped = rows.view(shape.num_query_groups, -1, *rows.shape[1:])  # [groups, (n + 2) d, ...]
     d, n = shape.head_dim, shape.num_attention_heads // shape.num_query_groups
     return [
-        (name, part.flatten(0, 1)) for name, part in zip(entry.hf, grouped.split((n * d, d, d), dim=1), strict=True)
+        (name, part.flatten(0, 1)) for name, part in zip(entry.hf, torch.split(grouped, [n * d, d, d], 1), strict=True)
     ]
 
 
@@ -134,10 +135,10 @@ def _interleave(
 ) -> Tensor:
     """Rows of query groups first..last in Megatron's order: the group's query heads, its key, its value."""
     d, n = shape.head_dim, shape.num_attention_heads // shape.num_query_groups
-    parts = [
-        read(name, slice(first * heads * d, last * heads * d), slice(None)).unflatten(0, (last - first, heads * d))
-        for name, heads in zip(entry.hf, (n, 1, 1), strict=True)
-    ]
+    parts = []
+    for name, heads in zip(entry.hf, (n, 1, 1), strict=True):
+        rows = read(name, slice(first * heads * d, last * heads * d), slice(None))
+        parts.append(rows.view(last - first, heads * d, *rows.shape[1:]))
     return torch.cat(parts, dim=1).flatten(0, 1)
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
-from torch import Tensor
 
 from core.config.schema import TrainConfig
 from core.megatron import shim
@@ -33,7 +32,7 @@ class Optimizer:
         self.total_steps = total_steps
         self.num_steps = 0
         self.model: Any = DistributedDataParallel(
-            config=model.config,  # type: ignore[arg-type]
+            config=model.config,
             ddp_config=DistributedDataParallelConfig(
                 grad_reduce_in_fp32=True, use_distributed_optimizer=config.use_distributed_optimizer
             ),
@@ -67,8 +66,8 @@ class Optimizer:
         norm = float(self.adam.get_grad_norm())
         if not math.isfinite(norm):
             raise NonFiniteGradient(
-                f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. The parameters are "
-                "as before this step; look at the losses and log-probs of this step's samples, or lower train.lr"
+                f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. "
+                "The parameters are as before this step: look at the step's samples and their log-probs, or lower train.lr"
             )
         if self.config.clip_grad and norm > self.config.clip_grad:
             gradients = [p.grad for p in self.adam.get_parameters() if p.grad is not None]
@@ -124,4 +123,3 @@ def _make_state(adam: Any) -> None:
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
-

@@ -1,7 +1,7 @@
-"""Lets megatron-core 0.16 run where there is no CUDA: device queries, `device="cuda"` literals and RNG states go to the CPU.
+"""Lets megatron-core 0.16 run without CUDA: device queries, `device="cuda"` literals and RNG states go to the CPU.
 
-Does nothing where CUDA is available. The patches touch megatron's own modules, and three torch functions that would only
-raise without CUDA.
+Does nothing where CUDA is available. The patches touch megatron's own modules, and three torch functions that would
+only raise without CUDA.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def install() -> None:
     if torch.cuda.is_available() or getattr(torch.cuda, "_ebbtide_shim", False):
         return
     torch.cuda._ebbtide_shim = True  # type: ignore[attr-defined]
-    torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
+    torch.cuda.current_device = lambda: torch.device("cpu")
     torch.cuda.synchronize = lambda *_, **__: None  # type: ignore[assignment]
-    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign, assignment]
+    torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     stand_in = _TorchOnCpu("torch")
     for name in _LITERAL_CUDA:
-        importlib.import_module(name).torch = stand_in  # type: ignore[attr-defined]
+        setattr(importlib.import_module(name), "torch", stand_in)  # noqa: B010
     _patch_rng()
 
 

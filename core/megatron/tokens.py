@@ -37,7 +37,7 @@ class TokenTable:
 
     def per_sample(self, flat: Tensor) -> list[list[float]]:
         """One list per sample of [N] values."""
-        return [part.tolist() for part in flat.split(self.lengths)]
+        return [part.tolist() for part in torch.split(flat, self.lengths)]
 
 
 @dataclass(frozen=True)

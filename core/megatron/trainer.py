@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -22,19 +23,8 @@ from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.schedule import Output, evaluate_batch, train_batch
 from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
-from core.packing import TrainSample, build_row, plan_rows
+from core.packing import TrainSample, UpdateResult, build_row, plan_rows
 from modelcfg import ModelShape
-
-
-@dataclass(frozen=True)
-class UpdateResult:
-    """What an update did; the same on every rank.
-
-    `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step.
-    """
-
-    metrics: dict[str, float]
-    logprobs: list[list[float]]
 
 
 class MegatronTrainer:
@@ -70,7 +60,7 @@ class MegatronTrainer:
             old = self.log_probs(samples)
             samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
         bounds = [len(samples) * i // num_steps for i in range(num_steps + 1)]
-        steps = [self._step(samples[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        steps = [self._step(samples[a:b]) for a, b in pairwise(bounds)]
         return UpdateResult(
             metrics=_over_steps([metrics for metrics, _ in steps]),
             logprobs=[values for _, logprobs in steps for values in logprobs],
