@@ -1,0 +1,43 @@
+# ebbtide: everything a user types. `make help` lists it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
+PINS := requirements/$(if $(GPU),gpu,cpu).txt
+TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(STAMP) ## Make .venv with everything pinned (about 3 minutes)
+
+$(STAMP): requirements/cpu.txt requirements/gpu.txt setup.cfg
+	$(PYTHON) -c 'import sys; sys.exit("ebbtide needs Python 3.11 or newer, found %d.%d: make PYTHON=/path/to/python3.11 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(TORCH)
+	$(BIN)/pip install --quiet --no-deps -r $(PINS)
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: install ## Train SmolLM2-135M on one-digit sums: about 5 minutes on two CPU cores
+	$(BIN)/ebbtide run examples/smollm2-arithmetic.yaml
+
+test: install ## Run all tests that need no GPU
+	$(BIN)/python -m pytest
+
+lint: install ## ruff, mypy --strict, and the import arrows
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_arrows.py
+
+bench: install ## Benchmarks, each beside a peer or a physical limit measured in the same run
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## Remove what make made: .venv, caches; runs/ stays
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

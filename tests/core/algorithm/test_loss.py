@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.algorithm.loss import PolicyLoss, TokenInputs, kl_estimate, token_weights
+from core.config.schema import AlgorithmConfig
+
+
+def tokens(n: int, seed: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return {
+        "weights": torch.rand(n) / n,
+        "advantages": torch.randn(n),
+        "logprobs_engine": -torch.rand(n) * 3,
+        "logprobs_old": -torch.rand(n) * 3,
+        "logprobs_ref": -torch.rand(n) * 3,
+    }
+
+
+def test_clipped_surrogate_equals_the_formula_token_by_token() -> None:
+    config = AlgorithmConfig(eps_clip=0.2, eps_clip_high=0.28)
+    t = tokens(50)
+    logprobs = t["logprobs_old"] + torch.randn(50) * 0.5
+    loss, metrics = PolicyLoss(config)(logprobs, None, TokenInputs(**{**t, "logprobs_ref": None}))
+    expected = 0.0
+    for i in range(50):
+        ratio = float(torch.exp(logprobs[i] - t["logprobs_old"][i]))
+        a = float(t["advantages"][i])
+        expected += max(-ratio * a, -min(max(ratio, 0.8), 1.28) * a) * float(t["weights"][i])
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert 0 < float(metrics["train/pg_clipfrac"]) < float(t["weights"].sum())
+
+
+def test_on_policy_gradient_is_the_plain_policy_gradient() -> None:
+    t = tokens(20)
+    logprobs = t["logprobs_old"].clone().requires_grad_()
+    inputs = TokenInputs(t["weights"], t["advantages"], t["logprobs_engine"])
+    loss, metrics = PolicyLoss(AlgorithmConfig())(logprobs, None, inputs)
+    loss.backward()
+    assert torch.allclose(logprobs.grad, -t["advantages"] * t["weights"])  # type: ignore[arg-type]
+    assert float(metrics["train/ppo_kl"]) == 0.0
+
+
+def test_kl_to_itself_is_zero_and_kl_and_entropy_enter_the_loss() -> None:
+    t = tokens(20)
+    config = AlgorithmConfig(kl_loss_coef=0.1, entropy_coef=0.01)
+    logprobs, entropy = t["logprobs_old"], torch.rand(20)
+    same = TokenInputs(**{**t, "logprobs_ref": logprobs})
+    assert float(PolicyLoss(config)(logprobs, entropy, same)[1]["train/kl_loss"]) == 0.0
+    loss, m = PolicyLoss(config)(logprobs, entropy, TokenInputs(**t))
+    expected = m["train/pg_loss"] + 0.1 * m["train/kl_loss"] - 0.01 * m["train/entropy_loss"]
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+    assert float(m["train/kl_loss"]) > 0
+
+
+def test_kl_estimators_agree_in_the_mean_with_the_true_kl() -> None:
+    torch.manual_seed(0)
+    p, q = torch.softmax(torch.randn(8), 0), torch.softmax(torch.randn(8) * 0.3, 0)
+    true = float((p * (p / q).log()).sum())
+    delta = (p / q).log()
+    assert float((p * kl_estimate(delta, "k1")).sum()) == pytest.approx(true, rel=1e-5)
+    assert float((p * kl_estimate(delta, "k3")).sum()) == pytest.approx(true, rel=1e-5)
+    assert torch.equal(kl_estimate(delta, "k2"), delta**2 / 2)
+    with pytest.raises(ValueError, match="wanted k1, k2 or k3"):
+        kl_estimate(delta, "k4")
+
+
+def test_loss_and_metrics_add_up_over_micro_batches() -> None:
+    t = tokens(30)
+    logprobs = t["logprobs_old"] + 0.1
+    policy_loss = PolicyLoss(AlgorithmConfig(kl_loss_coef=0.1))
+    whole, metrics = policy_loss(logprobs, None, TokenInputs(**t))
+    parts = [
+        policy_loss(logprobs[s], None, TokenInputs(**{k: v[s] for k, v in t.items()}))
+        for s in (slice(0, 7), slice(7, 30))
+    ]
+    assert float(sum(loss for loss, _ in parts)) == pytest.approx(float(whole), rel=1e-5)
+    for name, value in metrics.items():
+        values = [float(m[name]) for _, m in parts]
+        assert (max(values) if name.endswith("_max") else sum(values)) == pytest.approx(
+            float(value), rel=1e-4, abs=1e-7
+        )
+
+
+@pytest.mark.parametrize(
+    ("aggregation", "expected"),
+    [
+        ("token_mean", [[0.25, 0.0, 0.25], [0.25, 0.25], [0.0]]),
+        ("sample_mean", [[0.25, 0.0, 0.25], [0.25, 0.25], [0.0]]),
+    ],
+)
+def test_token_weights(aggregation: str, expected: list[list[float]]) -> None:
+    assert token_weights([[1, 0, 1], [1, 1], [0]], aggregation) == expected
+
+
+def test_token_weights_differ_where_lengths_differ_and_always_sum_to_one() -> None:
+    masks = [[1], [1, 1, 1]]
+    assert token_weights(masks, "token_mean") == [[0.25], [0.25] * 3]
+    assert token_weights(masks, "sample_mean") == [[0.5], [pytest.approx(1 / 6)] * 3]
+    assert token_weights([[0], []], "token_mean") == [[0.0], []]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from core.claims import Claims
+from core.rendezvous import Address, Member, Rendezvous, RendezvousTimeout
+from core.seeds import sample_seed
+
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+@pytest.fixture
+def server() -> Rendezvous:
+    return Rendezvous(LOOPBACK, attempt=1, serve=True)
+
+
+def member(name: str, incarnation: int = 0) -> Member:
+    return Member("engine", name, node=0, host="127.0.0.1", pid=7, url="http://127.0.0.1:9", incarnation=incarnation)
+
+
+def test_a_member_is_found_by_others_and_replaced_by_its_next_incarnation(server: Rendezvous) -> None:
+    other = Rendezvous(server.address, attempt=1)
+    assert other.lookup("engine", "a") is None
+    server.publish(member("a"))
+    assert other.lookup("engine", "a") == member("a")
+    server.publish(member("a", incarnation=1))
+    assert other.lookup("engine", "a") == member("a", incarnation=1)
+
+
+def test_attempts_do_not_see_each_other(server: Rendezvous) -> None:
+    server.publish(member("a"))
+    assert Rendezvous(server.address, attempt=2).lookup("engine", "a") is None
+
+
+def test_waiting_names_who_is_missing(server: Rendezvous) -> None:
+    server.publish(member("a"))
+    with pytest.raises(RendezvousTimeout, match=r"1 of 3 engine processes appeared within 0 s; missing: b, c"):
+        server.wait("engine", ["a", "b", "c"], deadline_s=0.2)
+
+
+def test_claims_hand_out_every_group_once_whoever_asks(server: Rendezvous) -> None:
+    got: list[int] = []
+
+    def claim() -> None:
+        claims = Claims(Rendezvous(server.address, attempt=1), "train/0/0", range(10, 60))
+        while (group := claims.next()) is not None:
+            got.append(group)
+
+    threads = [threading.Thread(target=claim) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(got) == list(range(10, 60))
+
+
+@pytest.mark.parametrize("text", ["nohost", "host:", ":12", "host:port"])
+def test_a_bad_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="wanted host:port"):
+        Address.parse(text)
+
+
+def test_sample_seeds_depend_on_what_is_sampled_only() -> None:
+    seeds = {
+        sample_seed(1, stream, step, g, i) for stream in "ab" for step in range(4) for g in range(8) for i in range(8)
+    }
+    assert len(seeds) == 512
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert sample_seed(1, "train", 2, 3, 4) == sample_seed(1, "train", 2, 3, 4)
+    assert sample_seed(1, "train", 2, 3, 4) != sample_seed(2, "train", 2, 3, 4)
