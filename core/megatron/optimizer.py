@@ -67,7 +67,7 @@ class Optimizer:
         if not math.isfinite(norm):
             raise NonFiniteGradient(
                 f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. "
-                "The parameters are as before this step: look at the step's samples and their log-probs, or lower train.lr"
+                "The parameters are as before this step: look at its samples and their log-probs, or lower train.lr"
             )
         if self.config.clip_grad and norm > self.config.clip_grad:
             gradients = [p.grad for p in self.adam.get_parameters() if p.grad is not None]

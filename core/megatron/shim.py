@@ -44,8 +44,8 @@ def install() -> None:
     if torch.cuda.is_available() or getattr(torch.cuda, "_ebbtide_shim", False):
         return
     torch.cuda._ebbtide_shim = True  # type: ignore[attr-defined]
-    torch.cuda.current_device = lambda: torch.device("cpu")
-    torch.cuda.synchronize = lambda *_, **__: None  # type: ignore[assignment]
+    torch.cuda.current_device = lambda: torch.device("cpu")  # type: ignore[assignment, return-value]
+    torch.cuda.synchronize = lambda *_, **__: None
     torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
     stand_in = _TorchOnCpu("torch")
     for name in _LITERAL_CUDA:

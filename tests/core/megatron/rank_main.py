@@ -1,0 +1,110 @@
+"""One trainer rank of a test: runs the cases of a JSON file one after the other and writes down what came out.
+
+Arguments: the JSON file. Environment: RANK, WORLD_SIZE. See `ranks.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import traceback
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT))
+
+
+def make_samples(seed: int, num_groups: int = 3) -> list[Any]:
+    """Groups of 2 to 5 responses of 1 to 14 tokens; a masked response and partly masked ones among them."""
+    from core.packing import TrainSample
+
+    rng = random.Random(seed)
+    samples = []
+    for group in range(num_groups):
+        prompt = [rng.randrange(3, 500) for _ in range(rng.randrange(1, 20))]
+        for index in range(2 + (group + seed) % 4):
+            response = [rng.randrange(3, 500) for _ in range(rng.randrange(1, 15))]
+            mask = [0 if group == 1 and index == 1 else int(rng.random() < 0.9) for _ in response]
+            engine = [rng.gauss(-6, 0.3) for _ in response]
+            samples.append(TrainSample(group, prompt, response, mask, rng.gauss(0, 1), engine))
+    return samples
+
+
+def make_config(case: dict[str, Any]) -> Any:
+    """Every loss term at once, so that every path carries gradient; the case overrides sections."""
+    from core.config.schema import RunConfig
+
+    sections: dict[str, dict[str, Any]] = {
+        "model": {"path": case["model"], "dtype": "float32"},
+        "data": {},
+        "rollout": {"num_rollout": 8, "rollout_batch_size": 3, "n_samples_per_prompt": 4},
+        "algorithm": {"kl_loss_coef": 0.1, "entropy_coef": 0.02},
+        "train": {"global_batch_size": 6, "num_steps_per_rollout": 2, "lr": 2e-3, "lr_schedule": "cosine"},
+        "placement": {"collective_timeout_s": 60.0},
+    }
+    for section, changes in case.get("config", {}).items():
+        sections[section] |= changes
+    return RunConfig.model_validate(sections)
+
+
+def run_case(case: dict[str, Any]) -> list[Any]:
+    """Build a trainer, act, and return what each action gave."""
+    import modelcfg
+    from core.megatron.trainer import MegatronTrainer
+
+    model_dir = Path(case["model"])
+    shape = modelcfg.from_hf(json.loads((model_dir / "config.json").read_text()))
+    trainer = MegatronTrainer(make_config(case), shape, model_dir, "cpu")
+    try:
+        return [act(trainer, *([action] if isinstance(action, str) else action)) for action in case["actions"]]
+    finally:
+        trainer.close()
+
+
+def act(trainer: Any, verb: str, *arguments: Any) -> Any:
+    """update SEED | log_probs SEED | save DIR | load DIR | save_hf DIR | buckets BYTES | parameters | broken"""
+    if verb == "update":
+        result = trainer.update(make_samples(*arguments))
+        return {"metrics": result.metrics, "logprobs": result.logprobs}
+    if verb == "log_probs":
+        return trainer.log_probs(make_samples(*arguments))
+    if verb == "buckets":
+        return [[(name, list(t.shape), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)]
+    if verb == "marks":
+        named = trainer._parameters.items()
+        return {name: bool(getattr(p, "tensor_model_parallel", False)) for name, p in named}
+    if verb == "step_tensors":
+        states = trainer._optimizer.adam.optimizer.state.values()
+        return [len({id(s["step"]) for s in states}) == len(states), max(float(s["step"]) for s in states)]
+    if verb == "break":
+        with torch.no_grad():
+            next(iter(trainer._parameters.values())).fill_(float("nan"))
+        return None
+    return getattr(trainer, verb)(Path(arguments[0]))
+
+
+def main(arguments: Sequence[str]) -> None:
+    folder = Path(arguments[0]).parent
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.FileStore(str(folder / "store"), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120))
+    results: dict[str, Any] = {}
+    for name, case in json.loads(Path(arguments[0]).read_text()).items():
+        try:
+            results[name] = {"results": run_case(case)}
+        except Exception as error:
+            results[name] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+    dist.barrier()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
