@@ -105,7 +105,7 @@ def test_end_tokens_come_from_both_files(smollm2_dir: Path, tmp_path: Path) -> N
 
 def test_tokenizer_without_template_says_what_to_do(smollm2_dir: Path, tmp_path: Path) -> None:
     bare = load_tokenizer(_copy_tokenizer(smollm2_dir, tmp_path / "m"))
-    with pytest.raises(ValueError, match="no chat template.*data.apply_chat_template: false"):
+    with pytest.raises(ValueError, match=r"no chat template.*data.apply_chat_template: false"):
         bare.render(USER)
 
 
