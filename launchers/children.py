@@ -15,6 +15,7 @@ import psutil
 
 from launchers import die_with_parent
 
+KILL_DEADLINE_S = 10.0  # how long a process may take to vanish after SIGKILL
 WRAPPER = str(Path(die_with_parent.__file__).resolve())
 
 
@@ -39,6 +40,10 @@ class Child:
         """None while it runs; negative: the signal that ended it."""
         return self._process.poll()
 
+    def wait(self, deadline_s: float) -> int:
+        """Wait for the end; raises subprocess.TimeoutExpired after the deadline."""
+        return self._process.wait(deadline_s)
+
     def signal(self, number: int) -> None:
         """Send a signal to the child and whatever shares its process group; a dead child is no error."""
         with contextlib.suppress(ProcessLookupError):
@@ -54,10 +59,11 @@ def stop_all(children: Sequence[Child], grace_s: float) -> None:
         time.sleep(0.05)
     for child in children:
         child.signal(signal.SIGKILL)
+        child.wait(KILL_DEADLINE_S)  # before the clean-up below can reap it and lose its exit code
     kill_descendants()
 
 
-def kill_descendants(deadline_s: float = 10.0) -> None:
+def kill_descendants(deadline_s: float = KILL_DEADLINE_S) -> None:
     """Kill every descendant of this process, adopted orphans included, and reap them."""
     end = time.monotonic() + deadline_s
     while descendants := psutil.Process().children(recursive=True):

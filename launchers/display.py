@@ -1,0 +1,135 @@
+"""What the terminal shows of a running attempt, and at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from launchers.failure import Failure
+
+COLUMNS = {  # heading -> metric, format
+    "reward": ("rollout/raw_reward", ".3f"),
+    "loss": ("train/loss", ".4f"),
+    "grad norm": ("train/grad_norm", ".3f"),
+    "log-prob gap": ("train/train_rollout_logprob_abs_diff", ".1e"),
+    "length": ("rollout/response_len/mean", ".1f"),
+    "sync s": ("perf/update_weights_time", ".1f"),
+    "rollout s": ("perf/rollout_time", ".1f"),
+    "update s": ("perf/train_time", ".1f"),
+    "step s": ("perf/step_time", ".1f"),
+}
+PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
+
+
+class Display:
+    """Live progress on a terminal, plain lines elsewhere; a table of all steps at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self._num_steps = 0
+        self._phase = "starting trainer ranks and engines"
+        self._began = time.monotonic()
+        self._steps: dict[int, dict[str, float]] = {}
+        self._evals: dict[int, dict[str, dict[str, float]]] = {}
+
+    def __enter__(self) -> Display:
+        self._status = self._console.status(self._phase) if self._console.is_terminal else None
+        if self._status:
+            self._status.start()
+        else:
+            self._console.print(self._phase)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+    def show(self, events: Iterable[dict[str, Any]]) -> None:
+        """Show what is new."""
+        for event in events:
+            handler = getattr(self, f"_on_{event['event']}", None)
+            if handler:
+                handler(event)
+        if self._status:
+            self._status.update(f"{self._phase} · {time.monotonic() - self._began:.0f} s")
+
+    def load(self, events: Iterable[dict[str, Any]]) -> None:
+        """Take in what earlier attempts did, silently, for the table at the end."""
+        for event in events:
+            if event["event"] == "step":
+                self._steps[event["step"]] = event["metrics"]
+            elif event["event"] == "eval":
+                self._evals[event["step"]] = event["results"]
+
+    def summary(self) -> None:
+        """The table of all steps, and the evaluations before and after."""
+        table = Table(title="steps", caption="reward: mean over the step's samples")
+        table.add_column("step", justify="right")
+        for heading in COLUMNS:
+            table.add_column(heading, justify="right")
+        for step, metrics in sorted(self._steps.items()):
+            table.add_row(str(step), *(_cell(metrics, *column) for column in COLUMNS.values()))
+        self._console.print(table)
+        if self._evals:
+            self._console.print(self._eval_table())
+
+    def failed(self, failure: Failure | None, run_dir: Path, folder: Path) -> None:
+        """What went wrong and what can be done."""
+        what = str(failure) if failure else f"the node agent died without a record; see {folder}/agent-0.log"
+        self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False)
+        self._console.print(f"all logs: {folder}\nafter mending it: ebbtide resume {run_dir}", highlight=False)
+
+    def interrupted(self, run_dir: Path) -> None:
+        """Stopped by the user."""
+        self._console.print(f"stopped. Go on from the last checkpoint with: ebbtide resume {run_dir}", highlight=False)
+
+    def _eval_table(self) -> Table:
+        table = Table(title="evaluation")
+        table.add_column("set")
+        for step in sorted(self._evals):
+            table.add_column(f"before step {step}" if step < self._num_steps else "at the end", justify="right")
+        names = sorted({name for results in self._evals.values() for name in results})
+        for name in names:
+            cells = (self._evals[step].get(name, {}) for step in sorted(self._evals))
+            table.add_row(name, *(_cell(rates, "accuracy", ".3f") for rates in cells))
+        return table
+
+    def _on_begin(self, event: dict[str, Any]) -> None:
+        self._num_steps = event["num_steps"]
+        self._print(f"ready: {self._num_steps - event['step']} of {self._num_steps} steps to go")
+
+    def _on_phase(self, event: dict[str, Any]) -> None:
+        name, _, step = event["phase"].partition(" step=")
+        self._phase = f"step {int(step)} of {self._num_steps} · {PHASE_WORDS.get(name, name)}"
+
+    def _on_step(self, event: dict[str, Any]) -> None:
+        self._steps[event["step"]] = event["metrics"]
+        cells = (f"{heading} {_cell(event['metrics'], *column)}" for heading, column in COLUMNS.items())
+        self._print(f"step {event['step']:>3}  " + "  ".join(cells))
+
+    def _on_eval(self, event: dict[str, Any]) -> None:
+        self._evals[event["step"]] = event["results"]
+        for name, rates in event["results"].items():
+            rate_texts = "  ".join(f"{rate} {value:.3f}" for rate, value in rates.items())
+            self._print(f"evaluation of {name} before step {event['step']}: {rate_texts}")
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"{time.monotonic() - self._began:6.0f} s  {text}", highlight=False, markup=False)
+
+
+def _cell(metrics: dict[str, float], name: str, spec: str) -> str:
+    return format(metrics[name], spec) if name in metrics else "-"
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,105 @@
+"""The order of calls in the loop, with fakes behind the Protocols. The real parts run in tests/runs/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core import loop
+from core.batch import TooManyFailures
+from core.config.schema import AlgorithmConfig
+from core.packing import UpdateResult
+from core.parts import Parts
+from core.phase import Phases
+from core.rollout import Generated, Request
+from core.samples import Prompt, Sample, SamplingParams, Status
+from core.state import LoopState
+
+PROMPT = Prompt(row=0, text="p", tokens=(1,), label="x")
+
+
+class Fakes:
+    """Every part of the loop, noting who was called when."""
+
+    def __init__(self, reward: float | None = 1.0) -> None:
+        self.calls: list[str] = []
+        self.reward = reward
+
+    def push(self, version: str) -> bool:
+        self.calls.append(f"sync {version}")
+        return True
+
+    def request(self, state: LoopState) -> Request:
+        return Request(str(state.next_step), [PROMPT] * 3, 1, lambda g, i: SamplingParams(4), state.weight_version)
+
+    def generate(self, request: Request) -> Generated:
+        self.calls.append(f"generate {request.key}")
+        return Generated()
+
+    def settle(self, made: Generated) -> list[Sample]:
+        self.calls.append("settle")
+        return [Sample(0, 0, PROMPT, [1], [-1.0], Status.COMPLETED, "v", reward=self.reward, failure="broken")]
+
+    def update(self, samples: list[Any]) -> UpdateResult:
+        self.calls.append(f"update {len(samples)}")
+        return UpdateResult({}, [[]])
+
+    def due(self, step: int) -> bool:
+        return step in (0, 2)
+
+    def run(self, state: LoopState) -> dict[str, dict[str, float]]:
+        self.calls.append(f"eval {state.next_step}")
+        return {}
+
+    def save(self, state: LoopState) -> None:
+        self.calls.append(f"save {state.next_step} {state.data_position}")
+
+    def evaluated(self, step: int, results: Any) -> None:
+        self.calls.append(f"evaluated {step}")
+
+    def stepped(self, step: int, *record: Any) -> None:
+        self.calls.append(f"stepped {step}")
+
+
+def parts(fakes: Fakes, state: LoopState, phases: list[str]) -> Parts:
+    fake: Any = fakes
+    return Parts(
+        phase=Phases(phases.append, quiet=True),
+        state=state,
+        trainer=fake,
+        sync=fake,
+        rollout=fake,
+        evaluation=fake,
+        journal=fake,
+        checkpoints=fake,
+        algorithm=AlgorithmConfig(),
+        request=fakes.request,
+        max_failed_share=0.0,
+        num_steps=2,
+    )
+
+
+def test_two_steps_from_the_beginning() -> None:
+    fakes, phases = Fakes(), []
+    loop.run(parts(fakes, LoopState(), phases))
+    step = "generate {0}|settle|update 1|stepped {0}"
+    expected = f"sync step0|eval 0|evaluated 0|{step.format(0)}|sync step1|{step.format(1)}|save 2 6|sync step2|eval 2|evaluated 2"
+    assert "|".join(fakes.calls) == expected
+    assert phases[:5] == ["sync step=0", "eval step=0", "rollout step=0", "score step=0", "update step=0"]
+
+
+def test_resumed_in_the_middle_and_after_the_end() -> None:
+    fakes = Fakes()
+    loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
+    assert fakes.calls[:2] == ["sync step1", "generate 1"]
+    finished = Fakes()
+    loop.run(parts(finished, LoopState(next_step=2, data_position=6), []))
+    assert finished.calls == ["sync step2", "eval 2", "evaluated 2"]
+
+
+def test_too_many_failures_stop_the_run_after_a_checkpoint() -> None:
+    fakes = Fakes(reward=None)
+    with pytest.raises(TooManyFailures, match="1x broken"):
+        loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
+    assert fakes.calls[-2:] == ["settle", "save 1 3"]
