@@ -108,9 +108,10 @@ def test_a_save_that_was_cut_off_leaves_the_older_one_and_is_cleared_by_the_next
         (directory / "value").write_text("half")
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(trainer, "save", die)
-        save(checkpoints, trainer, 4)
+        with pytest.raises(KeyboardInterrupt):
+            save(checkpoints, trainer, 4)
     assert checkpoints.load_latest() == LoopState(2, 16)
     save(checkpoints, trainer, 4)
     assert checkpoints.load_latest() == LoopState(4, 32)

@@ -84,8 +84,9 @@ def test_two_steps_from_the_beginning() -> None:
     fakes, phases = Fakes(), []
     loop.run(parts(fakes, LoopState(), phases))
     step = "generate {0}|settle|update 1|stepped {0}"
-    expected = f"sync step0|eval 0|evaluated 0|{step.format(0)}|sync step1|{step.format(1)}|save 2 6|sync step2|eval 2|evaluated 2"
-    assert "|".join(fakes.calls) == expected
+    first = f"sync step0|eval 0|evaluated 0|{step.format(0)}"
+    second = f"sync step1|{step.format(1)}|save 2 6"
+    assert "|".join(fakes.calls) == f"{first}|{second}|sync step2|eval 2|evaluated 2"
     assert phases[:5] == ["sync step=0", "eval step=0", "rollout step=0", "score step=0", "update step=0"]
 
 

@@ -64,7 +64,8 @@ def test_adopted_orphans_are_killed_too() -> None:
     sleeper = "[sys.executable, '-c', 'import time; time.sleep(600)']"
     grandchild = f"""
         import subprocess, sys
-        orphan = subprocess.Popen({sleeper}, start_new_session=True, stdout=subprocess.DEVNULL)
+        devnull = subprocess.DEVNULL
+        orphan = subprocess.Popen({sleeper}, start_new_session=True, stdout=devnull, stderr=devnull)
         print(orphan.pid)
     """
     code = f"""

@@ -47,7 +47,13 @@ def make_config(case: dict[str, Any]) -> Any:
         "data": {},
         "rollout": {"num_rollout": 8, "rollout_batch_size": 3, "n_samples_per_prompt": 4},
         "algorithm": {"kl_loss_coef": 0.1, "entropy_coef": 0.02},
-        "train": {"global_batch_size": 6, "num_steps_per_rollout": 2, "lr": 2e-3, "lr_schedule": "cosine"},
+        "train": {
+            "global_batch_size": 6,
+            "num_steps_per_rollout": 2,
+            "lr": 2e-3,
+            "lr_schedule": "cosine",
+            "adam_eps": 1e-4,  # Adam blows rounding noise in vanishing gradients up to full steps if this is tiny
+        },
         "placement": {"collective_timeout_s": 60.0},
     }
     for section, changes in case.get("config", {}).items():
