@@ -1,0 +1,18 @@
+"""Run files: read, checked and written without torch, so that a login node can do it."""
+
+from __future__ import annotations
+
+from core.config.checks import check_run
+from core.config.load import check_run_file, dump_run_file, load_run_file
+from core.config.problem import Problem, RunFileError
+from core.config.schema import RunConfig
+
+__all__ = [
+    "Problem",
+    "RunConfig",
+    "RunFileError",
+    "check_run",
+    "check_run_file",
+    "dump_run_file",
+    "load_run_file",
+]

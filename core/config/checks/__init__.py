@@ -1,0 +1,54 @@
+"""Rules that need more than one key, or the file system: what a login node can know before anything is submitted.
+
+Each rule names the sections it reads. It is passed over while one of them is missing, because mistakes in the section
+itself come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from core.config.checks import batch, data, evaluation, model, parallel, reward, schedule
+from core.config.problem import Problem
+from core.config.schema import RunConfig
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check and the sections it reads."""
+
+    check: Callable[[RunConfig], Iterator[Problem]]
+    sections: tuple[str, ...]
+
+
+RULES = (
+    Rule(batch.samples_fill_optimiser_steps, ("rollout", "train")),
+    Rule(batch.groups_have_peers, ("algorithm", "rollout")),
+    Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train")),
+    Rule(parallel.ranks_divide, ("placement",)),
+    Rule(parallel.batch_divides_over_replicas, ("placement", "train")),
+    Rule(parallel.sequence_parallel_has_peers, ("placement",)),
+    Rule(parallel.engines_fit_devices, ("placement",)),
+    Rule(schedule.clip_range, ("algorithm",)),
+    Rule(schedule.learning_rate, ("rollout", "train")),
+    Rule(model.directories, ("model",)),
+    Rule(model.name_and_shape, ("model",)),
+    Rule(model.shape_divides, ("model", "placement")),
+    Rule(model.positions_suffice, ("data", "eval", "model", "rollout")),
+    Rule(data.training_data, ("data", "reward", "rollout")),
+    Rule(reward.settings, ("reward",)),
+    Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
+    Rule(evaluation.sets, ("eval", "reward")),
+    Rule(evaluation.sampling, ("eval",)),
+)
+
+
+def check_run(config: RunConfig) -> list[Problem]:
+    """All problems of a run that one key alone does not show; empty if there are none.
+
+    Reads the data source and the checkpoint's `config.json`; calls the data function if the source is `python`. Paths
+    are taken as they are, so `config` should come from `load_run_file`.
+    """
+    rules = [rule for rule in RULES if all(hasattr(config, section) for section in rule.sections)]
+    return [problem for rule in rules for problem in rule.check(config)]

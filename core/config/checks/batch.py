@@ -1,0 +1,52 @@
+"""Batch sizes against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.config.problem import Problem
+from core.config.schema import RunConfig
+
+
+def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Problem]:
+    """Every sample of a step is used in exactly one optimiser step."""
+    rollout, train = config.rollout, config.train
+    made = rollout.rollout_batch_size * rollout.n_samples_per_prompt
+    used = train.global_batch_size * train.num_steps_per_rollout
+    if made == used:
+        return
+    fits = made % train.num_steps_per_rollout == 0
+    remedy = f"set global_batch_size to {made // train.num_steps_per_rollout}" if fits else "change one of the four"
+    yield Problem(
+        "train.global_batch_size",
+        None,
+        f"global_batch_size {train.global_batch_size} × num_steps_per_rollout {train.num_steps_per_rollout} = {used}",
+        f"rollout_batch_size {rollout.rollout_batch_size} × n_samples_per_prompt {rollout.n_samples_per_prompt} = "
+        f"{made}",
+        remedy,
+    )
+
+
+def groups_have_peers(config: RunConfig) -> Iterator[Problem]:
+    """The advantage of a sample is taken over its group: alone, it is 0."""
+    if config.algorithm.advantage_estimator == "grpo" and config.rollout.n_samples_per_prompt == 1:
+        yield Problem(
+            "rollout.n_samples_per_prompt",
+            None,
+            "1, a group in which every advantage is 0",
+            "at least 2 samples per prompt for advantage_estimator grpo",
+            "set n_samples_per_prompt to 2 or more",
+        )
+
+
+def a_sample_fits_a_micro_batch(config: RunConfig) -> Iterator[Problem]:
+    """The longest possible sample, alone, is within the token budget."""
+    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+    if config.train.max_tokens_per_micro_batch < prompt + response:
+        yield Problem(
+            "train.max_tokens_per_micro_batch",
+            None,
+            f"a budget of {config.train.max_tokens_per_micro_batch} tokens",
+            f"room for one sample of {prompt} prompt + {response} response = {prompt + response} tokens",
+            f"raise it to {prompt + response} or more, or lower max_prompt_tokens or max_response_tokens",
+        )

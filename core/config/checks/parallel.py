@@ -1,0 +1,79 @@
+"""Parallel sizes against the ranks and devices there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from core.config.problem import Problem
+from core.config.schema import PlacementConfig, RunConfig
+
+
+def ranks_divide(config: RunConfig) -> Iterator[Problem]:
+    """A whole number of model replicas."""
+    placement = config.placement
+    if num_trainers(placement) % replica_size(placement):
+        yield Problem(
+            "placement.tensor_parallel",
+            None,
+            f"tensor_parallel {placement.tensor_parallel} × pipeline_parallel {placement.pipeline_parallel} = "
+            f"{replica_size(placement)}",
+            f"a divisor of the {num_trainers(placement)} trainer ranks ({placement.num_nodes} nodes × "
+            f"{placement.trainers_per_node} trainers_per_node)",
+            f"choose sizes whose product divides {num_trainers(placement)}",
+        )
+
+
+def batch_divides_over_replicas(config: RunConfig) -> Iterator[Problem]:
+    """Every data-parallel rank gets the same number of samples of a global batch."""
+    placement, size = config.placement, config.train.global_batch_size
+    replicas, rest = divmod(num_trainers(placement), replica_size(placement))
+    if rest or size % replicas == 0:  # `ranks_divide` reports a rest
+        return
+    yield Problem(
+        "train.global_batch_size",
+        None,
+        f"{size} samples per optimiser step",
+        f"a multiple of the data-parallel size {replicas} ({num_trainers(placement)} trainer ranks / "
+        f"{replica_size(placement)} per model replica)",
+        f"use {size // replicas * replicas or replicas} or {(size // replicas + 1) * replicas}, or fewer trainer ranks"
+        if size > replicas
+        else f"use {replicas}, or fewer trainer ranks",
+    )
+
+
+def sequence_parallel_has_peers(config: RunConfig) -> Iterator[Problem]:
+    """Sequence parallelism splits over the tensor-parallel ranks."""
+    if config.placement.sequence_parallel and config.placement.tensor_parallel == 1:
+        yield Problem(
+            "placement.sequence_parallel",
+            None,
+            "true with tensor_parallel 1",
+            "tensor_parallel > 1, whose ranks share out the sequence",
+            "set sequence_parallel to false, or raise tensor_parallel",
+        )
+
+
+def engines_fit_devices(config: RunConfig) -> Iterator[Problem]:
+    """Colocated engines use the trainer ranks' devices, one per rank. CPU processes have no such limit."""
+    placement = config.placement
+    needed = placement.engines_per_node * placement.engine_tensor_parallel
+    if placement.device != "cpu" and needed > placement.trainers_per_node:
+        yield Problem(
+            "placement.engines_per_node",
+            None,
+            f"engines_per_node {placement.engines_per_node} × engine_tensor_parallel "
+            f"{placement.engine_tensor_parallel} = {needed} GPUs per node",
+            f"at most the {placement.trainers_per_node} GPUs per node that trainers_per_node gives",
+            "use fewer or smaller engines, raise trainers_per_node, or, on a machine without GPUs, set placement.device to "
+            "cpu",
+        )
+
+
+def num_trainers(placement: PlacementConfig) -> int:
+    """Trainer ranks of the whole run."""
+    return placement.num_nodes * placement.trainers_per_node
+
+
+def replica_size(placement: PlacementConfig) -> int:
+    """Trainer ranks that hold one model together."""
+    return placement.tensor_parallel * placement.pipeline_parallel

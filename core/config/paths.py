@@ -1,0 +1,56 @@
+"""Paths of a run file: what is relative in it is relative to the folder it lies in.
+
+Left as they are: `package:NAME`, `package.module:function`, and `runs_dir`, which is relative to the working directory.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from core.config.schema import DataConfig, RunConfig
+
+PACKAGE_PREFIX = "package:"
+
+
+def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
+    """`config` with absolute paths. A section that `config` lacks (it had mistakes) is passed over."""
+    resolved: dict[str, BaseModel] = {}
+    if hasattr(config, "model"):
+        model = config.model
+        paths = {"path": _file(model.path, folder), "reference_path": _file(model.reference_path, folder)}
+        resolved["model"] = model.model_copy(update=paths)
+    if hasattr(config, "data"):
+        resolved["data"] = _data(config.data, folder)
+    if hasattr(config, "reward") and config.reward.type == "python":
+        resolved["reward"] = config.reward.model_copy(update={"path": _function(config.reward.path, folder)})
+    if hasattr(config, "eval"):
+        sets = {name: _data(data, folder) for name, data in config.eval.sets.items()}
+        resolved["eval"] = config.eval.model_copy(update={"sets": sets})
+    return config.model_copy(update=resolved)
+
+
+def split_function(path: str) -> tuple[str, str]:
+    """`module.py:function` or `package.module:function`, taken apart; without a colon the function is empty."""
+    module, colon, function = path.rpartition(":")
+    return (module, function) if colon else (path, "")
+
+
+def _data(data: DataConfig, folder: Path) -> DataConfig:
+    path = _function(data.path, folder) if data.source == "python" else _file(data.path, folder)
+    return data.model_copy(update={"path": path, "chat_template": _file(data.chat_template, folder)})
+
+
+def _file(path: str | None, folder: Path) -> str | None:
+    if path is None or path.startswith(PACKAGE_PREFIX):
+        return path
+    return os.path.normpath(folder / Path(path).expanduser())
+
+
+def _function(path: str | None, folder: Path) -> str | None:
+    if path is None:
+        return None
+    module, function = split_function(path)
+    return f"{_file(module, folder)}:{function}" if module.endswith(".py") else path
