@@ -1,7 +1,7 @@
 """What an SGLang server on a CPU needs beyond the packages of the index. Imported by our `sitecustomize` only.
 
-torchvision: SGLang and transformers' image classes import it. The index has only CUDA builds of it, whose operators cannot
-    load beside a CPU torch. Text generation calls none of it, so `torchvision` and everything below it become stand-ins.
+torchvision: SGLang and transformers' image classes import it. The index has only CUDA builds of it, whose operators
+    cannot load beside a CPU torch. Text generation calls none of it, so it and everything below it become stand-ins.
 sgl_kernel: a stand-in package beside this file, for the same reason.
 
 Tried with SGLang 0.5.21.
@@ -9,6 +9,7 @@ Tried with SGLang 0.5.21.
 
 from __future__ import annotations
 
+import multiprocessing
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -47,7 +48,9 @@ class _StandInFinder(MetaPathFinder, Loader):
         self._package = package
         self._version = version
 
-    def find_spec(self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname == self._package or fullname.startswith(self._package + "."):
             return ModuleSpec(fullname, self, origin="stand-in", is_package=True)
         return None
@@ -64,3 +67,18 @@ class _StandInFinder(MetaPathFinder, Loader):
 def install() -> None:
     """Put the stand-ins in front of whatever is installed."""
     sys.meta_path.insert(0, _StandInFinder("torchvision", version="0.28.0"))
+    _fork_instead_of_spawn()
+
+
+def _fork_instead_of_spawn() -> None:
+    """Have SGLang's processes forked from the main one.
+
+    SGLang asks for `spawn`, which CUDA needs; each process then repeats ten seconds of imports. Without a GPU nothing
+    speaks against `fork`: the main process has started no threads yet, and the imports are shared, in memory too.
+    """
+    set_start_method = multiprocessing.set_start_method
+
+    def forked(method: str | None, force: bool = False) -> None:
+        set_start_method("fork" if method == "spawn" else method, force)
+
+    multiprocessing.set_start_method = forked

@@ -1,0 +1,216 @@
+"""One engine, as its driver sees it: generation (asynchronous) and control (synchronous)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.samples import SamplingParams
+from core.sglang.capabilities import Capabilities, ask_capabilities
+from core.sglang.errors import EngineDied, EngineError, EngineTimeout
+from core.sglang.generation import Generation, check_length, check_tokens, generate_body, parse_generation
+from core.sglang.transport import Transport
+
+MEMORY_TAGS = ("weights", "kv_cache", "cuda_graph")
+POLL_S = 0.2
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Deadlines of single requests. A whole group is one request."""
+
+    connect_s: float = 10.0
+    control_s: float = 120.0
+    generate_s: float = 1800.0
+
+
+class EngineClient:
+    """Speaks to one incarnation of one engine.
+
+    Every method raises EngineDied if the engine is gone or misses its deadline, and EngineError, with the server's own
+    words, if it refuses.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None = None,
+        vocab_size: int | None = None,
+        timeouts: Timeouts | None = None,
+        mock: Any = None,
+    ) -> None:
+        """Args:
+        vocab_size: token ids at or above it are refused; None: as in the config.json of the engine's model directory.
+        mock: an httpx transport in place of the network, for tests.
+        """
+        self._timeouts = timeouts or Timeouts()
+        self._transport = Transport(base_url, api_key, self._timeouts.connect_s, mock)
+        self._vocab_size = vocab_size
+        self._capabilities: Capabilities | None = None
+        self._released: set[str] = set()
+        self.base_url = self._transport.base_url
+
+    # -- generation -----------------------------------------------------------------------------------------------
+
+    async def generate(
+        self, prompt_tokens: Sequence[int], params: SamplingParams, rid: str | None = None
+    ) -> Generation:
+        """One response.
+
+        Args:
+            rid: a name to abort the request by.
+        Raises:
+            RequestRefused: token ids outside the vocabulary, or a request longer than the engine can hold.
+        """
+        return (await self.generate_group(prompt_tokens, [params], rid))[0]
+
+    async def generate_group(
+        self, prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None = None
+    ) -> list[Generation]:
+        """One response per element of `params`, in that order, as one request.
+
+        With a seed each, responses do not depend on what else the engine has in its batch: bit for bit on a CPU, and
+        on a GPU if it was started `deterministic` (without: seeds are ignored there). This holds among requests that
+        agree on whether top_p or top_k is on.
+        """
+        check_tokens(prompt_tokens, self.vocab_size())
+        limit = self.capabilities().max_request_tokens
+        for one in params:
+            check_length(len(prompt_tokens), one.max_response_tokens, limit)
+        answer = await self._transport.ask_async(
+            "POST", "/generate", generate_body(prompt_tokens, params, rid), self._timeouts.generate_s
+        )
+        return [parse_generation(one) for one in answer.json()]
+
+    def score(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probability of tokens[1:], each given all before it: len(tokens) - 1 values."""
+        check_tokens(tokens, self.vocab_size())
+        check_length(len(tokens), 1, self.capabilities().max_request_tokens)
+        body = {"input_ids": list(tokens), "return_logprob": True, "logprob_start_len": 0}
+        body["sampling_params"] = {"max_new_tokens": 1, "temperature": 0.0}
+        answer = self._transport.ask("POST", "/generate", body, self._timeouts.generate_s).json()
+        return [float(entry[0]) for entry in answer["meta_info"]["input_token_logprobs"][1:]]
+
+    def abort(self, rid: str | None = None) -> None:
+        """End one request (of one response), or with None all: they return what they have, with status ABORTED."""
+        self._post("/abort_request", {"abort_all": True} if rid is None else {"rid": rid})
+
+    def pause(self, mode: Literal["abort", "retract", "in_place"] = "abort") -> None:
+        """Stop generating until `resume_generation`; new requests wait.
+
+        abort: what is in flight returns with status ABORTED. retract: it goes back to the queue and is computed again
+        from its tokens (KV cache and weights may change meanwhile). in_place: it keeps its KV cache.
+        """
+        self._post("/pause_generation", {"mode": mode})
+
+    def resume_generation(self) -> None:
+        """Undo `pause`."""
+        self._post("/continue_generation", {})
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def health(self) -> bool:
+        """Whether the engine answers: it generates a token for it. False while it starts; raises if it is gone."""
+        return self._transport.request("GET", "/health", timeout_s=self._timeouts.control_s).status_code == 200
+
+    def wait_healthy(self, deadline_s: float, alive: Callable[[], bool] = lambda: True) -> None:
+        """Return when the engine is up.
+
+        Args:
+            alive: whether its process still runs; asked between attempts.
+        Raises:
+            EngineDied: the process ended first.
+            EngineTimeout: not up within `deadline_s`.
+        """
+        end = time.monotonic() + deadline_s
+        last = "no attempt made"
+        while (left_s := end - time.monotonic()) > 0:
+            if not alive():
+                raise EngineDied(f"the engine of {self.base_url} ended before it was up ({last}): see its log")
+            try:
+                response = self._transport.request("GET", "/health", timeout_s=min(left_s, self._timeouts.control_s))
+                if response.status_code == 200:
+                    self.capabilities()
+                    return
+                last = f"status {response.status_code}"
+            except EngineDied as error:
+                last = str(error)
+            time.sleep(min(POLL_S, left_s))
+        raise EngineTimeout(f"the engine of {self.base_url} was not up within {deadline_s:g} s (last: {last})")
+
+    def capabilities(self) -> Capabilities:
+        """What this server can do; asked once."""
+        if self._capabilities is None:
+            self._capabilities = ask_capabilities(self._transport)
+        return self._capabilities
+
+    def vocab_size(self) -> int:
+        """Token ids must be below it."""
+        if self._vocab_size is None:
+            config = Path(self.capabilities().model_dir, "config.json")
+            self._vocab_size = int(json.loads(config.read_text())["vocab_size"])
+        return self._vocab_size
+
+    def weight_version(self) -> str:
+        """The version that the server says it has."""
+        return str(self._get(self.capabilities().model_info_route)["weight_version"])
+
+    def server_info(self) -> dict[str, Any]:
+        """All of the server's settings and state, under its own names."""
+        return self._get(self.capabilities().server_info_route)
+
+    # -- memory ---------------------------------------------------------------------------------------------------
+
+    def release_memory(self, tags: Sequence[str] = MEMORY_TAGS) -> None:
+        """Give GPU memory back. Nothing may be in flight. On a CPU engine nothing happens.
+
+        The contents are lost, weights too: they must be sent again after `resume_memory`. Releasing twice does nothing.
+        """
+        wanted = [tag for tag in _known(tags) if tag not in self._released]
+        if wanted:
+            self._post("/release_memory_occupation", {"tags": wanted})
+            self._released.update(wanted)
+
+    def resume_memory(self, tags: Sequence[str] = MEMORY_TAGS) -> None:
+        """Take memory that `release_memory` of this client gave back; what was not given back is left alone.
+
+        SGLang's scheduler dies when it is asked for a tag that was not released, hence the bookkeeping.
+        """
+        wanted = [tag for tag in _known(tags) if tag in self._released]
+        if wanted:
+            self._post("/resume_memory_occupation", {"tags": wanted})
+            self._released.difference_update(wanted)
+
+    def flush_cache(self) -> None:
+        """Forget cached prefixes. Nothing may be in flight."""
+        self._transport.ask("POST", "/flush_cache", timeout_s=self._timeouts.control_s)
+
+    # -- for core.sglang.weights ----------------------------------------------------------------------------------
+
+    def post_checked(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """POST for routes that answer {"success": bool, "message": str}.
+
+        Raises:
+            EngineError: success is false.
+        """
+        answer = self._post(path, body).json()
+        if not isinstance(answer, dict) or not answer.get("success"):
+            raise EngineError(f"POST {self.base_url}{path}: {answer}")
+        return answer
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return self._transport.ask("POST", path, body, self._timeouts.control_s)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        return dict(self._transport.ask("GET", path, timeout_s=self._timeouts.control_s).json())
+
+
+def _known(tags: Sequence[str]) -> Sequence[str]:
+    for tag in tags:
+        if tag not in MEMORY_TAGS:
+            raise ValueError(f"unknown memory tag {tag!r}: choose from {', '.join(MEMORY_TAGS)}")
+    return tags

@@ -1,0 +1,5 @@
+"""Llama."""
+
+from sglang.srt.models.llama import LlamaForCausalLM
+
+EntryClass = [LlamaForCausalLM]

@@ -1,0 +1,72 @@
+"""The weights that an engine expects: names and shapes, read from the model directory it was started from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from core.sglang.errors import WeightsRefused
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def expected_tensors(model_dir: str | Path) -> Shapes:
+    """Name and shape of every weight of a HuggingFace directory, from its safetensors headers.
+
+    With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it.
+
+    Raises:
+        WeightsRefused: no safetensors there.
+    """
+    from safetensors import safe_open
+
+    directory = Path(model_dir)
+    shapes: Shapes = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
+    if not shapes:
+        raise WeightsRefused(
+            f"no *.safetensors in {directory}: wanted the model directory that the engine was started from"
+        )
+    if json.loads((directory / "config.json").read_text()).get("tie_word_embeddings"):
+        shapes.pop("lm_head.weight", None)
+    return shapes
+
+
+class Checklist:
+    """Checks tensors against the expected ones as they come, and in the end that none was missing."""
+
+    def __init__(self, expected: Shapes) -> None:
+        self._expected = expected
+        self._seen: set[str] = set()
+
+    def check(self, name: str, shape: tuple[int, ...]) -> None:
+        """Tick off one tensor.
+
+        Raises:
+            WeightsRefused: unknown, sent twice, or of another shape.
+        """
+        wanted = self._expected.get(name)
+        if wanted is None:
+            raise WeightsRefused(_unknown(name, self._expected))
+        if tuple(shape) != wanted:
+            raise WeightsRefused(f"{name} has shape {tuple(shape)}, but the engine's model wants {wanted}")
+        if name in self._seen:
+            raise WeightsRefused(f"{name} was sent twice in one update: each tensor must come once")
+        self._seen.add(name)
+
+    def check_complete(self) -> None:
+        """Raises WeightsRefused, naming some, if tensors are missing."""
+        missing = [name for name in self._expected if name not in self._seen]
+        if missing:
+            shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            raise WeightsRefused(f"{len(missing)} of {len(self._expected)} tensors were not sent: {shown}")
+
+
+def _unknown(name: str, expected: Shapes) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, expected, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it has {len(expected)} others"
+    return f"the engine's model has no weight {name}: {hint}"

@@ -1,0 +1,100 @@
+"""A generation request and its answer, as SGLang's /generate spells them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core.samples import SamplingParams, Status
+from core.sglang.errors import EngineError, RequestRefused
+
+STATUS = {"stop": Status.COMPLETED, "length": Status.TRUNCATED, "abort": Status.ABORTED}
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One response.
+
+    `logprobs[i]` is the log-probability of `tokens[i]` under softmax(logits / temperature), before top-k and top-p;
+    for a greedy request (temperature 0) under softmax(logits). A stop token that ended the response is part of it.
+    """
+
+    tokens: list[int]
+    logprobs: list[float]
+    status: Status
+    weight_version: str
+
+
+def sampling_body(params: SamplingParams) -> dict[str, Any]:
+    """`sampling_params` of one request."""
+    return {
+        "max_new_tokens": params.max_response_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k,
+        "stop_token_ids": sorted(params.stop_token_ids),
+        "sampling_seed": params.seed,
+    }
+
+
+def generate_body(prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None) -> dict[str, Any]:
+    """Body of one request for len(params) responses to the same prompt."""
+    body: dict[str, Any] = {
+        "input_ids": [list(prompt_tokens)] * len(params),
+        "sampling_params": [sampling_body(one) for one in params],
+        "return_logprob": True,
+    }
+    if rid is not None:
+        body["rid"] = [rid] if len(params) == 1 else [f"{rid}-{index}" for index in range(len(params))]
+    return body
+
+
+def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
+    """Refuse what would kill the server: SGLang looks ids up in the embedding unchecked.
+
+    Raises:
+        RequestRefused: no tokens, or one outside [0, vocab_size).
+    """
+    if not tokens:
+        raise RequestRefused("the prompt has no tokens: at least one is needed")
+    for position, token in enumerate(tokens):
+        if not 0 <= token < vocab_size:
+            raise RequestRefused(
+                f"token id {token} at position {position} is outside the engine's vocabulary of {vocab_size}: "
+                "is the tokenizer another model's?"
+            )
+
+
+def check_length(num_prompt_tokens: int, num_response_tokens: int, max_request_tokens: int) -> None:
+    """Refuse what SGLang would cut short without saying so.
+
+    Raises:
+        RequestRefused: prompt and response together are longer than the engine can hold.
+    """
+    total = num_prompt_tokens + num_response_tokens
+    if num_response_tokens < 1 or total > max_request_tokens:
+        raise RequestRefused(
+            f"{num_prompt_tokens} prompt tokens + {num_response_tokens} response tokens = {total}, but the engine "
+            f"holds {max_request_tokens} per request: lower the response length, or raise placement.engine_max_total_tokens "
+            "(up to the model's context length)"
+        )
+
+
+def parse_generation(answer: dict[str, Any]) -> Generation:
+    """One element of the server's answer.
+
+    Raises:
+        EngineError: log-probs and tokens do not belong together, or an unknown reason to finish.
+    """
+    meta = answer["meta_info"]
+    reason = (meta.get("finish_reason") or {}).get("type")
+    if reason not in STATUS:
+        raise EngineError(
+            f"the engine ended a response with {meta.get('finish_reason')}: wanted one of {sorted(STATUS)}"
+        )
+    tokens = [int(token) for token in answer["output_ids"]]
+    entries = meta.get("output_token_logprobs") or []
+    if [entry[1] for entry in entries] != tokens:
+        raise EngineError(f"the engine returned {len(entries)} log-probs for {len(tokens)} tokens, or for other tokens")
+    return Generation(tokens, [float(entry[0]) for entry in entries], STATUS[reason], str(meta["weight_version"]))

@@ -1,0 +1,149 @@
+"""The command line and the environment of one SGLang server. Pure: nothing is started here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
+CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
+CPU_TOTAL_TOKENS = 16384
+MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up time than they give back
+
+# what must not reach an engine: settings of the trainer's process group, and of a parent engine
+TRAINER_VARIABLES = frozenset(
+    {
+        *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE"),
+        *("MASTER_ADDR", "MASTER_PORT", "PYTORCH_CUDA_ALLOC_CONF", "CUDA_DEVICE_MAX_CONNECTIONS"),
+        *("DISABLE_OPENAPI_DOC", "SGLANG_RETURN_ORIGINAL_LOGPROB"),
+    }
+)
+TRAINER_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_")
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One server.
+
+    Attributes:
+        device: "cpu" needs SGLang 0.5.21; "cuda" was tried with 0.5.16.
+        dtype: "float32" or "bfloat16".
+        port: the server binds it on `host`.
+        memory_fraction: share of GPU memory for weights and KV cache.
+        max_total_tokens: KV cache size; None: what the memory holds (CPU: 16384).
+        context_length: longest sequence; None: the model's.
+        api_key: asked of every request except /health; travels in the environment, not on the command line.
+        deterministic: on a GPU: samples and log-probs independent of the rest of the batch, at a cost in speed (a CPU
+            engine is always so, see `EngineClient.generate_group`).
+        num_threads: CPU threads of each of the engine's processes.
+    """
+
+    name: str
+    model_dir: Path
+    device: Literal["cpu", "cuda"] | str
+    dtype: str
+    host: str
+    port: int
+    tensor_parallel: int = 1
+    memory_fraction: float = 0.5
+    max_total_tokens: int | None = None
+    max_running_requests: int = 64
+    context_length: int | None = None
+    random_seed: int = 0
+    api_key: str | None = None
+    deterministic: bool = False
+    num_threads: int = 1
+
+
+def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
+    """The server's command line, to be run with `environment(spec, ...)`."""
+    options: dict[str, object] = {
+        "--model-path": spec.model_dir,
+        "--host": spec.host,
+        "--port": spec.port,
+        "--device": spec.device,
+        "--dtype": spec.dtype,
+        "--tp-size": spec.tensor_parallel,
+        "--max-running-requests": spec.max_running_requests,
+        "--random-seed": spec.random_seed,
+        "--sampling-backend": "pytorch",
+        "--grammar-backend": "none",
+        "--context-length": spec.context_length,
+        **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
+    }
+    words = [word for key, value in options.items() if value is not None for word in (key, str(value))]
+    flags = ["--skip-tokenizer-init", *(_cpu_flags() if spec.device == "cpu" else _cuda_flags(spec))]
+    return [python, "-m", "ebbtide_engine_server", *words, *flags]
+
+
+def _cpu_options(spec: EngineSpec) -> dict[str, object]:
+    return {
+        "--attention-backend": "torch_native",  # the CPU default needs SGLang's own kernels
+        "--mem-fraction-static": 0.1,  # of host memory; the KV cache is sized by the next
+        "--max-total-tokens": spec.max_total_tokens or CPU_TOTAL_TOKENS,
+    }
+
+
+def _cpu_flags() -> list[str]:
+    return ["--disable-cuda-graph", "--sleep-on-idle"]  # an idle scheduler would spin
+
+
+def _cuda_options(spec: EngineSpec) -> dict[str, object]:
+    return {
+        "--attention-backend": "triton",
+        "--mem-fraction-static": spec.memory_fraction,
+        "--max-total-tokens": spec.max_total_tokens,
+        "--cuda-graph-max-bs": min(spec.max_running_requests, MAX_GRAPH_BATCH),
+    }
+
+
+def _cuda_flags(spec: EngineSpec) -> list[str]:
+    return [
+        "--enable-memory-saver",
+        "--skip-server-warmup",
+        *(["--enable-deterministic-inference"] if spec.deterministic else []),
+    ]
+
+
+def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
+    """The server's whole environment.
+
+    Args:
+        base: what to start from, usually os.environ; the trainer's own variables are left out. Its PYTHONPATH stays,
+            behind ours; Megatron is hidden from the engine (it would import it, at 25 s of start-up time).
+    """
+    kept = {key: value for key, value in base.items() if not _is_trainers(key)}
+    site = [str(ENGINE_SITE), *([str(CPU_SHIM)] if spec.device == "cpu" else [])]
+    inherited = [entry for entry in kept.get("PYTHONPATH", "").split(":") if entry and entry not in site]
+    return kept | {
+        "PYTHONPATH": ":".join([*site, *inherited]),
+        "PYTHONUNBUFFERED": "1",
+        "EBBTIDE_DIE_WITH_PARENT": "1",
+        "EBBTIDE_HIDE_MODULES": "megatron",
+        "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": str(spec.num_threads),
+        **(_cpu_environment(spec) if spec.device == "cpu" else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}),
+    }
+
+
+def _cpu_environment(spec: EngineSpec) -> dict[str, str]:
+    variables = {
+        "EBBTIDE_CPU_ENGINE": "1",
+        "SGLANG_USE_CPU_ENGINE": "1",
+        "SGLANG_EXTERNAL_MODEL_PACKAGE": "ebbtide_engine_models",
+        "TORCH_COMPILE_DISABLE": "1",  # compiling the sampler takes longer than running it
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    if spec.tensor_parallel > 1:  # SGLang wants to be told which cores each rank may use
+        variables["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(str(rank) for rank in range(spec.tensor_parallel))
+    return variables
+
+
+def _is_trainers(variable: str) -> bool:
+    return variable in TRAINER_VARIABLES or variable.startswith(TRAINER_PREFIXES)

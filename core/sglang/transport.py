@@ -1,0 +1,72 @@
+"""HTTP to one engine, with failures told apart: the engine is gone, it hangs, or it refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from core.sglang.errors import EngineDied, EngineError, EngineTimeout
+
+
+class Transport:
+    """Requests to one base URL.
+
+    Proxies from the environment are ignored: an engine is a node-internal address. Every request opens its own
+    connection, so a client may be used from one event loop after another and never meets a stale connection.
+    """
+
+    def __init__(self, base_url: str, api_key: str | None, connect_s: float, mock: Any = None) -> None:
+        """Args:
+        connect_s: deadline for the connection; the deadline for the answer comes with each request.
+        mock: an httpx transport for tests.
+        """
+        self.base_url = base_url.rstrip("/")
+        self._connect_s = connect_s
+        self._options: dict[str, Any] = {
+            "base_url": self.base_url,
+            "headers": {"Authorization": f"Bearer {api_key}"} if api_key else {},
+            "trust_env": False,
+            "verify": False,
+            "transport": mock,
+        }
+
+    def request(self, method: str, path: str, body: object = None, timeout_s: float = 60.0) -> httpx.Response:
+        """The answer, whatever its status.
+
+        Raises:
+            EngineDied: no connection, or it broke.
+            EngineTimeout: no answer within `timeout_s`.
+        """
+        try:
+            with httpx.Client(timeout=self._timeout(timeout_s), **self._options) as client:
+                return client.request(method, path, json=body)
+        except httpx.TransportError as error:
+            raise self._lost(error, method, path, timeout_s) from error
+
+    def ask(self, method: str, path: str, body: object = None, timeout_s: float = 60.0) -> httpx.Response:
+        """As `request`; raises EngineError unless the status is 200."""
+        return self._checked(self.request(method, path, body, timeout_s))
+
+    async def ask_async(self, method: str, path: str, body: object, timeout_s: float) -> httpx.Response:
+        """As `ask`, without blocking the event loop."""
+        try:
+            async with httpx.AsyncClient(timeout=self._timeout(timeout_s), **self._options) as client:
+                return self._checked(await client.request(method, path, json=body))
+        except httpx.TransportError as error:
+            raise self._lost(error, method, path, timeout_s) from error
+
+    def _timeout(self, timeout_s: float) -> httpx.Timeout:
+        return httpx.Timeout(timeout_s, connect=min(self._connect_s, timeout_s))
+
+    def _lost(self, error: httpx.TransportError, method: str, path: str, timeout_s: float) -> EngineDied:
+        asked = f"{method} {self.base_url}{path}"
+        if isinstance(error, httpx.TimeoutException):
+            return EngineTimeout(f"{asked}: no answer within {timeout_s:g} s")
+        return EngineDied(f"{asked}: {type(error).__name__}: {error}")
+
+    def _checked(self, response: httpx.Response) -> httpx.Response:
+        if response.status_code != 200:
+            asked = f"{response.request.method} {self.base_url}{response.request.url.path}"
+            raise EngineError(f"{asked}: status {response.status_code}: {response.text[:2000]}")
+        return response

@@ -1,0 +1,138 @@
+"""A weight update of one engine, from the first bucket to the verified version.
+
+    idle ── begin ──► open ── send, send, … ──► open ── end ──► done
+                        └── abandon (also on an error inside `with`) ──► the engine keeps a version that says so
+
+While an update is open the engine's version is "<version>-incomplete": an engine that was half updated never claims a
+version it does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from core.sglang.client import EngineClient
+from core.sglang.errors import EngineDied, EngineError
+from core.sglang.expected import Checklist, Shapes, expected_tensors
+from core.sglang.payload import NamedTensors, check_dtype, flatten, serialize
+
+
+class WeightUpdate:
+    """Brings one engine to one version. Nothing may be generated meanwhile.
+
+    Collective: none; the caller holds full tensors under HuggingFace names.
+    """
+
+    def __init__(
+        self, client: EngineClient, version: str, expected: Mapping[str, tuple[int, ...]] | None = None
+    ) -> None:
+        """Args:
+        expected: name and shape of every tensor; None: as in the engine's model directory.
+        """
+        self._client = client
+        self._version = version
+        self._expected: Shapes | None = dict(expected) if expected is not None else None
+        self._checklist: Checklist | None = None
+
+    def begin(self) -> None:
+        """Open the update."""
+        assert self._checklist is None, "begin() was called twice"
+        capabilities = self._client.capabilities()
+        if self._expected is None:
+            self._expected = expected_tensors(capabilities.model_dir)
+        stamp(self._client, f"{self._version}-incomplete")
+        if capabilities.needs_weight_session:
+            self._client.post_checked("/begin_weight_update", {})
+        self._checklist = Checklist(self._expected)
+
+    def send(self, tensors: NamedTensors) -> None:
+        """Copy one bucket into the engine; returns when it is there.
+
+        Args:
+            tensors: (HuggingFace name, full tensor), all on one device; any of float32, bfloat16, float16.
+        Raises:
+            WeightsRefused: a name the model does not have, a wrong shape or dtype, a tensor sent twice. Nothing of the
+                bucket was sent then.
+        """
+        if self._checklist is None:
+            raise EngineError("send() outside begin() and end()")
+        if not tensors:
+            return
+        for name, tensor in tensors:
+            check_dtype(name, tensor)
+            self._checklist.check(name, tuple(tensor.shape))
+        views = flatten(tensors)
+        if views[0][1].is_cuda:
+            torch.cuda.current_stream().synchronize()  # the engine reads on a stream of its own
+        payload = [serialize(views) for _ in range(self._client.capabilities().tensor_parallel)]
+        body = {"serialized_named_tensors": payload, "flush_cache": False}
+        self._client.post_checked("/update_weights_from_tensor", body)
+
+    def end(self) -> None:
+        """Close the update, forget cached prefixes, stamp the version and read it back.
+
+        Raises:
+            WeightsRefused: tensors are missing. The engine stays marked incomplete.
+            EngineError: the engine does not report the version.
+        """
+        assert self._checklist is not None, "end() without begin()"
+        self._checklist.check_complete()
+        self._close()
+        self._client.flush_cache()
+        stamp(self._client, self._version)
+        verify(self._client, self._version)
+
+    def abandon(self) -> None:
+        """Give up: the engine stays marked incomplete, and takes another update."""
+        if self._checklist is not None:
+            self._close()
+
+    def __enter__(self) -> WeightUpdate:
+        self.begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.end()
+        elif not issubclass(kind, EngineDied):
+            self.abandon()
+
+    def _close(self) -> None:
+        if self._client.capabilities().needs_weight_session:
+            self._client.post_checked("/end_weight_update", {})
+        self._checklist = None
+
+
+def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) -> None:
+    """Load a HuggingFace directory that the engine can read; its shapes must be those of the engine's model.
+
+    Raises:
+        WeightsRefused: other names or shapes.
+    """
+    checklist = Checklist(expected_tensors(client.capabilities().model_dir))
+    for name, shape in expected_tensors(model_dir).items():
+        checklist.check(name, shape)
+    checklist.check_complete()
+    body = {"model_path": str(model_dir), "weight_version": version, "flush_cache": True}
+    client.post_checked("/update_weights_from_disk", body)
+    verify(client, version)
+
+
+def stamp(client: EngineClient, version: str) -> None:
+    """Set the version that the engine reports, and nothing else."""
+    client.post_checked("/update_weight_version", {"new_version": version, "abort_all_requests": False})
+
+
+def verify(client: EngineClient, version: str) -> None:
+    """Raises EngineError unless the engine reports `version`."""
+    found = client.weight_version()
+    if found != version:
+        raise EngineError(
+            f"{client.base_url} reports weight version {found}, wanted {version}: sync it again or restart it"
+        )
