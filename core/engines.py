@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from core.rendezvous import Member, Rendezvous, wait_until
-from core.sglang.client import EngineClient
+from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,23 @@ class Engine:
 class Engines:
     """The engines of one node. Only the node's driver rank holds some; elsewhere the list is empty."""
 
-    def __init__(self, rendezvous: Rendezvous, names: list[str], vocab_size: int, api_key: str, start_s: float) -> None:
+    def __init__(
+        self,
+        rendezvous: Rendezvous,
+        names: list[str],
+        *,
+        vocab_size: int,
+        api_key: str,
+        start_s: float,
+        request_s: float,
+    ) -> None:
         """Args:
         names: the engines to drive, as the node agent publishes them.
         vocab_size: token ids at or above it are refused before they reach an engine.
         start_s: deadline for an engine to be up, at the beginning and after a restart.
+        request_s: deadline of one generation request.
         """
+        self._request_s = request_s
         self._rendezvous = rendezvous
         self._vocab_size = vocab_size
         self._api_key = api_key
@@ -43,52 +55,81 @@ class Engines:
         """Wait until every engine of this node answers.
 
         Raises:
-            EngineDied: if one does not within the deadline; the message names it.
+            RendezvousTimeout, EngineDied: if one does not within the deadline; the message names it.
         """
         for name in self._names:
-            self._connect(self._rendezvous.wait("engine", [name], self._start_s)[0])
+            self._take(self._rendezvous.wait("engine", [name], self._start_s)[0])
 
     def alive(self) -> list[Engine]:
         """Engines that may be asked to generate."""
         return [engine for engine in self._engines.values() if engine.alive]
 
     def mark_dead(self, engine: Engine, reason: EngineDied) -> None:
-        """Ask nothing more of this incarnation; its restart is another engine."""
+        """Ask nothing more of this incarnation, and have its agent end it in case it only hangs."""
         if engine.alive:
             log.warning("engine=%s pid=%d died: %s", engine.name, engine.member.pid, reason)
+            self._rendezvous.set(condemned_key(engine.name), str(engine.member.incarnation))
         engine.alive = False
         engine.weight_version = None
 
-    def adopt_restarted(self, wait: bool) -> None:
-        """Take over engines that their agent has restarted.
-
-        Args:
-            wait: wait for the dead ones (nothing else is left to work with) instead of taking who is there already.
-        Raises:
-            EngineDied: if `wait` and a dead engine is not back within the deadline.
-        """
-        for engine in list(self._engines.values()):
-            if engine.alive:
-                continue
-            if wait:
-                wait_until(lambda e=engine: self._successor(e) is not None, self._start_s)  # type: ignore[misc]
+    def adopt_restarted(self) -> None:
+        """Take over restarted engines that answer already."""
+        for engine in self._dead():
             successor = self._successor(engine)
-            if successor is not None:
-                self._connect(successor)
-            elif wait:
+            if successor is not None and self._answers(successor):
+                self._take(successor)
+
+    def await_restarted(self) -> None:
+        """Wait for the restart of every dead engine: there is nothing else left to work with.
+
+        Raises:
+            EngineDied: if one is not back within the deadline.
+        """
+        for engine in self._dead():
+            wait_until(partial(self._has_successor, engine), self._start_s)
+            successor = self._successor(engine)
+            if successor is None:
                 raise EngineDied(f"engine {engine.name} died and was not restarted within {self._start_s:.0f} s")
+            self._take(successor)
+
+    def _dead(self) -> list[Engine]:
+        return [engine for engine in self._engines.values() if not engine.alive]
+
+    def _has_successor(self, engine: Engine) -> bool:
+        return self._successor(engine) is not None
 
     def _successor(self, engine: Engine) -> Member | None:
         member = self._rendezvous.lookup("engine", engine.name)
         return member if member and member.incarnation > engine.member.incarnation else None
 
-    def _connect(self, member: Member) -> None:
-        client = EngineClient(member.url, api_key=self._api_key, vocab_size=self._vocab_size)
-        client.wait_healthy(self._start_s, alive=lambda: self._is_current(member))
+    def _answers(self, member: Member) -> bool:
+        try:
+            return self._client(member).health()
+        except EngineDied:
+            return False
+
+    def _take(self, member: Member) -> None:
+        """Wait until it answers, then count it among the living."""
+        client = self._client(member)
+        client.wait_healthy(self._start_s, alive=partial(self._is_current, member))
         self._engines[member.name] = Engine(member.name, member, client)
-        self._rendezvous.set(f"engine-ready/{member.name}", str(member.incarnation))  # from now on a death is restarted
+        self._rendezvous.set(ready_key(member.name), str(member.incarnation))
         log.info("engine=%s url=%s incarnation=%d ready", member.name, member.url, member.incarnation)
+
+    def _client(self, member: Member) -> EngineClient:
+        timeouts = Timeouts(generate_s=self._request_s)
+        return EngineClient(member.url, self._api_key, self._vocab_size, timeouts)
 
     def _is_current(self, member: Member) -> bool:
         published = self._rendezvous.lookup("engine", member.name)
         return published is not None and published.incarnation == member.incarnation
+
+
+def ready_key(name: str) -> str:
+    """Where the store says which incarnation of an engine has answered; from then on its death is mended."""
+    return f"engine-ready/{name}"
+
+
+def condemned_key(name: str) -> str:
+    """Where the store says which incarnation its driver has given up."""
+    return f"engine-condemned/{name}"

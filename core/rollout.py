@@ -19,8 +19,8 @@ from core.engines import Engine, Engines
 from core.rendezvous import Rendezvous
 from core.reward import RewardInput, RewardPool, Score
 from core.samples import Prompt, Sample, SamplingParams, Status
-from core.sglang.client import Generation
 from core.sglang.errors import EngineDied
+from core.sglang.generation import Generation
 from core.tokenizer import Tokenizer
 from core.weight_sync import WeightSync
 
@@ -87,7 +87,8 @@ class Rollout:
             if not missing:
                 return made
             log.warning("rollout=%s round=%d groups_missing=%d", request.key, round_number, len(missing))
-            self._engines.adopt_restarted(wait=not any_rank(bool(self._engines.alive())))
+            if not any_rank(bool(self._engines.alive())):
+                self._engines.await_restarted()
             self._sync.push(request.weight_version)
         raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
 

@@ -38,10 +38,11 @@ class WeightSync:
             whether any engine needed it; False costs one small collective and moves nothing.
         Collective: all trainer ranks.
         """
+        self._engines.adopt_restarted()
         stale = [engine for engine in self._engines.alive() if engine.weight_version != version]
         if not any_rank(bool(stale)):
             return False
-        updates = [(engine, self._session(engine, version)) for engine in stale]
+        updates = [(engine, WeightUpdate(engine.client, version)) for engine in stale]
         self._each(updates, lambda update: update.begin())
         for bucket in self._source.named_buckets(BUCKET_BYTES):
             self._each(updates, partial(_send, bucket))
@@ -49,9 +50,6 @@ class WeightSync:
         for engine, _ in updates:
             engine.weight_version = version if engine.alive else None
         return True
-
-    def _session(self, engine: Engine, version: str) -> WeightUpdate:
-        return WeightUpdate(engine.client, version)
 
     def _each(self, updates: Sequence[tuple[Engine, WeightUpdate]], act: Callable[[WeightUpdate], None]) -> None:
         """Do it for every engine that is still alive; one that fails is out, the others go on."""

@@ -79,7 +79,8 @@ class NodeAgent:
         return None
 
     def _children(self) -> list[Child]:
-        return [child for part in (self.trainers, *self.engines) if (child := part.child) is not None]
+        children = [self.trainers.child, *(engine.child for engine in self.engines)]
+        return [child for child in children if child is not None]
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
-from core.config import RunFileError, check_run, dump_run_file, load_run_file
+from core.config import RunFileError, check_run_file, dump_run_file
 from core.config.schema import RunConfig
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
@@ -43,7 +43,6 @@ def run(
 ) -> None:
     """Train on this machine: check the run file, start trainers and engines, turn the loop."""
     config = _load(run_file, overrides or [])
-    _refuse(check_run(config))
     directory = RunDirectory(_new_run_dir(config, run_dir))
     dump_run_file(config, directory.run_file)
     console.print(f"run directory: {directory.path}", highlight=False)
@@ -56,8 +55,12 @@ def resume(run_dir: Annotated[Path, typer.Argument(help="The run directory.")]) 
     directory = RunDirectory(run_dir.resolve())
     if not directory.run_file.exists():
         _fail(f"{run_dir} is no run directory: it has no run.yaml. `ebbtide run` prints where it puts them.")
-    _refuse(check_run(_load(directory.run_file, [])))
-    _attempt(directory)
+    config = _load(directory.run_file, [])
+    if _complete(directory, config):
+        console.print(f"{directory.path} is complete: all {config.rollout.num_rollout} steps are done.", soft_wrap=True)
+        _show_result(directory)
+    else:
+        _attempt(directory)
 
 
 @app.command(epilog="Example: ebbtide inspect runs/NAME --step 3 --worst 2")
@@ -105,20 +108,28 @@ def _attempt(directory: RunDirectory) -> None:
     from launchers.attempt import RunBusy, run_attempt
     from launchers.display import Display
 
-    display = Display(console)
-    display.load(ProgressReader(directory.progress).new_events())
     try:
-        code = run_attempt(directory, display)
+        code = run_attempt(directory, Display(console))
     except RunBusy as error:
         _fail(str(error))
     if code == 0:
-        display.summary()
-        _say_what_next(directory)
+        _show_result(directory)
     raise typer.Exit(code)
 
 
-def _say_what_next(directory: RunDirectory) -> None:
+def _complete(directory: RunDirectory, config: RunConfig) -> bool:
+    from core.checkpoint import find_latest
+
+    found = find_latest(directory.checkpoints)
+    return found is not None and found[1].next_step >= config.rollout.num_rollout and directory.hf_model.exists()
+
+
+def _show_result(directory: RunDirectory) -> None:
+    """The table of all steps, where everything lies, and what to type next."""
+    from launchers.display import summary
+
     path = directory.path
+    console.print(summary(ProgressReader(directory.progress).new_events()))
     console.print(
         f"samples of every step:   {path}/steps/   (ebbtide inspect {path} --best 2 --worst 2)\n"
         f"curves:                  tensorboard --logdir {path}/tensorboard\n"
@@ -139,16 +150,11 @@ def _new_run_dir(config: RunConfig, wanted: Path | None) -> Path:
 
 def _load(run_file: Path, overrides: list[str]) -> RunConfig:
     try:
-        return load_run_file(run_file, overrides)
+        return check_run_file(run_file, overrides)
     except RunFileError as error:
         _fail(str(error))
 
 
-def _refuse(problems: list) -> None:  # type: ignore[type-arg]
-    if problems:
-        _fail(str(RunFileError(problems)))
-
-
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     errors.print(message, highlight=False, markup=False, soft_wrap=True)
     raise typer.Exit(USAGE_ERROR)

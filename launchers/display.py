@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.status import Status
 from rich.table import Table
 
@@ -37,8 +37,6 @@ class Display:
         self._num_steps = 0
         self._phase = "starting trainer ranks and engines"
         self._began = time.monotonic()
-        self._steps: dict[int, dict[str, float]] = {}
-        self._evals: dict[int, dict[str, dict[str, float]]] = {}
 
     def __enter__(self) -> Display:
         self._status = self._console.status(self._phase) if self._console.is_terminal else None
@@ -63,26 +61,6 @@ class Display:
         if self._status:
             self._status.update(f"{self._phase} · {time.monotonic() - self._began:.0f} s")
 
-    def load(self, events: Iterable[dict[str, Any]]) -> None:
-        """Take in what earlier attempts did, silently, for the table at the end."""
-        for event in events:
-            if event["event"] == "step":
-                self._steps[event["step"]] = event["metrics"]
-            elif event["event"] == "eval":
-                self._evals[event["step"]] = event["results"]
-
-    def summary(self) -> None:
-        """The table of all steps, and the evaluations before and after."""
-        table = Table(title="steps", caption="reward: mean over the step's samples")
-        table.add_column("step", justify="right")
-        for heading in COLUMNS:
-            table.add_column(heading, justify="right")
-        for step, metrics in sorted(self._steps.items()):
-            table.add_row(str(step), *(_cell(metrics, *column) for column in COLUMNS.values()))
-        self._console.print(table)
-        if self._evals:
-            self._console.print(self._eval_table())
-
     def failed(self, failure: Failure | None, run_dir: Path, folder: Path) -> None:
         """What went wrong and what can be done."""
         what = str(failure) if failure else f"the node agent died without a record; see {folder}/agent-0.log"
@@ -93,17 +71,6 @@ class Display:
         """Stopped by the user."""
         self._console.print(f"stopped. Go on from the last checkpoint with: ebbtide resume {run_dir}", highlight=False)
 
-    def _eval_table(self) -> Table:
-        table = Table(title="evaluation")
-        table.add_column("set")
-        for step in sorted(self._evals):
-            table.add_column(f"before step {step}" if step < self._num_steps else "at the end", justify="right")
-        names = sorted({name for results in self._evals.values() for name in results})
-        for name in names:
-            cells = (self._evals[step].get(name, {}) for step in sorted(self._evals))
-            table.add_row(name, *(_cell(rates, "accuracy", ".3f") for rates in cells))
-        return table
-
     def _on_begin(self, event: dict[str, Any]) -> None:
         self._num_steps = event["num_steps"]
         self._print(f"ready: {self._num_steps - event['step']} of {self._num_steps} steps to go")
@@ -113,18 +80,51 @@ class Display:
         self._phase = f"step {int(step)} of {self._num_steps} · {PHASE_WORDS.get(name, name)}"
 
     def _on_step(self, event: dict[str, Any]) -> None:
-        self._steps[event["step"]] = event["metrics"]
         cells = (f"{heading} {_cell(event['metrics'], *column)}" for heading, column in COLUMNS.items())
         self._print(f"step {event['step']:>3}  " + "  ".join(cells))
 
     def _on_eval(self, event: dict[str, Any]) -> None:
-        self._evals[event["step"]] = event["results"]
         for name, rates in event["results"].items():
             rate_texts = "  ".join(f"{rate} {value:.3f}" for rate, value in rates.items())
             self._print(f"evaluation of {name} before step {event['step']}: {rate_texts}")
 
     def _print(self, text: str) -> None:
         self._console.print(f"{time.monotonic() - self._began:6.0f} s  {text}", highlight=False, markup=False)
+
+
+def summary(events: Iterable[dict[str, Any]]) -> Group:
+    """The table of all steps, and the evaluations, of all attempts; of a repeated step the last counts."""
+    steps: dict[int, dict[str, float]] = {}
+    evaluations: dict[int, dict[str, dict[str, float]]] = {}
+    num_steps = 0
+    for event in events:
+        if event["event"] == "step":
+            steps[event["step"]] = event["metrics"]
+        elif event["event"] == "eval":
+            evaluations[event["step"]] = event["results"]
+        elif event["event"] == "begin":
+            num_steps = event["num_steps"]
+    return Group(_step_table(steps), *([_eval_table(evaluations, num_steps)] if evaluations else []))
+
+
+def _step_table(steps: dict[int, dict[str, float]]) -> Table:
+    table = Table(title="steps", caption="reward: mean over the step's samples")
+    for heading in ("step", *COLUMNS):
+        table.add_column(heading, justify="right")
+    for step, metrics in sorted(steps.items()):
+        table.add_row(str(step), *(_cell(metrics, *column) for column in COLUMNS.values()))
+    return table
+
+
+def _eval_table(evaluations: dict[int, dict[str, dict[str, float]]], num_steps: int) -> Table:
+    table = Table(title="evaluation", caption="share of right answers")
+    table.add_column("set")
+    for step in sorted(evaluations):
+        table.add_column(f"before step {step}" if step < num_steps else "at the end", justify="right")
+    for name in sorted({name for results in evaluations.values() for name in results}):
+        rates = (evaluations[step].get(name, {}) for step in sorted(evaluations))
+        table.add_row(name, *(_cell(rate, "accuracy", ".3f") for rate in rates))
+    return table
 
 
 def _cell(metrics: dict[str, float], name: str, spec: str) -> str:

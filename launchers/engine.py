@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 from contextlib import closing
 from pathlib import Path
 
 from core.config.schema import RunConfig
 from core.device import num_threads, resolve_device, resolve_dtype
+from core.engines import condemned_key, ready_key
 from core.pretrained import locate
 from core.rendezvous import Member, Rendezvous
 from core.sglang.launch import EngineSpec, command, environment
@@ -52,10 +54,14 @@ class EngineSlot:
 
     def tend(self) -> Failure | None:
         """Restart the engine if it died; the failure if it died too often or never came up."""
-        if self.child is None or (exit_code := self.child.exit_code()) is None:
+        if self.child is None:
+            return None
+        if (exit_code := self.child.exit_code()) is None:
+            if self._rendezvous.get(condemned_key(self.name)) == str(self._incarnation):
+                self.child.signal(signal.SIGKILL)  # its driver got no answer: it hangs
             return None
         cause = describe_exit(exit_code)
-        came_up = self._rendezvous.get(f"engine-ready/{self.name}") is not None
+        came_up = self._rendezvous.get(ready_key(self.name)) is not None
         if came_up and self._incarnation < self._config.placement.engine_restarts:
             log.warning("engine=%s pid=%d %s: restarting", self.name, self.child.pid, cause)
             self._incarnation += 1

@@ -102,9 +102,12 @@ class TrainerRank:
             vocab_size=self.shape.vocab_size,
             api_key=os.environ["EBBTIDE_API_KEY"],
             start_s=placement.start_timeout_s,
+            request_s=self.config.rollout.request_timeout_s,
         )
         sync = WeightSync(self.trainer, engines)
-        rewards = stack.enter_context(RewardPool(self.config.reward))  # TODO only drivers
+        rewards = RewardPool(self.config.reward)
+        if self.drives:
+            stack.enter_context(rewards)
         in_flight = max(1, placement.engine_max_running_requests // self.config.rollout.n_samples_per_prompt)
         rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, in_flight)
         engines.start()
