@@ -1,0 +1,176 @@
+"""Scoring processes with a time limit per sample. Nothing that a reward function does reaches the caller's process.
+
+One thread per worker process owns it: it takes a sample from the common queue, waits for the score, and puts a new
+process in the place of one that was killed or died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from types import TracebackType
+
+from core.config.schema import RewardConfig
+from core.reward.sample import RewardInput, Score
+from core.reward.worker_process import START_TIMEOUT_S, WorkerGone, WorkerProcess, WorkerStartError
+
+logger = logging.getLogger(__name__)
+
+CLOSED = "the reward pool was closed before the sample was scored"
+JOIN_TIMEOUT_S = 30.0
+Job = tuple[RewardInput, "Future[Score]"]
+
+
+class RewardPool:
+    """Scores samples in `config.num_workers` processes. A context manager; usable from any thread.
+
+        with RewardPool(config.reward) as pool:
+            future = pool.submit(sample)          # concurrent.futures.Future[Score]
+            scores = pool.score(samples)          # in order, waiting
+            score = await pool.score_one(sample)  # in a coroutine
+
+    A sample that cannot be scored gets a `Score` with a failure text, never an exception: the function raised, returned
+    no finite number, ran longer than `config.timeout_s` (its process is then killed and replaced) or ended its process.
+    """
+
+    def __init__(self, config: RewardConfig) -> None:
+        self.config = config
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._slots: list[_Slot] = []
+        self._closed = threading.Event()
+        self._gate = threading.Lock()  # nothing is queued behind the end marks that close() puts
+
+    def __enter__(self) -> RewardPool:
+        """Start the workers and wait until they can score.
+
+        Raises:
+            WorkerStartError: the reward section is unusable, or a process does not come up within 120 s.
+        """
+        self._slots = [_Slot(index, self.config, self._jobs, self._closed) for index in range(self.config.num_workers)]
+        try:
+            for slot in self._slots:
+                slot.started.result(START_TIMEOUT_S + JOIN_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def submit(self, sample: RewardInput) -> Future[Score]:
+        """Queue a sample. The future gets its score within the time limits of the samples before it and its own."""
+        future: Future[Score] = Future()
+        with self._gate:
+            if self._closed.is_set() or not self._slots:
+                raise RuntimeError("the reward pool is not open; wanted submit() inside `with RewardPool(...)`")
+            self._jobs.put((sample, future))
+        return future
+
+    def score(self, samples: Sequence[RewardInput]) -> list[Score]:
+        """Score all, in order; waits for the last one."""
+        return [future.result() for future in [self.submit(sample) for sample in samples]]
+
+    async def score_one(self, sample: RewardInput) -> Score:
+        """Score one, without blocking the event loop."""
+        return await asyncio.wrap_future(self.submit(sample))
+
+    def close(self) -> None:
+        """Kill the workers, whatever they do; samples without a score get a failure. May be called again."""
+        with self._gate:
+            self._closed.set()
+        for slot in self._slots:
+            self._jobs.put(None)
+            slot.kill()
+        for slot in self._slots:
+            slot.thread.join(JOIN_TIMEOUT_S)
+        _fail_all(self._jobs)
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes of now, for tests and for a look from outside."""
+        return [slot.worker.pid for slot in self._slots if slot.worker is not None]
+
+
+class _Slot:
+    """A place for one worker process, and the thread that owns it.
+
+    idle -> scoring -> idle; scoring -> empty when the process is killed or dies; empty -> idle at the next sample.
+    """
+
+    def __init__(
+        self, index: int, config: RewardConfig, jobs: queue.SimpleQueue[Job | None], closed: threading.Event
+    ) -> None:
+        self._config = config
+        self._jobs = jobs
+        self._closed = closed
+        self._guard = threading.Lock()  # no process is started once the pool is closed
+        self.worker: WorkerProcess | None = None
+        self.started: Future[None] = Future()
+        self.thread = threading.Thread(target=self._run, name=f"reward-{index}", daemon=True)
+        self.thread.start()
+
+    def kill(self) -> None:
+        """End the process from another thread; the owner then sees the socket close."""
+        with self._guard:
+            if self.worker is not None:
+                self.worker.kill()
+
+    def _run(self) -> None:
+        try:
+            self._ready_worker()
+            self.started.set_result(None)
+        except BaseException as error:
+            self._drop_worker()
+            self.started.set_exception(error)
+            return
+        try:
+            while (job := self._jobs.get()) is not None:
+                sample, future = job
+                if future.set_running_or_notify_cancel():
+                    future.set_result(self._score(sample))
+        finally:
+            self._drop_worker()
+
+    def _score(self, sample: RewardInput) -> Score:
+        for _ in range(2):  # a worker may be found dead before it gets the sample: that is not the sample's doing
+            try:
+                score = self._ready_worker().score(sample)
+            except WorkerGone as error:
+                logger.warning("reward worker found dead: %s", error)
+                continue
+            except Exception as error:  # whatever it is, the caller waits for an answer
+                logger.warning("reward worker lost: %s: %s", type(error).__name__, error)
+                return Score(None, str(error))
+            return Score(None, CLOSED) if score.failure and self._closed.is_set() else score
+        return Score(None, "the reward workers die before they are given a sample")
+
+    def _ready_worker(self) -> WorkerProcess:
+        if self.worker is not None and self.worker.alive:
+            return self.worker
+        self._drop_worker()
+        with self._guard:
+            if self._closed.is_set():
+                raise WorkerStartError(CLOSED)
+            self.worker = WorkerProcess(self._config)
+        self.worker.wait_ready()
+        return self.worker
+
+    def _drop_worker(self) -> None:
+        with self._guard:
+            if self.worker is not None:
+                self.worker.close()
+                self.worker = None
+
+
+def _fail_all(jobs: queue.SimpleQueue[Job | None]) -> None:
+    while not jobs.empty():
+        job = jobs.get()
+        if job is not None and job[1].set_running_or_notify_cancel():
+            job[1].set_result(Score(None, CLOSED))

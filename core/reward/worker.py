@@ -1,0 +1,91 @@
+"""A scoring process: `python -P -m core.reward.worker SOCKET_FD PARENT_PID`, started by `core.reward.pool`.
+
+Over the socket it is given the reward section, answers READY or the reason why it cannot score, and then answers each
+`RewardInput` with a `Score`, until the socket closes. Scoring runs in the main thread, as math-verify needs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import signal
+import sys
+import traceback
+from multiprocessing.connection import Connection
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from core.reward.sample import READY, RewardInput, Score
+from core.reward.scorers import Scorer, build_scorer
+
+PR_SET_PDEATHSIG = 1
+MAX_MESSAGE_CHARACTERS = 500
+
+
+def score_once(scorer: Scorer, sample: RewardInput) -> Score:
+    """Score a sample; whatever goes wrong becomes the failure text."""
+    try:
+        return checked(scorer(sample))
+    except BaseException as error:  # SystemExit from a reward function must not end the worker
+        return Score(None, describe(error))
+
+
+def checked(value: Any) -> Score:
+    """A finite number as a score; anything else as a failure."""
+    if getattr(value, "ndim", None) == 0:  # numpy's and torch's scalars
+        value = value.item()
+    if not isinstance(value, Real):
+        return Score(None, f"the reward is a {type(value).__name__} ({_short(repr(value))}); wanted a number")
+    if not math.isfinite(value):
+        return Score(None, f"the reward is {float(value)}; wanted a finite number")
+    return Score(float(value))
+
+
+def describe(error: BaseException) -> str:
+    """Type, message and the innermost frame: `KeyError: 'x' (score.py:12 in score)`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return f"{type(error).__name__}: {_short(str(error))}{place}"
+
+
+def serve(connection: Connection) -> None:
+    """Answer samples until the other side closes."""
+    try:
+        scorer = build_scorer(connection.recv())
+    except Exception as error:
+        connection.send(str(error) if isinstance(error, ValueError) else describe(error))
+        return
+    connection.send(READY)
+    while True:
+        try:
+            sample = connection.recv()
+        except EOFError:
+            return
+        except Exception as error:  # a label or metadata of a class that cannot be made here
+            connection.send(Score(None, f"the sample could not be read by the worker: {describe(error)}"))
+            continue
+        connection.send(score_once(scorer, sample))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
+
+
+def _die_with(parent_pid: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it died before we asked to be told
+        sys.exit(1)
+
+
+def main() -> None:
+    descriptor, parent_pid = map(int, sys.argv[1:])
+    _die_with(parent_pid)
+    os.set_inheritable(descriptor, False)  # or a program that a reward function starts would keep the socket open
+    with Connection(descriptor) as connection:
+        serve(connection)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Reward functions that behave in every way a user's can; the response says which."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.reward import RewardInput
+
+
+def behave(sample: RewardInput) -> Any:
+    kind, _, rest = sample.response_text.partition(" ")
+    return {
+        "value": lambda: eval(rest, {"np": np}),
+        "raise": lambda: [][1],
+        "exit": lambda: sys.exit("done here"),
+        "hang": lambda: hang(rest),
+        "die": lambda: os.kill(os.getpid(), getattr(signal, rest)),
+        "leave": lambda: os._exit(3),
+        "modules": lambda: float(any(name.split(".")[0] in ("torch", "transformers") for name in sys.modules)),
+        "main-thread": lambda: float(threading.current_thread() is threading.main_thread()),
+    }[kind]()
+
+
+def hang(pid_file: str) -> None:
+    """With a child process, and deaf to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    Path(pid_file).write_text(f"{os.getpid()} {child.pid}")
+    signal.pause()
+    raise AssertionError("woken")

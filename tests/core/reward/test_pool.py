@@ -1,0 +1,185 @@
+"""The pool against reward functions that misbehave, in real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.config.schema import RewardConfig
+from core.reward import RewardInput, RewardPool, Score
+from core.reward.worker_process import WorkerStartError
+
+FUNCTION = f"{Path(__file__).parent / 'reward_functions.py'}:behave"
+DEADLINE_S = 60.0
+
+
+def config(timeout_s: float = 30.0, num_workers: int = 1) -> RewardConfig:
+    return RewardConfig(type="python", path=FUNCTION, timeout_s=timeout_s, num_workers=num_workers)
+
+
+def response(text: str) -> RewardInput:
+    return RewardInput("prompt", text, label=None, metadata={"level": 1})
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"still not after {DEADLINE_S} s: {what}"
+        time.sleep(0.02)
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[RewardPool]:
+    with RewardPool(config()) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [("1", 1.0), ("-2.5", -2.5), ("True", 1.0), ("np.float32(0.5)", 0.5), ("np.bool_(1)", 1.0), ("1e300", 1e300)],
+)
+def test_numbers(pool: RewardPool, value: str, wanted: float) -> None:
+    assert pool.score([response(f"value {value}")]) == [Score(wanted)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param(
+            "raise", ["IndexError: list index out of range", "reward_functions.py:", "in <lambda>"], id="raises"
+        ),
+        pytest.param("exit", ["SystemExit: done here"], id="exits"),
+        pytest.param("value float('nan')", ["the reward is nan; wanted a finite number"], id="NaN"),
+        pytest.param("value -float('inf')", ["the reward is -inf"], id="infinite"),
+        pytest.param("value 10**400", ["OverflowError"], id="too big"),
+        pytest.param("value 'yes'", ["the reward is a str ('yes'); wanted a number"], id="text"),
+        pytest.param("value None", ["the reward is a NoneType"], id="None"),
+        pytest.param("value np.zeros(2)", ["the reward is a ndarray"], id="array"),
+        pytest.param("die SIGSEGV", ["the reward worker died of SIGSEGV"], id="killed by a signal"),
+        pytest.param("leave", ["the reward worker ended with exit code 3"], id="process left"),
+    ],
+)
+def test_failures_are_named_and_the_next_sample_is_scored(pool: RewardPool, text: str, words: list[str]) -> None:
+    failed, fine = pool.score([response(text), response("value 1")])
+    assert failed.value is None
+    assert all(word in str(failed.failure) for word in words), failed.failure
+    assert fine == Score(1.0)
+
+
+def test_long_messages_are_cut(pool: RewardPool) -> None:
+    (score,) = pool.score([response("value 'x' * 10_000")])
+    assert len(str(score.failure)) < 700
+
+
+def test_sample_that_cannot_travel_fails(pool: RewardPool) -> None:
+    (score,) = pool.score([RewardInput("", "value 1", label=threading.Lock())])
+    assert "cannot be sent to a reward worker" in str(score.failure)
+
+
+def test_workers_import_no_torch_and_score_in_the_main_thread(pool: RewardPool) -> None:
+    assert pool.score([response("modules"), response("main-thread")]) == [Score(0.0), Score(1.0)]
+
+
+def test_hanging_function_is_killed_with_its_children(tmp_path: Path) -> None:
+    with RewardPool(config(timeout_s=2.0)) as pool:
+        hung, fine = pool.score([response(f"hang {tmp_path / 'pids'}"), response("value 1")])
+    assert hung == Score(None, "no reward within 2 s (reward.timeout_s); the worker was killed")
+    assert fine == Score(1.0)
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        wait_until(lambda pid=pid: gone(pid), f"process {pid} gone")  # type: ignore[misc]
+
+
+def test_worker_that_dies_between_samples_costs_no_sample(pool: RewardPool) -> None:
+    (pid,) = pool.worker_pids
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: gone(pid), "the worker dead")
+    assert pool.score([response("value 1")]) == [Score(1.0)]
+    assert pool.worker_pids != [pid]
+
+
+def test_order_is_kept_over_several_workers() -> None:
+    with RewardPool(config(num_workers=2)) as pool:
+        scores = pool.score([response(f"value {i}") for i in range(50)])
+    assert scores == [Score(float(i)) for i in range(50)]
+
+
+def test_scoring_from_coroutines_in_a_thread(pool: RewardPool) -> None:
+    async def gather() -> list[Score]:
+        return await asyncio.gather(*(pool.score_one(response(f"value {i}")) for i in range(10)))
+
+    found: list[Score] = []
+    thread = threading.Thread(target=lambda: found.extend(asyncio.run(gather())))
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert found == [Score(float(i)) for i in range(10)]
+
+
+def test_closing_ends_a_hanging_sample_and_leaves_no_process(tmp_path: Path) -> None:
+    with RewardPool(config(timeout_s=1000.0)) as pool:
+        pids = pool.worker_pids
+        hung, queued = pool.submit(response(f"hang {tmp_path / 'pids'}")), pool.submit(response("value 1"))
+        wait_until((tmp_path / "pids").exists, "the function hangs")
+    assert "closed" in str(hung.result(0).failure)
+    assert "closed" in str(queued.result(0).failure)
+    assert all(not psutil.pid_exists(pid) for pid in pids)
+    pool.close()
+    with pytest.raises(RuntimeError, match="not open"):
+        pool.submit(response("value 1"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        pytest.param({"type": "python", "path": "no.py:f"}, "no file 'no.py'", id="no file"),
+        pytest.param({"type": "regex"}, "reward.pattern is not given", id="no pattern"),
+        pytest.param({"type": "python", "path": "{tmp}/leaves.py:f"}, "ended with exit code 5", id="dies at import"),
+    ],
+)
+def test_unusable_section_is_refused_at_the_start(fields: dict[str, str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import os\nos._exit(5)\n")
+    reward = RewardConfig(**{key: value.format(tmp=tmp_path) for key, value in fields.items()})
+    with pytest.raises(WorkerStartError, match=words), RewardPool(reward):
+        pass
+
+
+OWNER = """
+import sys, time
+from core.config.schema import RewardConfig
+from core.reward import RewardInput, RewardPool
+pool = RewardPool(RewardConfig(type="python", path=sys.argv[1], timeout_s=1000))
+pool.__enter__()
+pool.submit(RewardInput("", "hang " + sys.argv[2]))
+print(*pool.worker_pids, flush=True)
+if sys.argv[3] == "wait":
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("ending", ["killed", "returns"])
+def test_workers_die_with_their_owner(ending: str, tmp_path: Path) -> None:
+    """Neither kill -9 nor an end without close() leaves a worker, and the end is not waited for."""
+    command = [sys.executable, "-c", OWNER, FUNCTION, str(tmp_path / "pids"), "wait" if ending == "killed" else "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        (pid,) = map(int, owner.stdout.readline().split())
+        if ending == "killed":
+            owner.kill()
+        owner.wait(DEADLINE_S)
+    wait_until(lambda: gone(pid), f"worker {pid} gone")
+    if (tmp_path / "pids").exists():  # the function's own child has no parent to die with: end it here
+        for child in (tmp_path / "pids").read_text().split()[1:]:
+            os.kill(int(child), signal.SIGKILL)
