@@ -19,7 +19,7 @@ $(STAMP): requirements/cpu.txt requirements/gpu.txt setup.cfg
 	$(PYTHON) -c 'import sys; sys.exit("ebbtide needs Python 3.11 or newer, found %d.%d: make PYTHON=/path/to/python3.11 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(TORCH)
-	$(BIN)/pip install --quiet --no-deps -r $(PINS)
+	$(BIN)/pip install --quiet $(if $(GPU),,--no-deps) -r $(PINS)
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -64,8 +64,8 @@ class Display:
     def failed(self, failure: Failure | None, run_dir: Path, folder: Path) -> None:
         """What went wrong and what can be done."""
         what = str(failure) if failure else f"the node agent died without a record; see {folder}/agent-0.log"
-        self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False)
-        self._console.print(f"all logs: {folder}\nafter mending it: ebbtide resume {run_dir}", highlight=False)
+        self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False, soft_wrap=True)
+        self._console.print(f"all logs: {folder}\nafter mending it: ebbtide resume {run_dir}", highlight=False, soft_wrap=True)
 
     def interrupted(self, run_dir: Path) -> None:
         """Stopped by the user."""

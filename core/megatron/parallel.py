@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -51,7 +52,10 @@ def initialise(placement: PlacementConfig, seed: int, device: str) -> Layout:
     shim.install()
     timeout = timedelta(seconds=placement.collective_timeout_s)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timeout)
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # control traffic (flags, objects) always goes over gloo, so an idle NCCL watchdog cannot end a long rollout
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device == "cuda" else "gloo", timeout=timeout)
     _check_sizes(placement, dist.get_world_size())
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=placement.tensor_parallel,
