@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -54,9 +54,9 @@ def required_keys_of(path: tuple[str, ...]) -> list[str]:
     return list(resolve(schema_at(path) or {}).get("required", ()))
 
 
-def sections() -> Iterator[str]:
+def sections() -> list[str]:
     """The names of the sections, in the order of the schema."""
-    return (name for name, schema in root()["properties"].items() if "$ref" in schema)
+    return [name for name, schema in root()["properties"].items() if "$ref" in schema]
 
 
 def section_with(key: str) -> str | None:

@@ -27,8 +27,7 @@ def load_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         RunFileError: with every mistake that one key alone shows.
     """
     config, _, problems = _load(Path(path), overrides)
-    if problems:
-        raise RunFileError(Path(path), problems)
+    _raise(Path(path), problems)
     return config
 
 
@@ -39,8 +38,7 @@ def check_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig
     """
     config, document, problems = _load(Path(path), overrides)
     problems += [_located(problem, document) for problem in check_run(config)]
-    if problems:
-        raise RunFileError(Path(path), problems)
+    _raise(Path(path), problems)
     return config
 
 
@@ -60,11 +58,16 @@ def dump_run_file(config: RunConfig, path: str | Path) -> None:
 
 def _load(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Problem]]:
     document, problems = read_document(path)
-    if problems:  # of YAML itself: the tree is not to be trusted
-        raise RunFileError(path, problems)
+    _raise(path, problems)  # of YAML itself: then the tree is not to be trusted
     problems = apply_overrides(document, overrides)
     config, invalid = validate(document)
     return resolve_paths(config, path.absolute().parent), document, problems + invalid
+
+
+def _raise(path: Path, problems: list[Problem]) -> None:
+    """Nothing if there is no problem; else all of them, in the order of the file, overrides last."""
+    if problems:
+        raise RunFileError(path, sorted(problems, key=lambda problem: (bool(problem.override), problem.line or 0)))
 
 
 def _located(problem: Problem, document: Document) -> Problem:

@@ -42,7 +42,7 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where prompts come from and how a row becomes a prompt."""
 
-    source: Literal["jsonl", "parquet", "reasoning_gym", "python"] = "jsonl"
+    source: Literal["jsonl", "parquet", "reasoning_gym", "python"] = Field("jsonl", description="kind of source")
     path: str | None = Field(
         None, description="file (jsonl, parquet) or module.py:function / package.module:function (python)"
     )
@@ -55,14 +55,14 @@ class DataConfig(Section):
     label_key: str | None = Field("label", description="row key of the reference answer")
     apply_chat_template: bool = Field(True, description="wrap the prompt in the tokenizer's chat template")
     system_prompt: str | None = Field(
-        None, description="None: the template's own default; an empty string: none at all"
+        None, description="null: the template's own default; an empty string: none at all"
     )
     chat_template: str | None = Field(
         None, description="a file with a jinja chat template, in place of the tokenizer's"
     )
     max_prompt_tokens: PositiveInt = Field(1024, description="longer prompts are left out, and counted in the log")
-    shuffle: bool = True
-    seed: int = 42
+    shuffle: bool = Field(True, description="a new order in each epoch, from `seed` and the epoch")
+    seed: int = Field(42, description="of the order, and of what reasoning_gym makes")
 
 
 class RolloutConfig(Section):
@@ -71,9 +71,9 @@ class RolloutConfig(Section):
     num_rollout: PositiveInt = Field(description="steps of the loop")
     rollout_batch_size: PositiveInt = Field(description="prompts (groups) per step")
     n_samples_per_prompt: PositiveInt = Field(8, description="samples per prompt (the group)")
-    max_response_tokens: PositiveInt = 1024
-    temperature: PositiveFloat = 1.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_response_tokens: PositiveInt = Field(1024, description="a response that gets this long is cut off there")
+    temperature: PositiveFloat = Field(1.0, description="of sampling; the log-probs of training use the same")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of probability sampled from; 1: off")
     top_k: int = Field(-1, description="-1: off")
     stop_token_ids: tuple[int, ...] = Field((), description="beside the tokenizer's own end token")
     seed: int = Field(
@@ -85,7 +85,9 @@ class RolloutConfig(Section):
 class RewardConfig(Section):
     """How a response is scored."""
 
-    type: Literal["math", "reasoning_gym", "exact", "last_number", "regex", "python"] = "exact"
+    type: Literal["math", "reasoning_gym", "exact", "last_number", "regex", "python"] = Field(
+        "exact", description="how a response is compared with the label"
+    )
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
     path: str | None = Field(
         None,
@@ -102,14 +104,17 @@ class RewardConfig(Section):
 class AlgorithmConfig(Section):
     """Advantage and loss. Source: GRPO, arXiv:2402.03300; clip-higher: DAPO, arXiv:2503.14476."""
 
-    advantage_estimator: Literal["grpo"] = "grpo"
+    advantage_estimator: Literal["grpo"] = Field("grpo", description="advantage of a sample over its group")
     grpo_std_normalization: bool = Field(True, description="divide by the group's standard deviation (off: Dr. GRPO)")
-    eps_clip: PositiveFloat = 0.2
-    eps_clip_high: PositiveFloat | None = Field(None, description="None: equal to eps_clip")
-    kl_loss_coef: NonNegativeFloat = 0.0
-    kl_loss_type: Literal["k1", "k2", "k3"] = "k3"
-    entropy_coef: NonNegativeFloat = 0.0
-    loss_aggregation: Literal["token_mean", "sample_mean"] = "token_mean"
+    eps_clip: PositiveFloat = Field(0.2, description="the policy ratio is clipped below at 1 - eps_clip")
+    eps_clip_high: PositiveFloat | None = Field(None, description="and above at 1 + this; null: equal to eps_clip")
+    kl_loss_coef: NonNegativeFloat = Field(0.0, description="weight of the KL to the reference; 0: no reference model")
+    kl_loss_type: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of the KL")
+    entropy_coef: NonNegativeFloat = Field(0.0, description="weight of the entropy bonus")
+    loss_aggregation: Literal["token_mean", "sample_mean"] = Field(
+        "token_mean",
+        description="mean over all tokens of a global batch, or over samples of the mean over their tokens",
+    )
 
 
 class TrainConfig(Section):
@@ -117,40 +122,44 @@ class TrainConfig(Section):
 
     global_batch_size: PositiveInt = Field(description="samples per optimiser step")
     num_steps_per_rollout: PositiveInt = Field(1, description="optimiser steps per loop step")
-    lr: PositiveFloat = 1e-6
-    min_lr: NonNegativeFloat = 0.0
-    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    lr: PositiveFloat = Field(1e-6, description="learning rate after warm-up")
+    min_lr: NonNegativeFloat = Field(0.0, description="linear, cosine: learning rate at the end")
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="from lr to min_lr over the run"
+    )
     lr_warmup_steps: NonNegativeInt = Field(0, description="optimiser steps from 0 to lr")
-    weight_decay: NonNegativeFloat = 0.0
-    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.98
-    adam_eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = Field(0.0, description="decoupled, as in AdamW")
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="decay of the first moment")
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.98, description="decay of the second moment")
+    adam_eps: PositiveFloat = Field(1e-8, description="added to the root of the second moment")
     clip_grad: NonNegativeFloat = Field(1.0, description="maximum gradient norm; 0: no clipping")
     max_tokens_per_micro_batch: PositiveInt = Field(8192, description="token budget of one packed micro-batch")
     share_prompts: bool = Field(True, description="compute the prompt of a group once for all its responses")
-    use_distributed_optimizer: bool = False
+    use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
     recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
-    seed: int = 1234
+    seed: int = Field(1234, description="of the trainer's random states")
 
 
 class PlacementConfig(Section):
     """Who runs where. Colocated: trainer ranks and engines share the devices, in turns."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    num_nodes: PositiveInt = 1
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where there is a GPU")
+    num_nodes: PositiveInt = Field(1, description="nodes of the run")
     trainers_per_node: PositiveInt = Field(1, description="trainer ranks per node: one per GPU")
-    engines_per_node: PositiveInt = 1
-    engine_tensor_parallel: PositiveInt = 1
-    tensor_parallel: PositiveInt = 1
-    pipeline_parallel: PositiveInt = 1
-    sequence_parallel: bool = False
+    engines_per_node: PositiveInt = Field(1, description="SGLang servers per node")
+    engine_tensor_parallel: PositiveInt = Field(1, description="GPUs of one engine")
+    tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")
+    pipeline_parallel: PositiveInt = Field(1, description="trainer ranks that hold consecutive layers")
+    sequence_parallel: bool = Field(
+        False, description="tensor-parallel ranks also share the sequence outside attention"
+    )
     engine_memory_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="GPU: share of memory for the engine's weights and KV cache"
     )
     engine_max_total_tokens: PositiveInt | None = Field(
-        None, description="KV cache size in tokens; None: the engine decides (CPU: 16384)"
+        None, description="KV cache size in tokens; null: the engine decides (CPU: 16384)"
     )
-    engine_max_running_requests: PositiveInt = 64
+    engine_max_running_requests: PositiveInt = Field(64, description="samples that one engine makes at the same time")
     start_timeout_s: PositiveFloat = Field(600.0, description="deadline for all processes to be up")
     collective_timeout_s: PositiveFloat = Field(
         1800.0, description="deadline of a control collective (gloo); a rollout may last this long"
@@ -161,17 +170,17 @@ class PlacementConfig(Section):
 class EvalSet(DataConfig):
     """An evaluation set: a data section of its own."""
 
-    shuffle: bool = False
+    shuffle: bool = Field(False, description="off: an evaluation sees the rows in their order")
 
 
 class EvalConfig(Section):
     """Evaluation before the first step, every `interval` steps, and after the last."""
 
     interval: NonNegativeInt = Field(0, description="steps between evaluations; 0: only before and after the run")
-    sets: dict[str, EvalSet] = Field(default_factory=dict)
-    n_samples_per_prompt: PositiveInt = 1
+    sets: dict[str, EvalSet] = Field(default_factory=dict, description="a name of your own for each, then its keys")
+    n_samples_per_prompt: PositiveInt = Field(1, description="samples per prompt")
     temperature: NonNegativeFloat = Field(0.0, description="0: greedy")
-    max_response_tokens: PositiveInt | None = Field(None, description="None: as in rollout")
+    max_response_tokens: PositiveInt | None = Field(None, description="null: as in rollout")
 
 
 class CheckpointConfig(Section):
@@ -185,8 +194,8 @@ class CheckpointConfig(Section):
 class LoggingConfig(Section):
     """What is written beside the trajectory store."""
 
-    tensorboard: bool = True
-    level: Literal["debug", "info", "warning"] = "info"
+    tensorboard: bool = Field(True, description="write event files")
+    level: Literal["debug", "info", "warning"] = Field("info", description="least level that is logged")
     show_samples: NonNegativeInt = Field(1, description="samples printed per step in the log")
 
 

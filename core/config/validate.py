@@ -105,10 +105,12 @@ def _remedy(value: Any, schema: keys.Schema) -> str:
         return "remove the quotes"
     if isinstance(value, float) and value.is_integer() and "integer" in str(schema):
         return f"write {int(value)}"
+    if "$ref" in schema:
+        return "write its keys below it, as key: value"
     default = keys.default_text(schema)
-    if default and "$ref" not in schema:
+    if default:
         return f"leave the key out for its default, {default}" if default != "null" else "leave the key out"
-    return f"give {schema['description']}" if "description" in schema else "see docs/run-file.md"
+    return f"correct it ({schema['description']})" if "description" in schema else "correct it"
 
 
 def _is_number_or_switch(text: str) -> bool:

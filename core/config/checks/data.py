@@ -62,8 +62,9 @@ def _rows(key: str, data: DataConfig, least_rows: int) -> Iterator[Problem]:
     try:
         rows = load_rows(data)
     except Exception as error:  # a user's function may raise anything
-        found = f"{type(error).__name__}: {error}"
-        yield Problem(key, None, found, "a source whose rows can be read", "correct the source")
+        found = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        source = f"{key}.dataset" if data.source == "reasoning_gym" else f"{key}.path"
+        yield Problem(source, None, found, "a source whose rows can be read", "correct the source")
         return
     if len(rows) < least_rows:
         wanted = f"at least the {least_rows} prompts of one step (rollout_batch_size)"

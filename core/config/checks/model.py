@@ -10,7 +10,7 @@ from typing import Any
 
 import modelcfg
 from core.config.paths import PACKAGE_PREFIX
-from core.config.problem import Problem
+from core.config.problem import Problem, show_value
 from core.config.schema import RunConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -155,7 +155,8 @@ def _mismatches(key: str, wanted: modelcfg.ModelShape | None, hf_config: dict[st
     if wanted is None:
         return
     for mismatch in modelcfg.compare(wanted, hf_config):
-        found, expected = f"{mismatch.field} {mismatch.found} in config.json", f"{mismatch.wanted} of {wanted.name}"
+        found = f"{mismatch.field} {show_value(mismatch.found)} in config.json"
+        expected = f"{show_value(mismatch.wanted)} of {wanted.name}"
         remedy = "correct model.name, or leave it out" if key == "model.path" else "give a reference of the same shape"
         yield Problem(key, None, found, expected, remedy)
 

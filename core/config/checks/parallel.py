@@ -64,8 +64,7 @@ def engines_fit_devices(config: RunConfig) -> Iterator[Problem]:
             f"engines_per_node {placement.engines_per_node} × engine_tensor_parallel "
             f"{placement.engine_tensor_parallel} = {needed} GPUs per node",
             f"at most the {placement.trainers_per_node} GPUs per node that trainers_per_node gives",
-            "use fewer or smaller engines, raise trainers_per_node, or, on a machine without GPUs, set placement.device to "
-            "cpu",
+            "use fewer or smaller engines, raise trainers_per_node, or set placement.device to cpu",
         )
 
 

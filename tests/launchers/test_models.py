@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import modelcfg
+from launchers.models import show
+
+PAGE = Path(__file__).parents[2] / "docs" / "models.md"
+
+
+def test_the_table_has_every_model() -> None:
+    lines = show().splitlines()
+    assert lines[0].split()[:3] == ["name", "architecture", "layers"]
+    assert [line.split()[0] for line in lines[1:]] == modelcfg.names()
+
+
+def test_a_row_of_the_table() -> None:
+    row = next(line for line in show().splitlines() if line.startswith("qwen2.5-7b"))
+    assert row.split() == ["qwen2.5-7b", "qwen2", "28", "3584", "28/4", "152064", "7615.6", "M", "14.19"]
+
+
+@pytest.mark.parametrize("name", modelcfg.names())
+def test_one_model_shows_every_field(name: str) -> None:
+    text = show(name)
+    assert all(field in text for field in modelcfg.ModelShape.model_fields)
+    assert f"{modelcfg.num_parameters(modelcfg.load(name)):,}" in text
+
+
+def test_an_unknown_model_is_answered_with_the_nearest() -> None:
+    with pytest.raises(modelcfg.UnknownModelError, match="did you mean qwen3-8b"):
+        show("qwen3-8B")
+
+
+def test_the_page_shows_the_table_and_one_model() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert show() in page
+    assert show("llama-3.2-1b") in page
