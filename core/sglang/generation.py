@@ -76,8 +76,8 @@ def check_length(num_prompt_tokens: int, num_response_tokens: int, max_request_t
     if num_response_tokens < 1 or total > max_request_tokens:
         raise RequestRefused(
             f"{num_prompt_tokens} prompt tokens + {num_response_tokens} response tokens = {total}, but the engine "
-            f"holds {max_request_tokens} per request: lower the response length, or raise placement.engine_max_total_tokens "
-            "(up to the model's context length)"
+            f"holds {max_request_tokens} per request: lower the response length, or raise "
+            "placement.engine_max_total_tokens (up to the model's context length)"
         )
 
 

@@ -121,6 +121,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": ":".join([*site, *inherited]),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore:Duplicate Operation ID:UserWarning",  # 20 of them, from our asking for /openapi.json
         "EBBTIDE_DIE_WITH_PARENT": "1",
         "EBBTIDE_HIDE_MODULES": "megatron",
         "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",

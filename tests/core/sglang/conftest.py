@@ -1,0 +1,38 @@
+"""Two servers for all tests of this folder, started together: the start is most of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from engine_servers import RunningEngine, start_engine, wait_up
+from tiny_models import tiny_model
+
+API_KEY = "a-secret-of-this-test"
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, RunningEngine]]:
+    """qwen3 with an API key, llama with tied embeddings without one."""
+    folder = tmp_path_factory.mktemp("engines")
+    started = {
+        "qwen3": start_engine(tiny_model("qwen3", folder / "qwen3-model"), folder / "qwen3.log", API_KEY),
+        "llama-tied": start_engine(tiny_model("llama-tied", folder / "llama-model"), folder / "llama-tied.log"),
+    }
+    try:
+        yield {name: wait_up(engine) for name, engine in started.items()}
+    finally:
+        for engine in started.values():
+            engine.process.kill()
+            engine.process.wait(30)
+
+
+@pytest.fixture(params=["qwen3", "llama-tied"])
+def engine(request: pytest.FixtureRequest, engines: dict[str, RunningEngine]) -> RunningEngine:
+    """Each of the two in turn."""
+    return engines[request.param]
+
+
+@pytest.fixture
+def qwen3(engines: dict[str, RunningEngine]) -> RunningEngine:
+    return engines["qwen3"]

@@ -1,0 +1,207 @@
+"""The client against stand-in servers: routes of SGLang 0.5.16 and 0.5.21, and failures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+import torch
+
+from core.samples import SamplingParams
+from core.sglang.client import EngineClient, Timeouts
+from core.sglang.errors import EngineDied, EngineError, EngineTimeout, RequestRefused, WeightsRefused
+from core.sglang.weights import WeightUpdate
+
+SHAPES = {"a.weight": (2, 3), "b.weight": (3,)}
+COMMON = ["/generate", "/health", "/model_info", "/server_info", "/update_weights_from_tensor", "/update_weight_version"]
+DIALECTS = {"0.5.16": COMMON, "0.5.21": [*COMMON, "/begin_weight_update", "/end_weight_update"]}
+
+
+class StandIn:
+    """Answers like a server of one dialect and remembers what it was asked."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self.weight_version = "default"
+        self.asked: list[tuple[str, Any]] = []
+        self.refuse: set[str] = set()
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        path = request.url.path
+        body = json.loads(request.content) if request.content else None
+        if path == "/openapi.json":
+            return httpx.Response(200, json={"paths": {route: {} for route in DIALECTS[self.version]}})
+        if path == "/server_info":
+            info = {"version": self.version, "model_path": "/nowhere", "tp_size": 2, "max_req_input_len": 96}
+            return httpx.Response(200, json=info)
+        if path == "/model_info":
+            return httpx.Response(200, json={"weight_version": self.weight_version})
+        self.asked.append((path, body))
+        if path in self.refuse:
+            return httpx.Response(400, json={"success": False, "message": "no, because"})
+        if path == "/update_weight_version":
+            self.weight_version = body["new_version"]
+        return httpx.Response(200, json={"success": True, "message": "ok"})
+
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.asked]
+
+
+def client_of(handler: Any, **options: Any) -> EngineClient:
+    return EngineClient("http://engine", vocab_size=512, mock=httpx.MockTransport(handler), **options)
+
+
+def tensors() -> list[tuple[str, torch.Tensor]]:
+    return [("a.weight", torch.ones(2, 3)), ("b.weight", torch.ones(3, dtype=torch.bfloat16))]
+
+
+@pytest.mark.parametrize("version", DIALECTS)
+def test_update_in_both_dialects(version: str) -> None:
+    server = StandIn(version)
+    with WeightUpdate(client_of(server), "step-3", SHAPES) as update:
+        assert server.weight_version == "step-3-incomplete"
+        for one in tensors():
+            update.send([one])
+    session = version == "0.5.21"
+    assert server.paths() == [
+        "/update_weight_version",
+        *(["/begin_weight_update"] if session else []),
+        "/update_weights_from_tensor",
+        "/update_weights_from_tensor",
+        *(["/end_weight_update"] if session else []),
+        "/flush_cache",
+        "/update_weight_version",
+    ]
+    sent = dict(server.asked)["/update_weights_from_tensor"]
+    assert len(sent["serialized_named_tensors"]) == 2  # one for each tensor-parallel rank
+    assert server.weight_version == "step-3"
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("a.wait", torch.ones(2, 3), "no weight a.wait: did you mean a.weight"),
+        ("a.weight", torch.ones(3, 2), r"shape \(3, 2\), but the engine's model wants \(2, 3\)"),
+        ("a.weight", torch.ones(2, 3, dtype=torch.int64), "dtype int64, wanted one of float32"),
+    ],
+    ids=["name", "shape", "dtype"],
+)
+def test_refused_tensors_are_not_sent(name: str, tensor: torch.Tensor, message: str) -> None:
+    server = StandIn("0.5.21")
+    update = WeightUpdate(client_of(server), "v", SHAPES)
+    update.begin()
+    with pytest.raises(WeightsRefused, match=message):
+        update.send([(name, tensor)])
+    assert "/update_weights_from_tensor" not in server.paths()
+
+
+def test_incomplete_and_repeated_updates_are_refused() -> None:
+    server = StandIn("0.5.21")
+    with (
+        pytest.raises(WeightsRefused, match=r"1 of 2 tensors were not sent: b\.weight"),
+        WeightUpdate(client_of(server), "v", SHAPES) as update,
+    ):
+        update.send(tensors()[:1])
+    assert server.weight_version == "v-incomplete"
+    with (
+        pytest.raises(WeightsRefused, match=r"a\.weight was sent twice"),
+        WeightUpdate(client_of(server), "v", SHAPES) as update,
+    ):
+        update.send(tensors())
+        update.send(tensors())
+    assert server.paths()[-1] == "/end_weight_update"  # the session is not left open
+    assert server.weight_version == "v-incomplete"
+
+
+def test_server_that_refuses_a_bucket() -> None:
+    server = StandIn("0.5.16")
+    server.refuse.add("/update_weights_from_tensor")
+    update = WeightUpdate(client_of(server), "v", SHAPES)
+    update.begin()
+    with pytest.raises(EngineError, match="no, because"):
+        update.send(tensors())
+
+
+def test_server_that_forgets_its_version() -> None:
+    server = StandIn("0.5.16")
+    update = WeightUpdate(client_of(lambda request: _forgetful(server, request)), "v", SHAPES)
+    update.begin()
+    update.send(tensors())
+    with pytest.raises(EngineError, match="reports weight version default, wanted v"):
+        update.end()
+
+
+def _forgetful(server: StandIn, request: httpx.Request) -> httpx.Response:
+    response = server(request)
+    server.weight_version = "default"
+    return response
+
+
+def test_memory_is_resumed_only_if_released() -> None:
+    server = StandIn("0.5.21")
+    client = client_of(server)
+    client.resume_memory(["weights"])
+    client.release_memory()
+    client.release_memory(["weights"])
+    client.resume_memory(["weights"])
+    client.resume_memory()
+    assert [(path.split("_")[0], body["tags"]) for path, body in server.asked] == [
+        ("/release", ["weights", "kv_cache", "cuda_graph"]),
+        ("/resume", ["weights"]),
+        ("/resume", ["kv_cache", "cuda_graph"]),
+    ]
+    with pytest.raises(ValueError, match="unknown memory tag 'kv'"):
+        client.release_memory(["kv"])
+
+
+def test_nothing_refused_reaches_the_server() -> None:
+    server = StandIn("0.5.21")
+    client = client_of(server)
+    for prompt, length in (([512], 1), ([1] * 50, 51)):
+        with pytest.raises(RequestRefused):
+            asyncio.run(client.generate(prompt, SamplingParams(length)))
+    assert server.asked == []
+
+
+def fail_with(error: type[httpx.TransportError]) -> Any:
+    def handler(request: httpx.Request) -> httpx.Response:
+        raise error("stand-in", request=request)
+
+    return handler
+
+
+@pytest.mark.parametrize(
+    ("error", "wanted"),
+    [
+        (httpx.ConnectError, EngineDied),
+        (httpx.RemoteProtocolError, EngineDied),
+        (httpx.ReadError, EngineDied),
+        (httpx.ReadTimeout, EngineTimeout),
+    ],
+)
+def test_transport_errors(error: type[httpx.TransportError], wanted: type[EngineDied]) -> None:
+    with pytest.raises(wanted, match="http://engine/health"):
+        client_of(fail_with(error)).health()
+
+
+def test_wait_healthy_says_how_it_ended() -> None:
+    client = client_of(fail_with(httpx.ConnectError), timeouts=Timeouts(control_s=1))
+    with pytest.raises(EngineDied, match="ended before it was up"):
+        client.wait_healthy(60, alive=lambda: False)
+    with pytest.raises(EngineTimeout, match=r"not up within 0\.3 s .*stand-in"):
+        client.wait_healthy(0.3)
+
+
+def test_key_and_other_servers() -> None:
+    seen: list[str | None] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("authorization"))
+        return httpx.Response(200, json={"paths": {"/hello": {}}})
+
+    with pytest.raises(EngineError, match="none of /server_info, /get_server_info"):
+        client_of(handler, api_key="k").capabilities()
+    assert seen == ["Bearer k"]

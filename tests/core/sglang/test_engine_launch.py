@@ -1,0 +1,75 @@
+"""The server's command line and environment."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, command, environment
+
+CPU = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 4242, random_seed=7, api_key="secret")
+CUDA = replace(CPU, device="cuda", dtype="bfloat16", memory_fraction=0.4, tensor_parallel=2, max_running_requests=128)
+
+
+def test_cpu_command() -> None:
+    assert " ".join(command(CPU, "python")) == (
+        "python -m ebbtide_engine_server --model-path /models/m --host 127.0.0.1 --port 4242 --device cpu --dtype float32 "
+        "--tp-size 1 --max-running-requests 64 --random-seed 7 --sampling-backend pytorch --grammar-backend none "
+        "--attention-backend torch_native --mem-fraction-static 0.1 --max-total-tokens 16384 --skip-tokenizer-init "
+        "--disable-cuda-graph --sleep-on-idle"
+    )
+
+
+def test_cuda_command() -> None:
+    assert " ".join(command(replace(CUDA, deterministic=True, context_length=2048), "python")) == (
+        "python -m ebbtide_engine_server --model-path /models/m --host 127.0.0.1 --port 4242 --device cuda --dtype bfloat16 "
+        "--tp-size 2 --max-running-requests 128 --random-seed 7 --sampling-backend pytorch --grammar-backend none "
+        "--context-length 2048 --attention-backend triton --mem-fraction-static 0.4 --cuda-graph-max-bs 128 "
+        "--skip-tokenizer-init --enable-memory-saver --skip-server-warmup --enable-deterministic-inference"
+    )
+
+
+def test_command_line_holds_no_secret() -> None:
+    assert "secret" not in " ".join(command(CPU))
+    assert environment(CPU, {})["EBBTIDE_ENGINE_API_KEY"] == "secret"
+
+
+def test_cpu_environment() -> None:
+    assert environment(replace(CPU, num_threads=3, api_key=None), {}) == {
+        "PYTHONPATH": f"{ENGINE_SITE}:{CPU_SHIM}",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore:Duplicate Operation ID:UserWarning",
+        "EBBTIDE_DIE_WITH_PARENT": "1",
+        "EBBTIDE_HIDE_MODULES": "megatron",
+        "EBBTIDE_ENGINE_API_KEY": "",
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "3",
+        "EBBTIDE_CPU_ENGINE": "1",
+        "SGLANG_USE_CPU_ENGINE": "1",
+        "SGLANG_EXTERNAL_MODEL_PACKAGE": "ebbtide_engine_models",
+        "TORCH_COMPILE_DISABLE": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+
+
+def test_environment_keeps_the_users_and_drops_the_trainers() -> None:
+    base = {"PATH": "/bin", "PYTHONPATH": "/code::/more", "RANK": "3", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x"}
+    made = environment(CUDA, base | {"CUDA_VISIBLE_DEVICES": "5"})
+    assert made["PATH"] == "/bin"
+    assert made["PYTHONPATH"] == f"{ENGINE_SITE}:/code:/more"
+    assert made["CUDA_VISIBLE_DEVICES"] == "5"
+    assert not {"RANK", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "EBBTIDE_CPU_ENGINE"} & set(made)
+    assert environment(CUDA, made)["PYTHONPATH"] == made["PYTHONPATH"]  # applied twice: no longer path
+
+
+def test_tensor_parallel_on_a_cpu_gets_a_core_each() -> None:
+    assert environment(replace(CPU, tensor_parallel=2), {})["SGLANG_CPU_OMP_THREADS_BIND"] == "0|1"
+
+
+def test_adapter_imports_neither_torch_nor_sglang() -> None:
+    code = "import sys, core.sglang.client, core.sglang.launch; print({'torch', 'sglang', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -1,0 +1,66 @@
+"""What is refused before it reaches the server, and how answers are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.samples import SamplingParams, Status
+from core.sglang.errors import EngineError, RequestRefused
+from core.sglang.generation import check_length, check_tokens, generate_body, parse_generation
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([], "no tokens"),
+        ([1, 512], "token id 512 at position 1 is outside the engine's vocabulary of 512"),
+        ([-1], "token id -1"),
+    ],
+    ids=["empty", "too-large", "negative"],
+)
+def test_refused_tokens(tokens: list[int], message: str) -> None:
+    with pytest.raises(RequestRefused, match=message):
+        check_tokens(tokens, 512)
+
+
+def test_refused_length() -> None:
+    check_length(10, 90, 100)
+    with pytest.raises(RequestRefused, match="10 prompt tokens \\+ 91 response tokens = 101, but the engine holds 100"):
+        check_length(10, 91, 100)
+    with pytest.raises(RequestRefused, match="0 response tokens"):
+        check_length(10, 0, 100)
+
+
+def test_body_of_a_group() -> None:
+    params = [SamplingParams(8, top_p=0.9, stop_token_ids=(9, 3), seed=seed) for seed in (5, 6)]
+    body = generate_body((1, 2), params, "g")
+    assert body["input_ids"] == [[1, 2], [1, 2]]
+    assert body["rid"] == ["g-0", "g-1"]
+    assert body["sampling_params"][1] == {
+        **{"max_new_tokens": 8, "temperature": 1.0, "top_p": 0.9, "top_k": -1, "stop_token_ids": [3, 9]},
+        "sampling_seed": 6,
+    }
+
+
+def answer(reason: str, **meta: Any) -> dict[str, Any]:
+    made = {"finish_reason": {"type": reason}, "weight_version": "v", "output_token_logprobs": [[-0.5, 4, None]]}
+    return {"output_ids": [4], "meta_info": made | meta}
+
+
+@pytest.mark.parametrize(
+    ("reason", "status"), [("stop", Status.COMPLETED), ("length", Status.TRUNCATED), ("abort", Status.ABORTED)]
+)
+def test_status(reason: str, status: Status) -> None:
+    made = parse_generation(answer(reason))
+    assert (made.tokens, made.logprobs, made.status, made.weight_version) == ([4], [-0.5], status, "v")
+
+
+def test_answers_that_do_not_fit_are_errors() -> None:
+    with pytest.raises(EngineError, match="wanted one of"):
+        parse_generation(answer("tired"))
+    with pytest.raises(EngineError, match="log-probs"):
+        parse_generation(answer("stop", output_token_logprobs=[[-0.5, 5, None]]))
+    with pytest.raises(EngineError, match="0 log-probs for 1 tokens"):
+        parse_generation(answer("stop", output_token_logprobs=None))

@@ -1,0 +1,76 @@
+"""Real SGLang servers for tests, on free ports, with their output in a log file."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.sglang.client import EngineClient
+from core.sglang.launch import EngineSpec, command, environment
+
+START_S = 240.0
+
+
+@dataclass
+class RunningEngine:
+    """A server that answers."""
+
+    process: subprocess.Popen[bytes]
+    client: EngineClient
+    spec: EngineSpec
+    log: Path
+
+    @property
+    def model_dir(self) -> Path:
+        return self.spec.model_dir
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def start_engine(model_dir: Path, log: Path, api_key: str | None = None) -> RunningEngine:
+    """Start a CPU server; returns at once."""
+    spec = EngineSpec(
+        name=log.stem,
+        model_dir=model_dir,
+        device="cpu",
+        dtype="float32",
+        host="127.0.0.1",
+        port=free_port(),
+        max_total_tokens=8192,
+        max_running_requests=32,
+        api_key=api_key,
+    )
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command(spec), env=environment(spec, os.environ), stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
+    return RunningEngine(process, EngineClient(f"http://{spec.host}:{spec.port}", api_key), spec, log)
+
+
+def wait_up(engine: RunningEngine) -> RunningEngine:
+    """Wait until it answers; its log is in the error if it does not."""
+    try:
+        engine.client.wait_healthy(START_S, alive=lambda: engine.process.poll() is None)
+    except Exception as error:
+        raise AssertionError(f"{error}\n{engine.log.read_text()[-4000:]}") from error
+    return engine
+
+
+@contextmanager
+def running_engine(model_dir: Path, log: Path, api_key: str | None = None) -> Iterator[RunningEngine]:
+    """A server for the length of a `with` block."""
+    engine = start_engine(model_dir, log, api_key)
+    try:
+        yield wait_up(engine)
+    finally:
+        engine.process.kill()
+        engine.process.wait(30)
