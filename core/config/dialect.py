@@ -65,7 +65,11 @@ def compose(text: str) -> yaml.Node | None:
 
 
 def construct(node: yaml.Node) -> Any:
-    """The value of a node without its tree: for scalars."""
+    """The value of a scalar.
+
+    Raises:
+        ValueError: an explicit tag that the text does not fit, such as `!!int one`.
+    """
     reader = Reader("")
     try:
         return reader.construct_object(node, deep=True)
@@ -73,13 +77,14 @@ def construct(node: yaml.Node) -> Any:
         reader.dispose()
 
 
-def parse(text: str) -> Any:
-    """The value that `text` spells, as in a run file.
-
-    Raises:
-        yaml.YAMLError: not YAML.
-    """
-    return yaml.load(text, Loader=Reader)
+def is_text(text: str) -> bool:
+    """Whether `text` without quotes is text, rather than a number, a switch or null."""
+    reader = Reader("")
+    try:
+        tag: str = reader.resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
+    finally:
+        reader.dispose()
+    return tag.endswith(":str")
 
 
 def write(value: Any, stream: TextIO) -> None:

