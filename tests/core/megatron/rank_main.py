@@ -6,6 +6,7 @@ Arguments: the JSON file. Environment: RANK, WORLD_SIZE. See `ranks.py`.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
 import sys
@@ -76,25 +77,48 @@ def run_case(case: dict[str, Any]) -> list[Any]:
 
 
 def act(trainer: Any, verb: str, *arguments: Any) -> Any:
-    """update SEED | log_probs SEED | save DIR | load DIR | save_hf DIR | buckets BYTES | parameters | broken"""
+    """update and log_probs SEED [GROUPS], save, load and save_hf DIR, buckets BYTES; the others take nothing."""
     if verb == "update":
         result = trainer.update(make_samples(*arguments))
         return {"metrics": result.metrics, "logprobs": result.logprobs}
     if verb == "log_probs":
         return trainer.log_probs(make_samples(*arguments))
     if verb == "buckets":
-        return [[(name, list(t.shape), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)]
-    if verb == "marks":
-        named = trainer._parameters.items()
-        return {name: bool(getattr(p, "tensor_model_parallel", False)) for name, p in named}
-    if verb == "step_tensors":
-        states = trainer._optimizer.adam.optimizer.state.values()
-        return [len({id(s["step"]) for s in states}) == len(states), max(float(s["step"]) for s in states)]
-    if verb == "break":
-        with torch.no_grad():
-            next(iter(trainer._parameters.values())).fill_(float("nan"))
-        return None
+        return [[(name, t.numel(), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)]
+    if verb in LOOK:
+        return LOOK[verb](trainer)
     return getattr(trainer, verb)(Path(arguments[0]))
+
+
+def split_parameters(trainer: Any) -> list[str]:
+    """Names of the parameters that Megatron takes for shards."""
+    return [name for name, p in trainer._parameters.items() if getattr(p, "tensor_model_parallel", False)]
+
+
+def steps_are_apart(trainer: Any) -> bool:
+    """Whether every parameter has a step tensor of its own."""
+    states = trainer._optimizer.adam.optimizer.state.values()
+    return len({state["step"].data_ptr() for state in states}) == len(states)
+
+
+def spoil(trainer: Any) -> None:
+    """Put a NaN into the weights."""
+    with torch.no_grad():
+        next(iter(trainer._parameters.values())).view(-1)[0] = float("nan")
+
+
+def parallel_output(trainer: Any) -> bool:
+    """Whether logits stay split over the vocabulary."""
+    return bool(trainer._optimizer.model.module.parallel_output)
+
+
+LOOK = {
+    "split_parameters": split_parameters,
+    "steps_are_apart": steps_are_apart,
+    "spoil": spoil,
+    "parallel_output": parallel_output,
+    "children": lambda _: [str(child) for child in multiprocessing.active_children()],
+}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -62,4 +62,6 @@ def _agreed(name: str, outcomes: list[dict[str, Any]]) -> list[Any]:
                 return [outcome["error"]]
             pytest.fail(f"case {name}, rank {rank}:\n{outcome['traceback']}")
     results: list[Any] = outcomes[0]["results"]
+    for rank, outcome in enumerate(outcomes):
+        assert outcome["results"] == results, f"case {name}: rank {rank} and rank 0 differ"
     return results
