@@ -1,0 +1,7 @@
+"""The trajectory store: every sample of every step, in one HDF5 file per step. Layout: docs/trajectory.md."""
+
+from core.trajectory.ragged import Ragged
+from core.trajectory.record import StepRecord
+from core.trajectory.store import TrajectoryError, list_steps, read_step, step_path, write_step
+
+__all__ = ["Ragged", "StepRecord", "TrajectoryError", "list_steps", "read_step", "step_path", "write_step"]

@@ -1,0 +1,146 @@
+"""One step of a run as it is stored: what went in, what came out, what was learnt from it.
+
+B samples, N response tokens in all. Texts have NUL replaced by U+2400 and lone surrogates by U+FFFD, which HDF5 cannot
+hold; the tokens are exact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.samples import Sample
+from core.trajectory.ragged import Ragged
+
+Texts = tuple[str, ...]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, eq=False)
+class StepRecord:
+    """All samples of one step, in order of group and index within the group.
+
+    The response-level ragged fields (`response_tokens`, `loss_mask`, `logprobs_*`) have equal lengths.
+    """
+
+    step: int
+    run: str
+    model: str
+    dtype: str
+
+    prompt_tokens: Ragged  # int32
+    response_tokens: Ragged  # int32
+    loss_mask: Ragged  # uint8; 0: the token takes no part in the loss
+    logprobs_engine: Ragged  # float32, as sampled
+    logprobs_old: Ragged  # float32, by the trainer before the first update of the step
+
+    reward: NDArray[np.float64]  # [B]; NaN where `failure` says why there is none
+    advantage: NDArray[np.float32]  # [B]
+    group: NDArray[np.int64]  # [B] index of the prompt within the step
+    index: NDArray[np.int64]  # [B] index within the group
+    row: NDArray[np.int64]  # [B] row of the data source
+
+    status: Texts  # a core.samples.Status value each
+    weight_version: Texts
+    engine: Texts
+    failure: Texts  # "" where the sample was scored
+    label: Texts  # JSON
+    prompt_text: Texts
+    response_text: Texts
+
+    logprobs_ref: Ragged | None = None  # float32; only with a KL reference
+    seed: NDArray[np.int64] | None = None  # [B] sampling seeds
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    created: str = field(default_factory=_now)  # ISO 8601, UTC
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.reward)
+
+    @classmethod
+    def from_samples(
+        cls,
+        samples: Sequence[Sample],
+        *,
+        advantages: Sequence[float],
+        logprobs_old: Sequence[Sequence[float]],
+        step: int,
+        run: str,
+        model: str,
+        dtype: str,
+        logprobs_ref: Sequence[Sequence[float]] | None = None,
+        seeds: Sequence[int] | None = None,
+        metrics: Mapping[str, float] | None = None,
+    ) -> StepRecord:
+        """A record of scored samples, and of what the update made of them.
+
+        Args:
+            advantages, seeds: one per sample.
+            logprobs_old, logprobs_ref: per sample one value per response token.
+        Raises:
+            ValueError: a length does not fit; names the field and the sample.
+        """
+        _check_per_sample(samples, advantages=advantages, seeds=seeds)
+        responses = [sample.response_tokens for sample in samples]
+        lengths = [len(response) for response in responses]
+
+        def per_token(name: str, sequences: Sequence[Sequence[Any]], dtype: str) -> Ragged:
+            _check_per_token(name, sequences, lengths)
+            return Ragged.pack(sequences, dtype)
+
+        return cls(
+            step=step,
+            run=run,
+            model=model,
+            dtype=dtype,
+            prompt_tokens=Ragged.pack([sample.prompt.tokens for sample in samples], "int32"),
+            response_tokens=Ragged.pack(responses, "int32"),
+            loss_mask=per_token("loss_mask", [sample.loss_mask for sample in samples], "uint8"),
+            logprobs_engine=per_token("logprobs_engine", [sample.logprobs_engine for sample in samples], "float32"),
+            logprobs_old=per_token("logprobs_old", logprobs_old, "float32"),
+            logprobs_ref=None if logprobs_ref is None else per_token("logprobs_ref", logprobs_ref, "float32"),
+            reward=np.array([np.nan if sample.reward is None else sample.reward for sample in samples], "float64"),
+            advantage=np.array(advantages, "float32"),
+            group=np.array([sample.group for sample in samples], "int64"),
+            index=np.array([sample.index for sample in samples], "int64"),
+            row=np.array([sample.prompt.row for sample in samples], "int64"),
+            seed=None if seeds is None else np.array(seeds, "int64"),
+            status=_texts(sample.status.value for sample in samples),
+            weight_version=_texts(sample.weight_version for sample in samples),
+            engine=_texts(sample.engine for sample in samples),
+            failure=_texts(sample.failure or "" for sample in samples),
+            label=_texts(json.dumps(sample.prompt.label, default=str) for sample in samples),
+            prompt_text=_texts(sample.prompt.text for sample in samples),
+            response_text=_texts(sample.response_text for sample in samples),
+            metrics={name: float(value) for name, value in (metrics or {}).items()},
+        )
+
+
+def _texts(texts: Iterable[str]) -> Texts:
+    clean = (text.replace("\0", "\u2400").encode("utf-8", "surrogatepass") for text in texts)
+    return tuple(text.decode("utf-8", "replace") for text in clean)
+
+
+def _check_per_sample(samples: Sequence[Sample], **fields: Sequence[Any] | None) -> None:
+    for name, values in fields.items():
+        if values is not None and len(values) != len(samples):
+            raise ValueError(f"{name} has {len(values)} values for {len(samples)} samples; wanted one each")
+
+
+def _check_per_token(name: str, sequences: Sequence[Sequence[Any]], lengths: Sequence[int]) -> None:
+    if len(sequences) != len(lengths):
+        raise ValueError(f"{name} has {len(sequences)} sequences for {len(lengths)} samples; wanted one each")
+    for sample, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
+        if len(sequence) != length:
+            raise ValueError(
+                f"{name} of sample {sample} has {len(sequence)} values for {length} response tokens; wanted one each"
+            )

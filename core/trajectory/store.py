@@ -1,0 +1,156 @@
+"""Step records as HDF5 files under RUN_DIR/steps, each complete from the moment it can be seen.
+
+A file is written under a hidden name beside its place and renamed: a reader never meets half a file, and needs no lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from core.trajectory.ragged import Ragged
+from core.trajectory.record import StepRecord
+
+SCHEMA_VERSION = 1
+STEP_FILE = re.compile(r"step_(\d{6,})\.h5")
+OFFSETS = {"prompt_tokens": "prompt_offsets"}  # all other ragged fields run along the response
+RESPONSE_OFFSETS = "response_offsets"
+ATTRIBUTES = ("step", "run", "model", "dtype", "created", "metrics")
+RAGGED = ("prompt_tokens", "response_tokens", "loss_mask", "logprobs_engine", "logprobs_old", "logprobs_ref")
+TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text")
+OPTIONAL = ("logprobs_ref", "seed")
+
+
+class TrajectoryError(ValueError):
+    """A step file that cannot be read. The message names it and says what to do."""
+
+
+def step_path(run_dir: Path, step: int) -> Path:
+    """RUN_DIR/steps/step_000012.h5 for step 12."""
+    return run_dir / "steps" / f"step_{step:06d}.h5"
+
+
+def list_steps(run_dir: Path) -> list[int]:
+    """The steps that are stored, in order; empty if there are none yet."""
+    names = (STEP_FILE.fullmatch(file.name) for file in (run_dir / "steps").glob("*.h5"))
+    return sorted(int(name[1]) for name in names if name)
+
+
+def write_step(path: Path, record: StepRecord) -> None:
+    """Write `record` to `path`, in place of a file that is there. Atomic, and on the disk when it returns.
+
+    Collective: none; one process per path.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _renamed_when_complete(path) as staging:
+        with h5py.File(staging, "w", locking=False) as file:
+            _write(file, record)
+        with staging.open("rb") as stream:
+            os.fsync(stream.fileno())
+
+
+def read_step(path: Path) -> StepRecord:
+    """The record in `path`.
+
+    Raises:
+        TrajectoryError: no such file, or one that is damaged, not a step file, or of another schema version.
+    """
+    if not path.is_file():
+        raise TrajectoryError(
+            f"no step file {path}; wanted one of steps {list_steps(path.parent.parent) or '(none yet)'}"
+        )
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _read(file)
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise TrajectoryError(
+            f"{path} cannot be read: {error}; wanted a whole step file of schema version {SCHEMA_VERSION}: remove it, "
+            "or bring it back from a copy"
+        ) from error
+
+
+@contextmanager
+def _renamed_when_complete(path: Path) -> Iterator[Path]:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.fchmod(descriptor, 0o644)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(name)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # or the new name may be lost in a power failure
+    finally:
+        os.close(folder)
+
+
+def _write(file: h5py.File, record: StepRecord) -> None:
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    for name in ATTRIBUTES:
+        value = getattr(record, name)
+        file.attrs[name] = json.dumps(dict(value)) if name == "metrics" else value
+    _write_array(file, "prompt_offsets", record.prompt_tokens.offsets)
+    _write_array(file, RESPONSE_OFFSETS, record.response_tokens.offsets)
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if field.name in ATTRIBUTES or value is None:
+            continue
+        if field.name in TEXTS:
+            file.create_dataset(field.name, data=list(value), shape=(len(value),), dtype=h5py.string_dtype())
+        else:
+            _write_array(file, field.name, value.values if isinstance(value, Ragged) else value)
+
+
+def _write_array(file: h5py.File, name: str, values: Any) -> None:
+    # HDF5 cannot cut an empty dataset into chunks, which the filters work on
+    filters = {"compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
+    file.create_dataset(name, data=values, **filters)
+
+
+def _read(file: h5py.File) -> StepRecord:
+    version = file.attrs.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"its schema version is {version}")
+    contents: dict[str, Any] = {name: _attribute(file, name) for name in ATTRIBUTES}
+    for field in fields(StepRecord):
+        if field.name in ATTRIBUTES or (field.name in OPTIONAL and field.name not in file):
+            continue
+        contents[field.name] = _dataset(file, field.name)
+    return _consistent(StepRecord(**contents))
+
+
+def _attribute(file: h5py.File, name: str) -> Any:
+    value = file.attrs[name]
+    if name == "metrics":
+        return json.loads(value)
+    return int(value) if name == "step" else value
+
+
+def _dataset(file: h5py.File, name: str) -> Any:
+    if name in TEXTS:
+        return tuple(file[name].asstr()[:])
+    if name in RAGGED:
+        return Ragged(file[name][:], file[OFFSETS.get(name, RESPONSE_OFFSETS)][:])
+    return file[name][:]
+
+
+def _consistent(record: StepRecord) -> StepRecord:
+    """Every field has one entry per sample."""
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, Ragged | tuple | np.ndarray) and len(value) != len(record):
+            raise ValueError(f"{field.name} has {len(value)} entries, reward {len(record)}")
+    return record
