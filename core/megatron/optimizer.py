@@ -107,7 +107,7 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
         use_distributed_optimizer=config.use_distributed_optimizer,
     )
     with shim.tensors_named_as_cuda():
-        optimizer = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False)
+        (optimizer,) = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False).chained_optimizers
     for group in optimizer.param_groups:
         group["fused"] = True  # torch's AdamW in one pass, on a CPU too
     _make_state(optimizer.optimizer)
