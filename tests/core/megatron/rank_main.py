@@ -84,7 +84,9 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     if verb == "log_probs":
         return trainer.log_probs(make_samples(*arguments))
     if verb == "buckets":
-        return [[(name, t.numel(), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)]
+        return [
+            [(name, t.numel(), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)
+        ]
     if verb in LOOK:
         return LOOK[verb](trainer)
     return getattr(trainer, verb)(Path(arguments[0]))

@@ -1,0 +1,90 @@
+"""Planned attention against one dense masked attention over the whole row."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from core.megatron.attention import _blockwise
+from core.megatron.attention_plan import plan_attention
+from core.packing import Segment
+
+
+def _row(seed: int, lengths: list[tuple[int, list[int]]]) -> list[Segment]:
+    """A prompt length and its response lengths, for each group."""
+    segments: list[Segment] = []
+    start = 0
+    for prompt, responses in lengths:
+        segments.append(Segment(start, prompt))
+        first, start = start, start + prompt
+        for length in responses:
+            segments.append(Segment(start, length, first, prompt))
+            start += length
+    return segments
+
+
+def _dense_mask(segments: list[Segment]) -> Tensor:
+    total = sum(s.length for s in segments)
+    mask = torch.zeros(total, total, dtype=torch.bool)
+    for s in segments:
+        rows = slice(s.start, s.start + s.length)
+        mask[rows, rows] = torch.ones(s.length, s.length, dtype=torch.bool).tril()
+        mask[rows, s.prefix_start : s.prefix_start + s.prefix_length] = True
+    return mask
+
+
+RNG = random.Random(0)
+ROWS = {
+    "one": [(5, [])],
+    "groups": [(7, [3, 1, 9]), (2, [4])],
+    "plain": [(n, []) for n in (3, 80, 11, 200)],
+    "ragged": [(RNG.randrange(1, 150), [RNG.randrange(1, 120) for _ in range(4)]) for _ in range(4)],
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_matches_dense_attention(name: str) -> None:
+    segments = _row(0, ROWS[name])
+    plan = plan_attention(segments)
+    total = sum(s.length for s in segments)
+    generator = torch.Generator().manual_seed(1)
+    q, k, v, upstream = (
+        torch.randn(total, heads, 16, generator=generator, dtype=torch.float64) for heads in (6, 2, 2, 6)
+    )
+    results = []
+    for dense in (True, False):
+        inputs = [x.clone().requires_grad_() for x in (q, k, v)]
+        out = _dense(*inputs, _dense_mask(segments)) if dense else _blockwise(*inputs, plan, 0.25)
+        (out * upstream).sum().backward()
+        results.append([out.detach(), *(x.grad for x in inputs if x.grad is not None)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    heads = [x.transpose(0, 1)[None] for x in (q, k, v)]
+    out = functional.scaled_dot_product_attention(*heads, attn_mask=mask, scale=0.25, enable_gqa=True)  # type: ignore[misc]
+    return out[0].transpose(0, 1)
+
+
+def test_ragged_indices_say_the_same() -> None:
+    segments = _row(0, ROWS["ragged"])
+    plan, mask = plan_attention(segments), _dense_mask(segments)
+    for number, segment in enumerate(segments):
+        keys = plan.packed_keys[plan.cu_keys[number] : plan.cu_keys[number + 1]]
+        last = segment.start + segment.length - 1
+        assert sorted(keys.tolist()) == mask[last].nonzero()[:, 0].tolist()
+    assert plan.cu_queries.tolist()[-1] == len(mask)
+
+
+def test_padding_stays_small_and_blocks_few() -> None:
+    segments = _row(0, [(RNG.randrange(200, 800), [RNG.randrange(50, 900) for _ in range(8)]) for _ in range(8)])
+    plan = plan_attention(segments)
+    own = sum(s.length * (s.prefix_length + s.length) for s in segments)
+    padded = sum(b.queries.numel() * b.keys.shape[1] for b in plan.blocks)
+    assert padded <= 1.5 * own
+    assert len(plan.blocks) <= len(segments) / 2
