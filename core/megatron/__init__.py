@@ -1,0 +1,6 @@
+"""The trainer on Megatron-core. Nothing outside this package imports megatron."""
+
+import warnings
+
+# megatron says once per module that transformer engine and apex are not installed: they are not meant to be
+warnings.filterwarnings("ignore", module=r"megatron\.")

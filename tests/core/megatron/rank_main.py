@@ -106,7 +106,7 @@ def steps_are_apart(trainer: Any) -> bool:
 def spoil(trainer: Any) -> None:
     """Put a NaN into the weights."""
     with torch.no_grad():
-        next(iter(trainer._parameters.values())).view(-1)[0] = float("nan")
+        list(trainer._parameters.values())[-1].view(-1)[0] = float("nan")
 
 
 def parallel_output(trainer: Any) -> bool:

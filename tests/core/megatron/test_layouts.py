@@ -38,6 +38,7 @@ FOUR = {"tp2-dp2": TP2, "tp2-dp2-distopt": {**TP2, **DISTRIBUTED}, "tp2-pp2": TP
 EVERYWHERE = ("llama", "qwen3")  # the other kinds differ in biases and tied weights only: fewer layouts
 FEWER = ("tp2", "pp2", "sp2")
 UPDATES = [["update", seed] for seed in (0, 1, 2)]
+LONELY = [["update", 0, 1]]  # one sample per optimiser step: some data-parallel ranks get none
 
 
 def _cases(models: dict[str, str], layouts: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -54,8 +55,20 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("layouts")
     models = {kind: str(tiny_model(kind, folder / kind)) for kind in KINDS}
     result: dict[str, list[Any]] = {}
+    llama, qwen3 = {"model": models["llama"]}, {"model": models["qwen3"]}
+    extra: dict[int, dict[str, Any]] = {
+        1: {
+            "lonely": {**llama, "actions": LONELY},
+            "nan": {**llama, "actions": [["update", 0], "spoil", ["update", 1]]},
+        },
+        2: {
+            "lonely-dp2": {**llama, "actions": LONELY},
+            "marks": {**qwen3, "config": TP2, "actions": ["split_parameters", "parallel_output"]},
+        },
+        4: {"lonely-pp2-dp2": {**llama, "config": PP2, "actions": LONELY}},
+    }
     for size, layouts in ((1, ALONE), (2, TWO), (4, FOUR)):
-        result |= run_ranks(folder / str(size), size, _cases(models, layouts))
+        result |= run_ranks(folder / str(size), size, _cases(models, layouts) | extra[size])
     return result
 
 
@@ -66,12 +79,39 @@ ALL = [f"{k}/{x}" for k in KINDS for x in (*ALONE, *TWO, *FOUR) if x != "plain" 
 def test_same_losses_and_gradients(outcomes: dict[str, list[Any]], case: str) -> None:
     kind = case.split("/")[0]
     assert len(outcomes[case]) == 3, outcomes[case]
-    for found, wanted in zip(outcomes[case], outcomes[f"{kind}/plain"], strict=True):
+    _check_same(outcomes[case], outcomes[f"{kind}/plain"])
+
+
+def _check_same(ours: list[Any], theirs: list[Any]) -> None:
+    for found, wanted in zip(ours, theirs, strict=True):
         for name, value in wanted["metrics"].items():
             if name.startswith("train/"):
                 assert found["metrics"][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
-        for ours, theirs in zip(found["logprobs"], wanted["logprobs"], strict=True):
-            assert ours == pytest.approx(theirs, abs=1e-4)
+        for a, b in zip(found["logprobs"], wanted["logprobs"], strict=True):
+            assert a == pytest.approx(b, abs=1e-4)
+
+
+@pytest.mark.parametrize("case", ["lonely-dp2", "lonely-pp2-dp2"])
+def test_a_rank_without_samples_takes_part(outcomes: dict[str, list[Any]], case: str) -> None:
+    _check_same(outcomes[case], outcomes["lonely"])
+
+
+def test_gradient_that_is_not_finite_names_the_step(outcomes: dict[str, list[Any]]) -> None:
+    (error,) = outcomes["nan"]
+    assert error.startswith("NonFiniteGradient: gradient norm is nan at optimiser step 2: wanted a finite number")
+
+
+def test_all_shards_are_marked_as_shards(outcomes: dict[str, list[Any]]) -> None:
+    """Megatron leaves unmarked shards of ranks above 0 out of the gradient norm, without a word."""
+    marked, parallel_output = outcomes["marks"]
+    split = ("linear_qkv.weight", "linear_proj.weight", "linear_fc1.weight", "linear_fc2.weight")
+    layers = [f"decoder.layers.{i}.{m}.{x}" for i in (0, 1) for x in split for m in (_parent(x),)]
+    assert sorted(marked) == sorted([*layers, "embedding.word_embeddings.weight", "output_layer.weight"])
+    assert parallel_output is True
+
+
+def _parent(name: str) -> str:
+    return "mlp" if name.startswith("linear_fc") else "self_attention"
 
 
 def test_updates_move_the_model(outcomes: dict[str, list[Any]]) -> None:
