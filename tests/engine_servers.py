@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from core.sglang.client import EngineClient
 from core.sglang.launch import EngineSpec, command, environment
@@ -74,3 +77,19 @@ def running_engine(model_dir: Path, log: Path, api_key: str | None = None) -> It
     finally:
         engine.process.kill()
         engine.process.wait(30)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Gone, or a zombie that nobody has collected yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_ended(processes: Sequence[psutil.Process], deadline_s: float = 30.0) -> None:
+    """Wait until all have ended; AssertionError naming those that have not."""
+    end = time.monotonic() + deadline_s
+    while left := [process for process in processes if not has_ended(process)]:
+        assert time.monotonic() < end, f"still running after {deadline_s:g} s: {left}"
+        time.sleep(0.02)

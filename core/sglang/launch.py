@@ -82,7 +82,7 @@ def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
 def _cpu_options(spec: EngineSpec) -> dict[str, object]:
     return {
         "--attention-backend": "torch_native",  # the CPU default needs SGLang's own kernels
-        "--mem-fraction-static": 0.1,  # of host memory; the KV cache is sized by the next
+        "--mem-fraction-static": 0.8,  # of free host memory, only a bound: the KV cache is sized by the next
         "--max-total-tokens": spec.max_total_tokens or CPU_TOTAL_TOKENS,
     }
 

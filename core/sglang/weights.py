@@ -46,7 +46,7 @@ class WeightUpdate:
             self._expected = expected_tensors(capabilities.model_dir)
         stamp(self._client, f"{self._version}-incomplete")
         if capabilities.needs_weight_session:
-            self._client.post_checked("/begin_weight_update", {})
+            self._open()
         self._checklist = Checklist(self._expected)
 
     def send(self, tensors: NamedTensors) -> None:
@@ -80,8 +80,10 @@ class WeightUpdate:
             EngineError: the engine does not report the version.
         """
         assert self._checklist is not None, "end() without begin()"
-        self._checklist.check_complete()
-        self._close()
+        try:
+            self._checklist.check_complete()
+        finally:
+            self._close()
         self._client.flush_cache()
         stamp(self._client, self._version)
         verify(self._client, self._version)
@@ -102,6 +104,15 @@ class WeightUpdate:
             self.end()
         elif not issubclass(kind, EngineDied):
             self.abandon()
+
+    def _open(self) -> None:
+        try:
+            self._client.post_checked("/begin_weight_update", {})
+        except EngineDied:
+            raise
+        except EngineError:  # a driver that died has left its session open
+            self._client.post_checked("/end_weight_update", {})
+            self._client.post_checked("/begin_weight_update", {})
 
     def _close(self) -> None:
         if self._client.capabilities().needs_weight_session:

@@ -36,14 +36,17 @@ def die_with_parent() -> None:
 
     libc = ctypes.CDLL(None, use_errno=True)
 
-    def arm() -> None:
-        parent = os.getppid()
+    def arm(parent: int) -> None:
         libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died in between
+        if os.getppid() != parent:  # it died before the setting was made
             os.kill(os.getpid(), signal.SIGKILL)
 
-    arm()
-    os.register_at_fork(after_in_child=arm)
+    arm(os.getppid())
+    forking = [0]
+    os.register_at_fork(
+        before=lambda: forking.__setitem__(0, os.getpid()),
+        after_in_child=lambda: arm(forking[0]),
+    )
 
 
 def hide_modules(names: str) -> None:

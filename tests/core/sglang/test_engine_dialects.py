@@ -16,7 +16,14 @@ from core.sglang.errors import EngineDied, EngineError, EngineTimeout, RequestRe
 from core.sglang.weights import WeightUpdate
 
 SHAPES = {"a.weight": (2, 3), "b.weight": (3,)}
-COMMON = ["/generate", "/health", "/model_info", "/server_info", "/update_weights_from_tensor", "/update_weight_version"]
+COMMON = [
+    "/generate",
+    "/health",
+    "/model_info",
+    "/server_info",
+    "/update_weights_from_tensor",
+    "/update_weight_version",
+]
 DIALECTS = {"0.5.16": COMMON, "0.5.21": [*COMMON, "/begin_weight_update", "/end_weight_update"]}
 
 
@@ -28,6 +35,7 @@ class StandIn:
         self.weight_version = "default"
         self.asked: list[tuple[str, Any]] = []
         self.refuse: set[str] = set()
+        self.refuse_once: set[str] = set()
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
@@ -40,7 +48,8 @@ class StandIn:
         if path == "/model_info":
             return httpx.Response(200, json={"weight_version": self.weight_version})
         self.asked.append((path, body))
-        if path in self.refuse:
+        if path in self.refuse | self.refuse_once:
+            self.refuse_once.discard(path)
             return httpx.Response(400, json={"success": False, "message": "no, because"})
         if path == "/update_weight_version":
             self.weight_version = body["new_version"]
@@ -105,15 +114,24 @@ def test_incomplete_and_repeated_updates_are_refused() -> None:
         WeightUpdate(client_of(server), "v", SHAPES) as update,
     ):
         update.send(tensors()[:1])
+    assert server.paths()[-1] == "/end_weight_update"  # the session is not left open
     assert server.weight_version == "v-incomplete"
     with (
         pytest.raises(WeightsRefused, match=r"a\.weight was sent twice"),
         WeightUpdate(client_of(server), "v", SHAPES) as update,
     ):
-        update.send(tensors())
-        update.send(tensors())
-    assert server.paths()[-1] == "/end_weight_update"  # the session is not left open
+        update.send(tensors() + tensors())
+    assert server.paths()[-1] == "/end_weight_update"
     assert server.weight_version == "v-incomplete"
+
+
+def test_session_left_open_by_a_dead_driver_is_closed() -> None:
+    server = StandIn("0.5.21")
+    server.refuse_once.add("/begin_weight_update")
+    with WeightUpdate(client_of(server), "v", SHAPES) as update:
+        update.send(tensors())
+    assert server.paths()[1:4] == ["/begin_weight_update", "/end_weight_update", "/begin_weight_update"]
+    assert server.weight_version == "v"
 
 
 def test_server_that_refuses_a_bucket() -> None:

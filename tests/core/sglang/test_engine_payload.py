@@ -1,0 +1,80 @@
+"""Buckets of tensors: flattening, and what the other process gets."""
+
+from __future__ import annotations
+
+import base64
+import multiprocessing
+import pickle
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import tiny_model
+
+from core.sglang.errors import WeightsRefused
+from core.sglang.expected import expected_tensors
+from core.sglang.payload import ALIGNMENT_BYTES, flatten, serialize
+
+
+def mixed() -> list[tuple[str, torch.Tensor]]:
+    return [
+        ("odd", torch.arange(3, dtype=torch.bfloat16)),  # 6 bytes: the next would start unaligned
+        ("wide", torch.randn(2, 5)),
+        ("strided", torch.randn(4, 3).t()),
+        ("scalar", torch.tensor(1.5, dtype=torch.float16)),
+    ]
+
+
+def test_flatten_makes_views_of_one_buffer() -> None:
+    tensors = mixed()
+    views = flatten(tensors)
+    assert len({view.untyped_storage().data_ptr() for _, view in views}) == 1
+    for (name, tensor), (view_name, view) in zip(tensors, views, strict=True):
+        assert name == view_name
+        assert view.storage_offset() * view.element_size() % ALIGNMENT_BYTES == 0
+        torch.testing.assert_close(view, tensor, rtol=0, atol=0)
+
+
+def receive(pipe: Connection) -> None:
+    for name, tensor in pickle.loads(base64.b64decode(pipe.recv())):
+        pipe.send((name, str(tensor.dtype), tensor.float().tolist()))
+    pipe.close()
+
+
+def test_another_process_sees_the_tensors() -> None:
+    tensors = mixed()
+    views = flatten(tensors)
+    here, there = multiprocessing.get_context("spawn").Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=receive, args=(there,), daemon=True)
+    process.start()
+    there.close()
+    text = serialize(views)
+    assert len(text) < 4000
+    here.send(text)
+    for name, tensor in tensors:
+        assert here.poll(60), "the other process said nothing for 60 s"
+        assert here.recv() == (name, str(tensor.dtype), tensor.float().tolist())
+    process.join(60)
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("kind", ["llama", "llama-tied", "qwen2", "qwen3-tied"])
+def test_expected_tensors_are_the_models(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    directory = tiny_model(kind, tmp_path / kind)
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    assert expected_tensors(directory) == {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+def test_a_stored_tied_head_is_not_expected(tmp_path: Path) -> None:
+    directory = tiny_model("llama-tied", tmp_path)
+    save_file({"lm_head.weight": torch.zeros(512, 64)}, directory / "more.safetensors")
+    assert "lm_head.weight" not in expected_tensors(directory)
+
+
+def test_no_weights_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(WeightsRefused, match=r"no \*\.safetensors"):
+        expected_tensors(tmp_path)

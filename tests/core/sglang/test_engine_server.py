@@ -1,0 +1,322 @@
+"""Real servers, on a CPU: generation, control, weights."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from engine_servers import RunningEngine, running_engine, wait_ended
+from tiny_models import EOS_TOKEN_ID, tiny_model
+
+from core.samples import SamplingParams, Status
+from core.sglang.client import EngineClient
+from core.sglang.errors import EngineDied, EngineError, RequestRefused, WeightsRefused
+from core.sglang.expected import expected_tensors
+from core.sglang.generation import Generation
+from core.sglang.weights import WeightUpdate, update_from_disk
+
+pytestmark = pytest.mark.engine
+PROMPT = [5, 6, 7, 8, 9, 10]
+LONG = SamplingParams(1500, temperature=0.0)  # greedy: these models then repeat themselves and never stop
+
+
+def load(directory: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+
+def hf_logprobs(model: Any, tokens: list[int], temperature: float = 1.0) -> torch.Tensor:
+    """[T - 1] log-probability of each token but the first."""
+    with torch.no_grad():
+        logits = model(torch.tensor([tokens])).logits[0, :-1] / temperature
+    return torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
+
+
+def assert_same_model(client: EngineClient, model: Any) -> None:
+    """The engine's log-probs, of its own samples and of a given text, are those of `model`."""
+    made = asyncio.run(client.generate_group(PROMPT, [SamplingParams(40, seed=seed) for seed in range(4)]))
+    for one in made:
+        tokens = PROMPT + one.tokens
+        wanted = hf_logprobs(model, tokens)
+        assert_close(one.logprobs, wanted[len(PROMPT) - 1 :])
+        assert_close(client.score(tokens), wanted)
+
+
+def assert_close(found: list[float], wanted: torch.Tensor) -> None:
+    difference = (torch.tensor(found) - wanted).abs()
+    assert len(found) == len(wanted)
+    assert float(difference.mean()) < 1e-5
+    assert float(difference.max()) < 1e-3
+
+
+def perturbed(model: Any, seed: int) -> list[tuple[str, torch.Tensor]]:
+    """Change the model's weights in place; its tensors under their names."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.empty_like(parameter).normal_(0, 0.02, generator=generator))
+    return [(name, parameter.detach()) for name, parameter in model.named_parameters()]
+
+
+def push(client: EngineClient, tensors: list[tuple[str, torch.Tensor]], version: str) -> None:
+    """In three buckets."""
+    with WeightUpdate(client, version) as update:
+        for start in range(0, len(tensors), 9):
+            update.send(tensors[start : start + 9])
+
+
+# -- generation and weights ------------------------------------------------------------------------------------------
+
+
+def test_logprobs_are_the_models_before_and_after_updates(engine: RunningEngine, tmp_path: Path) -> None:
+    """Each update is visible, complete and stamped, whichever way it comes."""
+    model = load(engine.model_dir)
+    update_from_disk(engine.client, engine.model_dir, "base")
+    assert_same_model(engine.client, model)
+    for version in ("step-1", "step-2"):
+        push(engine.client, perturbed(model, len(version)), version)
+        assert engine.client.weight_version() == version
+        assert_same_model(engine.client, model)
+    made = asyncio.run(engine.client.generate(PROMPT, SamplingParams(4)))
+    assert made.weight_version == "step-2"
+    perturbed(model, 3)
+    model.save_pretrained(tmp_path)
+    update_from_disk(engine.client, tmp_path, "disk")
+    assert engine.client.weight_version() == "disk"
+    assert_same_model(engine.client, model)
+
+
+def test_buckets_of_mixed_precision(qwen3: RunningEngine) -> None:
+    model = load(qwen3.model_dir)
+    tensors = perturbed(model, 4)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "mlp" in name:
+                parameter.copy_(parameter.bfloat16())
+    push(qwen3.client, [(name, t.bfloat16() if "mlp" in name else t) for name, t in tensors], "mixed")
+    assert_same_model(qwen3.client, model)
+
+
+def test_refused_weights_leave_the_engine_alive_and_marked(qwen3: RunningEngine) -> None:
+    tensors = perturbed(load(qwen3.model_dir), 5)
+    for bad in (
+        [("model.layers.9.mlp.up_proj.weight", torch.zeros(160, 64))],
+        [(tensors[0][0], torch.zeros(3, 3))],
+        tensors[:-1],
+    ):
+        with pytest.raises(WeightsRefused), WeightUpdate(qwen3.client, "bad") as update:
+            update.send(bad)
+        assert qwen3.client.weight_version() == "bad-incomplete"
+    push(qwen3.client, tensors, "good")
+    assert qwen3.client.weight_version() == "good"
+
+
+def test_other_models_are_not_loaded_from_disk(qwen3: RunningEngine, tmp_path: Path) -> None:
+    other = tiny_model("qwen3", tmp_path, intermediate_size=192)
+    with pytest.raises(WeightsRefused, match=r"wants \(64, 160\)"):
+        update_from_disk(qwen3.client, other, "other")
+
+
+def test_expected_tensors_are_asked_of_the_running_engine(engine: RunningEngine) -> None:
+    capabilities = engine.client.capabilities()
+    assert expected_tensors(capabilities.model_dir) == expected_tensors(engine.model_dir)
+    assert capabilities.needs_weight_session == ("/begin_weight_update" in capabilities.routes)
+    assert capabilities.max_request_tokens == 2048 - 2
+
+
+def test_refused_requests_leave_the_engine_alive(qwen3: RunningEngine) -> None:
+    for prompt, num_tokens in (([512], 4), ([], 4), (PROMPT, 2048)):
+        with pytest.raises(RequestRefused):
+            asyncio.run(qwen3.client.generate(prompt, SamplingParams(num_tokens)))
+    made = asyncio.run(qwen3.client.generate(PROMPT, SamplingParams(4)))
+    assert len(made.tokens) in range(1, 5)
+
+
+def test_longest_request_is_not_cut_short(qwen3: RunningEngine) -> None:
+    room = qwen3.client.capabilities().max_request_tokens
+    prompt = [3 + i % 500 for i in range(room - 5)]
+    made = asyncio.run(qwen3.client.generate(prompt, SamplingParams(5, temperature=0.0)))
+    assert (len(made.tokens), made.status) == (5, Status.TRUNCATED)
+
+
+def test_status_and_stop_tokens(qwen3: RunningEngine) -> None:
+    first = asyncio.run(qwen3.client.generate(PROMPT, SamplingParams(8, temperature=0.0)))
+    assert (first.status, len(first.tokens)) == (Status.TRUNCATED, 8)
+    stop = first.tokens[2]
+    params = SamplingParams(8, temperature=0.0, stop_token_ids=(stop,))
+    stopped = asyncio.run(qwen3.client.generate(PROMPT, params))
+    assert stopped.status is Status.COMPLETED
+    assert stopped.tokens == first.tokens[: first.tokens.index(stop) + 1]  # the stop token is part of it
+
+
+def test_end_token_of_the_model_stops(qwen3: RunningEngine) -> None:
+    params = [SamplingParams(400, seed=seed) for seed in range(16)]
+    made = asyncio.run(qwen3.client.generate_group(PROMPT, params))
+    for one in made:
+        assert (one.status is Status.COMPLETED) == (one.tokens[-1] == EOS_TOKEN_ID)
+    assert any(one.status is Status.COMPLETED for one in made)
+
+
+def test_logprobs_at_another_temperature_are_of_the_scaled_distribution(qwen3: RunningEngine) -> None:
+    """Before top-p and top-k; and a greedy request's are unscaled."""
+    model = load(qwen3.model_dir)
+    update_from_disk(qwen3.client, qwen3.model_dir, "base")
+    for params, temperature in (
+        (SamplingParams(20, temperature=0.5, seed=1), 0.5),
+        (SamplingParams(20, temperature=1.0, top_p=0.5, top_k=20, seed=1), 1.0),
+        (SamplingParams(20, temperature=0.0), 1.0),
+    ):
+        made = asyncio.run(qwen3.client.generate(PROMPT, params))
+        assert_close(made.logprobs, hf_logprobs(model, PROMPT + made.tokens, temperature)[len(PROMPT) - 1 :])
+
+
+# -- seeds -----------------------------------------------------------------------------------------------------------
+
+
+async def crowd(client: EngineClient, wanted: SamplingParams) -> Generation:
+    """One request among others that come, run and go around it."""
+    others = [SamplingParams(5 + 7 * i, seed=1000 + i) for i in range(8)]
+    before = asyncio.create_task(client.generate_group([11, 12, 13], others))
+    made = asyncio.create_task(client.generate_group(PROMPT, [others[3], wanted, others[5]]))
+    after = asyncio.create_task(client.generate_group(PROMPT[:4], others))
+    await asyncio.gather(before, made, after)
+    return made.result()[1]
+
+
+def test_samples_depend_on_their_seed_only(qwen3: RunningEngine, tmp_path: Path) -> None:
+    """Alone, again, among others, and on a fresh server."""
+    update_from_disk(qwen3.client, qwen3.model_dir, "base")
+    for params in (SamplingParams(60, seed=7), SamplingParams(60, temperature=1.3, seed=2**31 - 1)):
+        alone = asyncio.run(qwen3.client.generate(PROMPT, params))
+        assert asyncio.run(qwen3.client.generate(PROMPT, params)).tokens == alone.tokens
+        assert asyncio.run(crowd(qwen3.client, params)).tokens == alone.tokens
+    seeds = [SamplingParams(12, seed=seed) for seed in range(20)]
+    group = asyncio.run(qwen3.client.generate_group(PROMPT, seeds))
+    assert len({tuple(one.tokens) for one in group}) == 20
+    with running_engine(qwen3.model_dir, tmp_path / "fresh.log") as fresh:
+        again = asyncio.run(fresh.client.generate_group(PROMPT, seeds))
+        assert [one.tokens for one in again] == [one.tokens for one in group]
+        check_death(fresh)
+
+
+def test_samples_follow_the_distribution(qwen3: RunningEngine) -> None:
+    """Over seeds the first token is distributed as the model says."""
+    update_from_disk(qwen3.client, qwen3.model_dir, "base")
+    number = 1024
+    made = asyncio.run(qwen3.client.generate_group(PROMPT, [SamplingParams(1, seed=seed) for seed in range(number)]))
+    with torch.no_grad():
+        wanted = torch.softmax(load(qwen3.model_dir)(torch.tensor([PROMPT])).logits[0, -1], -1)
+    found = torch.bincount(torch.tensor([one.tokens[0] for one in made]), minlength=512) / number
+    rarest = wanted.argsort()[:384]  # a share that a wrong sampler would get wrong
+    for some in (rarest, wanted.argsort()[-8:]):
+        share = float(wanted[some].sum())
+        assert abs(float(found[some].sum()) - share) < 4 * (share * (1 - share) / number) ** 0.5
+
+
+# -- control ---------------------------------------------------------------------------------------------------------
+
+
+async def until_done(task: asyncio.Task[Generation], act: Any, deadline_s: float = 60.0) -> Generation:
+    """Repeat `act` until the request returns: it may come before the request has reached the server."""
+    end = time.monotonic() + deadline_s
+    while not task.done():
+        assert time.monotonic() < end, f"still running after {deadline_s:g} s"
+        await asyncio.to_thread(act)
+        await asyncio.wait([task], timeout=0.2)
+    return task.result()
+
+
+@pytest.mark.parametrize("rid", ["one-request", None], ids=["one", "all"])
+def test_abort_returns_what_there_is(qwen3: RunningEngine, rid: str | None) -> None:
+    async def scenario() -> Generation:
+        task = asyncio.create_task(qwen3.client.generate(PROMPT, LONG, rid))
+        return await until_done(task, lambda: qwen3.client.abort(rid))
+
+    made = asyncio.run(scenario())
+    assert made.status is Status.ABORTED
+    assert len(made.tokens) == len(made.logprobs) < LONG.max_response_tokens
+
+
+def test_pause_with_abort(qwen3: RunningEngine) -> None:
+    async def scenario() -> Generation:
+        task = asyncio.create_task(qwen3.client.generate(PROMPT, LONG))
+        await asyncio.sleep(0)
+        return await until_done(task, lambda: (qwen3.client.resume_generation(), qwen3.client.pause("abort")))
+
+    try:
+        assert asyncio.run(scenario()).status is Status.ABORTED
+    finally:
+        qwen3.client.resume_generation()
+
+
+def test_requests_wait_through_a_pause_and_weights_may_change_meanwhile(qwen3: RunningEngine) -> None:
+    model = load(qwen3.model_dir)
+    tensors = perturbed(model, 6)
+
+    async def scenario() -> Generation:
+        qwen3.client.pause("retract")
+        task = asyncio.create_task(qwen3.client.generate(PROMPT, SamplingParams(20, seed=1)))
+        await asyncio.to_thread(push, qwen3.client, tensors, "meanwhile")
+        assert not task.done()
+        qwen3.client.resume_generation()
+        return await task
+
+    try:
+        made = asyncio.run(scenario())
+    finally:
+        qwen3.client.resume_generation()
+    assert made.weight_version == "meanwhile"
+    assert_close(made.logprobs, hf_logprobs(model, PROMPT + made.tokens)[len(PROMPT) - 1 :])
+
+
+def test_memory_calls_change_nothing_on_a_cpu(qwen3: RunningEngine) -> None:
+    client = qwen3.client
+    before = client.score(PROMPT)
+    client.release_memory(["kv_cache"])
+    client.release_memory()
+    client.resume_memory(["weights"])
+    client.resume_memory()
+    client.flush_cache()
+    assert client.health()
+    assert client.score(PROMPT) == before
+
+
+def test_key_is_needed_and_nowhere_to_be_read(qwen3: RunningEngine) -> None:
+    api_key = qwen3.spec.api_key
+    assert api_key
+    with pytest.raises(EngineError, match="401"):
+        EngineClient(qwen3.client.base_url, vocab_size=512).abort()
+    assert api_key not in qwen3.log.read_text()
+    family = [psutil.Process(qwen3.process.pid), *psutil.Process(qwen3.process.pid).children(recursive=True)]
+    assert not any(api_key in word for process in family for word in process.cmdline())
+
+
+# -- death -----------------------------------------------------------------------------------------------------------
+
+
+def check_death(engine: RunningEngine) -> None:
+    """Kill -9 in the middle of a request: the caller hears of it, and no process of the server stays."""
+    family = psutil.Process(engine.process.pid).children(recursive=True)
+    assert len(family) >= 2, "wanted a scheduler and a detokenizer"
+
+    async def scenario() -> None:
+        task = asyncio.create_task(engine.client.generate(PROMPT, LONG))
+        while "Decode batch" not in engine.log.read_text().rsplit("/server_info", 1)[-1]:
+            assert not task.done()
+            await asyncio.sleep(0.02)
+        engine.process.kill()
+        with pytest.raises(EngineDied):
+            await task
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    wait_ended(family)
+    with pytest.raises(EngineDied):
+        engine.client.health()
+    with pytest.raises(EngineDied):
+        WeightUpdate(engine.client, "v").begin()

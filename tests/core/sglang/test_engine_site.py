@@ -1,0 +1,76 @@
+"""What our sitecustomize does to a Python process, seen from outside."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from engine_servers import has_ended, wait_ended
+
+from core.sglang.launch import ENGINE_SITE
+
+PARENT = """
+import os, subprocess, sys
+code = "import time; print('up', flush=True); time.sleep(600)"
+spawned = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+spawned.stdout.readline()
+forked = os.fork()
+if forked == 0:
+    import time
+    time.sleep(600)
+print(spawned.pid, forked, flush=True)
+spawned.wait()
+"""
+
+
+def run(code: str, path: list[Path], **variables: str) -> str:
+    env = os.environ | {"PYTHONPATH": ":".join(map(str, path))} | variables
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_children_die_with_their_parent() -> None:
+    env = os.environ | {"PYTHONPATH": str(ENGINE_SITE), "EBBTIDE_DIE_WITH_PARENT": "1"}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=env, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    children = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+    assert len(children) == 2
+    assert not any(map(has_ended, children))
+    parent.kill()
+    parent.wait(30)
+    wait_ended(children)
+
+
+def test_next_sitecustomize_runs_too(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import os; os.environ['ANOTHER'] = 'ran'\n")
+    assert run("import os; print(os.environ['ANOTHER'])", [ENGINE_SITE, tmp_path]) == "ran"
+
+
+def test_without_switches_nothing_happens() -> None:
+    code = "import sys; print('ctypes' in sys.modules, 'logging' in sys.modules, None in sys.modules.values())"
+    assert run(code, [ENGINE_SITE]) == "False False False"
+
+
+def test_hidden_modules_look_not_installed() -> None:
+    code = """
+import importlib.util, sys
+print(importlib.util.find_spec("psutil"))
+try:
+    import psutil.more
+except ImportError as error:
+    print(type(error).__name__)
+"""
+    assert run(code, [ENGINE_SITE], EBBTIDE_HIDE_MODULES="psutil,other") == "None\nModuleNotFoundError"
+
+
+@pytest.mark.parametrize("call", ['\'x={"k": "s3cret"}\'', "'x=s3cret %s', 1"], ids=["plain", "with-arguments"])
+def test_key_is_kept_out_of_logs(call: str) -> None:
+    code = f"import logging, sys; logging.basicConfig(stream=sys.stdout); logging.warning({call})"
+    out = run(code, [ENGINE_SITE], EBBTIDE_ENGINE_API_KEY="s3cret")
+    assert "***" in out
+    assert "s3cret" not in out
