@@ -22,7 +22,7 @@ from types import FrameType
 from core.config import load_run_file
 from core.rendezvous import Address, Rendezvous, RendezvousTimeout, wait_until
 from core.run_directory import RunDirectory
-from launchers.children import Child, kill_descendants, stop_all
+from launchers.children import kill_descendants, stop_all
 from launchers.die_with_parent import adopt_orphans, die_with_parent
 from launchers.engine import EngineSlot
 from launchers.failure import Failure, from_exception
@@ -59,7 +59,7 @@ class NodeAgent:
             self.trainers.start()
             failure = self._watch()
         finally:
-            stop_all(self._children(), STOP_GRACE_S)
+            self._stop()
         if failure is not None:
             failure.write(self.folder / "failure.json")
             log.error("%s", failure)
@@ -78,9 +78,11 @@ class NodeAgent:
             time.sleep(WATCH_INTERVAL_S)
         return None
 
-    def _children(self) -> list[Child]:
-        children = [self.trainers.child, *(engine.child for engine in self.engines)]
-        return [child for child in children if child is not None]
+    def _stop(self) -> None:
+        """Trainers may say goodbye; engines hold nothing that is worth waiting for."""
+        stop_all([child for child in [self.trainers.child] if child], STOP_GRACE_S)
+        stop_all([engine.child for engine in self.engines if engine.child], 0.0)
+        kill_descendants()
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -51,7 +51,7 @@ class Child:
 
 
 def stop_all(children: Sequence[Child], grace_s: float) -> None:
-    """End children and all their descendants: first asked, after the grace period killed. Returns when all are gone."""
+    """End children and their process groups: first asked, after the grace period killed. Returns when they are gone."""
     for child in children:
         child.signal(signal.SIGTERM)
     end = time.monotonic() + grace_s
@@ -59,8 +59,7 @@ def stop_all(children: Sequence[Child], grace_s: float) -> None:
         time.sleep(0.05)
     for child in children:
         child.signal(signal.SIGKILL)
-        child.wait(KILL_DEADLINE_S)  # before the clean-up below can reap it and lose its exit code
-    kill_descendants()
+        child.wait(KILL_DEADLINE_S)
 
 
 def kill_descendants(deadline_s: float = KILL_DEADLINE_S) -> None:

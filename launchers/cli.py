@@ -45,7 +45,7 @@ def run(
     config = _load(run_file, overrides or [])
     directory = RunDirectory(_new_run_dir(config, run_dir))
     dump_run_file(config, directory.run_file)
-    console.print(f"run directory: {directory.path}", highlight=False)
+    console.print(f"run directory: {directory.path}", highlight=False, soft_wrap=True)
     _attempt(directory)
 
 
@@ -137,6 +137,7 @@ def _show_result(directory: RunDirectory) -> None:
         f"the model:               {path}/hf/   (a HuggingFace directory)\n"
         f"logs:                    {path}/attempts/latest/",
         highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -8,23 +8,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.status import Status
 from rich.table import Table
 
 from launchers.failure import Failure
 
-COLUMNS = {  # heading -> metric, format
+COLUMNS = {  # heading -> metric, format; narrow enough for 80 characters
     "reward": ("rollout/raw_reward", ".3f"),
     "loss": ("train/loss", ".4f"),
-    "grad norm": ("train/grad_norm", ".3f"),
-    "log-prob gap": ("train/train_rollout_logprob_abs_diff", ".1e"),
+    "grad": ("train/grad_norm", ".2f"),
+    "gap": ("train/train_rollout_logprob_abs_diff", ".0e"),
     "length": ("rollout/response_len/mean", ".1f"),
-    "sync s": ("perf/update_weights_time", ".1f"),
-    "rollout s": ("perf/rollout_time", ".1f"),
-    "update s": ("perf/train_time", ".1f"),
-    "step s": ("perf/step_time", ".1f"),
+    "sync": ("perf/update_weights_time", ".1f"),
+    "rollout": ("perf/rollout_time", ".1f"),
+    "update": ("perf/train_time", ".1f"),
+    "total": ("perf/step_time", ".1f"),
 }
+LEGEND = (
+    "reward: mean over the samples. grad: norm before clipping. gap: mean |log-prob difference| between engine and "
+    "trainer.\nlength: response tokens. sync, rollout, update, total: seconds."
+)
 PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
 
 
@@ -65,11 +70,13 @@ class Display:
         """What went wrong and what can be done."""
         what = str(failure) if failure else f"the node agent died without a record; see {folder}/agent-0.log"
         self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False, soft_wrap=True)
-        self._console.print(f"all logs: {folder}\nafter mending it: ebbtide resume {run_dir}", highlight=False, soft_wrap=True)
+        self._console.print(f"all logs: {folder}", highlight=False, soft_wrap=True)
+        self._console.print(f"after mending it: ebbtide resume {run_dir}", highlight=False, soft_wrap=True)
 
     def interrupted(self, run_dir: Path) -> None:
         """Stopped by the user."""
-        self._console.print(f"stopped. Go on from the last checkpoint with: ebbtide resume {run_dir}", highlight=False)
+        text = f"stopped. Go on from the last checkpoint with: ebbtide resume {run_dir}"
+        self._console.print(text, highlight=False, soft_wrap=True)
 
     def _on_begin(self, event: dict[str, Any]) -> None:
         self._num_steps = event["num_steps"]
@@ -80,8 +87,11 @@ class Display:
         self._phase = f"step {int(step)} of {self._num_steps} · {PHASE_WORDS.get(name, name)}"
 
     def _on_step(self, event: dict[str, Any]) -> None:
-        cells = (f"{heading} {_cell(event['metrics'], *column)}" for heading, column in COLUMNS.items())
-        self._print(f"step {event['step']:>3}  " + "  ".join(cells))
+        cells = {heading: _cell(event["metrics"], *column) for heading, column in COLUMNS.items()}
+        self._print(
+            f"step {event['step']:>3}  reward {cells['reward']}  length {cells['length']}  "
+            f"({cells['total']} s: rollout {cells['rollout']}, update {cells['update']}, sync {cells['sync']})"
+        )
 
     def _on_eval(self, event: dict[str, Any]) -> None:
         for name, rates in event["results"].items():
@@ -108,7 +118,7 @@ def summary(events: Iterable[dict[str, Any]]) -> Group:
 
 
 def _step_table(steps: dict[int, dict[str, float]]) -> Table:
-    table = Table(title="steps", caption="reward: mean over the step's samples")
+    table = Table(title="steps", caption=LEGEND, box=SIMPLE_HEAD, caption_justify="left", title_justify="left")
     for heading in ("step", *COLUMNS):
         table.add_column(heading, justify="right")
     for step, metrics in sorted(steps.items()):
@@ -117,7 +127,7 @@ def _step_table(steps: dict[int, dict[str, float]]) -> Table:
 
 
 def _eval_table(evaluations: dict[int, dict[str, dict[str, float]]], num_steps: int) -> Table:
-    table = Table(title="evaluation", caption="share of right answers")
+    table = Table(title="evaluation: share of right answers", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("set")
     for step in sorted(evaluations):
         table.add_column(f"before step {step}" if step < num_steps else "at the end", justify="right")

@@ -56,6 +56,7 @@ def _redirect_output(path: Path) -> None:
             os.dup2(file.fileno(), stream.fileno())
     level = logging.INFO if os.environ["RANK"] == "0" else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
 
 
 if __name__ == "__main__":

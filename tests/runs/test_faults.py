@@ -1,0 +1,109 @@
+"""Faults injected into real processes of real runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import h5py
+import pytest
+
+from core.rendezvous import wait_until
+from core.trajectory import step_path
+from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
+
+pytestmark = pytest.mark.run
+
+FAILING_REWARD = '''
+import time
+from pathlib import Path
+
+COUNTER = Path(__file__).with_name("calls")
+
+
+def reward(sample):
+    """Of the first 16 calls the first raises, the second hangs, the third gives NaN; later ones all raise."""
+    number = int(COUNTER.read_text()) if COUNTER.exists() else 0
+    COUNTER.write_text(str(number + 1))
+    if number == 0 or number >= 16:
+        raise RuntimeError("the judge is out")
+    if number == 1:
+        time.sleep(600)
+    return float("nan") if number == 2 else 1.0
+'''
+
+
+def phase_reached(run_dir: Path, phase: str) -> bool:
+    return any(event["phase"] == phase for event in events(run_dir, "phase"))
+
+
+def member_pid(run_dir: Path, text: str) -> int:
+    """The pid that the agent's log gives for a name such as engine=node0-engine0."""
+    line = next(line for line in (run_dir / "attempts/1/agent-0.log").read_text().splitlines() if text in line)
+    return int(line.partition("pid=")[2].split()[0])
+
+
+def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> None:
+    run_dir = tmp_path / "out"
+    rollout = {"num_rollout": 2, "max_response_tokens": 200}
+    run_file = write_run(tmp_path, kind="qwen3", rollout=rollout, train={"max_tokens_per_micro_batch": 2048})
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
+    assert wait_until(lambda: phase_reached(run_dir, "rollout step=1") or command.poll() is not None, 300)
+    descendants([member_pid(run_dir, "engine=node0-engine0")])[0].kill()
+    assert command.wait(300) == 0, (tmp_path / "log").read_text()
+    assert "restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
+    assert "groups_missing=" in (run_dir / "attempts/1/trainer-0.log").read_text()
+    with h5py.File(step_path(run_dir, 1)) as file:
+        assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
+    for event in events(run_dir, "step"):
+        assert event["metrics"]["train/train_rollout_logprob_abs_diff"] < 1e-5
+
+
+def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> None:
+    run_dir = tmp_path / "out"
+    run_file = write_run(tmp_path, kind="qwen3-tied", placement={"trainers_per_node": 2})
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
+    assert wait_until(lambda: phase_reached(run_dir, "rollout step=1") or command.poll() is not None, 300)
+    family = descendants([command.pid])
+    rank1 = next(p for p in family if "launchers.trainer" in p.cmdline() and p.environ().get("RANK") == "1")
+    rank1.kill()
+    assert command.wait(30) == 1
+    assert survivors(family) == []
+    record = json.loads((run_dir / "attempts/1/failure.json").read_text())
+    assert (record["role"], record["name"], record["pid"]) == ("trainer", "1", rank1.pid)
+    assert record["cause"] == "killed by signal 9 (SIGKILL)"
+    assert record["phase"].partition(" step=")[0] in ("sync", "rollout", "score", "update")
+    assert "killed by signal 9" in (tmp_path / "log").read_text()
+    assert json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[-1])["how"] == "failed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+def test_nothing_outlives_the_command(number: signal.Signals, tmp_path: Path) -> None:
+    run_dir = tmp_path / "out"
+    command = start_ebbtide("run", str(write_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+    torchrun_log = run_dir / "attempts/1/trainer-0.log"
+    assert wait_until(lambda: torchrun_log.exists() or command.poll() is not None, 120)
+    family = descendants([command.pid])
+    assert len(family) >= 5  # command, agent, torchrun, trainer, engine
+    command.send_signal(number)
+    assert command.wait(40) == (-9 if number == signal.SIGKILL else 130)
+    assert wait_until(lambda: not survivors(family), 30)
+    if number == signal.SIGINT:
+        assert f"ebbtide resume {run_dir}" in (tmp_path / "log").read_text()
+
+
+def test_failing_rewards_are_named_tolerated_and_then_stop_the_run(tmp_path: Path) -> None:
+    run_dir = tmp_path / "out"
+    reward = {"max_failed_share": 0.25, "timeout_s": 2}
+    run_file = write_run(tmp_path, reward=reward, checkpoint={"interval": 0})
+    (tmp_path / "reward.py").write_text(FAILING_REWARD)
+    done = ebbtide("run", str(run_file), "--run-dir", str(run_dir))
+    assert done.returncode == 1
+    with h5py.File(step_path(run_dir, 0)) as file:
+        failures = [text.decode() for text in file["failure"][...] if text]
+    assert len(failures) == 3
+    for reason in ("the judge is out", "2", "nan"):
+        assert any(reason in text.lower() for text in failures), (reason, failures)
+    assert "16 of 16 samples could not be scored (100%), more than reward.max_failed_share = 25%" in done.stdout
+    assert (run_dir / "checkpoints" / "step_000001" / "manifest.json").exists()
