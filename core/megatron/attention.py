@@ -7,6 +7,7 @@ Legend: T row tokens, h query heads and g key-value heads of this tensor-paralle
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -47,8 +48,8 @@ class RowAttention(torch.nn.Module):
     ) -> Tensor:
         """[T, 1, h * d]"""
         plan = packed_seq_params.attention
-        attend = _varlen if _has_varlen(query) else _blockwise
-        out = attend(query.squeeze(1), key.squeeze(1), value.squeeze(1), plan, self.scale)
+        rows = (query.squeeze(1), key.squeeze(1), value.squeeze(1))
+        out = _varlen(*rows, plan) if _has_varlen(query) else _blockwise(*rows, plan, self.scale)
         return out.reshape(out.shape[0], 1, -1)
 
 
@@ -81,10 +82,13 @@ def _has_varlen(query: Tensor) -> bool:
     return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and varlen_attn is not None
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan) -> Tensor:
     """torch's own flash kernel for ragged batches: causal from the bottom right, hence the whole prefix is seen."""
     assert varlen_attn is not None
     repeat = query.shape[1] // key.shape[1]
     keys, values = (rows.index_select(0, plan.packed_keys).repeat_interleave(repeat, dim=1) for rows in (key, value))
     ragged = (plan.cu_queries, plan.cu_keys, plan.max_queries, plan.max_keys)
-    return varlen_attn(query, keys, values, *ragged, scale=scale, window_size=(-1, 0))
+    # how to say "causal" changed between torch versions; the scale is the kernel's default, 1 / sqrt(d)
+    has_flag = "is_causal" in inspect.signature(varlen_attn).parameters
+    causal: dict[str, Any] = {"is_causal": True} if has_flag else {"window_size": (-1, 0)}
+    return varlen_attn(query, keys, values, *ragged, **causal)

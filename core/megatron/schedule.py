@@ -40,10 +40,10 @@ def train_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss) -> 
 
 
 @torch.no_grad()
-def evaluate_batch(model: Any, micro_batches: Sequence[MicroBatch]) -> list[Output]:
-    """Forward only. Returns and collective as `train_batch`."""
+def evaluate_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None = None) -> list[Output]:
+    """Forward only, with the loss's metrics if it is given. Returns and collective as `train_batch`."""
     model.eval()
-    return _run(model, micro_batches, None, forward_only=True)
+    return _run(model, micro_batches, loss, forward_only=True)
 
 
 def _run(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None, forward_only: bool) -> list[Output]:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from core.algorithm.loss import PolicyLoss, token_weights
-from core.config.schema import RunConfig
+from core.config.schema import AlgorithmConfig, RunConfig
 from core.megatron import checkpoint, hf
 from core.megatron.model import ModelOptions, build_model
 from core.megatron.optimizer import Optimizer
@@ -25,6 +25,8 @@ from core.megatron.schedule import Output, evaluate_batch, train_batch
 from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
 from core.packing import TrainSample, UpdateResult, build_row, plan_rows
 from modelcfg import ModelShape
+
+SILENT_WORTH_IT = 8  # from one in so many on
 
 
 class MegatronTrainer:
@@ -69,7 +71,8 @@ class MegatronTrainer:
     def log_probs(self, samples: list[TrainSample]) -> list[list[float]]:
         """Log-probs of the response tokens under the current parameters, one list per sample, on every rank."""
         table = TokenTable(samples)
-        outputs = evaluate_batch(self._optimizer.model, self._micro_batches(samples, table, None))
+        everything = list(range(len(samples)))
+        outputs = evaluate_batch(self._optimizer.model, self._micro_batches(samples, everything, table, None))
         return table.per_sample(self._collect(outputs, table))
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
@@ -95,10 +98,16 @@ class MegatronTrainer:
     def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], list[list[float]]]:
         """One optimiser step over one global batch: metrics and log-probs."""
         table = TokenTable(samples)
-        batches = self._micro_batches(samples, table, self._token_values(samples, table))
-        lr = self._optimizer.lr
+        values = self._token_values(samples, table)
+        teaching, silent = split_by_gradient(samples, self.config.algorithm)
+        lr, model = self._optimizer.lr, self._optimizer.model
+        batches = self._micro_batches(samples, teaching, table, values)
         self._optimizer.zero_grad()
-        outputs = train_batch(self._optimizer.model, batches, self._loss)
+        outputs = train_batch(model, batches, self._loss)
+        if silent:
+            rest = self._micro_batches(samples, silent, table, values)
+            outputs += evaluate_batch(model, rest, self._loss)
+            batches += rest
         grad_norm = self._optimizer.step()
         metrics = self._add_up(outputs, sum(len(batch.tokens) for batch in batches))
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
@@ -108,12 +117,15 @@ class MegatronTrainer:
         return metrics, table.per_sample(flat)
 
     def _micro_batches(
-        self, samples: Sequence[TrainSample], table: TokenTable, values: TokenValues | None
+        self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: TokenValues | None
     ) -> list[MicroBatch]:
+        """This rank's rows of the samples at the `chosen` places."""
         train, placement = self.config.train, self.config.placement
-        plan = plan_rows(samples, train.max_tokens_per_micro_batch, self.layout.dp_size, train.share_prompts)
+        part, places = [samples[index] for index in chosen], torch.tensor(chosen, dtype=torch.int64)
+        plan = plan_rows(part, train.max_tokens_per_micro_batch, self.layout.dp_size, train.share_prompts)
         multiple = placement.tensor_parallel if placement.sequence_parallel else 1
-        rows = (build_row(samples, units, multiple) for units in plan[self.layout.dp_rank])
+        rows = [build_row(part, units, multiple) for units in plan[self.layout.dp_rank]]
+        rows = [replace(row, sample_index=places[row.sample_index]) for row in rows]
         return [micro_batch(row, table, values, self.device) for row in rows]
 
     def _token_values(self, samples: Sequence[TrainSample], table: TokenTable) -> TokenValues:
@@ -175,6 +187,21 @@ class MegatronTrainer:
         finally:
             for name, parameter in self._parameters.items():
                 parameter.data = own[name]
+
+
+def split_by_gradient(samples: Sequence[TrainSample], algorithm: AlgorithmConfig) -> tuple[list[int], list[int]]:
+    """Places of the samples that need a backward pass, and of those that need none.
+
+    A sample with advantage 0 (its whole group got one reward) or with everything masked has no gradient, unless KL or
+    entropy are in the loss. Few such samples are left among the others: an extra row costs more than it saves.
+    """
+    everything = list(range(len(samples)))
+    if algorithm.kl_loss_coef > 0 or algorithm.entropy_coef > 0:
+        return everything, []
+    silent = [i for i, sample in enumerate(samples) if sample.advantage == 0 or not any(sample.loss_mask)]
+    if len(silent) * SILENT_WORTH_IT < len(samples):
+        return everything, []
+    return sorted(set(everything) - set(silent)), silent
 
 
 def _model_options(config: RunConfig, device: str) -> ModelOptions:

@@ -12,6 +12,7 @@ import random
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -77,9 +78,14 @@ def run_case(case: dict[str, Any]) -> list[Any]:
 
 
 def act(trainer: Any, verb: str, *arguments: Any) -> Any:
-    """update and log_probs SEED [GROUPS], save, load and save_hf DIR, buckets BYTES; the others take nothing."""
+    """One action. The arguments of each verb are those of the code below; the verbs of LOOK take none."""
     if verb == "update":
         result = trainer.update(make_samples(*arguments))
+        return {"metrics": result.metrics, "logprobs": result.logprobs}
+    if verb == "update_flat":  # groups 1 and 2 have next to no advantage, or none at all
+        seed, advantage = arguments
+        samples = [replace(s, advantage=advantage) if s.group else s for s in make_samples(seed)]
+        result = trainer.update(samples)
         return {"metrics": result.metrics, "logprobs": result.logprobs}
     if verb == "log_probs":
         return trainer.log_probs(make_samples(*arguments))

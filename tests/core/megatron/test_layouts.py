@@ -38,6 +38,7 @@ FOUR = {"tp2-dp2": TP2, "tp2-dp2-distopt": {**TP2, **DISTRIBUTED}, "tp2-pp2": TP
 EVERYWHERE = ("llama", "qwen3")  # the other kinds differ in biases and tied weights only: fewer layouts
 FEWER = ("tp2", "pp2", "sp2")
 UPDATES = [["update", seed] for seed in (0, 1, 2)]
+PLAIN_LOSS = {"algorithm": {"kl_loss_coef": 0.0, "entropy_coef": 0.0}}
 LONELY = [["update", 0, 1]]  # one sample per optimiser step: some data-parallel ranks get none
 
 
@@ -67,6 +68,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         },
         4: {"lonely-pp2-dp2": {**llama, "config": PP2, "actions": LONELY}},
     }
+    for name, advantage in (("tiny", 1e-30), ("silent", 0.0)):
+        actions = [["update_flat", seed, advantage] for seed in (0, 1)]
+        extra[1][name] = {**llama, "config": PLAIN_LOSS, "actions": actions}
+        extra[2][f"{name}-pp2"] = {**llama, "config": {**PP2, **PLAIN_LOSS}, "actions": actions}
     for size, layouts in ((1, ALONE), (2, TWO), (4, FOUR)):
         result |= run_ranks(folder / str(size), size, _cases(models, layouts) | extra[size])
     return result
@@ -94,6 +99,13 @@ def _check_same(ours: list[Any], theirs: list[Any]) -> None:
 @pytest.mark.parametrize("case", ["lonely-dp2", "lonely-pp2-dp2"])
 def test_a_rank_without_samples_takes_part(outcomes: dict[str, list[Any]], case: str) -> None:
     _check_same(outcomes[case], outcomes["lonely"])
+
+
+@pytest.mark.parametrize("case", ["silent", "silent-pp2", "tiny-pp2"])
+def test_samples_without_advantage_go_forward_only(outcomes: dict[str, list[Any]], case: str) -> None:
+    _check_same(outcomes[case], outcomes["tiny"])
+    apart = outcomes["silent"][0]["metrics"]["perf/num_micro_batches"]
+    assert apart > outcomes["tiny"][0]["metrics"]["perf/num_micro_batches"]
 
 
 def test_gradient_that_is_not_finite_names_the_step(outcomes: dict[str, list[Any]]) -> None:
