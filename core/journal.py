@@ -80,4 +80,4 @@ def _open_board(folder: Path, first_step: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter
 
     # what an earlier attempt logged beyond its last checkpoint is hidden, not shown twice
-    return SummaryWriter(str(folder), purge_step=first_step)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), purge_step=first_step)

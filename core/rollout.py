@@ -58,17 +58,17 @@ class Rollout:
         sync: WeightSync,
         tokenizer: Tokenizer,
         rewards: RewardPool,
-        groups_in_flight: int,
+        max_running_requests: int,
     ) -> None:
         """Args:
-        groups_in_flight: how many groups an engine works on at a time.
+        max_running_requests: how many samples an engine works on at a time.
         """
         self._rendezvous = rendezvous
         self._engines = engines
         self._sync = sync
         self._tokenizer = tokenizer
         self._rewards = rewards
-        self._groups_in_flight = groups_in_flight
+        self._max_running_requests = max_running_requests
 
     def generate(self, request: Request) -> Generated:
         """Have every group answered exactly once, by some engine of some node.
@@ -105,10 +105,11 @@ class Rollout:
         return sorted(gather_lists(made.samples), key=lambda sample: (sample.group, sample.index))
 
     async def _round(self, claims: Claims, request: Request, made: Generated) -> None:
+        groups_in_flight = max(1, self._max_running_requests // request.num_samples)
         workers = [
             self._work(engine, claims, request, made)
             for engine in self._engines.alive()
-            for _ in range(self._groups_in_flight)
+            for _ in range(groups_in_flight)
         ]
         await asyncio.gather(*workers)
 

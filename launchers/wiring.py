@@ -108,8 +108,8 @@ class TrainerRank:
         rewards = RewardPool(self.config.reward)
         if self.drives:
             stack.enter_context(rewards)
-        in_flight = max(1, placement.engine_max_running_requests // self.config.rollout.n_samples_per_prompt)
-        rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, in_flight)
+        width = placement.engine_max_running_requests
+        rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, width)
         engines.start()
         return rollout, sync
 
