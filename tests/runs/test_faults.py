@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import h5py
@@ -34,8 +35,14 @@ def reward(sample):
 '''
 
 
-def phase_reached(run_dir: Path, phase: str) -> bool:
-    return any(event["phase"] == phase for event in events(run_dir, "phase"))
+def wait_for_phase(run_dir: Path, phase: str, command: subprocess.Popen[bytes]) -> None:
+    """Until the run is there; the run's own output if it ends before."""
+
+    def reached() -> bool:
+        return any(event["phase"] == phase for event in events(run_dir, "phase"))
+
+    assert wait_until(lambda: reached() or command.poll() is not None, 300)
+    assert reached(), (run_dir.parent / "log").read_text()
 
 
 def member_pid(run_dir: Path, text: str) -> int:
@@ -49,7 +56,7 @@ def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> N
     rollout = {"num_rollout": 2, "max_response_tokens": 200}
     run_file = write_run(tmp_path, kind="qwen3", rollout=rollout, train={"max_tokens_per_micro_batch": 2048})
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
-    assert wait_until(lambda: phase_reached(run_dir, "rollout step=1") or command.poll() is not None, 300)
+    wait_for_phase(run_dir, "rollout step=1", command)
     descendants([member_pid(run_dir, "engine=node0-engine0")])[0].kill()
     assert command.wait(300) == 0, (tmp_path / "log").read_text()
     assert "restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
@@ -64,7 +71,7 @@ def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> N
     run_dir = tmp_path / "out"
     run_file = write_run(tmp_path, kind="qwen3-tied", placement={"trainers_per_node": 2})
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
-    assert wait_until(lambda: phase_reached(run_dir, "rollout step=1") or command.poll() is not None, 300)
+    wait_for_phase(run_dir, "rollout step=1", command)
     family = descendants([command.pid])
     rank1 = next(p for p in family if "launchers.trainer" in p.cmdline() and p.environ().get("RANK") == "1")
     rank1.kill()
