@@ -46,7 +46,7 @@ class Journal:
         """Record a complete step: its samples, its metrics."""
         if not self._active:
             return
-        metrics = {**rollout_metrics(batch.samples), **result.metrics, **times}
+        metrics = {**rollout_metrics(batch.samples), **result.metrics, **times, **self._rates(batch, times)}
         record = StepRecord.from_samples(
             batch.samples,
             advantages=batch.advantages,
@@ -61,6 +61,12 @@ class Journal:
         self._scalars(step, metrics)
         self._progress.event("step", step=step, metrics=metrics)
         self._show_samples(step, batch)
+
+    def _rates(self, batch: Batch, times: dict[str, float]) -> dict[str, float]:
+        placement = self._config.placement
+        num_devices = placement.num_nodes * placement.engines_per_node * placement.engine_tensor_parallel
+        num_tokens = sum(len(sample.response_tokens) for sample in batch.samples)
+        return {"perf/tokens_per_gpu_per_sec": num_tokens / times["perf/rollout_time"] / num_devices}
 
     def _show_samples(self, step: int, batch: Batch) -> None:
         for sample in batch.samples[: self._config.logging.show_samples]:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-PHASES = ("sync", "eval", "rollout", "score", "update", "save")
+STEP_PHASES = ("sync", "rollout", "score", "update")
+PHASES = (*STEP_PHASES, "eval", "save")
 METRIC_NAMES = {"sync": "perf/update_weights_time", "update": "perf/train_time"}  # the field's names; others by rule
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ class Phases:
         self._announce = announce
         self._level = logging.DEBUG if quiet else logging.INFO
         self._seconds: dict[str, float] = {}
-        self._step_began = time.monotonic()
         self.current = "start"
 
     @contextmanager
@@ -43,11 +43,12 @@ class Phases:
         self.current = f"after {name} step={step}"
 
     def take_times(self) -> dict[str, float]:
-        """Seconds per phase since the last call, under their metric names, and `perf/step_time` over all of it."""
-        now = time.monotonic()
+        """Seconds per phase since the last call, under their metric names; `perf/step_time` is the sum of the step's
+        own phases, without evaluation and checkpoint.
+        """
         times = {METRIC_NAMES.get(name, f"perf/{name}_time"): seconds for name, seconds in self._seconds.items()}
-        times["perf/step_time"] = now - self._step_began
-        self._seconds, self._step_began = {}, now
+        times["perf/step_time"] = sum(self._seconds.get(name, 0.0) for name in STEP_PHASES)
+        self._seconds = {}
         return times
 
 

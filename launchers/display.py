@@ -27,8 +27,8 @@ COLUMNS = {  # heading -> metric, format; narrow enough for 80 characters
     "total": ("perf/step_time", ".1f"),
 }
 LEGEND = (
-    "reward: mean over the samples. grad: norm before clipping. gap: mean |log-prob difference| between engine and "
-    "trainer.\nlength: response tokens. sync, rollout, update, total: seconds."
+    "reward: mean over the samples; grad: norm before clipping; gap: mean |log-prob\n"
+    "difference| of engine and trainer; length: response tokens; the rest: seconds"
 )
 PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
 
@@ -90,7 +90,7 @@ class Display:
         cells = {heading: _cell(event["metrics"], *column) for heading, column in COLUMNS.items()}
         self._print(
             f"step {event['step']:>3}  reward {cells['reward']}  length {cells['length']}  "
-            f"({cells['total']} s: rollout {cells['rollout']}, update {cells['update']}, sync {cells['sync']})"
+            f"{cells['total']} s (rollout {cells['rollout']}, update {cells['update']})"
         )
 
     def _on_eval(self, event: dict[str, Any]) -> None:
@@ -118,9 +118,11 @@ def summary(events: Iterable[dict[str, Any]]) -> Group:
 
 
 def _step_table(steps: dict[int, dict[str, float]]) -> Table:
-    table = Table(title="steps", caption=LEGEND, box=SIMPLE_HEAD, caption_justify="left", title_justify="left")
+    table = Table(
+        title="steps", caption=LEGEND, box=SIMPLE_HEAD, caption_justify="left", title_justify="left", padding=0
+    )
     for heading in ("step", *COLUMNS):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=7, no_wrap=True)
     for step, metrics in sorted(steps.items()):
         table.add_row(str(step), *(_cell(metrics, *column) for column in COLUMNS.values()))
     return table

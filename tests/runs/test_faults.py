@@ -53,8 +53,13 @@ def member_pid(run_dir: Path, text: str) -> int:
 
 def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
-    rollout = {"num_rollout": 2, "max_response_tokens": 200}
-    run_file = write_run(tmp_path, kind="qwen3", rollout=rollout, train={"max_tokens_per_micro_batch": 2048})
+    run_file = write_run(
+        tmp_path,
+        kind="qwen3",
+        rollout={"num_rollout": 2, "max_response_tokens": 200},
+        train={"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 2048},
+        algorithm={"kl_loss_coef": 0.1},
+    )
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=1", command)
     descendants([member_pid(run_dir, "engine=node0-engine0")])[0].kill()
@@ -63,8 +68,11 @@ def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> N
     assert "groups_missing=" in (run_dir / "attempts/1/trainer-0.log").read_text()
     with h5py.File(step_path(run_dir, 1)) as file:
         assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
-    for event in events(run_dir, "step"):
-        assert event["metrics"]["train/train_rollout_logprob_abs_diff"] < 1e-5
+    metrics = [event["metrics"] for event in events(run_dir, "step")]
+    assert all(m["train/train_rollout_logprob_abs_diff"] < 1e-5 for m in metrics)
+    assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
+    assert metrics[0]["train/kl_loss"] == 0  # to itself
+    assert metrics[1]["train/kl_loss"] > 0
 
 
 def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> None:
