@@ -1,0 +1,67 @@
+"""The commands in README and docs: each is run, on a tiny run in place of the big ones; links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.tiny_runs import ebbtide, write_run
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+IN_CI = {"make demo", "make test", "make lint", "make install"}  # .ci/run runs these themselves
+BENCH = {"make bench"}  # minutes of measuring; its parts are run by hand
+
+
+def commands() -> list[str]:
+    """Every line of a bash block, without its comment, once."""
+    lines: list[str] = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.DOTALL):
+            lines += [line.partition("#")[0].strip() for line in block.splitlines()]
+    return sorted({line for line in lines if line})
+
+
+def test_every_documented_command_is_one_that_some_test_runs() -> None:
+    known = IN_CI | BENCH | {"make help"}
+    unknown = [line for line in commands() if line not in known and not line.startswith(("ebbtide ", "python "))]
+    assert unknown == []
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert all(line in ci for line in IN_CI)
+
+
+@pytest.mark.run
+def test_ebbtide_commands_do_what_the_pages_say(tmp_path: Path) -> None:
+    run_file = write_run(tmp_path, rollout={"num_rollout": 4})
+    run_dir = tmp_path / "out"
+    order = {"run": 0, "resume": 1}
+    lines = [line for line in commands() if line.startswith("ebbtide ")]
+    for line in sorted(lines, key=lambda line: order.get(line.split()[1], 2)):
+        words = [_stand_in(word, run_file, run_dir) for word in shlex.split(line)[1:]]
+        if words[0] == "run":
+            words += ["--run-dir", str(run_dir)]
+        done = ebbtide(*words)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def test_links_and_pictures_exist() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_make_help_lists_every_target() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
+    documented = set(re.findall(r"^([a-z-]+):.*##", text, re.MULTILINE))
+    assert targets == documented == {"help", "install", "demo", "test", "lint", "bench", "clean"}
+
+
+def _stand_in(word: str, run_file: Path, run_dir: Path) -> str:
+    if word.startswith("examples/") and word.endswith(".yaml"):
+        assert (ROOT / word).exists()
+        return str(run_file)
+    return str(run_dir) if word.startswith("runs/") else word
