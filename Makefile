@@ -36,7 +36,7 @@ lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/python -m pytest tests/test_arrows.py
 
 bench: install ## Benchmarks, each beside a peer or a physical limit measured in the same run
-	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@for name in update; do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
 
 clean: ## Remove what make made: .venv, caches; runs/ stays
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build *.egg-info
