@@ -20,10 +20,10 @@ from pathlib import Path
 from types import FrameType
 
 from core.config import load_run_file
+from core.die_with_parent import adopt_orphans, die_with_parent
 from core.rendezvous import Address, Rendezvous, RendezvousTimeout, wait_until
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, stop_all
-from launchers.die_with_parent import adopt_orphans, die_with_parent
 from launchers.engine import EngineSlot
 from launchers.failure import Failure, from_exception
 from launchers.trainers import TrainerGroup

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from core.die_with_parent import adopt_orphans
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
 from launchers.children import Child, kill_descendants
-from launchers.die_with_parent import adopt_orphans
 from launchers.display import Display
 from launchers.failure import Failure
 

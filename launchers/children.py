@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from launchers import die_with_parent
+from core import die_with_parent
 
 KILL_DEADLINE_S = 10.0  # how long a process may take to vanish after SIGKILL
 WRAPPER = str(Path(die_with_parent.__file__).resolve())

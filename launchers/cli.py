@@ -151,9 +151,15 @@ def _new_run_dir(config: RunConfig, wanted: Path | None) -> Path:
 
 def _load(run_file: Path, overrides: list[str]) -> RunConfig:
     try:
-        return check_run_file(run_file, overrides)
+        config = check_run_file(run_file, overrides)
     except RunFileError as error:
         _fail(str(error))
+    if config.placement.num_nodes > 1:
+        _fail(
+            f"placement.num_nodes: found {config.placement.num_nodes}; wanted 1: `ebbtide run` starts the processes of "
+            "this machine only, and submitting to several machines is not there yet"
+        )
+    return config
 
 
 def _fail(message: str) -> NoReturn:

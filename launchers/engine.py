@@ -38,6 +38,7 @@ class EngineSlot:
         self._node = node
         self._host = host
         self._api_key = api_key
+        self._index = index
         self._incarnation = 0
         self.name = engine_name(node, index)
         self.child: Child | None = None
@@ -97,6 +98,7 @@ class EngineSlot:
             random_seed=self._config.rollout.seed,
             api_key=self._api_key,
             num_threads=num_threads(placement.engines_per_node),
+            first_gpu=self._index * placement.engine_tensor_parallel,
         )
 
 

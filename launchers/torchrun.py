@@ -15,13 +15,10 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from launchers.die_with_parent import die_with_parent
-
 
 def main() -> None:
     """Start the ranks, wait for them; on failure write the report and exit 1."""
     options, trainer_arguments = _parse(sys.argv[1:])
-    die_with_parent(os.getppid())
     os.environ["EBBTIDE_TORCHRUN_PID"] = str(os.getpid())  # what the ranks expect as their parent
     config = LaunchConfig(
         min_nodes=options.nnodes,

@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from launchers.die_with_parent import die_with_parent
+from core.die_with_parent import die_with_parent
 
 
 def main() -> None:

@@ -6,10 +6,8 @@ Over the socket it is given the reward section, answers READY or the reason why 
 
 from __future__ import annotations
 
-import ctypes
 import math
 import os
-import signal
 import sys
 import traceback
 from multiprocessing.connection import Connection
@@ -17,10 +15,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from core.die_with_parent import die_with_parent
 from core.reward.sample import READY, RewardInput, Score
 from core.reward.scorers import Scorer, build_scorer
 
-PR_SET_PDEATHSIG = 1
 MAX_MESSAGE_CHARACTERS = 500
 
 
@@ -73,15 +71,9 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
 
 
-def _die_with(parent_pid: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it died before we asked to be told
-        sys.exit(1)
-
-
 def main() -> None:
     descriptor, parent_pid = map(int, sys.argv[1:])
-    _die_with(parent_pid)
+    die_with_parent(parent_pid)
     os.set_inheritable(descriptor, False)  # or a program that a reward function starts would keep the socket open
     with Connection(descriptor) as connection:
         serve(connection)

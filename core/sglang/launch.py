@@ -39,6 +39,7 @@ class EngineSpec:
         deterministic: on a GPU: samples and log-probs independent of the rest of the batch, at a cost in speed (a CPU
             engine is always so, see `EngineClient.generate_group`).
         num_threads: CPU threads of each of the engine's processes.
+        first_gpu: index of its first GPU among the visible ones; it takes `tensor_parallel` of them in a row.
     """
 
     name: str
@@ -56,6 +57,7 @@ class EngineSpec:
     api_key: str | None = None
     deterministic: bool = False
     num_threads: int = 1
+    first_gpu: int = 0
 
 
 def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
@@ -97,6 +99,7 @@ def _cuda_options(spec: EngineSpec) -> dict[str, object]:
         "--mem-fraction-static": spec.memory_fraction,
         "--max-total-tokens": spec.max_total_tokens,
         "--cuda-graph-max-bs": min(spec.max_running_requests, MAX_GRAPH_BATCH),
+        "--base-gpu-id": spec.first_gpu or None,
     }
 
 

@@ -71,7 +71,7 @@ def test_adopted_orphans_are_killed_too() -> None:
     code = f"""
         import subprocess, sys
         from launchers.children import kill_descendants
-        from launchers.die_with_parent import adopt_orphans
+        from core.die_with_parent import adopt_orphans
         adopt_orphans()
         command = [sys.executable, "-c", {textwrap.dedent(grandchild)!r}]
         pid = subprocess.run(command, capture_output=True, text=True, check=True).stdout

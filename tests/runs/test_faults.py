@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import h5py
+import psutil
 import pytest
 
 from core.rendezvous import wait_until
@@ -73,6 +74,23 @@ def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> N
     assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
     assert metrics[0]["train/kl_loss"] == 0  # to itself
     assert metrics[1]["train/kl_loss"] > 0
+
+
+def test_an_engine_that_hangs_is_given_up_ended_and_replaced(tmp_path: Path) -> None:
+    """A stopped process neither answers nor dies: the request's deadline ends it."""
+    run_dir = tmp_path / "out"
+    rollout = {"num_rollout": 2, "max_response_tokens": 200, "request_timeout_s": 15}
+    run_file = write_run(tmp_path, rollout=rollout, train={"max_tokens_per_micro_batch": 2048})
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
+    wait_for_phase(run_dir, "rollout step=1", command)
+    server = psutil.Process(member_pid(run_dir, "engine=node0-engine0"))
+    for process in descendants([server.pid]):
+        process.suspend()
+    assert command.wait(300) == 0, (tmp_path / "log").read_text()
+    assert not server.is_running()
+    assert "killed by signal 9 (SIGKILL): restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
+    with h5py.File(step_path(run_dir, 1)) as file:
+        assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
 
 
 def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from launchers.cli import app
+from tests.tiny_runs import write_run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("cli"))
+
+
+def invoke(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    return result.exit_code, result.output
+
+
+def test_version() -> None:
+    assert invoke("--version") == (0, f"ebbtide {version('ebbtide')}\n")
+
+
+@pytest.mark.parametrize("command", ["run", "resume", "inspect", "models"])
+def test_help_has_an_example(command: str) -> None:
+    code, text = invoke(command, "--help")
+    assert code == 0
+    assert f"Example: ebbtide {command}" in text
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("rollout.num_rollouts=3", "did you mean num_rollout?"),
+        ("train.global_batch_size=7", "wanted rollout_batch_size 4 × n_samples_per_prompt 4 = 16"),
+        ("placement.num_nodes=2", "found 2; wanted 1"),
+    ],
+)
+def test_a_bad_setting_is_refused_before_anything_is_made(setting: str, message: str, run_file: Path) -> None:
+    run_dir = run_file.parent / "never"
+    code, text = invoke("run", str(run_file), "--run-dir", str(run_dir), "--set", setting)
+    assert code == 2
+    assert message in text
+    assert not run_dir.exists()
+
+
+def test_a_run_directory_in_use_is_not_overwritten(run_file: Path) -> None:
+    code, text = invoke("run", str(run_file), "--run-dir", str(run_file.parent))
+    assert code == 2
+    assert "exists and is not empty" in text
+    assert "ebbtide resume" in text
+
+
+def test_resume_of_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    code, text = invoke("resume", str(tmp_path))
+    assert code == 2
+    assert "is no run directory: it has no run.yaml" in text
+
+
+def test_every_example_passes_the_checks() -> None:
+    from core.config import check_run_file
+
+    examples = sorted((ROOT / "examples").glob("*.yaml"))
+    assert examples
+    for example in examples:
+        check_run_file(example)
