@@ -45,6 +45,11 @@ def locate(path: str) -> Path:
     return directory
 
 
+def needs_conversion(path: str) -> bool:
+    """Whether `locate` would have to convert first, which takes about half a minute per 100 million parameters."""
+    return path.startswith(PACKAGE_PREFIX) and not _target(_gguf_of_package(path)).is_dir()
+
+
 def cache_dir() -> Path:
     """Where converted models are kept: $EBBTIDE_CACHE, else `.cache/ebbtide` in the working directory."""
     return Path(os.environ.get("EBBTIDE_CACHE") or ".cache/ebbtide").expanduser().absolute()
@@ -72,7 +77,7 @@ def _gguf_of_package(path: str) -> Path:
 
 def _converted(gguf: Path) -> Path:
     """The directory with the converted `gguf`; made here if nobody has made it yet."""
-    target = cache_dir() / f"{gguf.stem}-v{CONVERSION_VERSION}-{_fingerprint(gguf)}"
+    target = _target(gguf)
     if target.is_dir():  # it appears by a rename: if it is there, it is complete
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -87,6 +92,10 @@ def _converted(gguf: Path) -> Path:
             "wanted it to finish: see whether it hangs, stop it, and start again"
         ) from error
     return target
+
+
+def _target(gguf: Path) -> Path:
+    return cache_dir() / f"{gguf.stem}-v{CONVERSION_VERSION}-{_fingerprint(gguf)}"
 
 
 def _convert_into(gguf: Path, target: Path) -> None:

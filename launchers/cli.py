@@ -12,6 +12,7 @@ from rich.console import Console
 
 from core.config import RunFileError, check_run_file, dump_run_file
 from core.config.schema import RunConfig
+from core.pretrained import needs_conversion
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
 
@@ -46,6 +47,8 @@ def run(
     directory = RunDirectory(_new_run_dir(config, run_dir))
     dump_run_file(config, directory.run_file)
     console.print(f"run directory: {directory.path}", highlight=False, soft_wrap=True)
+    if needs_conversion(config.model.path):
+        console.print(f"converting the model of {config.model.path} first: once, about half a minute", soft_wrap=True)
     _attempt(directory)
 
 
