@@ -23,7 +23,7 @@ from core.config import load_run_file
 from core.die_with_parent import adopt_orphans, die_with_parent
 from core.rendezvous import Address, Rendezvous, RendezvousTimeout, wait_until
 from core.run_directory import RunDirectory
-from launchers.children import kill_descendants, stop_all
+from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot
 from launchers.failure import Failure, from_exception
 from launchers.trainers import TrainerGroup
@@ -81,8 +81,12 @@ class NodeAgent:
     def _stop(self) -> None:
         """Trainers may say goodbye; engines hold nothing that is worth waiting for."""
         stop_all([child for child in [self.trainers.child] if child], STOP_GRACE_S)
-        stop_all([engine.child for engine in self.engines if engine.child], 0.0)
+        engines = [engine.child for engine in self.engines if engine.child]
+        leftovers = {path for engine in engines for path in shared_memory(engine)}
+        stop_all(engines, 0.0)
         kill_descendants()
+        for path in leftovers:
+            path.unlink(missing_ok=True)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         del frame

@@ -62,6 +62,18 @@ def stop_all(children: Sequence[Child], grace_s: float) -> None:
         child.wait(KILL_DEADLINE_S)
 
 
+def shared_memory(child: Child) -> set[Path]:
+    """Files in /dev/shm that the child or a descendant holds open: what a killed process cannot take away itself."""
+    held: set[Path] = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        root = psutil.Process(child.pid)
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                held |= {Path(entry.path) for entry in process.memory_maps() if entry.path.startswith("/dev/shm/")}
+                held |= {Path(entry.path) for entry in process.open_files() if entry.path.startswith("/dev/shm/")}
+    return held
+
+
 def kill_descendants(deadline_s: float = KILL_DEADLINE_S) -> None:
     """Kill every descendant of this process, adopted orphans included, and reap them."""
     end = time.monotonic() + deadline_s

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -52,6 +54,16 @@ def member_pid(run_dir: Path, text: str) -> int:
     return int(line.partition("pid=")[2].split()[0])
 
 
+def bearers(api_key: str) -> list[psutil.Process]:
+    """Every living process on this machine that was started, however indirectly, by the attempt with this key."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("EBBTIDE_API_KEY") == api_key and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
     run_file = write_run(
@@ -74,6 +86,30 @@ def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> N
     assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
     assert metrics[0]["train/kl_loss"] == 0  # to itself
     assert metrics[1]["train/kl_loss"] > 0
+
+
+def test_of_two_engines_one_dies_and_the_other_takes_over(tmp_path: Path) -> None:
+    """Two trainer ranks (tensor parallel), two engines: every sample says who made it."""
+    run_dir = tmp_path / "out"
+    placement = {"device": "cpu", "trainers_per_node": 2, "tensor_parallel": 2, "engines_per_node": 2}
+    width = {"engine_max_running_requests": 4}  # one group at a time, so that both engines get some
+    rollout = {"num_rollout": 2, "max_response_tokens": 100}
+    run_file = write_run(
+        tmp_path, placement=placement | width, rollout=rollout, train={"max_tokens_per_micro_batch": 2048}
+    )
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
+    wait_for_phase(run_dir, "rollout step=1", command)
+    psutil.Process(member_pid(run_dir, "engine=node0-engine1")).kill()
+    assert command.wait(300) == 0, (tmp_path / "log").read_text()
+    made_by = []
+    for step in range(2):
+        with h5py.File(step_path(run_dir, step)) as file:
+            assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
+            made_by.append(set(file["engine"][...].tolist()))
+    assert made_by[0] == {b"node0-engine0", b"node0-engine1"}
+    assert b"node0-engine0" in made_by[1]
+    for event in events(run_dir, "step"):
+        assert event["metrics"]["train/train_rollout_logprob_abs_diff"] < 1e-5
 
 
 def test_an_engine_that_hangs_is_given_up_ended_and_replaced(tmp_path: Path) -> None:
@@ -111,17 +147,27 @@ def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> N
     assert json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[-1])["how"] == "failed"
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-def test_nothing_outlives_the_command(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("role", "number", "exit_code"),
+    [("command", signal.SIGKILL, -9), ("agent", signal.SIGKILL, 1), ("command", signal.SIGINT, 130)],
+    ids=["kill -9 of the command", "kill -9 of the node agent", "Ctrl-C"],
+)
+def test_nothing_outlives_the_command(role: str, number: signal.Signals, exit_code: int, tmp_path: Path) -> None:
+    """Not even the helper of torch's shared memory, which detaches itself, nor that memory."""
     run_dir = tmp_path / "out"
+    before = set(os.listdir("/dev/shm"))
     command = start_ebbtide("run", str(write_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
-    torchrun_log = run_dir / "attempts/1/trainer-0.log"
-    assert wait_until(lambda: torchrun_log.exists() or command.poll() is not None, 120)
-    family = descendants([command.pid])
-    assert len(family) >= 5  # command, agent, torchrun, trainer, engine
-    command.send_signal(number)
-    assert command.wait(40) == (-9 if number == signal.SIGKILL else 130)
-    assert wait_until(lambda: not survivors(family), 30)
+    wait_for_phase(run_dir, "rollout step=1", command)  # weights have gone through shared memory
+    agent = psutil.Process(command.pid).children()[0]
+    key = agent.environ()["EBBTIDE_API_KEY"]
+    assert len(bearers(key)) >= 6  # agent, torchrun, trainer, reward worker, and the engine's processes
+    (agent if role == "agent" else psutil.Process(command.pid)).send_signal(number)
+    assert command.wait(40) == exit_code
+    assert wait_until(lambda: not bearers(key), 30), bearers(key)
+    left = set(os.listdir("/dev/shm")) - before
+    if number == signal.SIGKILL:  # then nobody is left to remove SGLang's load counters, 16 KiB per engine
+        left = {name for name in left if not name.startswith("sglang_loads_")}
+    assert left == set()
     if number == signal.SIGINT:
         assert f"ebbtide resume {run_dir}" in (tmp_path / "log").read_text()
 
