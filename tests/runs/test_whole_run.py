@@ -66,6 +66,22 @@ def test_what_a_run_leaves(straight: Path) -> None:
     assert f"ebbtide inspect {straight}" in shown
 
 
+def test_tensorboard_has_the_metrics_of_every_step_under_their_names(straight: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = EventAccumulator(str(straight / "tensorboard"))
+    board.Reload()
+    names = {
+        *("rollout/raw_reward", "rollout/response_len/mean", "rollout/truncated_ratio", "rollout/zero_std/count"),
+        *("train/loss", "train/pg_clipfrac", "train/ppo_kl", "train/grad_norm", "train/lr"),
+        *("perf/rollout_time", "perf/train_time", "perf/update_weights_time", "perf/step_time"),
+        "perf/tokens_per_gpu_per_sec",
+    }
+    assert names <= set(board.Tags()["scalars"])
+    shown = {event.step: event.value for event in board.Scalars("train/loss")}
+    assert shown == pytest.approx(losses(straight), rel=1e-6)
+
+
 def test_the_final_model_is_the_trained_one(straight: Path) -> None:
     """What save_hf wrote gives, with transformers, what the trainer's next sync would have given the engine."""
     import torch
