@@ -59,7 +59,7 @@ def _start_agent(directory: RunDirectory, number: int) -> Child:
     adopt_orphans()
     log_path = directory.attempt(number) / "agent-0.log"
     command = [sys.executable, "-m", "launchers.agent", "--run-dir", str(directory.path), "--attempt", str(number)]
-    env = {**os.environ, "EBBTIDE_API_KEY": secrets.token_urlsafe(24)}
+    env = {**os.environ, "EBBTIDE_API_KEY": secrets.token_hex(24)}
     return Child("agent", command, env, log_path)
 
 

@@ -14,7 +14,7 @@ def main() -> None:
     """Hand over to sglang.launch_server."""
     key = os.environ.get("EBBTIDE_ENGINE_API_KEY")
     if key:
-        sys.argv += ["--api-key", key]
+        sys.argv.append(f"--api-key={key}")  # one word: a key may begin with a dash
     runpy.run_module("sglang.launch_server", run_name="__main__", alter_sys=True)
 
 
