@@ -124,7 +124,8 @@ def _complete(directory: RunDirectory, config: RunConfig) -> bool:
     from core.checkpoint import find_latest
 
     found = find_latest(directory.checkpoints)
-    return found is not None and found[1].next_step >= config.rollout.num_rollout and directory.hf_model.exists()
+    all_steps = found is not None and found[1].next_step >= config.rollout.num_rollout
+    return all_steps and (directory.hf_model.exists() or not config.checkpoint.save_hf)
 
 
 def _show_result(directory: RunDirectory) -> None:
@@ -133,15 +134,15 @@ def _show_result(directory: RunDirectory) -> None:
 
     path = directory.path
     console.print(summary(ProgressReader(directory.progress).new_events()))
-    console.print(
-        f"samples of every step:   {path}/steps/   (ebbtide inspect {path} --best 2 --worst 2)\n"
-        f"curves:                  tensorboard --logdir {path}/tensorboard\n"
-        f"checkpoints:             {path}/checkpoints/\n"
-        f"the model:               {path}/hf/   (a HuggingFace directory)\n"
-        f"logs:                    {path}/attempts/latest/",
-        highlight=False,
-        soft_wrap=True,
-    )
+    places = {
+        f"samples of every step:   {path}/steps/   (ebbtide inspect {path} --best 2 --worst 2)": directory.steps,
+        f"curves:                  tensorboard --logdir {path}/tensorboard": directory.tensorboard,
+        f"checkpoints:             {path}/checkpoints/": directory.checkpoints,
+        f"the model:               {path}/hf/   (a HuggingFace directory)": directory.hf_model,
+        f"logs:                    {path}/attempts/latest/": directory.path,
+    }
+    lines = [line for line, place in places.items() if place.exists()]
+    console.print("\n".join(lines), highlight=False, soft_wrap=True)
 
 
 def _new_run_dir(config: RunConfig, wanted: Path | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -57,13 +58,24 @@ class TrainerRank:
             self.progress.event("begin", step=parts.state.next_step, num_steps=num_steps)
             loop.run(parts)
             if self.config.checkpoint.save_hf:
-                self.trainer.save_hf(self.directory.hf_model)
+                self._save_hf()
             self.progress.event("end", step=num_steps)
 
     @cached_property
     def trainer(self) -> MegatronTrainer:
         """The model and its optimiser; making it joins the trainers' process groups."""
         return MegatronTrainer(self.config, self.shape, self.model_dir, resolve_device(self.config.placement.device))
+
+    def _save_hf(self) -> None:
+        """The final model appears whole or not at all; rank 0 writes it."""
+        final = self.directory.hf_model
+        unfinished = final.with_suffix(".unfinished")
+        if self.first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.trainer.save_hf(unfinished)
+        if self.first:
+            shutil.rmtree(final, ignore_errors=True)
+            unfinished.rename(final)
 
     def _parts(self, stack: ExitStack) -> Parts:
         checkpoints = self._checkpoints()
