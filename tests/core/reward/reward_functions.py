@@ -32,7 +32,9 @@ def behave(sample: RewardInput) -> Any:
 def hang(pid_file: str) -> None:
     """With a child process, and deaf to SIGTERM."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(60)"]
+    )  # bounded: a test may lose sight of it
     Path(pid_file).write_text(f"{os.getpid()} {child.pid}")
     signal.pause()
     raise AssertionError("woken")
