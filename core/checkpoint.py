@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import torch.distributed as dist
 
 from core.collective import broadcast
+from core.files import write_atomically
 from core.state import LoopState
 
 MANIFEST = "manifest.json"
@@ -111,12 +112,7 @@ def write_manifest(folder: Path, state: LoopState) -> None:
     """List every file of the folder with size and checksum; the manifest itself appears whole or not at all."""
     files = {str(path.relative_to(folder)): [path.stat().st_size, _checksum(path)] for path in _files(folder)}
     text = json.dumps({"schema": SCHEMA_VERSION, "state": state.to_dict(), "files": files}, indent=1)
-    unfinished = folder / f"{MANIFEST}.unfinished"
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, folder / MANIFEST)
+    write_atomically(folder / MANIFEST, text)
 
 
 def _inspect(path: Path) -> tuple[str, LoopState | None]:

@@ -52,6 +52,11 @@ class Phases:
         return times
 
 
+def phase_key(global_rank: int) -> str:
+    """Where the store says which phase a trainer rank is in."""
+    return f"phase/trainer-{global_rank}"
+
+
 def peak_rss_gib() -> float:
     """Largest resident memory of this process so far, in GiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -21,6 +21,7 @@ from types import FrameType
 
 from core.config import load_run_file
 from core.die_with_parent import adopt_orphans, die_with_parent
+from core.files import write_atomically
 from core.rendezvous import Address, Rendezvous, RendezvousTimeout, wait_until
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
@@ -98,9 +99,7 @@ class NodeAgent:
         note = self.folder / "store"
         if self.node == 0:
             rendezvous = Rendezvous(Address(host, 0), attempt, serve=True)
-            unfinished = note.with_suffix(".unfinished")
-            unfinished.write_text(str(rendezvous.address))
-            os.replace(unfinished, note)
+            write_atomically(note, str(rendezvous.address))
             return rendezvous
         deadline_s = self.config.placement.start_timeout_s
         if not wait_until(note.exists, deadline_s):

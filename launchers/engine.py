@@ -12,6 +12,7 @@ from pathlib import Path
 from core.config.schema import RunConfig
 from core.device import num_threads, resolve_device, resolve_dtype
 from core.engines import condemned_key, ready_key
+from core.phase import phase_key
 from core.pretrained import locate
 from core.rendezvous import Member, Rendezvous
 from core.sglang.launch import EngineSpec, command, environment
@@ -70,7 +71,7 @@ class EngineSlot:
             return None
         reason = f"after {self._incarnation} restarts" if came_up else "before it answered for the first time"
         path = self._log_path()
-        phase = self._rendezvous.get("phase/trainer-0") or "start"
+        phase = self._rendezvous.get(phase_key(0)) or "start"
         return Failure(
             *("engine", self.name, phase, f"{cause} {reason}", self.child.pid),
             exit_code=exit_code,

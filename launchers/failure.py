@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from core.files import write_atomically
+
 # What a healthy rank sees when another one has died: never the first cause if any other is known.
 SECOND_HAND = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to connect", "Timed out")
 
@@ -34,9 +36,7 @@ class Failure:
     def write(self, path: Path) -> None:
         """Write atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(asdict(self), indent=1))
-        os.replace(unfinished, path)
+        write_atomically(path, json.dumps(asdict(self), indent=1))
 
     @classmethod
     def read(cls, path: Path) -> Failure:

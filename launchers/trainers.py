@@ -8,6 +8,7 @@ import sys
 
 from core.config.schema import RunConfig
 from core.device import num_threads
+from core.phase import phase_key
 from core.rendezvous import Rendezvous
 from core.run_directory import RunDirectory
 from launchers.children import Child, log_tail
@@ -79,4 +80,4 @@ class TrainerGroup:
         )
 
     def _phase(self, rank: int) -> str:
-        return self._rendezvous.get(f"phase/trainer-{rank}") or "start"
+        return self._rendezvous.get(phase_key(rank)) or "start"

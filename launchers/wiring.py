@@ -17,7 +17,7 @@ from core.evaluation import Evaluation
 from core.journal import Journal
 from core.megatron.trainer import MegatronTrainer
 from core.parts import Parts
-from core.phase import Phases
+from core.phase import Phases, phase_key
 from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Rendezvous
@@ -134,5 +134,5 @@ class TrainerRank:
 
     def _announce(self, phase: str) -> None:
         """Tell the node agent (for a failure record) and the terminal what this rank is doing."""
-        self.rendezvous.set(f"phase/trainer-{self.rank}", phase)
+        self.rendezvous.set(phase_key(self.rank), phase)
         self.progress.event("phase", phase=phase)

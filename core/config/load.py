@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from core.config.paths import resolve_paths
 from core.config.problem import Problem, RunFileError
 from core.config.schema import RunConfig
 from core.config.validate import validate
+from core.files import write_atomically
 
 
 def load_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -44,16 +44,9 @@ def check_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig
 
 def dump_run_file(config: RunConfig, path: str | Path) -> None:
     """Writes `config` so that loading the file gives an equal config. The file appears whole or not at all."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            dialect.write(config.model_dump(mode="json"), stream)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    text = io.StringIO()
+    dialect.write(config.model_dump(mode="json"), text)
+    write_atomically(Path(path), text.getvalue())
 
 
 def _load(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Problem]]:

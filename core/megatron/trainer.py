@@ -17,6 +17,7 @@ from torch import Tensor
 
 from core.algorithm.loss import PolicyLoss, token_weights
 from core.config.schema import AlgorithmConfig, RunConfig
+from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
 from core.megatron.model import ModelOptions, build_model
 from core.megatron.optimizer import Optimizer
@@ -205,9 +206,7 @@ def split_by_gradient(samples: Sequence[TrainSample], algorithm: AlgorithmConfig
 
 
 def _model_options(config: RunConfig, device: str) -> ModelOptions:
-    name = config.model.dtype
-    if name == "auto":
-        name = "bfloat16" if device == "cuda" else "float32"
+    name = resolve_dtype(config.model.dtype, device)
     return ModelOptions(
         dtype=torch.bfloat16 if name == "bfloat16" else torch.float32,
         tensor_parallel=config.placement.tensor_parallel,
