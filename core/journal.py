@@ -8,6 +8,7 @@ from typing import Any
 
 from core.batch import Batch, rollout_metrics
 from core.config.schema import RunConfig
+from core.device import resolve_device, resolve_dtype
 from core.packing import UpdateResult
 from core.progress import Progress
 from core.run_directory import RunDirectory
@@ -30,6 +31,7 @@ class Journal:
         self._config = config
         self._progress = progress
         self._active = active
+        self._dtype = resolve_dtype(config.model.dtype, resolve_device(config.placement.device))
         self._board = _open_board(directory.tensorboard, first_step) if active and config.logging.tensorboard else None
 
     def evaluated(self, step: int, results: dict[str, dict[str, float]]) -> None:
@@ -54,7 +56,7 @@ class Journal:
             step=step,
             run=self._config.name,
             model=self._config.model.name or self._config.model.path,
-            dtype=self._config.model.dtype,
+            dtype=self._dtype,
             metrics=metrics,
         )
         write_step(step_path(self._directory.path, step), record)

@@ -39,6 +39,8 @@ def test_every_step_is_recorded_and_changes_the_model(straight: Path) -> None:
     assert len(set(losses(straight).values())) == 4
     versions = {step: set(read(straight, step, "weight_version")) for step in range(4)}
     assert versions == {step: {f"step{step}".encode()} for step in range(4)}
+    with h5py.File(step_path(straight, 3)) as file:
+        assert file.attrs["dtype"] == "float32"  # what was used, not the run file's "auto"
 
 
 def test_engine_and_trainer_agree_before_the_first_step_and_after_each_sync(straight: Path) -> None:
