@@ -1,0 +1,27 @@
+"""Run directories as the commands make and find them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from core.config.schema import RunConfig
+from core.run_directory import RunDirectory
+from launchers.commands.terminal import fail
+
+
+def new_run_dir(config: RunConfig, wanted: Path | None) -> RunDirectory:
+    """An empty run directory: the wanted one, or a new one under `runs_dir`. One that holds something is refused."""
+    path = wanted or config.runs_dir / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if path.exists() and any(path.iterdir()):
+        fail(f"{path} exists and is not empty: choose another --run-dir, or go on with `ebbtide resume {path}`.")
+    path.mkdir(parents=True, exist_ok=True)
+    return RunDirectory(path.resolve())
+
+
+def existing_run_dir(path: Path) -> RunDirectory:
+    """The run directory at `path`; a folder that is none is refused."""
+    directory = RunDirectory(path.resolve())
+    if not directory.run_file.exists():
+        fail(f"{path} is no run directory: it has no run.yaml. `ebbtide run` prints where it puts them.")
+    return directory

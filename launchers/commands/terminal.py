@@ -1,0 +1,35 @@
+"""What all commands share of the terminal: where text goes, how a mistake of the user ends, the common options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+USAGE_ERROR = 2
+
+console = Console()
+errors = Console(stderr=True)
+
+RunFile = Annotated[Path, typer.Argument(help="The YAML file that describes the run.")]
+RunDir = Annotated[Path, typer.Argument(help="The run directory.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change any key of the run file, e.g. --set train.lr=1e-6."),
+]
+NewRunDir = Annotated[
+    Path | None, typer.Option("--run-dir", help="Where everything goes; a new folder under runs/ if left out.")
+]
+
+
+def say(text: str) -> None:
+    """A line as it is: no colours guessed, no markup read, no line broken inside a path."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def fail(message: str, code: int = USAGE_ERROR) -> NoReturn:
+    """End the command with a message on stderr."""
+    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(code)
