@@ -111,6 +111,9 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> list[Proble
             continue
         try:
             _set(document.tree, path, _value(text))
+        except IndexError:
+            remedy = "entries count from 0; add one in the run file"
+            problems.append(_override_problem(override, "no such entry in the list", "an entry that is there", remedy))
         except (yaml.YAMLError, ValueError, RecursionError):
             remedy = "quote it twice, once for the shell and once for YAML"
             problems.append(_override_problem(override, f"the value {text!r}", "a YAML value", remedy))
@@ -132,12 +135,20 @@ def _value(text: str) -> Any:
     return _plain(node, (), {})
 
 
-def _set(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
-    for key in path[:-1]:
-        if not isinstance(tree.get(key), dict):
-            tree[key] = {}
-        tree = tree[key]
-    tree[path[-1]] = value
+def _set(tree: Any, path: KeyPath, value: Any) -> None:
+    """Sets the value, making the sections above it; below a list, a key is an index into it.
+
+    Raises:
+        IndexError: the list has no such entry.
+    """
+    key: Any = int(path[0]) if isinstance(tree, list) else path[0]
+    if len(path) == 1:
+        tree[key] = value
+        return
+    below = tree[key] if isinstance(tree, list) else tree.get(key)
+    if not isinstance(below, dict) and not (isinstance(below, list) and path[1].isdigit()):
+        below = tree[key] = {}
+    _set(below, path[1:], value)
 
 
 def _refused_nodes(node: yaml.Node, path: KeyPath) -> Iterator[Problem]:

@@ -74,7 +74,8 @@ def type_text(schema: Schema) -> str:
     if kind == "null":
         return "null"
     if kind == "array":
-        return f"a list of {type_text(schema['items']).removeprefix('a ')}s"
+        element = type_text(schema["items"]).removeprefix("a ")
+        return "a list of mappings of keys" if element == "mapping of keys" else f"a list of {element}s"
     if "$ref" in schema or "properties" in schema:
         return "a mapping of keys"
     if kind == "object":

@@ -27,11 +27,22 @@ def _lines() -> Iterator[str]:
         yield ""
         yield from _table((section,), keys.keys_of((section,)))
     yield ""
+    yield "### slurm.components"
+    yield ""
+    yield f"A list; each entry is {_lower(inspect.getdoc(schema.SlurmComponent))}"
+    yield ""
+    component = ("slurm", "components", "0")
+    yield from _table(component, keys.keys_of(component))
+    yield ""
     yield "### eval.sets.NAME"
     yield ""
     yield f"{inspect.getdoc(schema.EvalSet)} The keys are those of `data`, with these other defaults:"
     yield ""
     yield from _table(("eval", "sets", "NAME"), list(_other_defaults()))
+
+
+def _lower(sentence: str | None) -> str:
+    return (sentence or "")[:1].lower() + (sentence or "")[1:]
 
 
 def _summary(section: str) -> str:

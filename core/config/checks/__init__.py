@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from core.config.checks import batch, data, evaluation, model, parallel, reward, schedule
+from core.config.checks import batch, data, evaluation, model, parallel, reward, schedule, slurm
 from core.config.problem import Problem
 from core.config.schema import RunConfig
 
@@ -41,6 +41,12 @@ RULES = (
     Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
     Rule(evaluation.sets, ("eval", "reward")),
     Rule(evaluation.sampling, ("eval",)),
+    Rule(slurm.time_limit, ("slurm",)),
+    Rule(slurm.parts_of_the_job, ("slurm",)),
+    Rule(slurm.trainers_have_their_nodes, ("placement", "slurm")),
+    Rule(slurm.gpus_suffice, ("placement", "reward", "slurm")),
+    Rule(slurm.node_names, ("slurm",)),
+    Rule(slurm.variables, ("slurm",)),
 )
 
 

@@ -1,0 +1,126 @@
+"""Who runs where: the parts of the job, its nodes in order, and which driver works with which engine.
+
+Pure: from the run file alone, so that every process and the login node come to the same answer. Nodes count from 0 over
+all parts, in the order of the parts; the trainers' nodes come first.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from core.config.schema import RunConfig, SlurmComponent
+
+TIME = re.compile(r"(?:(\d+)-(\d+)(?::(\d\d?))?(?::(\d\d?))?|(\d+)(?::(\d\d?))?(?::(\d\d?))?)")
+
+
+class BadTime(ValueError):
+    """A time limit that Slurm would not read."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of the job, with what the run file leaves to be worked out.
+
+    Attributes:
+        num_engines: per node.
+        gpus_used: per node, by the processes of a run on GPUs.
+    """
+
+    index: int
+    config: SlurmComponent
+    nodes: int
+    num_engines: int
+    num_reward_workers: int
+    gpus_used: int
+
+    @property
+    def role(self) -> str:
+        """trainers, engines or rewards."""
+        return self.config.role
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of the run: one agent, one Slurm task."""
+
+    number: int
+    part: Part
+    index: int  # within the part
+
+    @property
+    def role(self) -> str:
+        """As the part's."""
+        return self.part.role
+
+    @cached_property
+    def engines(self) -> tuple[str, ...]:
+        """The names of the node's engines."""
+        return tuple(engine_name(self.number, i) for i in range(self.part.num_engines))
+
+
+def components(config: RunConfig) -> tuple[Part, ...]:
+    """The parts of the job; without `slurm.components` there is one, the trainers."""
+    parts = config.slurm.components or (SlurmComponent(role="trainers"),)
+    return tuple(_part(config, index, part) for index, part in enumerate(parts))
+
+
+def nodes(config: RunConfig) -> tuple[Node, ...]:
+    """All nodes of the run, in the order of Slurm's global task ids."""
+    found: list[Node] = []
+    for part in components(config):
+        found += [Node(len(found) + index, part, index) for index in range(part.nodes)]
+    return tuple(found)
+
+
+def driven_engines(config: RunConfig, node: int) -> list[str]:
+    """The engines that the driver of trainer node `node` works with: its own, and its share of those elsewhere."""
+    everywhere = nodes(config)
+    remote = [name for other in everywhere if other.role == "engines" for name in other.engines]
+    return [*everywhere[node].engines, *remote[node :: config.placement.num_nodes]]
+
+
+def num_engines(config: RunConfig) -> int:
+    """Engines of the whole run."""
+    return sum(len(node.engines) for node in nodes(config))
+
+
+def engine_name(node: int, index: int) -> str:
+    """The name under which an engine is published."""
+    return f"node{node}-engine{index}"
+
+
+def time_limit_s(text: str) -> int:
+    """Seconds of a time limit as Slurm spells it; `MM` alone are minutes, `D-HH` days and hours.
+
+    Raises:
+        BadTime: another form, or zero.
+    """
+    match = TIME.fullmatch(text)
+    if match is None:
+        raise BadTime(text)
+    days, *parts = (int(part) if part else 0 for part in match.groups()[:4])
+    if match[1] is not None:
+        hours, minutes, seconds = parts
+    else:
+        given = [int(part) for part in match.groups()[4:] if part]
+        hours, minutes, seconds = given if len(given) == 3 else (0, *given, *[0] * (2 - len(given)))
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total == 0:
+        raise BadTime(text)
+    return total
+
+
+def _part(config: RunConfig, index: int, part: SlurmComponent) -> Part:
+    placement = config.placement
+    engines = {"trainers": placement.engines_per_node, "engines": part.engines_per_node or 1}.get(part.role, 0)
+    trainers = placement.trainers_per_node if part.role == "trainers" else 0
+    return Part(
+        index=index,
+        config=part,
+        nodes=placement.num_nodes if part.role == "trainers" else part.nodes or 1,
+        num_engines=engines,
+        num_reward_workers=(part.num_workers or config.reward.num_workers) if part.role == "rewards" else 0,
+        gpus_used=max(trainers, engines * placement.engine_tensor_parallel),
+    )
