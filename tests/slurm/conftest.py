@@ -1,0 +1,55 @@
+"""A real Slurm cluster for the tests of this folder: one for the whole session, put in order after every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm_cluster import Cluster, Settings, why_not
+
+REQUIRED = "EBBTIDE_REQUIRE_SLURM"  # 1: a cluster that cannot be started is a failure, not a reason to skip
+
+
+def start(wanted: Settings) -> Cluster:
+    """A cluster that ends with this process; skips the test, or fails it, where there can be none."""
+    if (reason := why_not()) is not None:
+        if os.environ.get(REQUIRED) == "1":
+            pytest.fail(f"{REQUIRED}=1, but there is no Slurm cluster: {reason}", pytrace=False)
+        pytest.skip(reason)
+    return Cluster.start(wanted, owner=os.getpid())
+
+
+@pytest.fixture(scope="session")
+def slurm_session() -> Iterator[Cluster]:
+    """Four nodes of 8 CPUs and 2 fake GPUs, with accounting. Tests use `cluster`."""
+    running = start(Settings(folder="", num_nodes=4, gpus=2))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def bare_session() -> Iterator[Cluster]:
+    """Two nodes without accounting: sacct does not work. Tests use `cluster_without_sacct`."""
+    running = start(Settings(folder="", num_nodes=2, accounting=False))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def cluster(slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The session's cluster, in SLURM_CONF for everything that the test starts; afterwards no job, all nodes up."""
+    yield from borrowed(slurm_session, monkeypatch)
+
+
+@pytest.fixture
+def cluster_without_sacct(bare_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A small cluster on which sacct fails, in SLURM_CONF."""
+    yield from borrowed(bare_session, monkeypatch)
+
+
+def borrowed(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    monkeypatch.setenv("SLURM_CONF", str(running.conf))
+    yield running
+    running.reset()

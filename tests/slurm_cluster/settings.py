@@ -1,0 +1,197 @@
+"""What a test cluster consists of, and the configuration files that say so to Slurm. Pure: text in, text out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import socket
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PLUGINS = f"/usr/lib/{platform.machine()}-linux-gnu/slurm-wlm"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One cluster; `index` tells clusters of one machine apart (network, ports) and is found while starting."""
+
+    folder: str
+    num_nodes: int = 3
+    cpus: int = 8  # per node, as Slurm is told; the machine may have fewer
+    memory_mib: int = 16000
+    gpus: int = 0  # per node, fake: device files that are clones of /dev/null
+    accounting: bool = True  # slurmdbd and a database, so that sacct works
+    heterogeneous: bool = True  # het jobs need the backfill scheduler; False: a cluster that cannot run them
+    requeue: bool = True
+    requeue_delay_s: float | None = 4.0  # None: Slurm's own 120 s before a requeued job may start again
+    index: int = 0
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(f"n{k}" for k in range(1, self.num_nodes + 1))
+
+    @property
+    def host_address(self) -> str:
+        """Where the nodes reach this machine: slurmctld and everything that is submitted from here."""
+        return f"10.77.{self.index}.254"
+
+    @property
+    def interface(self) -> str:
+        """This machine's end of the cable to the nodes."""
+        return f"ebtslurm{self.index}"
+
+    @property
+    def controller_port(self) -> int:
+        """slurmctld; the next three are slurmd (on the nodes' own addresses), slurmdbd and the database."""
+        return 17000 + 10 * self.index
+
+    def address(self, node: str) -> str:
+        return f"10.77.{self.index}.{int(node.removeprefix('n'))}"
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        return cls(**json.loads(text))
+
+
+def hosts_file(settings: Settings) -> str:
+    """/etc/hosts of every node: all nodes, and this machine under its own name."""
+    lines = ["127.0.0.1 localhost", f"{settings.host_address} {socket.gethostname()}"]
+    return "\n".join(lines + [f"{settings.address(node)} {node}" for node in settings.nodes]) + "\n"
+
+
+def slurm_conf(settings: Settings) -> str:
+    """slurm.conf: quick decisions, short waits, no cgroups, everything below the cluster's folder."""
+    lines = {**_identity(settings), **_plugins(settings), **_times(settings), **_accounting(settings)}
+    return "\n".join([f"{key}={value}" for key, value in lines.items()] + _machines(settings)) + "\n"
+
+
+def _identity(settings: Settings) -> dict[str, object]:
+    folder = settings.folder
+    return {
+        "ClusterName": "ebbtide",
+        "SlurmctldHost": f"{socket.gethostname().split('.')[0]}({settings.host_address})",
+        "SlurmUser": "root",
+        "SlurmdUser": "root",
+        "SlurmctldPort": settings.controller_port,
+        "SlurmdPort": settings.controller_port + 1,
+        "StateSaveLocation": f"{folder}/state",
+        "SlurmdSpoolDir": f"{folder}/spool/%n",
+        "SlurmctldPidFile": f"{folder}/run/slurmctld.pid",
+        "SlurmdPidFile": f"{folder}/run/slurmd.%n.pid",
+        "SlurmctldLogFile": f"{folder}/log/slurmctld.log",
+        "SlurmdLogFile": f"{folder}/log/slurmd.%n.log",
+        "AuthType": "auth/munge",
+        "AuthInfo": f"socket={folder}/munge/socket",
+        "CredType": "cred/munge",
+        "PluginDir": PLUGINS,
+    }
+
+
+def _plugins(settings: Settings) -> dict[str, object]:
+    return {
+        "ProctrackType": "proctrack/linuxproc",
+        "TaskPlugin": "task/none",
+        "JobAcctGatherType": "jobacct_gather/none",
+        "SwitchType": "switch/none",
+        "MpiDefault": "none",
+        "SelectType": "select/cons_tres",
+        "SelectTypeParameters": "CR_Core",
+        "GresTypes": "gpu",
+        "SlurmdParameters": "config_overrides",
+        "SchedulerType": "sched/backfill" if settings.heterogeneous else "sched/builtin",
+        # het jobs are started by the backfill scheduler only, by default every 30 s
+        "SchedulerParameters": "bf_interval=1,bf_continue,sched_interval=2,sched_min_interval=0,"
+        "batch_sched_delay=0,bf_min_age_reserve=0,bf_hetjob_immediate",
+        "JobRequeue": int(settings.requeue),
+        "PropagateResourceLimits": "NONE",
+    }
+
+
+def _times(settings: Settings) -> dict[str, object]:
+    return {
+        "ReturnToService": 2,  # a node that boots again is used again
+        "SlurmdTimeout": 10,
+        "SlurmctldTimeout": 10,
+        "MessageTimeout": 10,
+        "KillWait": 5,
+        "CompleteWait": 0,
+        "UnkillableStepTimeout": 30,
+        "InactiveLimit": 0,
+        "MinJobAge": 300,
+        "MaxArraySize": 1001,
+    }
+
+
+def _accounting(settings: Settings) -> dict[str, object]:
+    if not settings.accounting:
+        return {"AccountingStorageType": "accounting_storage/none", "JobCompType": "jobcomp/none"}
+    return {
+        "AccountingStorageType": "accounting_storage/slurmdbd",
+        "AccountingStorageHost": "127.0.0.1",
+        "AccountingStoragePort": settings.controller_port + 2,
+        "AccountingStoragePass": f"{settings.folder}/munge/socket",
+        "JobCompType": "jobcomp/none",
+    }
+
+
+def _machines(settings: Settings) -> list[str]:
+    """Nodes and partitions: `main` has no time limit, `short` ends jobs after 10 minutes."""
+    gres = f" Gres=gpu:{settings.gpus}" if settings.gpus else ""
+    nodes = [
+        f"NodeName={node} NodeHostname={node} NodeAddr={settings.address(node)} CPUs={settings.cpus} "
+        f"RealMemory={settings.memory_mib}{gres} State=UNKNOWN"
+        for node in settings.nodes
+    ]
+    return [
+        *nodes,
+        "PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE DefaultTime=10 State=UP",
+        "PartitionName=short Nodes=ALL MaxTime=10 DefaultTime=5 State=UP",
+    ]
+
+
+def gres_conf(settings: Settings) -> str:
+    """gres.conf: with File=, Slurm numbers the GPUs and sets CUDA_VISIBLE_DEVICES."""
+    if not settings.gpus:
+        return ""
+    return f"Name=gpu File={settings.folder}/dev/nvidia[0-{settings.gpus - 1}]\n"
+
+
+def slurmdbd_conf(settings: Settings) -> str:
+    """slurmdbd.conf for the database next door."""
+    port = settings.controller_port
+    lines = {
+        "AuthType": "auth/munge",
+        "AuthInfo": f"socket={settings.folder}/munge/socket",
+        "DbdHost": "localhost",
+        "DbdAddr": "127.0.0.1",
+        "DbdPort": port + 2,
+        "SlurmUser": "root",
+        "PidFile": f"{settings.folder}/run/slurmdbd.pid",
+        "LogFile": f"{settings.folder}/log/slurmdbd.log",
+        "PluginDir": PLUGINS,
+        "StorageType": "accounting_storage/mysql",
+        "StorageHost": "127.0.0.1",
+        "StoragePort": port + 3,
+        "StorageUser": "slurm",
+        "StoragePass": "slurm",
+        "StorageLoc": "slurm_acct",
+    }
+    return "\n".join(f"{key}={value}" for key, value in lines.items()) + "\n"
+
+
+def write_files(settings: Settings) -> None:
+    """Everything that the daemons read, and the folders that they write to."""
+    folder = Path(settings.folder)
+    for name in ("state", "run", "log", "dev", "munge", *(f"spool/{node}" for node in settings.nodes)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "hosts").write_text(hosts_file(settings))
+    (folder / "slurm.conf").write_text(slurm_conf(settings))
+    (folder / "gres.conf").write_text(gres_conf(settings))
+    (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")  # read, never used
+    database = folder / "slurmdbd.conf"
+    database.write_text(slurmdbd_conf(settings))
+    database.chmod(0o600)
+    (folder / "settings.json").write_text(settings.to_json())
