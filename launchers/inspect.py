@@ -15,9 +15,9 @@ from rich.text import Text
 
 from core.samples import Status
 from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
+from launchers.plain_text import visible
 
 NUM_REASONS = 3
-CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 Values = NDArray[Any]
 
 
@@ -115,18 +115,13 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
         f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}"
     )
     table = Table.grid(padding=(0, 2))
-    table.add_row(Text("prompt", style="bold"), Text(_visible(record.prompt_text[sample].strip())))
-    table.add_row(Text("response", style="bold"), Text(_visible(record.response_text[sample]), style="cyan"))
+    table.add_row(Text("prompt", style="bold"), Text(visible(record.prompt_text[sample].strip())))
+    table.add_row(Text("response", style="bold"), Text(visible(record.response_text[sample]), style="cyan"))
     table.add_row("", Text(facts))
     if record.failure[sample]:
-        table.add_row(Text("failure", style="bold red"), Text(_visible(record.failure[sample])))
+        table.add_row(Text("failure", style="bold red"), Text(visible(record.failure[sample])))
     title = f"{place}: group {record.group[sample]}, sample {record.index[sample]}, row {record.row[sample]}"
     return Panel(table, title=Text(title), title_align="left")
-
-
-def _visible(text: str) -> str:
-    """Control characters as pictures: a response must not drive the reader's terminal."""
-    return text.translate(CONTROL_PICTURES)
 
 
 def _gaps(record: StepRecord, sample: int | None = None) -> Values:
