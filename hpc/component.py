@@ -1,0 +1,82 @@
+"""One part of a (heterogeneous) Slurm job: so many nodes of one kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from hpc.mistake import Wrong
+
+MEMORY = re.compile(r"\d+[KMGT]?")
+# fmt: off
+OWN_OPTIONS = frozenset(
+    (
+        "array", "begin", "chdir", "comment", "dependency", "error", "export", "gpu-bind", "gpus", "gpus-per-node",
+        "gres", "hetjob", "job-name", "kill-on-bad-exit", "no-requeue", "ntasks", "open-mode", "output", "parsable",
+        "requeue", "signal", "test-only", "time", "wait", "wrap",
+    )
+)
+FIELDS = frozenset(
+    (
+        "account", "constraint", "cpus-per-task", "exclude", "exclusive", "mem", "nodes", "ntasks-per-node",
+        "partition", "qos",
+    )
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class Component:
+    """What a part of the job asks for; component 0 of a job leads: the batch script runs on its first node.
+
+    `partition`, `account`, `qos` and `constraint` left out are those of the site. `mem` is per node, as Slurm spells it
+    (`64G`; `0`: all of the node). `options` are further long options of sbatch, without the dashes.
+
+    Raises:
+        Wrong: (a ValueError) a value that no job could have.
+    """
+
+    name: str
+    nodes: int = 1
+    tasks_per_node: int = 1
+    cpus_per_task: int | None = None
+    gpus_per_node: int = 0
+    mem: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    exclusive: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", self.name):
+            raise Wrong(f"the component name {self.name!r}", "letters, digits, _ and -", "rename it, e.g. trainers")
+        for key, least in (("nodes", 1), ("tasks_per_node", 1), ("cpus_per_task", 1), ("gpus_per_node", 0)):
+            value = getattr(self, key)
+            if value is not None and value < least:
+                raise Wrong(f"{key} {value} of {self.name}", f"at least {least}", "correct it or leave it out")
+        if self.mem is not None and not MEMORY.fullmatch(self.mem):
+            raise Wrong(f"mem {self.mem!r} of {self.name}", "a size as 64G or 512000M", "correct it or leave it out")
+        for option in self.options:
+            refuse_option(option)
+
+    @property
+    def num_tasks(self) -> int:
+        """Tasks of all nodes of this component."""
+        return self.nodes * self.tasks_per_node
+
+
+def refuse_option(option: str) -> None:
+    """Nothing if `option` may be among further options of sbatch.
+
+    Raises:
+        Wrong: the launcher sets it, there is a field for it, or it is no long option.
+    """
+    if not re.fullmatch(r"[a-z][a-z-]*", option):
+        raise Wrong(f"the option {option!r}", "a long option of sbatch without dashes", "write e.g. reservation")
+    if option in FIELDS:
+        raise Wrong(f"the option {option}", "an option without a key of its own", f"use {option.replace('-', '_')}")
+    if option in OWN_OPTIONS:
+        raise Wrong(f"the option {option}", "an option that is not set by ebbtide itself", "leave it out")

@@ -1,0 +1,55 @@
+"""Slurm's short form of host lists: `n[1-3,07],login` is n1, n2, n3, n07, login."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+
+class HostlistError(ValueError):
+    """A text is no host list."""
+
+
+def expand(text: str) -> tuple[str, ...]:
+    """The hosts of a list, in its order.
+
+    Raises:
+        HostlistError: a bracket is missing, or a range is none.
+    """
+    return tuple(host for entry in _split(text) for host in _hosts(entry, text))
+
+
+def _split(text: str) -> list[str]:
+    """The entries between the commas that are outside brackets."""
+    entries, depth = [""], 0
+    for letter in text:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if depth not in (0, 1):
+            raise HostlistError(f"host list {text!r}: brackets do not match")
+        if letter == "," and depth == 0:
+            entries.append("")
+        else:
+            entries[-1] += letter
+    if depth:
+        raise HostlistError(f"host list {text!r}: brackets do not match")
+    return [entry for entry in (entry.strip() for entry in entries) if entry]
+
+
+def _hosts(entry: str, text: str) -> Iterator[str]:
+    """One entry, such as rack[1-2]n[01-16]: later brackets count faster."""
+    choices: list[list[str]] = []
+    for piece in entry.replace("]", "[").split("["):
+        inside = len(choices) % 2 == 1
+        choices.append([number for part in piece.split(",") for number in _range(part, text)] if inside else [piece])
+    for combination in product(*choices):
+        yield "".join(combination)
+
+
+def _range(part: str, text: str) -> list[str]:
+    """`08-10` is 08, 09, 10: numbers keep the width of the first."""
+    first, dash, last = part.partition("-")
+    if not dash and first.isdigit():
+        return [first]
+    if not (first.isdigit() and last.isdigit() and int(first) <= int(last)):
+        raise HostlistError(f"host list {text!r}: {part!r} is no number and no range of numbers")
+    return [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
