@@ -1,0 +1,75 @@
+"""Running Slurm's commands: always with a deadline, and with a message that says what to do when one fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+
+# a user's own defaults for listings (SQUEUE_STATES, SACCT_FORMAT, …) would change what we read
+LISTING_DEFAULTS = ("SQUEUE_", "SACCT_", "SINFO_")
+
+
+class SlurmError(RuntimeError):
+    """A command of Slurm failed.
+
+    Attributes:
+        command: its name.
+        exit_code: None: it was not found, or was still running at the deadline.
+        output: what it said.
+    """
+
+    def __init__(self, command: str, exit_code: int | None, output: str, remedy: str) -> None:
+        self.command, self.exit_code, self.output = command, exit_code, output
+        found = output if exit_code is None else f"exit code {exit_code}: {output or 'no message'}"
+        super().__init__(f"{command}: found {found}; wanted an answer: {remedy}")
+
+
+REMEDIES = {
+    "Unable to contact slurm controller": "Slurm's controller does not answer: wait and try again, or ask the admins",
+    "Connection refused": "Slurm's controller or database does not answer: wait and try again, or ask the admins",
+    "Socket timed out": "Slurm is busy: wait and try again; the command may have had its effect",
+    "accounting storage is disabled": "this cluster keeps no accounts: set accounting: false in the site file",
+    "Invalid job id specified": "the job ended a while ago or never was: look at its logs",
+    "Access/permission denied": "the job is not yours, or the cluster forbids this: ask the admins",
+    "Invalid account": "name an account that you may use in the site file: sacctmgr show associations user=$USER",
+    "invalid partition specified": "name a partition of this cluster in the site file: sinfo",
+    "Requested node configuration is not available": "no node has that much: compare with sinfo -o '%P %D %c %m %G'",
+    "Could not establish a configuration source": "this machine is no part of a Slurm cluster: use a login node",
+}
+
+
+def run_command(argv: Sequence[str], timeout_s: float = 30.0, env: Mapping[str, str] | None = None) -> str:
+    """Standard output of a command, with `env` over this process' environment.
+
+    Raises:
+        SlurmError: it is not there, took longer than `timeout_s`, or exited with another code than 0.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(LISTING_DEFAULTS)}
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            env={**environment, **(env or {})},
+        )
+    except FileNotFoundError:
+        raise SlurmError(
+            argv[0], None, "no such command", "use a login node of a Slurm cluster, or load Slurm's module"
+        ) from None
+    except subprocess.TimeoutExpired:
+        remedy = "Slurm is busy: wait and try again; the command may have had its effect"
+        raise SlurmError(argv[0], None, f"no answer within {timeout_s:.0f} s", remedy) from None
+    if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip())[-2000:]
+        raise SlurmError(argv[0], done.returncode, said, remedy_for(said))
+    return done.stdout
+
+
+def remedy_for(said: str) -> str:
+    """What to do about a message of Slurm."""
+    known = (remedy for text, remedy in REMEDIES.items() if text.lower() in said.lower())
+    return next(known, "see Slurm's message; its documentation explains the options")
