@@ -8,7 +8,7 @@ PINS := requirements/$(if $(GPU),gpu,cpu).txt
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench clean
+.PHONY: help install slurm demo test lint bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,8 +26,11 @@ $(STAMP): requirements/cpu.txt requirements/gpu.txt setup.cfg
 demo: install ## Train SmolLM2-135M on one-digit sums: about 5 minutes on two CPU cores
 	$(BIN)/ebbtide run examples/smollm2-arithmetic.yaml
 
-test: install ## Run all tests that need no GPU
+test: install ## Run all tests that need no GPU; those on Slurm are skipped where there can be no cluster
 	$(BIN)/python -m pytest
+
+slurm: ## Install Slurm from apt for the tests that start a cluster (as root; nothing to do where it is there)
+	$(PYTHON) -m tests.slurm_cluster install
 
 lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/ruff check .
