@@ -85,10 +85,11 @@ class Checkpoints:
 
         Collective: all trainer ranks.
         """
-        found = broadcast(find_latest(self._folder) if dist.get_rank() == 0 else None)
-        if found is None:
+        found = find_latest(self._folder) if dist.get_rank() == 0 else None
+        sent = broadcast((found[0], found[1].to_dict()) if found else None)
+        if sent is None:
             return None
-        path, state = found
+        path, state = sent[0], LoopState(**sent[1])
         self._trainer.load(path / "trainer")
         log.info("resumed_from=%s next_step=%d", path, state.next_step)
         return state

@@ -18,6 +18,7 @@ from core.collective import any_rank, gather_lists
 from core.engines import Engine, Engines
 from core.rendezvous import Rendezvous
 from core.reward import RewardInput, RewardPool, Score
+from core.sample_bytes import gather_samples
 from core.samples import Prompt, Sample, SamplingParams, Status
 from core.sglang.errors import EngineDied
 from core.sglang.generation import Generation
@@ -44,6 +45,7 @@ class Request:
 class Generated:
     """The samples that this rank's engines made, each with its score under way."""
 
+    prompts: Sequence[Prompt] = ()  # by group, of all ranks
     samples: list[Sample] = field(default_factory=list)
     scores: list[Future[Score]] = field(default_factory=list)
 
@@ -77,7 +79,7 @@ class Rollout:
             EngineDied: if groups are still missing after 10 rounds, or no engine comes back in time.
         Collective: all trainer ranks.
         """
-        made = Generated()
+        made = Generated(request.prompts)
         missing = list(range(len(request.prompts)))
         for round_number in range(MAX_ROUNDS):
             claims = Claims(self._rendezvous, f"{request.key}/{round_number}", missing)
@@ -102,7 +104,8 @@ class Rollout:
             sample.reward, sample.failure = score.value, score.failure
             if score.value is None:
                 sample.status = Status.FAILED
-        return sorted(gather_lists(made.samples), key=lambda sample: (sample.group, sample.index))
+        samples = gather_samples(made.samples, made.prompts)
+        return sorted(samples, key=lambda sample: (sample.group, sample.index))
 
     async def _round(self, claims: Claims, request: Request, made: Generated) -> None:
         groups_in_flight = max(1, self._max_running_requests // request.num_samples)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from core.algorithm.loss import PolicyLoss, token_weights
+from core.collective import gather_lists
 from core.config.schema import AlgorithmConfig, RunConfig
 from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
@@ -156,9 +157,7 @@ class MegatronTrainer:
         own: list[dict[str, float]] = []
         if self.layout.speaks_for_replica:
             own = [output.metrics for output in outputs] + [{"perf/train_tokens": float(num_tokens)}]
-        gathered: list[list[dict[str, float]]] = [[]] * dist.get_world_size()
-        dist.all_gather_object(gathered, own, group=self.layout.control)
-        return _combine([metrics for rank in gathered for metrics in rank], 1.0)
+        return _combine(gather_lists(own), 1.0)
 
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
         if self._reference is None or all(sample.logprobs_ref is not None for sample in samples):

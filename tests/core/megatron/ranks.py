@@ -36,7 +36,8 @@ def run_ranks(folder: Path, world_size: int, cases: dict[str, dict[str, Any]]) -
 
 
 def _start(folder: Path, rank: int, world_size: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
+    sizes = {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
+    environment = {**os.environ, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(Path(__file__).with_name("rank_main.py")), str(folder / "cases.json")]
     with (folder / f"rank{rank}.log").open("wb") as log:
         return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
