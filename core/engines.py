@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,13 +80,15 @@ class Engines:
             if successor is not None and self._answers(successor):
                 self._take(successor)
 
-    def await_restarted(self) -> None:
-        """Wait for the restart of every dead engine: there is nothing else left to work with.
+    def await_restarted(self, names: Collection[str] | None = None) -> None:
+        """Wait for the restart of every dead engine, or of every dead one among `names`.
 
         Raises:
             EngineDied: if one is not back within the deadline.
         """
         for engine in self._dead():
+            if names is not None and engine.name not in names:
+                continue
             wait_until(partial(self._has_successor, engine), self._start_s)
             successor = self._successor(engine)
             if successor is None:

@@ -6,7 +6,8 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol
 
 STEP_PHASES = ("sync", "rollout", "score", "update")
 PHASES = (*STEP_PHASES, "eval", "save")
@@ -15,8 +16,23 @@ METRIC_NAMES = {"sync": "perf/update_weights_time", "update": "perf/train_time"}
 log = logging.getLogger(__name__)
 
 
+class Inside(Protocol):
+    """What is arranged around a phase: GPU memory (`core.residency.Residency`), where anything is shared."""
+
+    def inside(self, phase: str, step: int) -> AbstractContextManager[None]:
+        """Entered when the phase begins, left when it ends."""
+        ...
+
+    def take_seconds(self) -> float:
+        """Seconds it took since the last call."""
+        ...
+
+
 class Phases:
-    """The phases of this rank: which one it is in, and how long each took in the current step."""
+    """The phases of this rank: which one it is in, and how long each took in the current step.
+
+    `residency` is entered around each phase, within its time; None: nothing has to be arranged.
+    """
 
     def __init__(self, announce: Callable[[str], None], quiet: bool = False) -> None:
         """Args:
@@ -27,6 +43,7 @@ class Phases:
         self._level = logging.DEBUG if quiet else logging.INFO
         self._seconds: dict[str, float] = {}
         self.current = "start"
+        self.residency: Inside | None = None
 
     @contextmanager
     def __call__(self, name: str, step: int) -> Iterator[None]:
@@ -36,7 +53,8 @@ class Phases:
         self.current = f"{name} step={step}"
         self._announce(self.current)
         began = time.monotonic()
-        yield
+        with self.residency.inside(name, step) if self.residency else nullcontext():
+            yield
         seconds = time.monotonic() - began
         self._seconds[name] = self._seconds.get(name, 0.0) + seconds
         log.log(self._level, "phase=%s step=%d seconds=%.3f peak_rss_gib=%.2f", name, step, seconds, peak_rss_gib())
@@ -48,6 +66,8 @@ class Phases:
         """
         times = {METRIC_NAMES.get(name, f"perf/{name}_time"): seconds for name, seconds in self._seconds.items()}
         times["perf/step_time"] = sum(self._seconds.get(name, 0.0) for name in STEP_PHASES)
+        if self.residency:
+            times["perf/switch_time"] = self.residency.take_seconds()  # within the phases' times
         self._seconds = {}
         return times
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from core.collective import any_rank
 from core.engines import Engine, Engines
+from core.residency.machine import Residency
 from core.sglang.errors import EngineDied
 from core.sglang.weights import WeightUpdate
 
@@ -30,6 +32,7 @@ class WeightSync:
     def __init__(self, source: WeightSource, engines: Engines) -> None:
         self._source = source
         self._engines = engines
+        self.residency: Residency | None = None  # where GPUs are shared: an engine may need weights amid a rollout
 
     def push(self, version: str) -> bool:
         """Bring every live engine of every node to `version`.
@@ -42,6 +45,11 @@ class WeightSync:
         stale = [engine for engine in self._engines.alive() if engine.weight_version != version]
         if not any_rank(bool(stale)):
             return False
+        with self.residency.borrowed("sync") if self.residency else nullcontext():
+            self._send_all(stale, version)
+        return True
+
+    def _send_all(self, stale: Sequence[Engine], version: str) -> None:
         updates = [(engine, WeightUpdate(engine.client, version)) for engine in stale]
         self._each(updates, lambda update: update.begin())
         for bucket in self._source.named_buckets(BUCKET_BYTES):
@@ -49,7 +57,6 @@ class WeightSync:
         self._each(updates, lambda update: update.end())
         for engine, _ in updates:
             engine.weight_version = version if engine.alive else None
-        return True
 
     def _each(self, updates: Sequence[tuple[Engine, WeightUpdate]], act: Callable[[WeightUpdate], None]) -> None:
         """Do it for every engine that is still alive; one that fails is out, the others go on."""

@@ -159,6 +159,11 @@ class PlacementConfig(Section):
     engine_max_total_tokens: PositiveInt | None = Field(
         None, description="KV cache size in tokens; null: the engine decides (CPU: 16384)"
     )
+    offload: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="trainers and engines of a node give memory back while the others work; auto: on GPUs that they "
+        "share. off: everything stays where it is, and must fit at once",
+    )
     engine_max_running_requests: PositiveInt = Field(64, description="samples that one engine makes at the same time")
     start_timeout_s: PositiveFloat = Field(600.0, description="deadline for all processes to be up")
     collective_timeout_s: PositiveFloat = Field(

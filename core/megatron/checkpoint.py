@@ -16,7 +16,7 @@ from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
 from torch import Tensor
 
-from core.megatron.optimizer import Optimizer
+from core.megatron.optimizer import Optimizer, keep_state_flat
 from core.megatron.parallel import Layout
 
 
@@ -48,8 +48,11 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
         state["rng"] = _rng_object(layout, None)
     loaded = dist_checkpointing.load(state, str(directory))
     optimizer.model.module.load_state_dict(loaded["model"], strict=True)
+    inner = optimizer.adam.optimizer
+    moments = {parameter: dict(values) for parameter, values in inner.state.items()}
     with _torch_adam_can_load(optimizer.adam):
         optimizer.adam.load_state_dict(loaded["optimizer"])
+    keep_state_flat(inner, moments)
     optimizer.num_steps = int(loaded["num_steps"])
     if same_layout:
         _set_rng_states(loaded["rng"])

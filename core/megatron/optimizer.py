@@ -6,14 +6,17 @@ Left out: overlap of communication with backward, loss scaling (bf16 and fp32 ne
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
+from torch import Tensor
 
 from core.config.schema import TrainConfig
 from core.megatron import shim
+from core.megatron.flat import flat_like
 
 
 class NonFiniteGradient(RuntimeError):
@@ -115,11 +118,23 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
 
 
 def _make_state(adam: Any) -> None:
-    """Adam's state before the first step, which Megatron's checkpoints expect to exist."""
-    for group in adam.param_groups:
-        for parameter in group["params"]:
-            adam.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
+    """Adam's state before the first step, which Megatron's checkpoints expect to exist: moments in flat buffers."""
+    parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
+    moments = zip(parameters, flat_like(parameters), flat_like(parameters), strict=True)
+    for parameter, exp_avg, exp_avg_sq in moments:
+        step = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        adam.state[parameter] = {"step": step, "exp_avg": exp_avg, "exp_avg_sq": exp_avg_sq}
+
+
+def keep_state_flat(adam: Any, flat: Mapping[Any, Mapping[str, Tensor]]) -> None:
+    """Put moments that a load has replaced back into the buffers they had before.
+
+    Args:
+        flat: the optimiser's state as it was before the load.
+    """
+    for parameter, before in flat.items():
+        state = adam.state[parameter]
+        for key in ("exp_avg", "exp_avg_sq"):
+            if state[key] is not before[key]:
+                before[key].copy_(state[key])
+                state[key] = before[key]

@@ -20,9 +20,11 @@ from core.collective import gather_lists
 from core.config.schema import AlgorithmConfig, RunConfig
 from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
+from core.megatron.flat import move_into_flat
 from core.megatron.model import ModelOptions, build_model
 from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
+from core.megatron.parking import TrainerMemory
 from core.megatron.schedule import Output, evaluate_batch, train_batch
 from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
 from core.packing import TrainSample, UpdateResult, build_row, plan_rows
@@ -44,11 +46,15 @@ class MegatronTrainer:
         self.layout: Layout = initialise(config.placement, config.train.seed, device)
         model = build_model(shape, _model_options(config, device))
         self._parameters = dict(model.named_parameters())
+        if not config.train.use_distributed_optimizer:  # which has a flat buffer of its own
+            move_into_flat(list(self._parameters.values()))
         hf.load_hf(self._parameters, shape, self.layout, model_dir)
         self._reference = self._load_reference() if config.algorithm.kl_loss_coef > 0 else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         self._optimizer = Optimizer(model, config.train, total_steps)
         self._loss = PolicyLoss(config.algorithm)
+        reference = list((self._reference or {}).values())
+        self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)
 
     def update(self, samples: list[TrainSample]) -> UpdateResult:
         """num_steps_per_rollout optimiser steps over the samples, each over an equal, consecutive part of them.
@@ -59,6 +65,7 @@ class MegatronTrainer:
             NonFiniteGradient: naming the optimiser step.
         """
         num_steps = self.config.train.num_steps_per_rollout
+        self.memory.touched()
         samples = self._with_references(samples)
         if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
             old = self.log_probs(samples)
@@ -92,6 +99,7 @@ class MegatronTrainer:
     def load(self, directory: Path) -> None:
         """Take up what `save` wrote, under this or another layout."""
         checkpoint.load(directory, self._optimizer, self.layout)
+        self.memory.touched()
 
     def close(self) -> None:
         """Give up Megatron's process groups."""

@@ -185,6 +185,10 @@ class EngineClient:
             self._post("/resume_memory_occupation", {"tags": wanted})
             self._released.difference_update(wanted)
 
+    def resident_memory(self) -> frozenset[str]:
+        """The tags that `release_memory` of this client has not given back."""
+        return frozenset(MEMORY_TAGS) - self._released
+
     def flush_cache(self) -> None:
         """Forget cached prefixes. Nothing may be in flight."""
         self._transport.ask("POST", "/flush_cache", timeout_s=self._timeouts.control_s)

@@ -23,6 +23,8 @@ import torch.distributed as dist
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT))
 
+TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference")  # core's own, once it is imported
+
 
 def make_samples(seed: int, num_groups: int = 3) -> list[Any]:
     """Groups of 2 to 5 responses of 1 to 14 tokens; a masked response and partly masked ones among them."""
@@ -93,6 +95,14 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         return [
             [(name, t.numel(), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)
         ]
+    if verb == "buckets_alone":  # with nothing but the parameters on the device
+        trainer.memory.shrink_to(frozenset())
+        trainer.memory.grow_to(frozenset({"parameters"}))
+        held = set(trainer.memory.held())
+        assert held == {"parameters"}, held
+        buckets = act(trainer, "buckets", *arguments)
+        trainer.memory.grow_to(frozenset(TRAINER_PARTS))
+        return buckets
     if verb in LOOK:
         return LOOK[verb](trainer)
     return getattr(trainer, verb)(Path(arguments[0]))
@@ -120,7 +130,43 @@ def parallel_output(trainer: Any) -> bool:
     return bool(trainer._optimizer.model.module.parallel_output)
 
 
+def park(trainer: Any) -> Any:
+    """Park everything, look what is left on the device, bring everything back."""
+    held = trainer.memory.held()
+    storages = {part: [s.nbytes() for s in region._storages] for part, region in trainer.memory.regions.items()}
+    trainer.memory.shrink_to(frozenset())
+    left = sum(s.nbytes() for region in trainer.memory.regions.values() for s in region._storages)
+    trainer.memory.grow_to(frozenset(TRAINER_PARTS))
+    again = {part: [s.nbytes() for s in region._storages] for part, region in trainer.memory.regions.items()}
+    assert again == storages
+    return [sorted(held), left]
+
+
+def aliases(trainer: Any) -> bool:
+    """Whether parameters, gradients and moments still lie in the storages that are parked."""
+    regions = {name: region.identities for name, region in trainer.memory.regions.items()}
+    parameters = list(trainer._parameters.values())
+    moments = [s[k] for s in trainer._optimizer.adam.optimizer.state.values() for k in ("exp_avg", "exp_avg_sq")]
+
+    def inside(tensors: Any, part: str) -> bool:
+        return all(t.untyped_storage()._cdata in regions[part] for t in tensors)
+
+    gradients = [p.main_grad for p in parameters]
+    return inside(parameters, "parameters") and inside(gradients, "gradients") and inside(moments, "moments")
+
+
+def checksums(trainer: Any) -> list[str]:
+    """Of every parameter on this rank, summed over ranks so that all agree."""
+    sums = torch.stack([p.detach().double().abs().sum() for p in trainer._parameters.values()])
+    total = sums.sum()
+    dist.all_reduce(total)
+    return [total.item().hex()]
+
+
 LOOK = {
+    "park": park,
+    "aliases": aliases,
+    "checksums": checksums,
     "split_parameters": split_parameters,
     "steps_are_apart": steps_are_apart,
     "spoil": spoil,

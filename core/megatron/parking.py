@@ -1,0 +1,133 @@
+"""The trainer rank as an owner of GPU memory: its flat buffers are parked in host memory between updates.
+
+| part | what | leaving | coming back |
+|---|---|---|---|
+| masters | fp32 copies of bf16 parameters | copied out, if an update changed them | copied in |
+| moments | Adam's two | as masters | copied in |
+| parameters | what computes | dropped where masters exist, else as masters | rounded from the masters, else copied in |
+| gradients | fp32 sums | dropped | undefined; every update clears them first |
+| reference | the KL reference | copied out once | copied in |
+
+Under the distributed optimiser a rank's masters are a part of the parameters only; there parameters are copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.megatron.flat import move_into_flat
+from core.megatron.optimizer import Optimizer
+from core.residency.region import Region
+from core.residency.table import TRAINER, TRAINER_PARTS
+
+
+class TrainerMemory:
+    """One rank's parts. Everything is on the device at first. Collective: none."""
+
+    name = TRAINER
+
+    def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
+        self._adam = optimizer.adam
+        self._device = parameters[0].device
+        self._stream = _stream(self._device)
+        self.regions = _regions(optimizer, parameters, reference)
+
+    def held(self) -> Mapping[str, int]:
+        """Part -> bytes on the device."""
+        return {name: region.num_bytes for name, region in self.regions.items() if region.resident and region.num_bytes}
+
+    @property
+    def host_bytes(self) -> int:
+        """Pinned memory when everything is parked."""
+        return sum(region.num_bytes for region in self.regions.values() if region.keep)
+
+    def reserve(self) -> None:
+        """Take the host memory now, so that no phase waits for it."""
+        for region in self.regions.values():
+            region.reserve()
+
+    def touched(self) -> None:
+        """Say that an update or a checkpoint has changed, or is about to change, the resident parts."""
+        for name, region in self.regions.items():
+            if name != "reference":
+                region.changed = True
+
+    def shrink_to(self, parts: frozenset[str]) -> None:
+        """Park all other parts; their device memory is back with the device on return."""
+        leaving = [region for name, region in self.regions.items() if region.resident and name not in parts]
+        if not leaving:
+            return
+        with self._copying():
+            for region in leaving:
+                region.copy_out()
+        for region in leaving:
+            region.free()
+        if self._stream is not None:
+            torch._C._cuda_clearCublasWorkspaces()
+            torch.cuda.empty_cache()
+
+    def grow_to(self, parts: frozenset[str]) -> None:
+        """Bring parts back, masters before the parameters that are made from them."""
+        wanted = [self.regions[name] for name in TRAINER_PARTS if name in parts]
+        missing = [region for region in wanted if not region.resident]
+        masters, parameters = self.regions["masters"], self.regions["parameters"]
+        makes_parameters = parameters in missing and not parameters.keep
+        guest = [masters] if makes_parameters and not masters.resident and masters not in missing else []
+        with self._copying():
+            for region in (*guest, *missing):
+                region.allocate()
+                if region is not parameters or region.keep:
+                    region.copy_in()
+        if makes_parameters:
+            self._adam._copy_main_params_to_model_params()
+        if guest:
+            self.shrink_to(frozenset(self.held()) - {"masters"})
+
+    @contextmanager
+    def _copying(self) -> Iterator[None]:
+        """Copies inside run on a stream of their own, after what was computed before; done on return."""
+        if self._stream is None:
+            yield
+            return
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
+            yield
+        self._stream.synchronize()
+
+
+def _stream(device: torch.device) -> torch.cuda.Stream | None:
+    return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+
+def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, Region]:
+    move_into_flat(reference)
+    own = Region("parameters", parameters)
+    masters = _masters(optimizer.adam, own)
+    move_into_flat(masters)
+    # each parameter has its whole master here, unless the optimiser is shared out over ranks
+    own.keep = not masters or optimizer.config.use_distributed_optimizer
+    moments = [value for key in ("exp_avg", "exp_avg_sq") for value in _states(optimizer.adam, key)]
+    buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
+    regions = (
+        Region("masters", masters),
+        Region("moments", moments),
+        own,
+        Region("gradients", [buffer.grad_data for buffer in buffers], keep=False),
+        Region("reference", reference),
+    )
+    return {region.name: region for region in regions}
+
+
+def _masters(adam: Any, parameters: Region) -> list[Tensor]:
+    """What Adam works on, where that is not the parameters themselves or views of them."""
+    worked_on = [p for group in adam.param_groups for p in group["params"]]
+    return [p for p in worked_on if p.untyped_storage()._cdata not in parameters.identities]
+
+
+def _states(adam: Any, key: str) -> list[Tensor]:
+    return [state[key] for state in adam.optimizer.state.values()]

@@ -1,0 +1,23 @@
+"""Who holds which bytes of a GPU in which phase: a table, the machine that enforces it, the moving of bytes.
+
+Nothing here knows Megatron or SGLang; `core.megatron.parking` and `core.residency.engines` are the two owners.
+"""
+
+from __future__ import annotations
+
+from core.residency.machine import Owner, Residency, ResidencyError
+from core.residency.region import Region
+from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS, Holding
+
+__all__ = [
+    "ENGINE",
+    "ENGINE_PARTS",
+    "TABLE",
+    "TRAINER",
+    "TRAINER_PARTS",
+    "Holding",
+    "Owner",
+    "Region",
+    "Residency",
+    "ResidencyError",
+]

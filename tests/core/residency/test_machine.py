@@ -1,0 +1,123 @@
+"""The state machine against fakes: order of calls, refusals, messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from core.residency import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS, Residency, ResidencyError
+from core.residency.memory import describe
+
+
+class FakeOwner:
+    def __init__(self, name: str, parts: tuple[str, ...], calls: list[str], stubborn: bool = False) -> None:
+        self.name, self._parts, self._calls, self._stubborn = name, set(parts), calls, stubborn
+
+    def held(self) -> Mapping[str, int]:
+        return {part: 2**30 for part in sorted(self._parts)}
+
+    def shrink_to(self, parts: frozenset[str]) -> None:
+        if self._parts - parts and not self._stubborn:
+            self._calls.append(f"{self.name} gives {len(self._parts - parts)}")
+            self._parts &= parts
+
+    def grow_to(self, parts: frozenset[str]) -> None:
+        if parts - self._parts:
+            self._calls.append(f"{self.name} takes {len(parts - self._parts)}")
+            self._parts |= parts
+
+
+def make(stubborn: bool = False) -> tuple[Residency, list[str]]:
+    calls: list[str] = []
+    trainer = FakeOwner(TRAINER, TRAINER_PARTS, calls)
+    engine = FakeOwner(ENGINE, ENGINE_PARTS, calls, stubborn)
+    return Residency([trainer, engine], lambda: calls.append("agree")), calls
+
+
+def test_a_step_gives_up_before_it_takes() -> None:
+    residency, calls = make()
+    for phase in ("sync", "rollout", "score", "update", "save", "sync"):
+        residency.enter(phase)
+        calls.append(phase)
+    assert calls == [
+        *("trainer gives 4", "engine gives 2", "agree", "sync"),
+        *("trainer gives 1", "agree", "engine takes 2", "rollout"),
+        *("engine gives 3", "agree", "score"),
+        *("agree", "trainer takes 5", "update"),
+        *("trainer gives 1", "agree", "save"),
+        *("trainer gives 3", "agree", "engine takes 1", "sync"),
+    ]
+
+
+def test_who_still_holds_something_is_named() -> None:
+    residency, calls = make(stubborn=True)
+    with pytest.raises(
+        ResidencyError, match=r"trainer wants .* in phase update while the engine still holds"
+    ) as caught:
+        residency.enter("update")
+    assert "cuda_graph, kv_cache, weights: it must give them up first. trainer: gradients 1.00" in str(caught.value)
+    assert calls == ["agree"]
+
+
+def test_parts_that_the_phase_does_not_grant_are_refused() -> None:
+    residency, _ = make()
+    residency.enter("rollout")
+    with pytest.raises(ResidencyError, match="wants gradients in phase rollout, which grants it nothing: enter"):
+        residency.acquire(TRAINER, frozenset({"gradients"}))
+
+
+def test_unknown_phase() -> None:
+    residency, _ = make()
+    with pytest.raises(ResidencyError, match="phase 'train' is not in the residency table: choose from sync, rollout"):
+        residency.enter("train")
+
+
+def test_borrowing_another_phase_goes_back() -> None:
+    residency, calls = make()
+    residency.enter("rollout")
+    del calls[:]
+    with residency.borrowed("sync"):
+        calls.append("inside")
+    assert calls == [
+        "engine gives 2",
+        "agree",
+        "trainer takes 1",
+        "inside",
+        "trainer gives 1",
+        "agree",
+        "engine takes 2",
+    ]
+    assert residency.phase == "rollout"
+
+
+def test_out_of_memory_says_who_held_what() -> None:
+    residency, _ = make()
+    with pytest.raises(ResidencyError) as caught, residency.inside("update", 7):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+    text = str(caught.value)
+    assert text.startswith("out of GPU memory in phase update of step 7: ")
+    assert "Held: trainer: gradients 1.00, masters 1.00" in text
+    assert "engine: nothing" in text
+    assert "Lower train.max_tokens_per_micro_batch" in text
+    assert text.endswith("(CUDA out of memory. Tried to allocate 2.00 GiB.)")
+
+
+def test_every_phase_of_the_loop_has_a_row_and_nobody_overlaps_by_mistake() -> None:
+    from core.phase import PHASES
+
+    assert set(TABLE) == set(PHASES)
+    both = {phase for phase, holding in TABLE.items() if holding.trainer and holding.engine}
+    assert both == {"sync"}
+
+
+def test_times_are_taken_once() -> None:
+    residency, _ = make()
+    residency.enter("rollout")
+    assert residency.take_seconds() > 0
+    assert residency.take_seconds() == 0
+
+
+def test_sizes_that_are_not_known_are_said_to_be() -> None:
+    assert describe({"engine": {"weights": 0}, "trainer": {}}) == "engine: weights (size not known); trainer: nothing"
