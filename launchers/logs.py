@@ -16,7 +16,8 @@ from launchers.history import Attempt
 ROLES = ("trainer", "engine", "rewards", "agent", "torchrun", "task", "batch")
 STORY = (("trainer", 0), ("agent", 0), ("task", 0), ("batch", 0))  # what is shown if nothing is asked for
 ENGINE_LOG = re.compile(r"(?P<name>.*engine\d+)\.(?P<incarnation>\d+)\.log")
-RANKED_LOG = re.compile(r"(?P<role>trainer|rewards|agent|torchrun|task)-(?P<rank>\d+)\.log")
+REWARDS_LOG = re.compile(r"node(?P<rank>\d+)\.(?P<incarnation>\d+)\.log")
+RANKED_LOG = re.compile(r"(?P<role>trainer|agent|torchrun|task)-(?P<rank>\d+)\.log")
 
 
 class LogsError(ValueError):
@@ -25,7 +26,7 @@ class LogsError(ValueError):
 
 @dataclass(frozen=True)
 class LogFile:
-    """One log. `rank`: trainers' global rank; agents, torchrun, rewards and tasks: the node; engines: by name."""
+    """One log. `rank`: trainers: global rank; agents, torchrun, rewards, tasks: node; engines: order of names."""
 
     path: Path
     role: str
@@ -67,6 +68,8 @@ def classify(paths: Iterable[Path]) -> list[LogFile]:
     for path in paths:
         if match := ENGINE_LOG.fullmatch(path.name):
             found.append(LogFile(path, "engine", engines.index(match["name"])))
+        elif match := REWARDS_LOG.fullmatch(path.name):
+            found.append(LogFile(path, "rewards", int(match["rank"])))
         elif match := RANKED_LOG.fullmatch(path.name):
             found.append(LogFile(path, match["role"], int(match["rank"])))
         elif path.name.startswith("batch-"):
@@ -102,8 +105,8 @@ def _no_such_log(logs: Sequence[LogFile], of_role: Sequence[LogFile], role: str,
 
 
 def incarnation(path: Path) -> int:
-    """How often the engine had been restarted; 0 for other logs."""
-    match = ENGINE_LOG.fullmatch(path.name)
+    """How often the server had been restarted; 0 for other logs."""
+    match = ENGINE_LOG.fullmatch(path.name) or REWARDS_LOG.fullmatch(path.name)
     return int(match["incarnation"]) if match else 0
 
 

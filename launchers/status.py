@@ -1,29 +1,47 @@
-"""`ebbtide status`: what a run is doing, from its files and what Slurm says about its job. Pure but for `read_status`.
+"""`ebbtide status`: what a run is doing, from its files and what Slurm says about its job. Pure but for `read_files`.
 
 States: not started, pending, starting, running, stopping, between attempts (requeued), complete, failed, cancelled,
-interrupted, lost (its processes are gone and nothing wrote why).
+interrupted, lost (its processes are gone and nothing wrote why), unknown (Slurm does not answer).
 """
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import psutil
 
 from core.run_directory import RunDirectory
+from hpc.job_state import LIVE, UNKNOWN, JobState
+from hpc.queue import Poller
 from launchers.history import Advance, Attempt, History, read_history
 from launchers.job_record import JobRecord, read_record
 
-if TYPE_CHECKING:
-    from hpc.queue import JobState
+WORKING = ("RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "COMPLETING", "STAGE_OUT", "RESIZING")
+WAITING = tuple(state for state in LIVE if state not in WORKING)
+LIVE_STATES = ("not started", "pending", "starting", "running", "stopping", "between attempts", "unknown")
+CLOCK_SLACK_S = 5.0  # between the node that writes the ledger and Slurm's controller
 
-LIVE_STATES = ("not started", "pending", "starting", "running", "stopping", "between attempts")
-WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "SUSPENDED"}
-WORKING = {"RUNNING", "COMPLETING", "SIGNALING", "STAGE_OUT", "RESIZING", "STOPPED"}
+
+@dataclass(frozen=True)
+class Files:
+    """What a run directory says by itself. `alive`: a run without a job still has its process on this machine."""
+
+    directory: RunDirectory
+    history: History
+    record: JobRecord | None
+    alive: bool = False
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The jobs of the newest submission; of a script that was submitted by hand, the ledger knows the job."""
+        last, record = self.history.last, self.record
+        if record is None:
+            return (last.job,) if last is not None and last.job is not None else ()
+        if last is None or last.job in (None, *record.job_ids, *record.earlier) or "_" in record.job_id:
+            return record.job_ids  # the ledger knows an array's element by another id
+        return (last.job,) if last.job is not None and last.began > record.submitted else record.job_ids
 
 
 @dataclass(frozen=True)
@@ -50,100 +68,97 @@ class Status:
         return self.history.advance
 
 
-def read_status(directory: RunDirectory, states: Mapping[str, JobState], now: float) -> Status:
-    """The status of a run, given what Slurm says of the jobs it knows.
-
-    Args:
-        states: by job id; a job that is not in it is one that Slurm has forgotten.
-    """
-    history, record = read_history(directory), read_record(directory)
+def read_files(directory: RunDirectory) -> Files:
+    """Everything that is read from the run directory."""
+    history = read_history(directory)
     last = history.last
     alive = last is not None and last.how is None and last.job is None and runs_here(last)
-    return status_of(directory, history, record, states, alive=alive, now=now)
+    return Files(directory, history, read_record(directory), alive)
 
 
-def status_of(
-    directory: RunDirectory,
-    history: History,
-    record: JobRecord | None,
-    states: Mapping[str, JobState],
-    *,
-    alive: bool,
-    now: float,
-) -> Status:
-    """As `read_status`, from what has been read. `alive`: whether a run without a job still has its process."""
-    job_id = current_job(job_ids(history, record), states)
-    job = states.get(job_id) if job_id else None
-    state = _state(history, job, has_job=job_id is not None, alive=alive)
-    last = history.last
-    running = state in ("starting", "running", "stopping")
+def snapshot(directories: Iterable[RunDirectory], poller: Poller, now: float) -> list[Status]:
+    """The status of several runs, with one question to Slurm at most."""
+    files = [read_files(directory) for directory in directories]
+    states = poller.states([job_id for read in files for job_id in read.job_ids])
+    return [status_of(read, states, now) for read in files]
+
+
+def status_of(files: Files, states: Mapping[str, JobState], now: float) -> Status:
+    """The status of a run, given the states of its jobs."""
+    job_id = current_job(files.job_ids, states)
+    job = states.get(job_id, JobState(UNKNOWN)) if job_id else None
+    state = _state(files, job)
+    last = files.history.last
+    at_work = state in ("starting", "running", "stopping")
     return Status(
-        directory,
-        history,
+        files.directory,
+        files.history,
         state,
         job_id=job_id,
-        nodes=tuple(job.nodes) if job and running else last.nodes if last else (),
+        nodes=job.nodes if job and at_work and job.nodes else last.nodes if last else (),
         reason=_reason(state, last, job),
-        left_s=job.end - now if job and running and job.end is not None else None,
+        left_s=job.end - now if job and at_work and job.end is not None else None,
         now=now,
     )
 
 
-def job_ids(history: History, record: JobRecord | None) -> tuple[str, ...]:
-    """The jobs of a run's newest submission; of a script that was submitted by hand, the ledger knows the job."""
-    last = history.last
-    if record is not None and (last is None or last.job is None or last.job in (*record.job_ids, *record.earlier)):
-        return record.job_ids
-    if last is not None and last.job is not None:
-        return (last.job,)
-    return ()
-
-
 def current_job(ids: Sequence[str], states: Mapping[str, JobState]) -> str | None:
-    """Of a chain: the job that works, else the next one to wait for, else the last one that Slurm knows."""
+    """Of a chain: the job that works, else the next one to wait for, else the last one that Slurm told of."""
+    known = [job_id for job_id in ids if job_id in states and states[job_id].state != UNKNOWN]
     for wanted in (WORKING, WAITING):
-        for job_id in ids:
-            if job_id in states and states[job_id].state in wanted:
+        for job_id in known:
+            if states[job_id].state in wanted:
                 return job_id
-    known = [job_id for job_id in ids if job_id in states]
-    return (known or list(ids) or [None])[-1]
+    return next(iter((known or list(ids))[-1:]), None)
 
 
-def _state(history: History, job: JobState | None, *, has_job: bool, alive: bool) -> str:
-    last = history.last
-    if job is not None and job.state in WAITING:
-        return "between attempts" if last is not None else "pending"
-    if job is not None and job.state in WORKING:
-        return _at_work(history, job)
-    if history.complete:
+def _state(files: Files, job: JobState | None) -> str:
+    last = files.history.last
+    if files.history.complete:
         return "complete"
-    if job is not None and job.state == "CANCELLED":
-        return "cancelled"
-    if last is None:
-        return "failed" if job is not None else "lost" if has_job else "not started"
-    if last.how is None:
-        return "running" if alive else "failed" if job is not None else "lost"
-    return last.how if last.how in ("failed", "interrupted", "lost") else "failed" if has_job else last.how
-
-
-def _at_work(history: History, job: JobState) -> str:
-    last = history.last
+    if job is None:
+        return _local_state(files, last)
+    if job.state in WAITING:
+        return "between attempts" if last is not None else "pending"
     if job.state == "COMPLETING":
         return "stopping"
-    if last is None or last.how is not None or last.restart != job.restarts:
-        return "stopping" if history.complete else "starting"
-    return "running"
+    if job.state in WORKING:
+        return "running" if last is not None and last.how is None and _begun_since(last, job.start) else "starting"
+    if job.state == UNKNOWN:
+        return "unknown"
+    return _ended_state(last, job)
+
+
+def _local_state(files: Files, last: Attempt | None) -> str:
+    if last is None:
+        return "not started"
+    if last.how is None:
+        return "running" if files.alive else "lost"
+    return last.how if last.how in ("failed", "interrupted", "lost") else "failed"
+
+
+def _ended_state(last: Attempt | None, job: JobState) -> str:
+    if job.state == "CANCELLED":
+        return "cancelled"
+    if last is not None and last.how in ("interrupted", "lost"):
+        return last.how
+    return "lost" if last is not None and last.how is None and job.state in ("GONE", "COMPLETED") else "failed"
+
+
+def _begun_since(attempt: Attempt, start: float | None) -> bool:
+    """Whether the attempt belongs to the job's present start, not to one before a requeue."""
+    return start is None or attempt.began >= start - CLOCK_SLACK_S
 
 
 def _reason(state: str, last: Attempt | None, job: JobState | None) -> str:
     """Why it waits, or why it ended."""
-    if state in ("pending", "between attempts") and job is not None:
-        return job.reason or ""
-    if state in ("failed", "lost", "cancelled", "interrupted"):
-        own = (last.cause or _how(last)) if last is not None else ""
-        slurm = f"Slurm: {job.state}" if job is not None and job.state not in ("COMPLETED", "FAILED") else ""
-        return own or slurm or ("see `ebbtide logs`" if state == "failed" else "")
-    return ""
+    if state in ("pending", "between attempts", "unknown"):
+        return (job.reason if job is not None else None) or ""
+    if state not in ("failed", "lost", "cancelled", "interrupted"):
+        return ""
+    own = (last.cause or _how(last)) if last is not None else ""
+    telling = job is not None and job.state not in ("COMPLETED", "FAILED", "GONE", "CANCELLED")
+    return own or (f"Slurm: {job}" if telling else "") or ("see `ebbtide logs`" if state == "failed" else "")
 
 
 def _how(attempt: Attempt) -> str:
@@ -157,14 +172,6 @@ def runs_here(attempt: Attempt) -> bool:
         return False
     try:
         process = psutil.Process(attempt.pid)
-        return process.create_time() <= attempt.began + 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-def is_mine(attempt: Attempt) -> bool:
-    """Whether the attempt's process belongs to this user."""
-    try:
-        return psutil.Process(attempt.pid).uids().real == os.getuid()
+        return bool(process.create_time() <= attempt.began + 1 and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

@@ -25,3 +25,9 @@ def existing_run_dir(path: Path) -> RunDirectory:
     if not directory.run_file.exists():
         fail(f"{path} is no run directory: it has no run.yaml. `ebbtide run` prints where it puts them.")
     return directory
+
+
+def runs_in(folder: Path) -> list[RunDirectory]:
+    """The run directories in a folder, and those of its sweeps, the newest last."""
+    files = [*folder.glob("*/run.yaml"), *folder.glob("*/*/run.yaml")]
+    return [RunDirectory(file.parent.resolve()) for file in sorted(files, key=lambda file: file.stat().st_mtime)]

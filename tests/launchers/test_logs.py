@@ -11,7 +11,7 @@ from tests.launchers.histories import began, ended, write_history
 
 ATTEMPT_2 = [
     f"attempts/2/{name}.log"
-    for name in ("agent-0", "agent-1", "trainer-0", "trainer-10", "trainer-2", "torchrun-0", "rewards-2")
+    for name in ("agent-0", "agent-1", "trainer-0", "trainer-10", "trainer-2", "torchrun-0", "node2.0")
 ] + [f"attempts/2/node{n}-engine0.{i}.log" for n, i in ((0, 1), (0, 2), (1, 1))]
 JOB = ["slurm/7/0/task-0.log", "slurm/7/1/task-0.log", "slurm/7/1/task-1.log", "slurm/batch-7.log"]
 
@@ -42,7 +42,7 @@ def test_with_nothing_asked_for_the_first_trainer_tells_the_story(run: RunDirect
         ("engine", None, ["node0-engine0.1.log", "node0-engine0.2.log", "node1-engine0.1.log"]),
         ("engine", 0, ["node0-engine0.1.log", "node0-engine0.2.log"]),
         ("agent", 1, ["agent-1.log"]),
-        ("rewards", None, ["rewards-2.log"]),
+        ("rewards", None, ["node2.0.log"]),
     ],
 )
 def test_by_role_and_rank(run: RunDirectory, role: str | None, rank: int | None, wanted: list[str]) -> None:

@@ -1,0 +1,49 @@
+"""`ebbtide attach`: a shell on a node of a run's job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from hpc.queue import Poller
+from launchers.commands.directories import existing_run_dir
+from launchers.commands.jobs import jobs_of, status_now
+from launchers.commands.terminal import RunDir, fail
+
+EXAMPLE = "ebbtide attach runs/NAME --node n017 -- nvidia-smi"
+
+
+def command(
+    run_dir: RunDir,
+    argv: Annotated[list[str] | None, typer.Argument(help="What to run, after `--`; a shell if left out.")] = None,
+    node: Annotated[str | None, typer.Option(help="Which node; the first one if left out.")] = None,
+) -> None:
+    """Open a shell on a node of the run's job, inside the job, beside its processes."""
+    directory = existing_run_dir(run_dir)
+    jobs_of(directory)
+    status = status_now(directory, Poller())
+    if status.job_id is None or status.state not in ("starting", "running", "stopping"):
+        fail(f"{run_dir}: found it {status.state}; wanted a job that runs: `ebbtide status {run_dir}` says more")
+    if shutil.which("srun") is None:
+        fail("srun: found no such command; wanted Slurm's: use a login node, or load Slurm's module")
+    words = attach_command(status.job_id, _choose(node, status.nodes), argv or ["bash", "-l"], sys.stdin.isatty())
+    os.execvp(words[0], words)
+
+
+def attach_command(job_id: str, node: str, argv: Sequence[str], terminal: bool) -> list[str]:
+    """One more task in the job that takes no resources from the others."""
+    where = [f"--jobid={job_id}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
+    return ["srun", "--overlap", *where, *(["--pty"] if terminal else []), *argv]
+
+
+def _choose(node: str | None, nodes: Sequence[str]) -> str:
+    if not nodes:
+        fail("found no nodes of the job yet; wanted one: try again when it runs")
+    if node is not None and node not in nodes:
+        fail(f"--node: found {node}; wanted a node of the job: {', '.join(nodes)}")
+    return node or nodes[0]

@@ -1,0 +1,85 @@
+"""`ebbtide cancel`: stop a run's job, or its process on this machine, and wait until it is gone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hpc.commands import SlurmError
+from hpc.queue import Poller, cancel
+from launchers.commands.directories import existing_run_dir
+from launchers.commands.terminal import fail, say
+from launchers.status import Files, read_files
+from launchers.sweep import read_sweep
+
+EXAMPLE = "ebbtide cancel runs/NAME"
+FAILED = 1
+FIRST_LOOK_S = 2.0  # a job is usually gone by then; later looks keep to the poller's interval
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="A run or sweep directory.")],
+    timeout_s: Annotated[float, typer.Option(min=1, help="How long to wait until it is gone.")] = 120.0,
+) -> None:
+    """Stop a run for good: its job (all jobs of a chain or sweep), or its process on this machine.
+
+    What it has saved stays; `ebbtide submit --resume` or `ebbtide resume` goes on from the last checkpoint.
+    """
+    sweep = read_sweep(path)
+    if sweep is not None:
+        if sweep.job_id is None:
+            fail(f"{path}: found a sweep that was never submitted; nothing to cancel")
+        _cancel_jobs([sweep.job_id], timeout_s)
+        return
+    files = read_files(existing_run_dir(path))
+    if files.job_ids:
+        _cancel_jobs(files.job_ids, timeout_s)
+    else:
+        _stop_local(files, timeout_s)
+
+
+def _cancel_jobs(job_ids: Sequence[str], timeout_s: float) -> None:
+    poller = Poller()
+    try:
+        cancel(job_ids)
+    except SlurmError as error:
+        fail(str(error), FAILED)
+    say(f"job {', '.join(job_ids)}: told to stop")
+    time.sleep(FIRST_LOOK_S)
+    if not _wait(lambda: not _live(poller, job_ids), timeout_s):
+        states = ", ".join(f"{job_id} is {state}" for job_id, state in poller.states(job_ids).items())
+        help_text = poller.error or "look again with squeue, and ask the admins if a node hangs"
+        fail(f"found after {timeout_s:.0f} s: {states}; wanted them ended: {help_text}", FAILED)
+    say(f"job {', '.join(job_ids)}: ended")
+
+
+def _live(poller: Poller, job_ids: Sequence[str]) -> bool:
+    return any(not state.has_ended for state in poller.states(job_ids).values())
+
+
+def _stop_local(files: Files, timeout_s: float) -> None:
+    """SIGTERM to the process that the ledger names, which ends its children in order."""
+    last = files.history.last
+    if not files.alive or last is None:
+        where = f" (it began on {last.host})" if last is not None and last.how is None else ""
+        fail(f"{files.directory.path}: found nothing that runs here{where}; nothing to cancel")
+    os.kill(last.pid, signal.SIGTERM)
+    say(f"process {last.pid}: told to stop")
+    if not _wait(lambda: not read_files(files.directory).alive, timeout_s):
+        fail(f"found process {last.pid} alive after {timeout_s:.0f} s; wanted it gone: end it with kill -9", FAILED)
+    say(f"process {last.pid}: ended")
+
+
+def _wait(done: Callable[[], bool], timeout_s: float) -> bool:
+    end = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)
+    return True

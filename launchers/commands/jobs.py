@@ -1,0 +1,28 @@
+"""The Slurm jobs of a run, for the commands that act on them."""
+
+from __future__ import annotations
+
+import time
+
+from core.run_directory import RunDirectory
+from hpc.queue import Poller
+from launchers.commands.terminal import fail
+from launchers.status import Files, Status, read_files, snapshot
+
+FAILED = 1
+
+
+def jobs_of(directory: RunDirectory) -> Files:
+    """The run's files; a run that was never submitted ends the command."""
+    files = read_files(directory)
+    if not files.job_ids:
+        fail(f"{directory.path}: found no job; wanted a run that was submitted: `ebbtide submit` does that")
+    return files
+
+
+def status_now(directory: RunDirectory, poller: Poller) -> Status:
+    """The run's status; if Slurm cannot be asked, the command ends."""
+    (status,) = snapshot([directory], poller, time.time())
+    if poller.error is not None:
+        fail(poller.error, FAILED)
+    return status
