@@ -36,11 +36,11 @@ PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"
 class Display:
     """Live progress on a terminal, plain lines elsewhere; a table of all steps at the end."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, first: str = "starting trainer ranks and engines") -> None:
         self._console = console
         self._status: Status | None = None
         self._num_steps = 0
-        self._phase = "starting trainer ranks and engines"
+        self._phase = first
         self._began = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -66,12 +66,17 @@ class Display:
         if self._status:
             self._status.update(f"{self._phase} · {time.monotonic() - self._began:.0f} s")
 
-    def failed(self, failure: Failure | None, run_dir: Path, folder: Path) -> None:
-        """What went wrong and what can be done."""
+    def note(self, text: str) -> None:
+        """A line of its own."""
+        self._phase = text
+        self._print(text)
+
+    def failed(self, failure: Failure | None, run_dir: Path, folder: Path, resume: str = "ebbtide resume") -> None:
+        """What went wrong and what can be done; `resume` is the command that goes on with the run."""
         what = str(failure) if failure else f"the node agent died without a record; see {folder}/agent-0.log"
         self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False, soft_wrap=True)
         self._console.print(f"all logs: {folder}", highlight=False, soft_wrap=True)
-        self._console.print(f"after mending it: ebbtide resume {run_dir}", highlight=False, soft_wrap=True)
+        self._console.print(f"after mending it: {resume} {run_dir}", highlight=False, soft_wrap=True)
 
     def interrupted(self, run_dir: Path) -> None:
         """Stopped by the user."""

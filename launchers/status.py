@@ -123,7 +123,8 @@ def _state(files: Files, job: JobState | None) -> str:
     if job.state == "COMPLETING":
         return "stopping"
     if job.state in WORKING:
-        return "running" if last is not None and last.how is None and _begun_since(last, job.start) else "starting"
+        begun = last is not None and _begun_since(last, job.start)
+        return "starting" if not begun else "running" if last is not None and last.how is None else "stopping"
     if job.state == UNKNOWN:
         return "unknown"
     return _ended_state(last, job)

@@ -36,6 +36,7 @@ FAILED = [began(1), ended(1, "failed", cause="trainer 0: ValueError: no")]
         ([], FIRST_START, "starting", ""),
         ([began(1)], FIRST_START, "running", ""),
         (TIMEOUT, JobState("COMPLETING"), "stopping", ""),
+        (TIMEOUT, FIRST_START, "stopping", ""),
         (TIMEOUT, JobState("PENDING", "BeginTime"), "between attempts", "BeginTime"),
         (TIMEOUT, SECOND_START, "starting", ""),
         ([began(1)], SECOND_START, "starting", ""),
