@@ -216,7 +216,7 @@ class SlurmComponent(Section):
         None, description="GPUs asked of Slurm; left out: as many as its processes use, 0 if placement.device is cpu"
     )
     cpus_per_task: PositiveInt | None = Field(None, description="cores per node (one task runs on each)")
-    mem: str | None = Field(None, description="host memory per node, as Slurm spells it: 64G", pattern=r"^\d+[KMGT]?$")
+    mem: str | None = Field(None, description="host memory per node, as Slurm spells it: 64G")
     partition: str | None = Field(None, description="left out: the site file's")
     constraint: str | None = Field(None, description="node features, as in sbatch --constraint")
     engines_per_node: PositiveInt | None = Field(None, description="engines: SGLang servers per node; 1 if left out")
@@ -228,9 +228,10 @@ class SlurmComponent(Section):
 class SlurmConfig(Section):
     """The job on a cluster: read by `ebbtide submit`, `sbatch` and `sweep`; `ebbtide run` needs none of it."""
 
-    time: str = Field(
-        "01:00:00",
-        description="time limit of one attempt, as Slurm spells it: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS",
+    time: str | None = Field(
+        None,
+        description="time limit of one attempt, as Slurm spells it: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS; "
+        "null: the site file's, else one hour",
     )
     signal_s: PositiveInt = Field(
         180, description="how long before the limit Slurm warns the run, which then saves and requeues itself"

@@ -16,6 +16,8 @@ ONLY_FOR = {"engines_per_node": "engines", "num_workers": "rewards"}
 def time_limit(config: RunConfig) -> Iterator[Problem]:
     """A walltime that leaves time to work before the warning comes."""
     slurm = config.slurm
+    if slurm.time is None:
+        return
     try:
         limit_s = time_limit_s(slurm.time)
     except BadTime:
