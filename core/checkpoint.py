@@ -52,10 +52,16 @@ class Checkpoints:
         self._interval = interval
         self._keep = keep
         self._num_steps = num_steps
+        self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process wrote or read it
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is to be written once `step` steps are complete: at the interval, and at the end."""
         return step == self._num_steps or (self._interval > 0 and step % self._interval == 0)
+
+    def ensure(self, state: LoopState) -> None:
+        """Write a checkpoint unless the newest one holds this state. Collective: all trainer ranks."""
+        if state != self._newest:
+            self.save(state)
 
     def save(self, state: LoopState) -> Path:
         """Write a checkpoint and drop the oldest beyond `keep`.
@@ -78,6 +84,7 @@ class Checkpoints:
             self._prune()
             log.info("checkpoint=%s", final)
         dist.barrier()
+        self._newest = state
         return final
 
     def load_latest(self) -> LoopState | None:
@@ -91,6 +98,7 @@ class Checkpoints:
             return None
         path, state = sent[0], LoopState(**sent[1])
         self._trainer.load(path / "trainer")
+        self._newest = state
         log.info("resumed_from=%s next_step=%d", path, state.next_step)
         return state
 

@@ -1,5 +1,7 @@
 """Run a command that the kernel kills when its parent dies: `python -S die_with_parent.py PARENT_PID COMMAND...`.
 
+The command ignores SIGUSR2, and so do its children.
+
 The death signal survives exec, so any program can be started this way. Also a function for our own processes.
 Standard library only, and no import of this project: it starts before every child.
 """
@@ -37,5 +39,6 @@ def _prctl(option: int, value: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning goes to every process of a job
     die_with_parent(int(sys.argv[1]))
     os.execvp(sys.argv[2], sys.argv[2:])

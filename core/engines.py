@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
@@ -53,13 +54,15 @@ class Engines:
         self._engines: dict[str, Engine] = {}
 
     def start(self) -> None:
-        """Wait until every engine of this node answers.
+        """Wait until every engine of this node answers. One that dies or hangs before that is replaced by its agent.
 
         Raises:
             RendezvousTimeout, EngineDied: if one does not within the deadline; the message names it.
         """
+        self._rendezvous.wait("engine", self._names, self._start_s)
+        ends = time.monotonic() + self._start_s
         for name in self._names:
-            self._take(self._rendezvous.wait("engine", [name], self._start_s)[0])
+            self._take_first(name, ends)
 
     def alive(self) -> list[Engine]:
         """Engines that may be asked to generate."""
@@ -111,10 +114,23 @@ class Engines:
         except EngineDied:
             return False
 
-    def _take(self, member: Member) -> None:
+    def _take_first(self, name: str, ends: float) -> None:
+        """Take the first incarnation that answers. Each has half of the time: what then still hangs is given up."""
+        while True:
+            member = self._rendezvous.wait("engine", [name], self._start_s)[0]
+            try:
+                return self._take(member, min(self._start_s / 2, ends - time.monotonic()))
+            except EngineDied as error:
+                if time.monotonic() >= ends:
+                    raise
+                log.warning("engine=%s incarnation=%d did not start: %s", name, member.incarnation, error)
+                self._rendezvous.set(condemned_key(name), str(member.incarnation))
+                wait_until(partial(self._is_replaced, member), ends - time.monotonic())
+
+    def _take(self, member: Member, deadline_s: float | None = None) -> None:
         """Wait until it answers, then count it among the living."""
         client = self._client(member)
-        client.wait_healthy(self._start_s, alive=partial(self._is_current, member))
+        client.wait_healthy(deadline_s or self._start_s, alive=partial(self._is_current, member))
         self._engines[member.name] = Engine(member.name, member, client)
         self._rendezvous.set(ready_key(member.name), str(member.incarnation))
         log.info("engine=%s url=%s incarnation=%d ready", member.name, member.url, member.incarnation)
@@ -122,6 +138,9 @@ class Engines:
     def _client(self, member: Member) -> EngineClient:
         timeouts = Timeouts(generate_s=self._request_s)
         return EngineClient(member.url, self._api_key, self._vocab_size, timeouts)
+
+    def _is_replaced(self, member: Member) -> bool:
+        return not self._is_current(member)
 
     def _is_current(self, member: Member) -> bool:
         published = self._rendezvous.lookup("engine", member.name)

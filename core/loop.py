@@ -10,22 +10,28 @@ from core.batch import TooManyFailures, check_failures, make_batch
 from core.parts import Parts
 
 
-def run(parts: Parts) -> None:
+def run(parts: Parts) -> bool:
     """Turn the loop from the step that `parts.state` stands at to the last one.
 
+    Returns:
+        whether the run is complete; False: it was asked to pause, and is saved.
     Raises:
         TooManyFailures: if rewards fail beyond the limit; a checkpoint is written first.
     """
     phase, state, trainer = parts.phase, parts.state, parts.trainer
     while True:
         step = state.next_step
+        if parts.pause.due(step):
+            with phase("save", step):
+                parts.checkpoints.ensure(state)
+            return False
         with phase("sync", step):
             parts.sync.push(state.weight_version)
         if parts.evaluation.due(step):
             with phase("eval", step):
                 parts.journal.evaluated(step, parts.evaluation.run(state))
         if step == parts.num_steps:
-            break
+            return True
         with phase("rollout", step):
             request = parts.request(state)
             made = parts.rollout.generate(request)
@@ -35,7 +41,8 @@ def run(parts: Parts) -> None:
         try:
             check_failures(samples, parts.max_failed_share)
         except TooManyFailures:
-            parts.checkpoints.save(state)
+            with phase("save", step):
+                parts.checkpoints.save(state)
             raise
         with phase("update", step):
             result = trainer.update(batch.train_samples())

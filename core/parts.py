@@ -14,6 +14,7 @@ from core.config.schema import AlgorithmConfig
 from core.evaluation import Evaluation
 from core.journal import Journal
 from core.packing import TrainSample, UpdateResult
+from core.pause import Pause
 from core.phase import Phases
 from core.rollout import Request, Rollout
 from core.state import LoopState
@@ -52,6 +53,7 @@ class Parts:
     evaluation: Evaluation
     journal: Journal
     checkpoints: Checkpoints
+    pause: Pause
     algorithm: AlgorithmConfig
     request: Callable[[LoopState], Request]
     max_failed_share: float

@@ -1,12 +1,17 @@
 """Who is there: every process publishes itself in one TCPStore, and finds the others in it.
 
 The store is a `torch.distributed.TCPStore` served by the node agent of the first node. Keys are prefixed with the
-attempt, so a late process of an earlier attempt cannot be mistaken for one of this attempt.
+attempt, so a late process of an earlier attempt cannot be mistaken for one of this attempt. A TCPStore answers
+whoever reaches its port: every value that is written here carries a signature made with the run's key, and one without
+it is refused. Nothing read here is ever unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -16,6 +21,10 @@ from torch.distributed import PrefixStore, TCPStore
 
 POLL_S = 0.1
 STORE_TIMEOUT_S = 60.0  # one request to the store, not the wait for a member
+
+
+class RendezvousForged(RuntimeError):
+    """A value in the store was not written by this run."""
 
 
 class RendezvousTimeout(RuntimeError):
@@ -58,28 +67,38 @@ class Member:
     devices: tuple[str, ...] = ()  # GPU UUIDs, empty on a CPU
     incarnation: int = 0
 
+    def to_json(self) -> str:
+        """As it stands in the store, under `member_key`."""
+        return json.dumps(asdict(self))
+
 
 class Rendezvous:
-    """A client of the store (and, on the first node, its server). Collective: none; every call is independent."""
+    """A client of the store (and, given a listener, its server). Collective: none; every call is independent."""
 
-    def __init__(self, address: Address, attempt: int, *, serve: bool = False) -> None:
+    def __init__(self, address: Address, attempt: int, secret: str, *, listener: socket.socket | None = None) -> None:
+        """Args:
+        secret: the run's key; every process of the run has it, nobody else.
+        listener: a listening socket on `address`: serve the store there, and own the socket from now on.
+        """
         self._server = TCPStore(
             address.host,
             address.port,
-            is_master=serve,
+            is_master=listener is not None,
             wait_for_workers=False,
             timeout=timedelta(seconds=STORE_TIMEOUT_S),
+            master_listen_fd=listener.detach() if listener is not None else None,
         )
-        self.address = Address(address.host, self._server.port)
+        self.address = address
+        self.secret = secret
         self.store = PrefixStore(f"attempt{attempt}", self._server)
 
     def publish(self, member: Member) -> None:
         """Make this process known, or replace what its earlier incarnation published."""
-        self.store.set(_member_key(member.role, member.name), json.dumps(asdict(member)))
+        self.set(member_key(member.role, member.name), member.to_json())
 
     def lookup(self, role: str, name: str) -> Member | None:
         """The member of that name, or None while it has not published itself."""
-        text = self.get(_member_key(role, name))
+        text = self.get(member_key(role, name))
         if text is None:
             return None
         fields = json.loads(text)
@@ -109,15 +128,35 @@ class Rendezvous:
 
     def set(self, key: str, value: str) -> None:
         """Set a text under a key."""
-        self.store.set(key, value)
+        self.store.set(key, f"{self._signature(key, value)} {value}")
 
     def get(self, key: str) -> str | None:
-        """The text under a key, or None where there is none; never waits."""
-        return bytes(self.store.get(key)).decode() if self.store.check([key]) else None
+        """The text under a key, or None where there is none; never waits.
+
+        Raises:
+            RendezvousForged: the value does not carry this run's signature.
+        """
+        return self._checked(key, bytes(self.store.get(key))) if self.store.check([key]) else None
+
+    def get_many(self, keys: Sequence[str]) -> list[str]:
+        """The texts under keys that are known to be there, in one request."""
+        return [self._checked(key, bytes(raw)) for key, raw in zip(keys, self.store.multi_get(list(keys)), strict=True)]
 
     def add(self, key: str, amount: int = 1) -> int:
         """Add to a counter that starts at 0 and return the new value; atomic over all processes."""
         return int(self.store.add(key, amount))
+
+    def _signature(self, key: str, value: str) -> str:
+        return hmac.new(self.secret.encode(), f"{key}\0{value}".encode(), hashlib.sha256).hexdigest()
+
+    def _checked(self, key: str, raw: bytes) -> str:
+        signature, _, value = raw.decode(errors="replace").partition(" ")
+        if not hmac.compare_digest(signature.encode(), self._signature(key, value).encode()):
+            raise RendezvousForged(
+                f"{key} in the store at {self.address} was not written by this run: another run or another user "
+                "reaches its port; choose a port range of your own in the site file"
+            )
+        return value
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float, poll_s: float = POLL_S) -> bool:
@@ -130,5 +169,6 @@ def wait_until(condition: Callable[[], bool], deadline_s: float, poll_s: float =
     return True
 
 
-def _member_key(role: str, name: str) -> str:
+def member_key(role: str, name: str) -> str:
+    """Where the store says who fills a role."""
     return f"member/{role}/{name}"

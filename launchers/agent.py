@@ -1,37 +1,45 @@
-"""The node agent: starts the trainer ranks and the engines of its node, watches them, and leaves nothing behind.
+"""The node agent: starts the processes of its node, watches them and the other agents, and leaves nothing behind.
 
-    python -m launchers.agent --run-dir RUN --attempt 1 --node 0
+Started by `launchers.local_agent` on a machine without a cluster, or by Slurm, one task per node, through
+`launchers.task`. The agent of node 0 leads: it serves the store, judges whether the nodes are fit, and says how the
+attempt ended. An engine or a reward server that dies is restarted, as often as the run file allows; a trainer rank or a
+node that dies ends the attempt on all nodes.
 
-Exit code 0: the run is complete. 1: it failed, and attempts/N/failure.json says who, where, in which phase and why.
-143: it was asked to stop. The agent of node 0 serves the rendezvous store; the others read its address from the
-attempt's folder. An engine that dies is restarted, as often as the run file allows; a trainer rank that dies ends the
-attempt.
+    gate ──fit──► running ──► ended      leader: says how, waits until the others have heard it, leaves
+      └──unfit──────────────────┘        others: hear it, or miss the leader for 30 s
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 import signal
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
 
 from core.config import load_run_file
-from core.die_with_parent import adopt_orphans, die_with_parent
-from core.files import write_atomically
-from core.rendezvous import Address, Rendezvous, RendezvousTimeout, wait_until
+from core.layout import nodes
+from core.pause import PAUSE_KEY, PAUSED_KEY
+from core.rendezvous import Address, Rendezvous, wait_until
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot
-from launchers.failure import Failure, from_exception
+from launchers.failure import Failure, first_cause, from_exception
+from launchers.gate import GATE_KEY, Gate
+from launchers.outcome import ENDED_KEY, Outcome
+from launchers.ports import listen
+from launchers.pulse import SILENCE_S, Pulse
+from launchers.rewards_slot import RewardsSlot
+from launchers.seat import Seat
+from launchers.slot import PHASE_KEY, Slot
 from launchers.trainers import TrainerGroup
 
 WATCH_INTERVAL_S = 0.1
-STOP_GRACE_S = 10.0
-STOPPED = 128 + signal.SIGTERM
+STOP_GRACE_S = 2.0  # trainer ranks have nothing to say goodbye to; Slurm may give as little as 3 s in all
+RECORDS_GRACE_S = 2.0  # other nodes' failure records of the same event
+GOODBYE_S = 10.0
+FAILED_KEY = "failed"
+LEFT_KEY = "left"
 
 log = logging.getLogger("agent")
 
@@ -39,53 +47,159 @@ log = logging.getLogger("agent")
 class NodeAgent:
     """One node's processes in one attempt."""
 
-    def __init__(self, directory: RunDirectory, attempt: int, node: int, host: str) -> None:
+    def __init__(self, directory: RunDirectory, seat: Seat) -> None:
         self.config = load_run_file(directory.run_file)
-        self.folder = directory.attempt(attempt)
-        self.node = node
+        self.seat = seat
+        self.folder = directory.attempt(seat.attempt)
         self._stop_asked = False
-        self.rendezvous = self._meet(attempt, host)
-        slots = range(self.config.placement.engines_per_node)
-        api_key = os.environ["EBBTIDE_API_KEY"]
-        self.engines = [EngineSlot(self.config, self.folder, self.rendezvous, node, i, host, api_key) for i in slots]
-        self.trainers = TrainerGroup(self.config, directory, attempt, node, self.rendezvous)
+        self._pause_asked: Callable[[], str] | None = None
+        node = nodes(self.config)[seat.node]
+        self.rendezvous = self._meet()
+        self.slots: list[Slot] = [EngineSlot(self.config, self.folder, seat, node, i) for i in range(len(node.engines))]
+        if node.role == "rewards":
+            self.slots.append(RewardsSlot(self.config, directory, seat, node, self.rendezvous.address))
+        self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
+        watched = {ENDED_KEY, FAILED_KEY, GATE_KEY, PAUSED_KEY, PHASE_KEY}
+        watched |= {key for slot in self.slots for key in slot.watched}
+        self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched))
+        self.gate = Gate(self.config, directory, seat, self.rendezvous)
 
-    def run(self) -> int:
-        """Start everything, watch until the trainers are done, something fails or a stop is asked; then clean up."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask_to_stop)
+    def run(self, pause_reason: Callable[[], str]) -> Outcome:
+        """Start everything, watch until the attempt ends, clean up.
+
+        Args:
+            pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
+        """
+        self._pause_asked = pause_reason
+        handlers = {signal.SIGTERM: self._ask_to_stop, signal.SIGINT: self._ask_to_stop, signal.SIGUSR2: self._pause}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
-            for engine in self.engines:
-                engine.start()
-            self.trainers.start()
-            failure = self._watch()
+            self.pulse.start()
+            outcome = self._gate() or self._watch()
+            if outcome.how == "complete":
+                log.info("complete")
         finally:
             self._stop()
-        if failure is not None:
-            failure.write(self.folder / "failure.json")
-            log.error("%s", failure)
-            return 1
-        return STOPPED if self._stop_asked else 0
+        self._say_goodbye(outcome)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        return outcome
 
-    def _watch(self) -> Failure | None:
-        """Until the trainers end (None: well), an engine is beyond repair, or a stop is asked."""
-        while not self._stop_asked:
-            exit_code = self.trainers.exit_code()
-            if exit_code is not None:
-                return None if exit_code == 0 else self.trainers.failure(exit_code)
-            for engine in self.engines:
-                if (failure := engine.tend()) is not None:
-                    return failure
+    def _gate(self) -> Outcome | None:
+        """None when all nodes are fit and the processes of this one are started."""
+        self.gate.report()
+        if self.seat.leads:
+            unfit = self.gate.judge(lambda: self._stop_asked)
+            if unfit:
+                return self._ended(unfit)
+        elif (outcome := self._wait_for_gate()) is not None:
+            return outcome
+        for slot in self.slots:
+            slot.start(self.pulse)
+        if self.trainers is not None:
+            self.trainers.start(str(self.rendezvous.address))
+        return None
+
+    def _wait_for_gate(self) -> Outcome | None:
+        while self.pulse.value(GATE_KEY) is None:
+            if (outcome := self._told()) is not None:
+                return outcome
             time.sleep(WATCH_INTERVAL_S)
         return None
 
+    def _watch(self) -> Outcome:
+        while True:
+            if (outcome := self._told()) is not None:
+                return outcome
+            if (failure := self._own_failure()) is not None:
+                return self._ended([failure])
+            if self.seat.leads:
+                if self.pulse.value(FAILED_KEY) is not None:
+                    return self._ended([])
+                if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
+                    return self._ended(lost)
+                if self.trainers is not None and self.trainers.exit_code() == 0:
+                    return self._done()
+            time.sleep(WATCH_INTERVAL_S)
+
+    def _told(self) -> Outcome | None:
+        """What somebody else has decided: the user, the leader, or the leader's silence."""
+        if self._stop_asked:
+            return Outcome("interrupted", cause="stopped by a signal")
+        if (text := self.pulse.value(ENDED_KEY)) is not None:
+            return Outcome.from_json(text)
+        if not self.seat.leads and self.pulse.leader_lost():
+            failure = self._lost(0)
+            self._record([failure])
+            return self._judged(failure)
+        return None
+
+    def _own_failure(self) -> Failure | None:
+        if self.trainers is not None and self.trainers.exit_code() not in (None, 0):
+            return self.trainers.failure(self.trainers.exit_code() or 0, self.pulse)
+        found = (slot.tend(self.pulse) for slot in self.slots)
+        return next((failure for failure in found if failure is not None), None)
+
+    def _lost(self, node: int) -> Failure:
+        cause = f"not heard of for {SILENCE_S:.0f} s: the node, its network or its agent is gone"
+        return Failure("node", self.seat.names[node], self.pulse.value(PHASE_KEY) or "start", cause, 0)
+
+    def _done(self) -> Outcome:
+        """All ranks of all nodes have ended well: torchrun leaves only with the others."""
+        paused = self.rendezvous.get(PAUSED_KEY)
+        if paused is None:
+            return Outcome("complete")
+        return Outcome("preempted" if paused == "preempted" else "timeout", cause=f"saved and left: {paused}")
+
+    def _ended(self, failures: list[Failure]) -> Outcome:
+        """The first cause of the end, of what this node saw and what the others wrote; agreed with the leader."""
+        self._record(failures)
+        if not self.seat.leads:
+            self.pulse.post(FAILED_KEY, self.seat.name)
+            wait_until(lambda: self._told() is not None, GOODBYE_S)
+            return self._told() or self._judged(failures[0])
+        time.sleep(RECORDS_GRACE_S)
+        records = [Failure.read(path) for path in sorted(self.folder.glob("failures/*.json"))]
+        first = first_cause(records)
+        first.write(self.folder / "failure.json")
+        log.error("%s", first)
+        outcome = self._judged(first)
+        unfit = tuple(failure.name for failure in failures if failure.role == "node")
+        return Outcome(outcome.how, unfit or outcome.failed_nodes, outcome.cause)
+
+    def _record(self, failures: list[Failure]) -> None:
+        for failure in failures:
+            failure.write(self.folder / "failures" / f"{failure.role}-{failure.name}.json")
+            if not self.seat.leads and failure.role == "node" and not (self.folder / "failure.json").exists():
+                failure.write(self.folder / "failure.json")  # the leader is gone: nobody else will
+
+    def _judged(self, failure: Failure) -> Outcome:
+        cause = str(failure).splitlines()[0]
+        if failure.blames_node:
+            return Outcome("node_failure", (failure.name if failure.role == "node" else failure.host,), cause)
+        return Outcome("failed", cause=cause)
+
+    def _say_goodbye(self, outcome: Outcome) -> None:
+        """The leader leaves last, because it serves the store."""
+        if self.seat.leads:
+            self.pulse.post(ENDED_KEY, outcome.to_json())
+            self.pulse.stop()
+            others = len(self.seat.names) - 1
+            wait_until(lambda: self.rendezvous.add(LEFT_KEY, 0) >= others, GOODBYE_S)
+        else:
+            self.pulse.count(LEFT_KEY)
+            self.pulse.stop()
+
     def _stop(self) -> None:
-        """Trainers may say goodbye; engines hold nothing that is worth waiting for."""
-        stop_all([child for child in [self.trainers.child] if child], STOP_GRACE_S)
-        engines = [engine.child for engine in self.engines if engine.child]
-        leftovers = {path for engine in engines for path in shared_memory(engine)}
-        stop_all(engines, 0.0)
+        """End all children and take away the shared memory that they had no time to take away themselves."""
+        trainers = [self.trainers.child] if self.trainers is not None and self.trainers.child else []
+        servers = [slot.child for slot in self.slots if slot.child]
+        leftovers = {path for child in [*trainers, *servers] for path in shared_memory(child.pid)}
+        stop_all(trainers, STOP_GRACE_S)
+        stop_all(servers, 0.0)
         kill_descendants()
+        for slot in self.slots:
+            slot.close()
         for path in leftovers:
             path.unlink(missing_ok=True)
 
@@ -94,42 +208,34 @@ class NodeAgent:
         log.warning("stopping on %s", signal.Signals(number).name)
         self._stop_asked = True
 
-    def _meet(self, attempt: int, host: str) -> Rendezvous:
-        """Node 0 serves the store and writes where; the others read that and connect."""
-        note = self.folder / "store"
-        if self.node == 0:
-            rendezvous = Rendezvous(Address(host, 0), attempt, serve=True)
-            write_atomically(note, str(rendezvous.address))
-            return rendezvous
-        deadline_s = self.config.placement.start_timeout_s
-        if not wait_until(note.exists, deadline_s):
-            raise RendezvousTimeout(f"node 0 did not write {note} within {deadline_s:.0f} s: is the folder shared?")
-        return Rendezvous(Address.parse(note.read_text()), attempt)
+    def _pause(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        assert self._pause_asked is not None
+        reason = self._pause_asked()
+        log.warning("%s: pausing before the next step (%s)", signal.Signals(number).name, reason)
+        self.pulse.post(PAUSE_KEY, reason)
+
+    def _meet(self) -> Rendezvous:
+        """The leader serves the store; the others connect to it."""
+        seat = self.seat
+        if seat.store is not None:
+            return Rendezvous(seat.store, seat.attempt, seat.key)
+        listener = listen(seat.host, seat.ports)
+        address = Address(seat.host, int(listener.getsockname()[1]))
+        return Rendezvous(address, seat.attempt, seat.key, listener=listener)
 
 
-def main() -> None:
-    """Run one node's part of an attempt; the exit code says how it went."""
-    parser = argparse.ArgumentParser(prog="launchers.agent", description=__doc__)
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--node", type=int, default=0)
-    parser.add_argument("--host", default="127.0.0.1", help="address under which the other nodes reach this one")
-    options = parser.parse_args()
-    die_with_parent(os.getppid(), signal.SIGTERM)
-    adopt_orphans()
-    directory = RunDirectory(options.run_dir.resolve())
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+def run_agent(directory: RunDirectory, seat: Seat, pause_reason: Callable[[], str]) -> Outcome:
+    """Run a node agent; an error of its own becomes a failed outcome with a record, and leaves no process behind."""
+    folder = directory.attempt(seat.attempt)
     try:
-        code = NodeAgent(directory, options.attempt, options.node, options.host).run()
+        return NodeAgent(directory, seat).run(pause_reason)
     except Exception as error:
         kill_descendants()
-        name, log_path = f"node {options.node}", str(directory.attempt(options.attempt) / f"agent-{options.node}.log")
-        failure = from_exception(error, "agent", name, "start", log_path)
-        failure.write(directory.attempt(options.attempt) / "failure.json")
+        log_path = folder / f"agent-{seat.node}.log"
+        failure = from_exception(error, "agent", str(seat.node), "start", str(log_path))
+        failure.write(folder / "failures" / f"agent-{seat.node}.json")
+        if seat.leads:
+            failure.write(folder / "failure.json")
         log.exception("agent failed")
-        code = 1
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()
+        return Outcome("failed", cause=str(failure).splitlines()[0])

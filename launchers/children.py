@@ -62,11 +62,11 @@ def stop_all(children: Sequence[Child], grace_s: float) -> None:
         child.wait(KILL_DEADLINE_S)
 
 
-def shared_memory(child: Child) -> set[Path]:
-    """Files in /dev/shm that the child or a descendant holds open: what a killed process cannot take away itself."""
+def shared_memory(pid: int) -> set[Path]:
+    """Files in /dev/shm that a process or a descendant holds open: what a killed process cannot take away itself."""
     held: set[Path] = set()
     with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(child.pid)
+        root = psutil.Process(pid)
         for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
                 held |= {Path(entry.path) for entry in process.memory_maps() if entry.path.startswith("/dev/shm/")}

@@ -22,12 +22,12 @@ SECOND_HAND = ("Connection closed by peer", "Connection reset by peer", "Broken 
 class Failure:
     """Who failed, where, doing what, and why."""
 
-    role: str  # trainer, engine, agent
-    name: str  # trainer: global rank; engine: its name
+    role: str  # trainer, engine, rewards, agent, node
+    name: str  # trainer: global rank; engine, rewards: its name; agent: its number; node: its name
     phase: str  # what the process was doing, e.g. "rollout step=3"
     cause: str  # one line
     pid: int
-    host: str = field(default_factory=socket.gethostname)
+    host: str = field(default_factory=lambda: os.environ.get("SLURMD_NODENAME") or socket.gethostname())
     exit_code: int | None = None  # negative: the signal
     detail: str = ""  # traceback or the log's last lines
     log: str = ""
@@ -43,10 +43,15 @@ class Failure:
         """Read what `write` wrote."""
         return cls(**json.loads(path.read_text()))
 
+    @property
+    def blames_node(self) -> bool:
+        """Whether the node may be at fault rather than the program: it is lost or unfit, or a process was killed."""
+        killed = self.exit_code is not None and self.exit_code < 0 and self.exit_code != -signal.SIGTERM
+        return self.role == "node" or (killed and self.role == "trainer")
+
     def __str__(self) -> str:
-        lines = [
-            f"{self.role} {self.name} (pid {self.pid} on {self.host}) failed in phase '{self.phase}': {self.cause}"
-        ]
+        who = f"node {self.name}" if self.role == "node" else f"{self.role} {self.name} (pid {self.pid} on {self.host})"
+        lines = [f"{who} failed in phase '{self.phase}': {self.cause}"]
         if self.detail:
             lines.append(self.detail.rstrip())
         if self.log:
@@ -75,6 +80,9 @@ def first_cause(failures: Sequence[Failure]) -> Failure:
         killed = failure.exit_code is not None and failure.exit_code < 0 and failure.exit_code != -signal.SIGTERM
         second_hand = any(text in failure.cause or text in failure.detail for text in SECOND_HAND)
         stopped_by_us = failure.exit_code == -signal.SIGTERM
-        return (0 if killed else 3 if stopped_by_us else 2 if second_hand else 1, failure.time)
+        return (
+            0 if killed or failure.role == "node" else 3 if stopped_by_us else 2 if second_hand else 1,
+            failure.time,
+        )
 
     return min(failures, key=rank)

@@ -27,7 +27,7 @@ def main() -> None:
     try:
         from launchers.wiring import TrainerRank  # slow imports, whose errors belong into the log and the record
 
-        trainer_rank = TrainerRank(options.run_dir, options.attempt, options.node, options.store)
+        trainer_rank = TrainerRank(options)
         try:
             trainer_rank.run()
         finally:
@@ -47,6 +47,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--attempt", type=int, required=True)
     parser.add_argument("--node", type=int, required=True)
     parser.add_argument("--store", required=True, help="host:port of the rendezvous store")
+    parser.add_argument("--host", default="127.0.0.1", help="this node's address")
+    parser.add_argument("--ends-at", type=float, help="when the allocation ends, in seconds of the epoch")
     return parser.parse_args()
 
 

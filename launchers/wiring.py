@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 from contextlib import ExitStack
 from functools import cached_property
-from pathlib import Path
 
 from core import data, loop
 from core.checkpoint import Checkpoints
+from core.collective import any_rank
 from core.config import load_run_file
 from core.device import resolve_device
 from core.engines import Engines
 from core.evaluation import Evaluation
 from core.journal import Journal
+from core.layout import driven_engines, nodes
 from core.megatron.trainer import MegatronTrainer
 from core.parts import Parts
+from core.pause import Pause
 from core.phase import Phases, phase_key
 from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Rendezvous
 from core.requests import TrainRequests
+from core.residency import Residency
+from core.residency.engines import EngineOwner
 from core.reward import RewardPool
 from core.rollout import Rollout
 from core.run_directory import RunDirectory
@@ -29,19 +34,21 @@ from core.shape import model_shape
 from core.state import LoopState
 from core.tokenizer import load_tokenizer
 from core.weight_sync import WeightSync
-from launchers.engine import engine_name
 
 
 class TrainerRank:
     """One rank of the run. The first rank of a node drives the node's engines."""
 
-    def __init__(self, run_dir: Path, attempt: int, node: int, store: str) -> None:
+    def __init__(self, seat: argparse.Namespace) -> None:
+        """Args:
+        seat: the options of `launchers.trainer`: run_dir, attempt, node, store, host, ends_at.
+        """
         self.rank = int(os.environ["RANK"])
         self.first = self.rank == 0
         self.drives = int(os.environ["LOCAL_RANK"]) == 0
-        self.node = node
-        self.directory = RunDirectory(run_dir)
-        self.rendezvous = Rendezvous(Address.parse(store), attempt)
+        self.seat = seat
+        self.directory = RunDirectory(seat.run_dir)
+        self.rendezvous = Rendezvous(Address.parse(seat.store), seat.attempt, os.environ["EBBTIDE_API_KEY"])
         self.progress = Progress(self.directory.progress, active=self.first)
         self.phases = Phases(self._announce, quiet=not self.first)
         self.config = load_run_file(self.directory.run_file)
@@ -56,9 +63,12 @@ class TrainerRank:
             parts = self._parts(stack)
             num_steps = self.config.rollout.num_rollout
             self.progress.event("begin", step=parts.state.next_step, num_steps=num_steps)
-            loop.run(parts)
+            if not loop.run(parts):
+                self.progress.event("pause", step=parts.state.next_step)
+                return
             if self.config.checkpoint.save_hf:
-                self._save_hf()
+                with self.phases("save", num_steps):
+                    self._save_hf()
             self.progress.event("end", step=num_steps)
 
     @cached_property
@@ -78,9 +88,17 @@ class TrainerRank:
             unfinished.rename(final)
 
     def _parts(self, stack: ExitStack) -> Parts:
+        engines = self._engines()
+        if self._shares_devices:  # an engine sizes itself by the memory that is free when it starts: before the trainer
+            engines.start()
+            self._engine_owner(engines).shrink_to(frozenset())
         checkpoints = self._checkpoints()
         state = checkpoints.load_latest() or LoopState()
-        rollout, sync = self._rollout(stack)
+        rollout, sync = self._rollout(stack, engines)
+        if self._shares_devices:
+            self._share_devices(engines, sync)
+        else:
+            engines.start()
         return Parts(
             phase=self.phases,
             state=state,
@@ -90,6 +108,7 @@ class TrainerRank:
             evaluation=self._evaluation(rollout),
             journal=Journal(self.directory, self.config, self.progress, state.next_step, active=self.first),
             checkpoints=checkpoints,
+            pause=self._pause(),
             algorithm=self.config.algorithm,
             request=self._requests(),
             max_failed_share=self.config.reward.max_failed_share,
@@ -106,23 +125,51 @@ class TrainerRank:
             num_steps=self.config.rollout.num_rollout,
         )
 
-    def _rollout(self, stack: ExitStack) -> tuple[Rollout, WeightSync]:
-        placement = self.config.placement
-        engines = Engines(
+    def _pause(self) -> Pause:
+        return Pause(
             self.rendezvous,
-            [engine_name(self.node, i) for i in range(placement.engines_per_node)] if self.drives else [],
+            ends_at=self.seat.ends_at,
+            reserve_s=self.config.slurm.signal_s,
+            decides=self.first,
+        )
+
+    @property
+    def _shares_devices(self) -> bool:
+        """Whether trainer ranks and engines of a node give memory back to each other."""
+        wanted = self.config.placement.offload
+        return wanted == "on" or (wanted == "auto" and resolve_device(self.config.placement.device) == "cuda")
+
+    def _engines(self) -> Engines:
+        return Engines(
+            self.rendezvous,
+            driven_engines(self.config, self.seat.node) if self.drives else [],
             vocab_size=self.shape.vocab_size,
             api_key=os.environ["EBBTIDE_API_KEY"],
-            start_s=placement.start_timeout_s,
+            start_s=self.config.placement.start_timeout_s,
             request_s=self.config.rollout.request_timeout_s,
         )
+
+    def _engine_owner(self, engines: Engines) -> EngineOwner:
+        """Engines of this node share its devices; those of other nodes keep what they have."""
+        return EngineOwner(engines, nodes(self.config)[self.seat.node].engines)
+
+    def _share_devices(self, engines: Engines, sync: WeightSync) -> None:
+        """From here on the residency table says who holds what."""
+        self.trainer.memory.reserve()
+        self.phases.residency = sync.residency = Residency(
+            (self.trainer.memory, self._engine_owner(engines)),
+            agree=lambda: any_rank(False),
+            device=resolve_device(self.config.placement.device),
+            quiet=not self.first,
+        )
+
+    def _rollout(self, stack: ExitStack, engines: Engines) -> tuple[Rollout, WeightSync]:
         sync = WeightSync(self.trainer, engines)
         rewards = RewardPool(self.config.reward)
         if self.drives:
             stack.enter_context(rewards)
-        width = placement.engine_max_running_requests
+        width = self.config.placement.engine_max_running_requests
         rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, width)
-        engines.start()
         return rollout, sync
 
     def _requests(self) -> TrainRequests:

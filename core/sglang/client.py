@@ -16,6 +16,7 @@ from core.sglang.generation import Generation, check_length, check_tokens, gener
 from core.sglang.transport import Transport
 
 MEMORY_TAGS = ("weights", "kv_cache", "cuda_graph")
+HEALTH_S = 30.0  # one question whether a starting engine is up; it is asked again
 POLL_S = 0.2
 
 
@@ -132,7 +133,7 @@ class EngineClient:
             if not alive():
                 raise EngineDied(f"the engine of {self.base_url} ended before it was up ({last}): see its log")
             try:
-                response = self._transport.request("GET", "/health", timeout_s=min(left_s, self._timeouts.control_s))
+                response = self._transport.request("GET", "/health", timeout_s=min(left_s, HEALTH_S))
                 if response.status_code == 200:
                     self.capabilities()
                     return

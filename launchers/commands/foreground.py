@@ -29,8 +29,9 @@ def load(run_file: Path, overrides: list[str]) -> RunConfig:
 
 def attempt(directory: RunDirectory) -> None:
     """Run the next attempt to its end; its exit code becomes the command's."""
-    from launchers.attempt import RunBusy, run_attempt
+    from launchers.attempt import RunBusy
     from launchers.display import Display
+    from launchers.local_run import run_attempt
 
     try:
         code = run_attempt(directory, Display(console))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -22,9 +22,10 @@ PROMPT = Prompt(row=0, text="p", tokens=(1,), label="x")
 class Fakes:
     """Every part of the loop, noting who was called when."""
 
-    def __init__(self, reward: float | None = 1.0) -> None:
+    def __init__(self, reward: float | None = 1.0, pause_at: int | None = None) -> None:
         self.calls: list[str] = []
         self.reward = reward
+        self.pause_at = pause_at
 
     def push(self, version: str) -> bool:
         self.calls.append(f"sync {version}")
@@ -48,6 +49,9 @@ class Fakes:
     def due(self, step: int) -> bool:
         return step in (0, 2)
 
+    def ensure(self, state: LoopState) -> None:
+        self.calls.append(f"ensure {state.next_step}")
+
     def run(self, state: LoopState) -> dict[str, dict[str, float]]:
         self.calls.append(f"eval {state.next_step}")
         return {}
@@ -62,6 +66,14 @@ class Fakes:
         self.calls.append(f"stepped {step}")
 
 
+class FakePause:
+    def __init__(self, at: int | None) -> None:
+        self.at = at
+
+    def due(self, step: int) -> bool:
+        return step == self.at
+
+
 def parts(fakes: Fakes, state: LoopState, phases: list[str]) -> Parts:
     fake: Any = fakes
     return Parts(
@@ -73,6 +85,7 @@ def parts(fakes: Fakes, state: LoopState, phases: list[str]) -> Parts:
         evaluation=fake,
         journal=fake,
         checkpoints=fake,
+        pause=cast(Any, FakePause(fakes.pause_at)),
         algorithm=AlgorithmConfig(),
         request=fakes.request,
         max_failed_share=0.0,
@@ -82,7 +95,7 @@ def parts(fakes: Fakes, state: LoopState, phases: list[str]) -> Parts:
 
 def test_two_steps_from_the_beginning() -> None:
     fakes, phases = Fakes(), []
-    loop.run(parts(fakes, LoopState(), phases))
+    assert loop.run(parts(fakes, LoopState(), phases))
     step = "generate {0}|settle|update 1|stepped {0}"
     first = f"sync step0|eval 0|evaluated 0|{step.format(0)}"
     second = f"sync step1|{step.format(1)}|save 2 6"
@@ -97,6 +110,13 @@ def test_resumed_in_the_middle_and_after_the_end() -> None:
     finished = Fakes()
     loop.run(parts(finished, LoopState(next_step=2, data_position=6), []))
     assert finished.calls == ["sync step2", "eval 2", "evaluated 2"]
+
+
+def test_asked_to_pause_it_saves_what_it_has_and_begins_no_further_step() -> None:
+    fakes, phases = Fakes(pause_at=1), []
+    assert not loop.run(parts(fakes, LoopState(), phases))
+    assert fakes.calls[-2:] == ["stepped 0", "ensure 1"]
+    assert phases[-1] == "save step=1"
 
 
 def test_too_many_failures_stop_the_run_after_a_checkpoint() -> None:

@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 
 from core.claims import Claims
-from core.rendezvous import Address, Member, Rendezvous, RendezvousTimeout
+from core.rendezvous import Address, Member, Rendezvous, RendezvousForged, RendezvousTimeout
 from core.seeds import sample_seed
 
-LOOPBACK = Address("127.0.0.1", 0)
+SECRET = "the run's key"
 
 
 @pytest.fixture
 def server() -> Rendezvous:
-    return Rendezvous(LOOPBACK, attempt=1, serve=True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    return Rendezvous(Address(*listener.getsockname()), attempt=1, secret=SECRET, listener=listener)
 
 
 def member(name: str, incarnation: int = 0) -> Member:
@@ -21,7 +23,7 @@ def member(name: str, incarnation: int = 0) -> Member:
 
 
 def test_a_member_is_found_by_others_and_replaced_by_its_next_incarnation(server: Rendezvous) -> None:
-    other = Rendezvous(server.address, attempt=1)
+    other = Rendezvous(server.address, attempt=1, secret=SECRET)
     assert other.lookup("engine", "a") is None
     server.publish(member("a"))
     assert other.lookup("engine", "a") == member("a")
@@ -31,7 +33,29 @@ def test_a_member_is_found_by_others_and_replaced_by_its_next_incarnation(server
 
 def test_attempts_do_not_see_each_other(server: Rendezvous) -> None:
     server.publish(member("a"))
-    assert Rendezvous(server.address, attempt=2).lookup("engine", "a") is None
+    assert Rendezvous(server.address, attempt=2, secret=SECRET).lookup("engine", "a") is None
+
+
+def test_many_values_come_with_one_request(server: Rendezvous) -> None:
+    for key in "abc":
+        server.set(key, key * 3)
+    assert server.get_many(["c", "a"]) == ["ccc", "aaa"]
+
+
+def test_a_value_that_another_run_wrote_is_refused(server: Rendezvous) -> None:
+    stranger = Rendezvous(server.address, attempt=1, secret="a guess")
+    stranger.publish(member("a"))
+    stranger.store.set("raw", b"\x80\x04\xff no signature")
+    for key in ("member/engine/a", "raw"):
+        with pytest.raises(RendezvousForged, match=f"{key} in the store at 127.0.0.1:.* was not written by this run"):
+            server.get(key)
+
+
+def test_a_signature_holds_for_its_key_only(server: Rendezvous) -> None:
+    server.set("a", "1")
+    server.store.set("b", server.store.get("a"))
+    with pytest.raises(RendezvousForged):
+        server.get("b")
 
 
 def test_waiting_names_who_is_missing(server: Rendezvous) -> None:
@@ -44,7 +68,7 @@ def test_claims_hand_out_every_group_once_whoever_asks(server: Rendezvous) -> No
     got: list[int] = []
 
     def claim() -> None:
-        claims = Claims(Rendezvous(server.address, attempt=1), "train/0/0", range(10, 60))
+        claims = Claims(Rendezvous(server.address, attempt=1, secret=SECRET), "train/0/0", range(10, 60))
         while (group := claims.next()) is not None:
             got.append(group)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from core.rendezvous import wait_until
 from core.trajectory import step_path
+from launchers.children import shared_memory
 from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
@@ -59,7 +59,7 @@ def bearers(api_key: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get("EBBTIDE_API_KEY") == api_key and process.status() != psutil.STATUS_ZOMBIE:
+            if api_key in process.environ().values() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 
@@ -155,16 +155,18 @@ def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> N
 def test_nothing_outlives_the_command(role: str, number: signal.Signals, exit_code: int, tmp_path: Path) -> None:
     """Not even the helper of torch's shared memory, which detaches itself, nor that memory."""
     run_dir = tmp_path / "out"
-    before = set(os.listdir("/dev/shm"))
     command = start_ebbtide("run", str(write_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=1", command)  # weights have gone through shared memory
     agent = psutil.Process(command.pid).children()[0]
-    key = agent.environ()["EBBTIDE_API_KEY"]
-    assert len(bearers(key)) >= 6  # agent, torchrun, trainer, reward worker, and the engine's processes
+    key = (run_dir / "attempts" / "1" / "key").read_text()
+    assert len(bearers(key)) >= 5  # torchrun, trainer, reward worker, and the engine's processes
+    held = {path for process in descendants([agent.pid]) for path in shared_memory(process.pid)}
+    assert held
     (agent if role == "agent" else psutil.Process(command.pid)).send_signal(number)
     assert command.wait(40) == exit_code
     assert wait_until(lambda: not bearers(key), 30), bearers(key)
-    left = set(os.listdir("/dev/shm")) - before
+    assert not agent.is_running()
+    left = {path.name for path in held if path.exists()}
     if number == signal.SIGKILL:  # then nobody is left to remove SGLang's load counters, 16 KiB per engine
         left = {name for name in left if not name.startswith("sglang_loads_")}
     assert left == set()

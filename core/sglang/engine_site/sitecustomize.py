@@ -8,6 +8,8 @@ EBBTIDE_HIDE_MODULES=a,b   these packages look as if they were not installed. SG
 EBBTIDE_ENGINE_API_KEY=…   is blotted out of log lines: SGLang logs all of its settings.
 EBBTIDE_CPU_ENGINE=1       what a machine without a GPU needs (`ebbtide_cpu_engine`).
 
+Every process writes the stacks of its threads to its log on SIGUSR1: an engine that hangs is asked for them.
+
 Afterwards the next `sitecustomize` on the path runs, as it would have without us.
 
 Standard library only, and cheap: it runs before the program's first line.
@@ -15,6 +17,7 @@ Standard library only, and cheap: it runs before the program's first line.
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import sys
@@ -81,6 +84,7 @@ def run_next_sitecustomize() -> None:
 
 if os.environ.get("EBBTIDE_DIE_WITH_PARENT") == "1":
     die_with_parent()
+faulthandler.register(signal.SIGUSR1)
 hide_modules(os.environ.get("EBBTIDE_HIDE_MODULES", ""))
 if os.environ.get("EBBTIDE_ENGINE_API_KEY"):
     keep_out_of_logs(os.environ["EBBTIDE_ENGINE_API_KEY"])

@@ -1,0 +1,43 @@
+"""The node agent of a run on this machine, as a child of `ebbtide run`: `python -m launchers.local_agent --run-dir …`.
+
+Exit code 0: complete; 1: failed; 143: stopped. attempts/N/outcome.json says how it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from core.die_with_parent import adopt_orphans, die_with_parent
+from core.run_directory import RunDirectory
+from launchers.agent import run_agent
+from launchers.attempt import key_path
+from launchers.outcome import write_outcome
+from launchers.seat import Seat
+
+
+def main() -> None:
+    """Run the attempt on this machine."""
+    parser = argparse.ArgumentParser(prog="launchers.local_agent", description=__doc__)
+    parser.add_argument("--run-dir", type=Path, required=True)
+    parser.add_argument("--attempt", type=int, required=True)
+    options = parser.parse_args()
+    die_with_parent(os.getppid(), signal.SIGTERM)
+    adopt_orphans()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    directory = RunDirectory(options.run_dir)
+    folder = directory.attempt(options.attempt)
+    key = key_path(folder).read_text()
+    seat = Seat(options.attempt, 0, (socket.gethostname(),), "127.0.0.1", None, key)
+    outcome = run_agent(directory, seat, lambda: "preempted")
+    write_outcome(folder, outcome)
+    sys.exit(outcome.exit_code)
+
+
+if __name__ == "__main__":
+    main()

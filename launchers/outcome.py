@@ -1,0 +1,56 @@
+"""How an attempt ended: agreed by the agents over the store, written into the ledger, acted on by the job."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.files import write_atomically
+
+How = Literal["complete", "failed", "interrupted", "timeout", "preempted", "node_failure", "lost"]
+ENDED_KEY = "ended"  # where the leader says it to the other agents
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the ledger says of an attempt.
+
+    Attributes:
+        how: complete: all steps done. timeout, preempted: saved, to be continued. interrupted: somebody stopped it.
+            failed: the program failed. node_failure: a node was lost or unfit, or a process on it was killed. lost:
+            nobody was left to say (found by the next attempt).
+        failed_nodes: nodes that the next attempt leaves out.
+        cause: one line, empty if all went well.
+    """
+
+    how: How
+    failed_nodes: tuple[str, ...] = ()
+    cause: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the agent: 0 done or to be continued, 1 failed, 143 stopped."""
+        return {"complete": 0, "timeout": 0, "preempted": 0, "interrupted": 143}.get(self.how, 1)
+
+    def to_json(self) -> str:
+        """For the store."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Outcome:
+        """Read what `to_json` wrote."""
+        fields = json.loads(text)
+        return cls(**{**fields, "failed_nodes": tuple(fields["failed_nodes"])})
+
+
+def write_outcome(folder: Path, outcome: Outcome) -> None:
+    """Leave it in the attempt's folder."""
+    write_atomically(folder / "outcome.json", outcome.to_json())
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """What `write_outcome` left; None if nobody got that far."""
+    path = folder / "outcome.json"
+    return Outcome.from_json(path.read_text()) if path.exists() else None

@@ -1,0 +1,104 @@
+"""The agents' heartbeat over the store, in a thread of its own, so that a store that is gone never stops an agent.
+
+Every beat says that this node is alive, sends what the agent has to say, and fetches the few keys that it watches.
+The agent itself talks only to this object, whose answers are those of the last beat.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from core.rendezvous import Rendezvous
+
+BEAT_S = 0.5
+SILENCE_S = 30.0  # a node that has not been heard of for so long counts as lost
+
+log = logging.getLogger("agent")
+
+
+class Pulse:
+    """One agent's connection to the others."""
+
+    def __init__(self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[str]) -> None:
+        """Args:
+        watched: keys whose values `value` tells.
+        """
+        self._rendezvous = rendezvous
+        self._node = node
+        self._others = [other for other in range(num_nodes) if other != node]
+        self._values: dict[str, str | None] = dict.fromkeys(watched)
+        self._outbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+        self._beat = 0
+        self._last_beat = time.monotonic()
+        self._heard: dict[int, tuple[str, float]] = {}  # leader: each node's last beat, and when it came
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is left to say, and end; gives up after two beats if the store does not answer."""
+        self._stopping.set()
+        self._thread.join(4 * BEAT_S)
+
+    def post(self, key: str, value: str) -> None:
+        """Set a key at the next beat; what is posted first is set first."""
+        self._outbox.put(partial(self._rendezvous.set, key, value))
+
+    def count(self, key: str) -> None:
+        """Add one to a counter at the next beat."""
+        self._outbox.put(partial(self._rendezvous.add, key))
+
+    def value(self, key: str) -> str | None:
+        """A watched key as of the last beat."""
+        return self._values[key]
+
+    def leader_lost(self) -> bool:
+        """Whether the store, which the leader serves, has not answered for too long."""
+        return time.monotonic() - self._last_beat > SILENCE_S
+
+    def lost_nodes(self) -> list[int]:
+        """Leader only: nodes that have beaten once and then no more for too long."""
+        now = time.monotonic()
+        return [node for node, (_, heard) in list(self._heard.items()) if now - heard > SILENCE_S]
+
+    def _run(self) -> None:
+        while True:
+            ending = self._stopping.wait(BEAT_S)
+            try:
+                self._once()
+            except Exception as error:  # whatever it is: what counts is for how long it lasts
+                log.warning("store %s: %s", self._rendezvous.address, str(error).splitlines()[0])
+            if ending:
+                return
+
+    def _once(self) -> None:
+        self._beat += 1
+        self._rendezvous.set(_key(self._node), str(self._beat))
+        while not self._outbox.empty():
+            self._outbox.get()()
+        for key in self._values:
+            self._values[key] = self._rendezvous.get(key)
+        if self._node == 0:
+            self._listen()
+        self._last_beat = time.monotonic()
+
+    def _listen(self) -> None:
+        silent = [node for node in self._others if node not in self._heard]
+        known = [node for node in self._others if node in self._heard]
+        known += [node for node in silent if self._rendezvous.get(_key(node)) is not None]
+        now = time.monotonic()
+        for node, beat in zip(known, self._rendezvous.get_many([_key(node) for node in known]), strict=True):
+            if self._heard.get(node, ("", 0.0))[0] != beat:
+                self._heard[node] = (beat, now)
+
+
+def _key(node: int) -> str:
+    return f"pulse/{node}"

@@ -1,0 +1,114 @@
+"""The place of one server process of a node: started, published, restarted when it dies, at last given up."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from core.engines import condemned_key, ready_key
+from core.phase import phase_key
+from core.rendezvous import Member, member_key
+from launchers.children import Child, log_tail
+from launchers.failure import Failure, describe_exit
+from launchers.ports import ReservedPort
+from launchers.pulse import Pulse
+from launchers.seat import Seat
+
+STACKS = signal.SIGUSR1  # a Python server that hangs is asked to write all its stacks into its log before it is killed
+PHASE_KEY = phase_key(0)
+
+log = logging.getLogger("agent")
+
+
+class Slot(ABC):
+    """Several incarnations may fill it one after the other; all answer on the same reserved port."""
+
+    def __init__(self, role: str, name: str, seat: Seat, folder: Path, restarts: int) -> None:
+        self.role = role
+        self.name = name
+        self.seat = seat
+        self.folder = folder
+        self.child: Child | None = None
+        self.port = ReservedPort(seat.host, seat.ports)
+        self._restarts = restarts
+        self._incarnation = 0
+        self._condemned = False
+
+    @property
+    def url(self) -> str:
+        """Where the server answers."""
+        return f"http://{self.seat.host}:{self.port.number}"
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The keys of the store that `tend` reads."""
+        return (condemned_key(self.name), ready_key(self.name))
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """The server's command line."""
+
+    @abstractmethod
+    def environment(self) -> Mapping[str, str]:
+        """The server's whole environment."""
+
+    def start(self, pulse: Pulse) -> None:
+        """Start the next incarnation and publish where it will answer."""
+        self._condemned = False
+        self.child = Child(self.name, self.command(), self.environment(), self.log_path)
+        member = Member(
+            *(self.role, self.name, self.seat.node, self.seat.host, self.child.pid, self.url, (), self._incarnation)
+        )
+        pulse.post(member_key(self.role, self.name), member.to_json())
+        log.info(
+            "%s=%s incarnation=%d pid=%d url=%s", self.role, self.name, self._incarnation, self.child.pid, self.url
+        )
+
+    def tend(self, pulse: Pulse) -> Failure | None:
+        """Restart the server if it died; the failure if it died too often."""
+        if self.child is None:
+            return None
+        exit_code = self.child.exit_code()
+        if exit_code is None:
+            self._end_if_condemned(self.child, pulse)
+            return None
+        cause = describe_exit(exit_code)
+        if self._incarnation >= self._restarts:
+            return self._failure(pulse, self.child, exit_code, f"{cause} {self._after(pulse)}")
+        log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
+        self._incarnation += 1
+        self.start(pulse)
+        return None
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.port.close()
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the present incarnation."""
+        return self.folder / f"{self.name}.{self._incarnation}.log"
+
+    def _end_if_condemned(self, child: Child, pulse: Pulse) -> None:
+        """Its driver got no answer: it hangs. First its stacks for the log, at the next look the end."""
+        if self._condemned:
+            child.signal(signal.SIGKILL)
+        elif pulse.value(condemned_key(self.name)) == str(self._incarnation):
+            self._condemned = True
+            child.signal(STACKS)
+
+    def _after(self, pulse: Pulse) -> str:
+        if pulse.value(ready_key(self.name)) is None:
+            return f"before it answered for the first time (start {self._incarnation + 1} of {self._restarts + 1})"
+        return f"after {self._incarnation} restarts"
+
+    def _failure(self, pulse: Pulse, child: Child, exit_code: int, cause: str) -> Failure:
+        return Failure(
+            *(self.role, self.name, pulse.value(PHASE_KEY) or "start", cause, child.pid),
+            exit_code=exit_code,
+            detail=log_tail(self.log_path),
+            log=str(self.log_path),
+        )
