@@ -73,3 +73,18 @@ def remedy_for(said: str) -> str:
     """What to do about a message of Slurm."""
     known = (remedy for text, remedy in REMEDIES.items() if text.lower() in said.lower())
     return next(known, "see Slurm's message; its documentation explains the options")
+
+
+# of an allocation, as opposed to SLURM_CONF and others that a user sets to choose the cluster
+KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+OF_AN_ALLOCATION = ("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMIX_", "EBBTIDE_JOB_END")
+
+
+def foreign_variables(env: Mapping[str, str]) -> list[str]:
+    """Variables that an allocation or a step has set: a job that is submitted from inside must not inherit them.
+
+    sbatch passes its environment on; the new job's srun would obey SLURM_NTASKS or SLURM_MEM_PER_NODE of the old one.
+    """
+    ours = [name for name in env if name.startswith(OF_AN_ALLOCATION) and name not in KEPT]
+    gpus = ["CUDA_VISIBLE_DEVICES"] if "SLURM_JOB_ID" in env and "CUDA_VISIBLE_DEVICES" in env else []
+    return sorted(ours + gpus)

@@ -188,7 +188,16 @@ class Poller:
         open_ids = [job_id for job_id in wanted if not self._has_ended(job_id)]
         if open_ids and (now or self._clock() - self._asked_at >= self.interval_s):
             self._update(open_ids)
-        return {job_id: self._states.get(job_id, JobState(UNKNOWN, self.error)) for job_id in wanted}
+        return {job_id: self.known(job_id) for job_id in wanted}
+
+    def known(self, job_id: str) -> JobState:
+        """The last known state, without asking."""
+        return self._states.get(job_id, JobState(UNKNOWN, self.error))
+
+    def forget(self) -> None:
+        """Know nothing, and ask at once the next time."""
+        self._states.clear()
+        self._asked_at = float("-inf")
 
     def state(self, job_id: str, now: bool = False) -> JobState:
         """`states` of one job."""
