@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from launchers.commands import attach, cancel, inspect, logs, models, resume, run, status
+from launchers.commands import attach, cancel, inspect, logs, models, resume, run, sbatch, status, submit, sweep
 from launchers.commands.terminal import console
 
-COMMANDS = (run, resume, status, logs, cancel, attach, inspect, models)
+COMMANDS = (run, resume, submit, sbatch, sweep, status, logs, cancel, attach, inspect, models)
 
 app = typer.Typer(
     help="Reinforcement-learning post-training of language models on Slurm clusters, without Ray.",

@@ -11,12 +11,18 @@ from launchers.commands.terminal import fail
 
 
 def new_run_dir(config: RunConfig, wanted: Path | None) -> RunDirectory:
-    """An empty run directory: the wanted one, or a new one under `runs_dir`. One that holds something is refused."""
+    """An empty run directory, made if it is not there."""
+    path = new_run_path(config, wanted)
+    path.mkdir(parents=True, exist_ok=True)
+    return RunDirectory(path)
+
+
+def new_run_path(config: RunConfig, wanted: Path | None) -> Path:
+    """Where a new run goes: the wanted folder, or one under `runs_dir`. One that holds something is refused."""
     path = wanted or config.runs_dir / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if path.exists() and any(path.iterdir()):
         fail(f"{path} exists and is not empty: choose another --run-dir, or go on with `ebbtide resume {path}`.")
-    path.mkdir(parents=True, exist_ok=True)
-    return RunDirectory(path.resolve())
+    return path.resolve()
 
 
 def existing_run_dir(path: Path) -> RunDirectory:

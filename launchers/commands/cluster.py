@@ -1,0 +1,77 @@
+"""Checks of a submission on the login node: files, then the cluster itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.config import RunFileError, check_run_file, dump_run_file
+from core.run_directory import RunDirectory
+from hpc.commands import SlurmError
+from hpc.job import JobSpec
+from hpc.site import SiteFileError, dump_site, find_site_file, load_site
+from hpc.site_schema import Site
+from launchers.commands.terminal import errors, fail
+from launchers.shared_paths import mounts
+from launchers.submission import Refused, Submission, make_submission, run_dir_mistake
+
+SiteFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--site", help="The site file; left out: $EBBTIDE_SITE, ./site.yaml, ~/.config/ebbtide/site.yaml, or none."
+    ),
+]
+
+
+def load_submission(run_file: Path, overrides: list[str] | None, site_file: Path | None) -> Submission:
+    """Run file and site, checked each by itself and against each other; mistakes end the command."""
+    try:
+        config = check_run_file(run_file, overrides or [])
+        path = site_file or find_site_file()
+        return make_submission(config, load_checked_site(site_file), path.resolve() if path else None)
+    except (RunFileError, Refused) as error:
+        fail(str(error))
+
+
+def load_checked_site(site_file: Path | None) -> Site:
+    """The site; mistakes in its file end the command."""
+    try:
+        return load_site(site_file)
+    except SiteFileError as error:
+        fail(str(error))
+
+
+def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, job: JobSpec | None = None) -> None:
+    """Compare the job with what the cluster has; anything that sbatch or the nodes would refuse ends the command.
+
+    Args:
+        required: False (a dry run): a machine without Slurm is only noted.
+        job: left out: the submission's.
+    """
+    from hpc.facts import ask_cluster, check_request
+
+    mistakes: list[str] = []
+    notices: list[str] = []
+    if (mistake := run_dir_mistake(submission, run_dir, mounts())) is not None:
+        mistakes.append(mistake)
+    try:
+        mistakes += check_request(job or submission.job(run_dir), ask_cluster())
+    except Refused as error:
+        mistakes += error.mistakes
+    except SlurmError as error:
+        (mistakes if required else notices).append(str(error))
+    for notice in notices:
+        errors.print(f"not checked against the cluster: {notice}", highlight=False, markup=False, soft_wrap=True)
+    if mistakes:
+        fail(str(Refused(submission.config.name, mistakes)))
+
+
+def write_inputs(submission: Submission, directory: RunDirectory) -> Path:
+    """Run file and site, resolved, into the run directory, where the nodes read them; returns the script's path."""
+    script = directory.path / "slurm" / "job.sbatch"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    dump_run_file(submission.config, directory.run_file)
+    dump_site(submission.site, directory.path / "site.yaml")
+    return script

@@ -1,0 +1,157 @@
+"""`ebbtide submit`: check everything, then submit a run as one Slurm job."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.run_directory import RunDirectory
+from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
+from launchers.commands.directories import existing_run_dir, new_run_path
+from launchers.commands.terminal import NewRunDir, Overrides, fail, say
+from launchers.job_record import JobRecord, read_record
+from launchers.plan import render
+from launchers.submission import Submission, chain_length, next_in_chain
+
+EXAMPLE = "ebbtide submit run.yaml --site site.yaml --set slurm.time=04:00:00 --wait"
+FAILED = 1
+
+
+def command(
+    run_file: Annotated[Path | None, typer.Argument(help="The YAML file that describes the run.")] = None,
+    site: SiteFile = None,
+    overrides: Overrides = None,
+    run_dir: NewRunDir = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN_DIR", help="Go on with this run, from its newest sound checkpoint, in a new job."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Write and print script, run file and layout; submit nothing.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show progress until the run has ended; exit with its code.")
+    ] = False,
+) -> None:
+    """Submit a run to Slurm: check run file, site and cluster first, then hand one job to sbatch.
+
+    The run directory must be one that all nodes see. With --resume, --set changes keys of slurm only.
+    """
+    if (run_file is None) == (resume is None):
+        fail("found neither or both of RUN_FILE and --resume RUN_DIR; wanted one: ebbtide submit run.yaml")
+    if run_file is not None:
+        submission = load_submission(run_file, overrides, site)
+        directory = RunDirectory(new_run_path(submission.config, run_dir))
+    else:
+        assert resume is not None
+        directory = _resumable(resume, run_dir)
+        submission = load_submission(directory.run_file, _only_slurm(overrides), site)
+    check_on_cluster(submission, directory.path, required=not dry_run)
+    with _undone_on_failure(directory, fresh=resume is None):
+        script = prepare(submission, directory)
+        if dry_run:
+            _show(submission, directory, script)
+            return
+        record = send(submission, directory)
+    _tell(directory, record)
+    if wait:
+        from launchers.commands.waiting import wait_for_end
+
+        wait_for_end(directory)
+
+
+def prepare(submission: Submission, directory: RunDirectory) -> Path:
+    """Write run file and script into the run directory; returns the script's path."""
+    from hpc.executor import HetSlurmExecutor
+
+    script = write_inputs(submission, directory)
+    script.write_text(HetSlurmExecutor.of_job(submission.job(directory.path)).script(), encoding="utf-8")
+    return script
+
+
+def send(submission: Submission, directory: RunDirectory) -> JobRecord:
+    """Hand the job, or all jobs of a chain, to sbatch through Submitit; writes and returns the record."""
+    from hpc.executor import HetSlurmExecutor, SubmitError
+    from launchers.submitted import SubmittedTask
+
+    job, before = submission.job(directory.path), read_record(directory)
+    ids: list[str] = []
+    try:
+        for _ in range(chain_length(submission)):
+            executor = HetSlurmExecutor.of_job(next_in_chain(job, ids[-1] if ids else None))
+            ids.append(str(executor.submit(SubmittedTask(directory.path)).job_id))
+    except SubmitError as error:
+        fail(str(error) + (f"\nsubmitted before it: job {', '.join(ids)}" if ids else ""), FAILED)
+    record = JobRecord(
+        job_id=ids[0],
+        chain=tuple(ids) if len(ids) > 1 else (),
+        site=str(submission.site_file) if submission.site_file else None,
+        script=str(directory.path / "slurm" / "job.sbatch"),
+        earlier=(*before.earlier, *before.job_ids) if before else (),
+    )
+    record.write(directory)
+    return record
+
+
+def _resumable(path: Path, run_dir: Path | None) -> RunDirectory:
+    """An existing run that neither works nor waits."""
+    import time
+
+    from hpc.queue import Poller
+    from launchers.status import snapshot
+
+    if run_dir is not None:
+        fail("--run-dir: found it with --resume; wanted one of them: a resumed run stays where it is")
+    directory = existing_run_dir(path)
+    poller = Poller()
+    (status,) = snapshot([directory], poller, time.time())
+    if status.state == "complete":
+        say(f"{directory.path} is complete: nothing to do.")
+        raise typer.Exit
+    if status.live and status.state != "not started":
+        why = poller.error or f"look at it with `ebbtide status {path}`, stop it with `ebbtide cancel {path}`"
+        fail(f"{path}: found it {status.state} (job {status.job_id}); wanted a run that has stopped: {why}")
+    return directory
+
+
+def _only_slurm(overrides: list[str] | None) -> list[str] | None:
+    for text in overrides or []:
+        if not text.startswith("slurm."):
+            fail(
+                f"--set {text}: found a key outside slurm; wanted only those with --resume: a resumed run keeps its "
+                "settings, so that it goes on as if it had never stopped"
+            )
+    return overrides
+
+
+@contextmanager
+def _undone_on_failure(directory: RunDirectory, *, fresh: bool) -> Iterator[None]:
+    """A new run directory is removed again if nothing came of the submission."""
+    try:
+        directory.path.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        if fresh and read_record(directory) is None:
+            shutil.rmtree(directory.path, ignore_errors=True)
+        raise
+
+
+def _show(submission: Submission, directory: RunDirectory, script: Path) -> None:
+    for path in (script, directory.run_file):
+        say(f"# ---- {path}\n{path.read_text(encoding='utf-8')}")
+    say(f"# ---- who runs where\n{render(submission.plan)}")
+    say(f"nothing was submitted; to do so: ebbtide submit --resume {directory.path}")
+
+
+def _tell(directory: RunDirectory, record: JobRecord) -> None:
+    path = directory.path
+    say(f"run directory: {path}")
+    say(f"job: {', '.join(record.job_ids)}")
+    for what, words in {"look": "status --watch", "logs": "logs --follow", "stop": "cancel"}.items():
+        name, _, option = words.partition(" ")
+        say(f"  {what}:  ebbtide {name} {path} {option}".rstrip())
