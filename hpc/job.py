@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpc.component import Component
 from hpc.mistake import Wrong
-from hpc.reserved import reserved_variable
+from hpc.reserved import reserved_variable, secret_variable
 from hpc.site_schema import Site
 
 RUN_DIR = "{RUN_DIR}"
@@ -82,7 +82,8 @@ class JobSpec:
         if any(not path.is_absolute() for path in (self.run_dir, *self.array_run_dirs)):
             raise Wrong(f"the run directory {self.run_dir}", "an absolute path", "resolve it before submission")
         for variable in self.environment:
-            if not variable.startswith("EBBTIDE_") and (reason := reserved_variable(variable)):
+            own = variable.startswith("EBBTIDE_")
+            if reason := secret_variable(variable) if own else reserved_variable(variable):
                 raise Wrong(f"the variable {variable}", "a variable that is yours to set", reason)
 
     @property

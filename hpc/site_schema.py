@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -176,6 +177,11 @@ class Site(Section):
         if self.gpu_type and self.gpus_per_node == 0:
             raise Wrong(f"gpu_type {self.gpu_type} and gpus_per_node 0", "GPUs, or no type", "correct gpus_per_node")
         return self
+
+    @property
+    def interpreter(self) -> str:
+        """What starts Python on compute nodes."""
+        return self.python or (sys.executable if self.container.runtime == "none" else "python3")
 
     @property
     def ports(self) -> range:

@@ -1,0 +1,43 @@
+# The verdict of task 0: line 1 is requeue or end, line 2 all nodes that the next start leaves out (may be empty).
+verdict=(none)
+[[ -r $EBBTIDE_SLURM_DIR/verdict ]] && mapfile -t verdict <"$EBBTIDE_SLURM_DIR/verdict"
+failed=$((code == 0 ? 1 : code))
+case ${verdict[0]:-none} in
+  end) exit "$code" ;;
+  requeue) ;;
+  *)
+    echo "ebbtide: srun ended with code $code and task 0 left no verdict: see $EBBTIDE_SLURM_DIR" >&2
+    exit "$failed"
+    ;;
+esac
+if [[ $may_requeue == no ]]; then
+  echo "ebbtide: the run is not finished; this job does not requeue itself, the next one goes on from here" >&2
+  exit "$failed"
+fi
+
+patiently() { # a controller that restarts answers again soon
+  timeout 60 "$@" || { sleep 10 && timeout 60 "$@"; } || { sleep 20 && timeout 60 "$@"; }
+}
+
+trap '' TERM # what Slurm ends a requeued job with: there are nodes to leave out first
+facts=$(patiently scontrol show job --oneliner "$SLURM_JOB_ID")
+restarts=0
+[[ $facts =~ \ Restarts=([0-9]+) ]] && restarts=${BASH_REMATCH[1]}
+if ((restarts > ${SLURM_RESTART_COUNT:-0})); then
+  echo "ebbtide: Slurm has requeued the job by itself" >&2
+elif [[ -n $facts && $facts != *" JobState=RUNNING "* && $facts != *" Reason=TimeLimit "* ]]; then
+  echo "ebbtide: the job was cancelled and stays so: not requeued" >&2
+  exit "$failed"
+elif [[ -z $facts ]] || ! patiently scontrol requeue "$SLURM_JOB_ID"; then
+  echo "ebbtide: the run is not finished and requeueing failed: submit it again" >&2
+  exit "$failed"
+fi
+leave_out=$excluded_nodes${excluded_nodes:+${verdict[1]:+,}}${verdict[1]:-}
+if [[ -n ${verdict[1]:-} ]]; then
+  for id in "${component_ids[@]}"; do
+    patiently scontrol update "JobId=$id" "ExcNodeList=$leave_out" ||
+      echo "ebbtide: could not leave out $leave_out in job $id" >&2
+  done
+fi
+sleep 600 # until Slurm ends this script
+exit "$failed"
