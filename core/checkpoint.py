@@ -21,7 +21,9 @@ from typing import Any, Protocol
 import torch.distributed as dist
 
 from core.collective import broadcast
+from core.config.schema import RunConfig
 from core.files import write_atomically
+from core.run_directory import RunDirectory
 from core.state import LoopState
 
 MANIFEST = "manifest.json"
@@ -115,6 +117,13 @@ def find_latest(folder: Path) -> tuple[Path, LoopState] | None:
             return path, state
         log.warning("skipped checkpoint %s: %s", path, problem)
     return None
+
+
+def is_complete(directory: RunDirectory, config: RunConfig) -> bool:
+    """Whether all steps of a run are done and everything that is written at its end is there."""
+    found = find_latest(directory.checkpoints)
+    all_steps = found is not None and found[1].next_step >= config.rollout.num_rollout
+    return all_steps and (directory.hf_model.exists() or not config.checkpoint.save_hf)
 
 
 def write_manifest(folder: Path, state: LoopState) -> None:

@@ -91,6 +91,16 @@ def engine_name(node: int, index: int) -> str:
     return f"node{node}-engine{index}"
 
 
+def rewards_name(node: int) -> str:
+    """The name under which a node's reward server is published."""
+    return f"node{node}-rewards"
+
+
+def rewards_names(config: RunConfig) -> list[str]:
+    """All reward servers of the run; none if samples are scored where they are made."""
+    return [rewards_name(node.number) for node in nodes(config) if node.role == "rewards"]
+
+
 def time_limit_s(text: str) -> int:
     """Seconds of a time limit as Slurm spells it; `MM` alone are minutes, `D-HH` days and hours.
 

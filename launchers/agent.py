@@ -57,7 +57,7 @@ class NodeAgent:
         self.rendezvous = self._meet()
         self.slots: list[Slot] = [EngineSlot(self.config, self.folder, seat, node, i) for i in range(len(node.engines))]
         if node.role == "rewards":
-            self.slots.append(RewardsSlot(self.config, directory, seat, node, self.rendezvous.address))
+            self.slots.append(RewardsSlot(self.config, directory, seat, node))
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
         watched = {ENDED_KEY, FAILED_KEY, GATE_KEY, PAUSED_KEY, PHASE_KEY}
         watched |= {key for slot in self.slots for key in slot.watched}
@@ -225,11 +225,23 @@ class NodeAgent:
         return Rendezvous(address, seat.attempt, seat.key, listener=listener)
 
 
-def run_agent(directory: RunDirectory, seat: Seat, pause_reason: Callable[[], str]) -> Outcome:
-    """Run a node agent; an error of its own becomes a failed outcome with a record, and leaves no process behind."""
+def run_agent(
+    directory: RunDirectory,
+    seat: Seat,
+    pause_reason: Callable[[], str],
+    call: Callable[[Address], None] = lambda _: None,
+) -> Outcome:
+    """Run a node agent; an error of its own becomes a failed outcome with a record, and leaves no process behind.
+
+    Args:
+        pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
+        call: leader: tells the other nodes where the store is, once it is served.
+    """
     folder = directory.attempt(seat.attempt)
     try:
-        return NodeAgent(directory, seat).run(pause_reason)
+        agent = NodeAgent(directory, seat)
+        call(agent.rendezvous.address)
+        return agent.run(pause_reason)
     except Exception as error:
         kill_descendants()
         log_path = folder / f"agent-{seat.node}.log"

@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from core.die_with_parent import adopt_orphans, die_with_parent
@@ -35,6 +36,8 @@ def main() -> None:
     key = key_path(folder).read_text()
     seat = Seat(options.attempt, 0, (socket.gethostname(),), "127.0.0.1", None, key)
     outcome = run_agent(directory, seat, lambda: "preempted")
+    if outcome.how == "node_failure":  # there is no other node to go to
+        outcome = replace(outcome, how="failed", failed_nodes=())
     write_outcome(folder, outcome)
     sys.exit(outcome.exit_code)
 

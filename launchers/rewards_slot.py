@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from core.config.schema import RunConfig
-from core.layout import Node
-from core.rendezvous import Address
+from core.layout import Node, rewards_name
 from core.run_directory import RunDirectory
 from launchers.seat import Seat
 from launchers.slot import Slot
@@ -17,19 +16,18 @@ from launchers.slot import Slot
 class RewardsSlot(Slot):
     """The place of one reward server. It publishes itself once it can score."""
 
-    def __init__(self, config: RunConfig, directory: RunDirectory, seat: Seat, node: Node, store: Address) -> None:
+    def __init__(self, config: RunConfig, directory: RunDirectory, seat: Seat, node: Node) -> None:
         folder = directory.attempt(seat.attempt)
-        super().__init__("rewards", f"node{seat.node}", seat, folder, config.placement.engine_restarts)
+        super().__init__("rewards", rewards_name(seat.node), seat, folder, config.placement.engine_restarts)
         self._directory = directory
         self._num_workers = node.part.num_reward_workers
-        self._store = store
 
     def command(self) -> Sequence[str]:
         """`python -m launchers.rewards`."""
         seat = self.seat
         return [
             *(sys.executable, "-m", "launchers.rewards", "--run-dir", str(self._directory.path)),
-            *("--attempt", str(seat.attempt), "--node", str(seat.node), "--store", str(self._store)),
+            *("--attempt", str(seat.attempt), "--node", str(seat.node)),
             *("--host", seat.host, "--port", str(self.port.number), "--num-workers", str(self._num_workers)),
         ]
 

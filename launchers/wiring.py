@@ -16,7 +16,7 @@ from core.device import resolve_device
 from core.engines import Engines
 from core.evaluation import Evaluation
 from core.journal import Journal
-from core.layout import driven_engines, nodes
+from core.layout import driven_engines, nodes, rewards_names
 from core.megatron.trainer import MegatronTrainer
 from core.parts import Parts
 from core.pause import Pause
@@ -28,6 +28,8 @@ from core.requests import TrainRequests
 from core.residency import Residency
 from core.residency.engines import EngineOwner
 from core.reward import RewardPool
+from core.reward.remote import RemoteRewardPool
+from core.reward.remote_directory import RewardDirectory
 from core.rollout import Rollout
 from core.run_directory import RunDirectory
 from core.shape import model_shape
@@ -165,12 +167,20 @@ class TrainerRank:
 
     def _rollout(self, stack: ExitStack, engines: Engines) -> tuple[Rollout, WeightSync]:
         sync = WeightSync(self.trainer, engines)
-        rewards = RewardPool(self.config.reward)
+        rewards = self._rewards()
         if self.drives:
             stack.enter_context(rewards)
         width = self.config.placement.engine_max_running_requests
         rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, width)
         return rollout, sync
+
+    def _rewards(self) -> RewardPool | RemoteRewardPool:
+        """Scoring processes of this node, or the reward servers of others if there are any."""
+        names = rewards_names(self.config)
+        if not names:
+            return RewardPool(self.config.reward)
+        directory = RewardDirectory(self.rendezvous, names)
+        return RemoteRewardPool(directory, os.environ["EBBTIDE_API_KEY"], self.config.placement.start_timeout_s)
 
     def _requests(self) -> TrainRequests:
         return TrainRequests(self.config.rollout, data.build(self.config.data, self.tokenizer), self.stop_token_ids)
