@@ -57,9 +57,16 @@ class Settings:
 
 
 def hosts_file(settings: Settings) -> str:
-    """/etc/hosts of every node: all nodes, and this machine under its own name."""
-    lines = ["127.0.0.1 localhost", f"{settings.host_address} {socket.gethostname()}"]
-    return "\n".join(lines + [f"{settings.address(node)} {node}" for node in settings.nodes]) + "\n"
+    """/etc/hosts of every node: all nodes, and this machine under its own name.
+
+    Each also as an IPv4 address mapped to IPv6: torch's store looks names up by it, and without an answer here asks a
+    name server, which nobody runs, for 10 s.
+    """
+    named = [(settings.host_address, socket.gethostname())] + [
+        (settings.address(node), node) for node in settings.nodes
+    ]
+    lines = [f"{address} {name}\n::ffff:{address} {name}" for address, name in named]
+    return "\n".join(["127.0.0.1 localhost", *lines]) + "\n"
 
 
 def slurm_conf(settings: Settings) -> str:
