@@ -29,7 +29,7 @@ def test_a_run_that_does_not_say_takes_all_nodes() -> None:
 def test_a_run_that_says_how_many_must_be_right() -> None:
     assert fitting(config({"num_nodes": 2}), "7", 2) == []
     with pytest.raises(
-        Misfit, match=r"placement.num_nodes: found a run on 2 nodes; wanted one on the 3 of allocation 7"
+        Misfit, match=r"num_nodes: found a run on 2 nodes; wanted one on the 3 of allocation 7"
     ):
         fitting(config({"num_nodes": 2}), "7", 3)
 
