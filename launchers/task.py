@@ -92,8 +92,7 @@ class _Task:
         self.number = allocation.procid
         self.config: RunConfig = load_run_file(directory.run_file)
         self.site = _site(directory)
-        self.folder = directory.path / "slurm" / allocation.job_id / str(allocation.restart_count)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = _meeting_place(directory, allocation)
         self._check_size()
 
     def lead(self) -> dict[str, Any]:
@@ -191,6 +190,14 @@ def _allocation() -> Allocation:
     if found is None or not found.in_step:
         raise TaskError("no Slurm task here: launchers.task is started by srun, inside a job")
     return found
+
+
+def _meeting_place(directory: RunDirectory, allocation: Allocation) -> Path:
+    """A folder of this start of the job, the same for all tasks; whoever calls srun may choose it."""
+    default = directory.path / "slurm" / allocation.job_id / str(allocation.restart_count)
+    folder = Path(os.environ.get("EBBTIDE_SLURM_DIR") or default)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _site(directory: RunDirectory) -> Site:
