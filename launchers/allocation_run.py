@@ -7,61 +7,48 @@ import sys
 import time
 from pathlib import Path
 
-from core.config.schema import RunConfig
 from core.die_with_parent import adopt_orphans
-from core.layout import nodes
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
 from hpc.commands import SlurmError, run_command
-from launchers.children import Child
+from launchers.children import Child, log_tail
 from launchers.display import Display
-from launchers.failure import Failure
+from launchers.failure import Failure, describe_exit
 from launchers.foreground_run import INTERRUPTED, follow
 from launchers.plan import CODE_DIR, task_command
 
 
-class DoesNotFit(ValueError):
-    """The run needs other nodes than the allocation has."""
-
-
-def fitting(config: RunConfig, allocation: Allocation) -> list[str]:
-    """The overrides with which the run uses all nodes of the allocation: the trainers take what the others leave.
-
-    Raises:
-        DoesNotFit: no node would be left for the trainers.
-    """
-    others = sum(node.role != "trainers" for node in nodes(config))
-    trainers = len(allocation.nodes) - others
-    if trainers < 1:
-        raise DoesNotFit(
-            f"allocation {allocation.job_id} has {len(allocation.nodes)} nodes; wanted {others} for the components "
-            "that are not trainers and at least one more: ask for more nodes, or leave out slurm.components"
-        )
-    return [] if trainers == config.placement.num_nodes else [f"placement.num_nodes={trainers}"]
-
-
-def run_in_allocation(directory: RunDirectory, allocation: Allocation, display: Display) -> int:
-    """Run the next attempt on all nodes of the allocation, in the foreground.
+def run_in_allocation(directory: RunDirectory, display: Display) -> int:
+    """Run the next attempt on all nodes of the allocation around this process, in the foreground.
 
     Returns:
         the exit code: 0 complete or paused, 1 failed (the failure is shown), 130 interrupted.
     """
+    allocation = Allocation.from_environ(os.environ)
+    assert allocation is not None
     adopt_orphans()
     folder = directory.path / "slurm" / allocation.job_id / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     reader = ProgressReader(directory.progress, from_end=True)
-    srun = Child(
-        "srun", srun_command(directory.path, allocation), _environment(folder, allocation), folder / "srun.log"
-    )
+    log, command = folder / "srun.log", srun_command(directory.path, allocation)
+    srun = Child("srun", command, _environment(folder, allocation), log)
     code = follow(srun, reader, display)
     if code == INTERRUPTED:
         display.interrupted(directory.path)
     elif code != 0:
         attempt = directory.path / "attempts" / "latest"
-        record = attempt / "failure.json"
-        display.failed(Failure.read(record) if record.exists() else None, directory.path, attempt, folder / "srun.log")
+        display.failed(_failure(attempt, srun, code), directory.path, attempt)
     return code if code in (0, INTERRUPTED) else 1
+
+
+def _failure(attempt: Path, srun: Child, code: int) -> Failure:
+    """The attempt's record; if it left none, or did not begin, what srun said."""
+    record = attempt / "failure.json"
+    if record.exists():
+        return Failure.read(record)
+    cause, log = f"srun {describe_exit(code)}", srun.log_path
+    return Failure("agent", "srun", "start", cause, srun.pid, exit_code=code, detail=log_tail(log), log=str(log))
 
 
 def srun_command(run_dir: Path, allocation: Allocation) -> list[str]:
