@@ -1,4 +1,4 @@
-"""Whether a run file's nodes are those of an allocation. Pure."""
+"""A run file's nodes against those of an allocation. Pure."""
 
 from __future__ import annotations
 
@@ -7,22 +7,21 @@ from core.layout import nodes
 
 
 class Misfit(ValueError):
-    """The run wants another number of nodes than the allocation has."""
+    """The allocation has too few nodes for the parts of the run."""
 
 
 def fitting(config: RunConfig, job_id: str, num_nodes: int) -> list[str]:
     """What to change in a run file, as `--set` texts, so that the run uses all nodes of an allocation.
 
+    The trainers take what the other components leave.
     Raises:
-        Misfit: the run file itself says how many nodes it wants, and these are others.
+        Misfit: no node would be left for the trainers.
     """
-    wanted = len(nodes(config))
-    if wanted == num_nodes:
-        return []
-    if config.slurm.components or "num_nodes" in config.placement.model_fields_set:
-        key = "slurm.components" if config.slurm.components else "placement.num_nodes"
+    others = sum(node.role != "trainers" for node in nodes(config))
+    trainers = num_nodes - others
+    if trainers < 1:
         raise Misfit(
-            f"{key}: found a run on {wanted} node{'s' if wanted > 1 else ''}; wanted one on the {num_nodes} of "
-            f"allocation {job_id}: leave {key} out to use all of them, or allocate others: salloc --nodes={wanted}"
+            f"slurm.components: found an allocation ({job_id}) of {num_nodes} nodes; wanted {others} for the parts that "
+            "are not trainers and at least one more: allocate more nodes, or leave slurm.components out"
         )
-    return [f"placement.num_nodes={num_nodes}"]
+    return [] if trainers == config.placement.num_nodes else [f"placement.num_nodes={trainers}"]

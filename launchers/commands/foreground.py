@@ -2,44 +2,84 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from core.config import RunFileError, check_run_file
+from core.config import RunFileError, check_run_file, load_run_file
 from core.config.schema import RunConfig
+from core.layout import nodes
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
+from hpc.allocation import Allocation, AllocationError
+from launchers.allocation_fit import Misfit, fitting
 from launchers.commands.terminal import console, fail, say
 
+if TYPE_CHECKING:
+    from launchers.display import Display
 
-def load(run_file: Path, overrides: list[str]) -> RunConfig:
-    """The checked run file of a run on this machine."""
+
+def current_allocation(local: bool) -> Allocation | None:
+    """The allocation whose nodes a run is to use; None: this machine alone.
+
+    Args:
+        local: the user wants this machine. So does a shell inside a step, such as that of `srun --pty bash`.
+    """
     try:
+        found = None if local else Allocation.from_environ(os.environ)
+    except AllocationError as error:
+        fail(f"{error}\nto use this machine alone: --local")
+    return None if found is None or found.in_step else found
+
+
+def load(run_file: Path, overrides: list[str], allocation: Allocation | None) -> RunConfig:
+    """The checked run file of a run that starts now; in an allocation it takes all nodes, whatever the file says."""
+    try:
+        if allocation is not None:
+            overrides = [*overrides, *_on_all_nodes(run_file, overrides, allocation)]
         config = check_run_file(run_file, overrides)
-    except RunFileError as error:
+    except (RunFileError, Misfit) as error:
         fail(str(error))
-    if config.placement.num_nodes > 1:
+    if allocation is None and (wanted := len(nodes(config))) > 1:
+        key = "slurm.components" if config.slurm.components else "placement.num_nodes"
         fail(
-            f"placement.num_nodes: found {config.placement.num_nodes}; wanted 1: `ebbtide run` starts the processes of "
-            "this machine only, and submitting to several machines is not there yet"
+            f"{key}: found a run on {wanted} nodes; wanted 1, this machine: submit it with `ebbtide submit`, or run it "
+            f"inside an allocation: salloc --nodes={wanted}"
         )
     return config
 
 
-def attempt(directory: RunDirectory) -> None:
+def attempt(directory: RunDirectory, allocation: Allocation | None) -> None:
     """Run the next attempt to its end; its exit code becomes the command's."""
     from launchers.attempt import RunBusy
     from launchers.display import Display
-    from launchers.local_run import run_attempt
 
     try:
-        code = run_attempt(directory, Display(console))
+        code = _run_attempt(directory, allocation, Display(console))
     except RunBusy as error:
         fail(str(error))
     if code == 0:
         show_result(directory)
     raise typer.Exit(code)
+
+
+def _run_attempt(directory: RunDirectory, allocation: Allocation | None, display: Display) -> int:
+    if allocation is None:
+        from launchers.local_run import run_attempt
+
+        return run_attempt(directory, display)
+    from launchers.allocation_run import run_in_allocation
+
+    return run_in_allocation(directory, display)
+
+
+def _on_all_nodes(run_file: Path, overrides: list[str], allocation: Allocation) -> list[str]:
+    changes = fitting(load_run_file(run_file, overrides), allocation.job_id, len(allocation.nodes))
+    if changes:
+        say(f"allocation {allocation.job_id} has {len(allocation.nodes)} nodes: {', '.join(changes)}")
+    return changes
 
 
 def show_result(directory: RunDirectory) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from core.config import dump_run_file
 from launchers.commands.directories import existing_run_dir
-from launchers.commands.foreground import attempt, load, show_result
+from launchers.commands.foreground import attempt, current_allocation, load, show_result
+from launchers.commands.run import Local
 from launchers.commands.terminal import RunDir, say
 
 EXAMPLE = "ebbtide resume runs/smollm2-arithmetic-20260102-030405"
 
 
-def command(run_dir: RunDir) -> None:
-    """Go on with a run from its newest sound checkpoint."""
-    directory = existing_run_dir(run_dir)
+def command(run_dir: RunDir, local: Local = False) -> None:
+    """Go on with a run from its newest sound checkpoint, here; on a cluster: `ebbtide submit --resume`."""
     from core.checkpoint import is_complete
 
-    config = load(directory.run_file, [])
+    directory = existing_run_dir(run_dir)
+    allocation = current_allocation(local)
+    config = load(directory.run_file, [], allocation)
     if is_complete(directory, config):
         say(f"{directory.path} is complete: all {config.rollout.num_rollout} steps are done.")
         show_result(directory)
     else:
-        attempt(directory)
+        if allocation is not None:
+            dump_run_file(config, directory.run_file)  # it may have another number of nodes now
+        attempt(directory, allocation)

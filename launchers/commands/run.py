@@ -1,23 +1,32 @@
-"""`ebbtide run`: train on this machine."""
+"""`ebbtide run`: train on this machine, or on all nodes of the allocation that this shell is in."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from core.config import dump_run_file
 from launchers.commands.directories import new_run_dir
-from launchers.commands.foreground import attempt, load
+from launchers.commands.foreground import attempt, current_allocation, load
 from launchers.commands.terminal import NewRunDir, Overrides, RunFile, say
 
 EXAMPLE = "ebbtide run examples/smollm2-arithmetic.yaml --set rollout.num_rollout=4"
+Local = Annotated[bool, typer.Option("--local", help="Use this machine only, also inside a Slurm allocation.")]
 
 
-def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir = None) -> None:
-    """Train on this machine: check the run file, start trainers and engines, turn the loop."""
+def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir = None, local: Local = False) -> None:
+    """Train now: check the run file, start trainers and engines, turn the loop.
+
+    Inside `salloc` or a batch script the run takes all nodes of the allocation, elsewhere this machine.
+    """
     from core.pretrained import needs_conversion
 
-    config = load(run_file, overrides or [])
+    allocation = current_allocation(local)
+    config = load(run_file, overrides or [], allocation)
     directory = new_run_dir(config, run_dir)
     dump_run_file(config, directory.run_file)
     say(f"run directory: {directory.path}")
     if needs_conversion(config.model.path):
         say(f"converting the model of {config.model.path} first: once, about half a minute")
-    attempt(directory)
+    attempt(directory, allocation)

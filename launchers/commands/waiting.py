@@ -63,6 +63,6 @@ def _show_failure(status: Status, display: Display) -> None:
     path = folder / "failure.json"
     failure = Failure.read(path) if path.exists() else None
     if failure is not None or status.state == "failed":
-        display.failed(failure, directory.path, folder, "ebbtide submit --resume")
+        display.failed(failure, directory.path, folder, resume="ebbtide submit --resume")
     else:
         say(f"go on from the last checkpoint: ebbtide submit --resume {directory.path}")

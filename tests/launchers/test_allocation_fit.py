@@ -21,21 +21,15 @@ def config(placement: dict[str, Any], *roles: str) -> RunConfig:
     )
 
 
-def test_a_run_that_does_not_say_takes_all_nodes() -> None:
+def test_the_trainers_take_all_nodes() -> None:
     assert fitting(config({}), "7", 3) == ["placement.num_nodes=3"]
-    assert fitting(config({}), "7", 1) == []
+    assert fitting(config({"num_nodes": 4}), "7", 3) == ["placement.num_nodes=3"]
+    assert fitting(config({"num_nodes": 3}), "7", 3) == []
 
 
-def test_a_run_that_says_how_many_must_be_right() -> None:
-    assert fitting(config({"num_nodes": 2}), "7", 2) == []
-    with pytest.raises(
-        Misfit, match=r"num_nodes: found a run on 2 nodes; wanted one on the 3 of allocation 7"
-    ):
-        fitting(config({"num_nodes": 2}), "7", 3)
-
-
-def test_components_count_together() -> None:
-    parts = config({}, "trainers", "rewards")
-    assert fitting(parts, "7", 2) == []
-    with pytest.raises(Misfit, match=r"slurm.components: found a run on 2 nodes.*salloc --nodes=2"):
-        fitting(parts, "7", 1)
+def test_the_trainers_take_what_the_others_leave() -> None:
+    parts = config({}, "trainers", "engines", "rewards")
+    assert fitting(parts, "7", 5) == ["placement.num_nodes=3"]
+    assert fitting(parts, "7", 3) == []
+    with pytest.raises(Misfit, match=r"found an allocation \(7\) of 2 nodes; wanted 2 for the parts that are not"):
+        fitting(parts, "7", 2)

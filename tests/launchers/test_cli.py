@@ -38,7 +38,7 @@ def test_help_has_an_example(command: str) -> None:
     [
         ("rollout.num_rollouts=3", "did you mean num_rollout?"),
         ("train.global_batch_size=7", "wanted rollout_batch_size 4 × n_samples_per_prompt 4 = 16"),
-        ("placement.num_nodes=2", "found 2; wanted 1"),
+        ("placement.num_nodes=2", "found a run on 2 nodes; wanted 1, this machine"),
     ],
 )
 def test_a_bad_setting_is_refused_before_anything_is_made(setting: str, message: str, run_file: Path) -> None:
