@@ -21,7 +21,7 @@ def fitting(config: RunConfig, job_id: str, num_nodes: int) -> list[str]:
     trainers = num_nodes - others
     if trainers < 1:
         raise Misfit(
-            f"slurm.components: found an allocation ({job_id}) of {num_nodes} nodes; wanted {others} for the parts that "
-            "are not trainers and at least one more: allocate more nodes, or leave slurm.components out"
+            f"slurm.components: found an allocation ({job_id}) of {num_nodes} nodes; wanted {others} for the parts "
+            "that are not trainers and at least one more: allocate more nodes, or leave slurm.components out"
         )
     return [] if trainers == config.placement.num_nodes else [f"placement.num_nodes={trainers}"]
