@@ -87,8 +87,8 @@ def status_of(files: Files, states: Mapping[str, JobState], now: float) -> Statu
     """The status of a run, given the states of its jobs."""
     job_id = current_job(files.job_ids, states)
     job = states.get(job_id, JobState(UNKNOWN)) if job_id else None
-    state = _state(files, job)
     last = files.history.last
+    state = _state(files, job, ahead=job is not None and _is_ahead(files, job_id, job))
     at_work = state in ("starting", "running", "stopping")
     return Status(
         files.directory,
@@ -112,12 +112,14 @@ def current_job(ids: Sequence[str], states: Mapping[str, JobState]) -> str | Non
     return next(iter((known or list(ids))[-1:]), None)
 
 
-def _state(files: Files, job: JobState | None) -> str:
+def _state(files: Files, job: JobState | None, *, ahead: bool) -> str:
     last = files.history.last
     if files.history.complete:
         return "complete"
     if job is None:
         return _local_state(files, last)
+    if job.state in WAITING and ahead and last is not None:
+        return "running" if last.how is None else "stopping"
     if job.state in WAITING:
         return "between attempts" if last is not None else "pending"
     if job.state == "COMPLETING":
@@ -144,6 +146,15 @@ def _ended_state(last: Attempt | None, job: JobState) -> str:
     if last is not None and last.how in ("interrupted", "lost"):
         return last.how
     return "lost" if last is not None and last.how is None and job.state in ("GONE", "COMPLETED") else "failed"
+
+
+def _is_ahead(files: Files, job_id: str | None, job: JobState) -> bool:
+    """Whether the ledger is newer than what Slurm said some seconds ago: it has an attempt of this start of the job."""
+    last, record = files.history.last, files.record
+    if last is None or last.restart < (job.restarts or 0):
+        return False
+    element = record is not None and "_" in record.job_id and last.began > record.submitted
+    return last.job == job_id or element
 
 
 def _begun_since(attempt: Attempt, start: float | None) -> bool:

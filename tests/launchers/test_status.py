@@ -20,7 +20,7 @@ from tests.launchers.histories import BEGAN, began, ended, step, write_history
 
 BEGIN = {"event": "begin", "time": BEGAN, "step": 0, "num_steps": 4}
 ROLLOUT = {"event": "phase", "time": BEGAN + 2100, "phase": "rollout step=1"}
-RECORD = JobRecord("7", submitted=BEGAN)
+RECORD = JobRecord("7", submitted=BEGAN, earlier=("5",))
 PENDING = JobState("PENDING", reason="Resources")
 FIRST_START = JobState("RUNNING", nodes=("n1", "n2"), start=BEGAN + 999, end=BEGAN + 4600, restarts=0)
 SECOND_START = JobState("RUNNING", nodes=("n1", "n3"), start=BEGAN + 1999, end=BEGAN + 5600, restarts=1)
@@ -37,7 +37,11 @@ FAILED = [began(1), ended(1, "failed", cause="trainer 0: ValueError: no")]
         ([began(1)], FIRST_START, "running", ""),
         (TIMEOUT, JobState("COMPLETING"), "stopping", ""),
         (TIMEOUT, FIRST_START, "stopping", ""),
-        (TIMEOUT, JobState("PENDING", "BeginTime"), "between attempts", "BeginTime"),
+        ([began(1)], JobState("PENDING", restarts=0), "running", ""),
+        (TIMEOUT, JobState("PENDING", restarts=0), "stopping", ""),
+        ([began(1)], JobState("PENDING", "BeginTime", restarts=1), "between attempts", "BeginTime"),
+        ([began(1, job="5")], JobState("PENDING", "Priority", restarts=0), "between attempts", "Priority"),
+        (TIMEOUT, JobState("PENDING", "BeginTime", restarts=1), "between attempts", "BeginTime"),
         (TIMEOUT, SECOND_START, "starting", ""),
         ([began(1)], SECOND_START, "starting", ""),
         ([*TIMEOUT, began(2, restart=1)], SECOND_START, "running", ""),
@@ -103,7 +107,7 @@ def test_the_job_of_a_chain_that_counts(states: dict[str, JobState], wanted: str
         (None, [began(1, job="5")], ("5",)),
         (None, [began(1, job=None)], ()),
         (RECORD, [], ("7",)),
-        (RECORD, [began(1, job="5")], ("5",)),
+        (JobRecord("7", submitted=BEGAN), [began(1, job="5")], ("5",)),
         (JobRecord("7", submitted=BEGAN + 9999), [began(1, job="5")], ("7",)),
         (JobRecord("7", submitted=BEGAN, earlier=("5",)), [began(1, job="5")], ("7",)),
         (JobRecord("7_3", submitted=BEGAN), [began(1, job="11")], ("7_3",)),
