@@ -22,9 +22,10 @@ class JobWatcher(SlurmInfoWatcher):
     """submitit's view of Slurm, asked through a Poller: components folded, sacct not needed, no call more often than
     every 10 s unless forced."""
 
-    def __init__(self, poller: Poller | None = None) -> None:
+    def __init__(self, poller: Poller | None = None, grace_s: float = RESULT_GRACE_S) -> None:
         super().__init__()
         self.poller = poller or Poller()
+        self.grace_s = grace_s
         self._ended_at: dict[str, float] = {}
 
     def job_state(self, job_id: str, mode: str = "standard") -> JobState:
@@ -41,7 +42,7 @@ class JobWatcher(SlurmInfoWatcher):
 
     def grace_left_s(self, job_id: str) -> float:
         """How long a missing result of this job is still to be waited for: counted once for all of its tasks."""
-        return max(0.0, self._ended_at.get(job_id, time.monotonic()) + RESULT_GRACE_S - time.monotonic())
+        return max(0.0, self._ended_at.get(job_id, time.monotonic()) + self.grace_s - time.monotonic())
 
     def get_info(self, job_id: str, mode: str = "standard") -> dict[str, str]:
         """submitit's form of the state."""

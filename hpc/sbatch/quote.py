@@ -53,8 +53,17 @@ def log_file(folder: Path, name: str) -> str:
     return f"{str(folder).replace('%', '%%')}/{name}"
 
 
+_PATTERNS = {
+    "%j": '"$SLURM_JOB_ID"',
+    "%A": '"$SLURM_ARRAY_JOB_ID"',
+    "%a": '"$SLURM_ARRAY_TASK_ID"',
+    "%r": '"${SLURM_RESTART_COUNT:-0}"',
+    "%t": '"$SLURM_PROCID"',
+    "%%": "%",
+}
+
+
 def expanded(pattern: str) -> str:
-    """A log pattern (%j, %r, %t, %%) as a word of bash that a task expands."""
-    variables = {"%j": '"$SLURM_JOB_ID"', "%r": '"${SLURM_RESTART_COUNT:-0}"', "%t": '"$SLURM_PROCID"', "%%": "%"}
-    parts = re.split(r"(%[jrt%])", one_line(pattern, "log pattern"))
-    return "".join(variables.get(part) or shlex.quote(part) for part in parts if part)
+    """A log pattern (%j; %A and %a of an array; %r, %t, %%) as a word of bash that a task expands."""
+    parts = re.split(r"(%[jAart%])", one_line(pattern, "log pattern"))
+    return "".join(_PATTERNS.get(part) or shlex.quote(part) for part in parts if part)

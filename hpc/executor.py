@@ -1,0 +1,211 @@
+"""An executor of submitit for Slurm jobs of several components: one sbatch, one srun, every task calls the function."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+import uuid
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import fields, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from submitit import SlurmExecutor
+from submitit.core.core import Job
+from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
+
+from hpc.commands import foreign_variables, remedy_for
+from hpc.component import Component
+from hpc.job import JobSpec
+from hpc.sbatch.text import sbatch_text
+from hpc.site_schema import Site
+from hpc.submitit_job import HetSlurmJob
+
+DEFAULT_TIME_MINUTES = 60
+DEFAULT_SIGNAL_LEAD_S = 90
+CODE_DIR = Path(__file__).parents[1]
+FIXED = ("command", "site", "run_dir", "code_dir", "array", "array_run_dirs", "batch_log", "task_stdout", "task_stderr")
+
+
+class SubmitError(FailedSubmissionError):
+    """sbatch refused the job; the message holds Slurm's, and what to do."""
+
+
+class HetSlurmExecutor(SlurmExecutor):
+    """Submits functions as Slurm jobs of one or several components.
+
+        executor = HetSlurmExecutor("logs", [Component("trainers", nodes=2), Component("rewards")], time_minutes=30)
+        job = executor.submit(function, argument)
+        job.results()  # three results: of the trainers' nodes, then of the rewards' node
+
+    Every task of every component calls the function; `hpc.Allocation` tells it which one it is. One component makes an
+    ordinary job; `heterogeneous=False` one allocation with the sum of the nodes and the same tasks. A function with a
+    `checkpoint` method is called again after a time-out or preemption, by submitit's rules. `map_array` and `batch()`
+    make job arrays where Slurm has them, and one job after the other for heterogeneous jobs.
+
+    Args:
+        folder: for scripts, pickles and logs (`JOB_TASK_log.out`, `.err`); all nodes must see it.
+        components: component 0 leads.
+        site: the cluster; left out: no options but those of the components.
+        max_num_timeout: how often a time-out may be survived.
+        job: further fields of JobSpec: time_minutes, name, heterogeneous, requeue, signal_lead_s, exclude, environment,
+            dependency, comment.
+    """
+
+    job_class = HetSlurmJob
+
+    def __init__(
+        self,
+        folder: str | Path,
+        components: Sequence[Component],
+        site: Site | None = None,
+        *,
+        max_num_timeout: int = 3,
+        max_pickle_size_gb: float = 1.0,
+        **job: Any,
+    ) -> None:
+        site = site or Site()
+        if "%" in str(folder):
+            raise ValueError(f"found {folder}, wanted a folder without patterns: files in it are named after their job")
+        super().__init__(folder, max_num_timeout, max_pickle_size_gb, python=interpreter(site))
+        self.keeps_run_dir = False
+        minutes = job.pop("time_minutes", None) or site.time_minutes or DEFAULT_TIME_MINUTES
+        lead_s = job.pop("signal_lead_s", min(DEFAULT_SIGNAL_LEAD_S, 30 * minutes))
+        refuse_unknown(job)
+        self.job = JobSpec(
+            **{"name": "ebbtide", "verdict": False, "environment": {}, **job},
+            components=tuple(components),
+            time_minutes=minutes,
+            signal_lead_s=lead_s,
+            command=self._task_command(),
+            site=site,
+            run_dir=self.folder,
+            code_dir=CODE_DIR,
+            batch_log=self.folder / "%j_batch.log",
+            task_stdout=f"{self.folder}/%j_%t_log.out",
+            task_stderr=f"{self.folder}/%j_%t_log.err",
+        )
+        self._note_time()
+
+    @classmethod
+    def of_job(cls, job: JobSpec, folder: str | Path | None = None, max_num_timeout: int = 3) -> HetSlurmExecutor:
+        """An executor of jobs that are like `job` in all but the command: its logs and verdict file stay where it says.
+
+        `folder`, for scripts and pickles, is `RUN_DIR/slurm/submitit` when left out.
+        """
+        made = cls(
+            folder or job.run_dir / "slurm" / "submitit", job.components, job.site, max_num_timeout=max_num_timeout
+        )
+        made.job = replace(job, command=made._task_command())
+        made.keeps_run_dir = job.task_stdout is None
+        made._note_time()
+        return made
+
+    def script(self) -> str:
+        """The text that would be given to sbatch."""
+        return sbatch_text(self.job)
+
+    def _task_command(self) -> tuple[str, ...]:
+        return (self.python, "-u", "-m", "hpc.submitit_main", str(self.folder))
+
+    def _note_time(self) -> None:
+        self.parameters["time"] = self.job.time_minutes  # submitit's rules for time-outs use it
+
+    @classmethod
+    def _equivalence_dict(cls) -> Any:
+        return {"name": "name", "timeout_min": "time_minutes"}
+
+    @classmethod
+    def _valid_parameters(cls) -> set[str]:
+        return {field.name for field in fields(JobSpec)} - set(FIXED)
+
+    def _internal_update_parameters(self, **changes: Any) -> None:
+        """Change fields of the job, by JobSpec's names or submitit's `name` and `timeout_min`."""
+        named = {self._equivalence_dict().get(key, key): value for key, value in changes.items()}
+        refuse_unknown(named)
+        self.job = replace(self.job, **named)
+        self._note_time()
+
+    def _num_tasks(self) -> int:
+        return self.job.num_tasks
+
+    @property
+    def _submitit_command_str(self) -> str:
+        return shlex.join(self.job.command)
+
+    def _make_submission_file_text(self, command: str, uid: str) -> str:
+        del command, uid
+        return self.script()
+
+    def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+        """sbatch without the variables of an allocation that this process may run in: they would reach the new job."""
+        unset = [f"--unset={name}" for name in foreign_variables(os.environ)]
+        return ["env", *unset, "sbatch", str(submission_file_path)]
+
+    def _submit_command(self, command: str) -> Job[Any]:
+        if self.job.batch_log is None:
+            (self.job.run_dir / "slurm").mkdir(parents=True, exist_ok=True)  # Slurm does not make it
+        try:
+            job = super()._submit_command(command)
+        except FailedJobError as error:
+            said = str(error).strip()
+            raise SubmitError(f"sbatch: found {said}; wanted a job id: {remedy_for(said)}") from None
+        self._describe(job)
+        return job
+
+    def _describe(self, job: Job[Any]) -> None:
+        roles = tuple(part.name for part in self.job.components for _ in range(part.num_tasks))
+        if isinstance(job, HetSlurmJob):
+            job.describe(roles, self.job.run_dir if self.keeps_run_dir else None)
+
+    def _internal_process_submissions(self, delayed_submissions: Sequence[DelayedSubmission]) -> list[Job[Any]]:
+        """One job, an array, or one job after the other."""
+        alone = [[delayed] for delayed in delayed_submissions]
+        if len(alone) == 1 or self.job.num_het_components > 1:
+            return [super(SlurmExecutor, self)._internal_process_submissions(one)[0] for one in alone]
+        return self._submit_array(delayed_submissions)
+
+    def _submit_array(self, delayed_submissions: Sequence[DelayedSubmission]) -> list[Job[Any]]:
+        """An ordinary job array: element k calls submission k, with all tasks."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        pickles = [self.folder / f"{uuid.uuid4().hex}.pkl" for _ in delayed_submissions]
+        for pickle, delayed in zip(pickles, delayed_submissions, strict=True):
+            delayed.set_timeout(self.job.time_minutes, self.max_num_timeout)
+            delayed.dump(pickle)
+        array = copy(self)
+        array.job = replace(
+            self.job,
+            array=f"0-{len(pickles) - 1}",
+            task_stdout=self.job.task_stdout and self.job.task_stdout.replace("%j", "%A_%a"),
+            task_stderr=self.job.task_stderr and self.job.task_stderr.replace("%j", "%A_%a"),
+        )
+        array_id = array._submit_command(array._submitit_command_str).job_id
+        jobs: list[Job[Any]] = []
+        for element, pickle in enumerate(pickles):
+            job: Job[Any] = self.job_class(self.folder, f"{array_id}_{element}", list(range(self.job.num_tasks)))
+            self._describe(job)
+            job.paths.move_temporary_file(pickle, "submitted_pickle")
+            jobs.append(job)
+        return jobs
+
+
+def interpreter(site: Site) -> str:
+    """The Python of the tasks: the site's, the container's own, or the one that submits."""
+    return site.python or (sys.executable if site.container.runtime == "none" else "python3")
+
+
+def refuse_unknown(job: dict[str, Any]) -> None:
+    """Nothing if these are fields of a job that a caller may set.
+
+    Raises:
+        ValueError: naming the nearest and all that there are.
+    """
+    allowed = {field.name for field in fields(JobSpec)} - set(FIXED) | {"components"}
+    for key in job:
+        if key not in allowed:
+            near = get_close_matches(key, allowed, n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise ValueError(f"found the parameter {key!r}, wanted one of {', '.join(sorted(allowed))}{hint}")
