@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from core.batch import TooManyFailures, check_failures, make_batch
 from core.parts import Parts
+from core.reward import RewardsUnavailable
 
 
 def run(parts: Parts) -> bool:
@@ -16,7 +17,8 @@ def run(parts: Parts) -> bool:
     Returns:
         whether the run is complete; False: it was asked to pause, and is saved.
     Raises:
-        TooManyFailures: if rewards fail beyond the limit; a checkpoint is written first.
+        TooManyFailures, RewardsUnavailable: if rewards fail beyond the limit, or there is nobody to score; a checkpoint
+            is written first.
     """
     phase, state, trainer = parts.phase, parts.state, parts.trainer
     while True:
@@ -35,12 +37,12 @@ def run(parts: Parts) -> bool:
         with phase("rollout", step):
             request = parts.request(state)
             made = parts.rollout.generate(request)
-        with phase("score", step):
-            samples = parts.rollout.settle(made)
-            batch = make_batch(samples, parts.algorithm)
         try:
+            with phase("score", step):
+                samples = parts.rollout.settle(made)
+                batch = make_batch(samples, parts.algorithm)
             check_failures(samples, parts.max_failed_share)
-        except TooManyFailures:
+        except (TooManyFailures, RewardsUnavailable):
             with phase("save", step):
                 parts.checkpoints.save(state)
             raise

@@ -17,7 +17,7 @@ from core.claims import Claims
 from core.collective import any_rank, gather_lists
 from core.engines import Engine, Engines
 from core.rendezvous import Rendezvous
-from core.reward import RewardInput, RewardPool, Score
+from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
 from core.sample_bytes import gather_samples
 from core.samples import Prompt, Sample, SamplingParams, Status
 from core.sglang.errors import EngineDied
@@ -59,7 +59,7 @@ class Rollout:
         engines: Engines,
         sync: WeightSync,
         tokenizer: Tokenizer,
-        rewards: RewardPool,
+        rewards: Rewards,
         max_running_requests: int,
     ) -> None:
         """Args:
@@ -97,13 +97,12 @@ class Rollout:
     def settle(self, made: Generated) -> list[Sample]:
         """Wait for the scores and bring all ranks' samples together, in order of group and index, on every rank.
 
+        Raises:
+            RewardsUnavailable: on every rank, if some rank's samples can be scored by nobody.
         Collective: all trainer ranks. Waits as long as the reward pool's own time limits allow.
         """
-        for sample, future in zip(made.samples, made.scores, strict=True):
-            score = future.result()
-            sample.reward, sample.failure = score.value, score.failure
-            if score.value is None:
-                sample.status = Status.FAILED
+        if unavailable := gather_lists(_take_scores(made)):
+            raise RewardsUnavailable(unavailable[0])
         samples = gather_samples(made.samples, made.prompts)
         return sorted(samples, key=lambda sample: (sample.group, sample.index))
 
@@ -143,6 +142,19 @@ class Rollout:
             response_text=self._tokenizer.decode(answer.tokens),
             engine=engine.name,
         )
+
+
+def _take_scores(made: Generated) -> list[str]:
+    """Wait for the scores and note them with their samples; why nobody scores, if nobody does."""
+    for sample, future in zip(made.samples, made.scores, strict=True):
+        try:
+            score = future.result()
+        except RewardsUnavailable as error:
+            return [str(error)]
+        sample.reward, sample.failure = score.value, score.failure
+        if score.value is None:
+            sample.status = Status.FAILED
+    return []
 
 
 def _reward_input(sample: Sample) -> RewardInput:

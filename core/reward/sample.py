@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 READY = "ready"  # a worker's first answer
 
 
 @dataclass(frozen=True)
 class RewardInput:
-    """One response to be scored. Must be picklable: it travels to another process."""
+    """One response to be scored. It travels to another process: picklable, and plain (`core.plain`) to another node."""
 
     prompt_text: str
     response_text: str
@@ -25,3 +26,15 @@ class Score:
 
     value: float | None
     failure: str | None = None
+
+
+class Rewards(Protocol):
+    """Whoever scores: processes of this node (`RewardPool`) or of others (`core.reward.remote`)."""
+
+    def submit(self, sample: RewardInput) -> Future[Score]:
+        """Queue a sample. The future gets a score, or raises `RewardsUnavailable`."""
+        ...
+
+
+class RewardsUnavailable(RuntimeError):
+    """There is nobody left who could score: not the sample's doing. The message names who is missing."""

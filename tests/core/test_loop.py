@@ -12,6 +12,7 @@ from core.config.schema import AlgorithmConfig
 from core.packing import UpdateResult
 from core.parts import Parts
 from core.phase import Phases
+from core.reward import RewardsUnavailable
 from core.rollout import Generated, Request
 from core.samples import Prompt, Sample, SamplingParams, Status
 from core.state import LoopState
@@ -124,3 +125,14 @@ def test_too_many_failures_stop_the_run_after_a_checkpoint() -> None:
     with pytest.raises(TooManyFailures, match="1x broken"):
         loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
     assert fakes.calls[-2:] == ["settle", "save 1 3"]
+
+
+def test_nobody_to_score_stops_the_run_after_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unavailable(made: Generated) -> list[Sample]:
+        raise RewardsUnavailable("0 of 2 reward servers answer")
+
+    fakes = Fakes()
+    monkeypatch.setattr(fakes, "settle", unavailable)
+    with pytest.raises(RewardsUnavailable, match="0 of 2"):
+        loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
+    assert fakes.calls[-2:] == ["generate 1", "save 1 3"]

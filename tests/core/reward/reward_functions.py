@@ -18,7 +18,7 @@ from core.reward import RewardInput
 def behave(sample: RewardInput) -> Any:
     kind, _, rest = sample.response_text.partition(" ")
     return {
-        "value": lambda: eval(rest, {"np": np}),
+        "value": lambda: eval(rest, {"np": np, "sample": sample}),
         "raise": lambda: [][1],
         "exit": lambda: sys.exit("done here"),
         "hang": lambda: hang(rest),

@@ -1,0 +1,75 @@
+"""What a reward server and its clients say to each other. JSON only: neither side ever unpickles.
+
+    GET  /health  ->  {"num_workers": 8}
+    POST /score   body: plain values, [[prompt_text, response_text, label, metadata], ...]
+                  answer: a stream of lines, each [index, value, failure] of one sample as soon as it has a score,
+                  and an empty line every 5 s in between. It ends early if the server has to leave: what is missing then
+                  has not been scored, and may be sent again.
+
+Every request carries `Authorization: Bearer KEY`; without it the answer is 401, whatever was asked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from core import plain
+from core.reward.sample import RewardInput, Score
+
+HEARTBEAT_S = 5.0
+SILENCE_S = 30.0  # a server that sends nothing for so long hangs
+HEARTBEAT = b"\n"
+
+
+def dump_sample(sample: RewardInput) -> bytes:
+    """One sample as an element of a request.
+
+    Raises:
+        plain.NotPlain: label or metadata hold something that cannot be sent.
+    """
+    return plain.dump([sample.prompt_text, sample.response_text, sample.label, dict(sample.metadata)])
+
+
+def request_body(samples: Sequence[bytes]) -> bytes:
+    """A request for these samples, each from `dump_sample`."""
+    return b"[" + b",".join(samples) + b"]"
+
+
+def load_samples(body: bytes) -> list[RewardInput]:
+    """The samples of a request.
+
+    Raises:
+        ValueError: it is no such request.
+    """
+    samples = plain.load(body)
+    if not isinstance(samples, list):
+        raise ValueError(f"found a {type(samples).__name__}, wanted a list of samples")
+    return [_sample(fields) for fields in samples]
+
+
+def dump_score(index: int, score: Score) -> bytes:
+    """One line of an answer."""
+    return json.dumps([index, score.value, score.failure]).encode("ascii") + b"\n"
+
+
+def load_score(line: str, num_samples: int) -> tuple[int, Score] | None:
+    """Index and score of a line; None for an empty one.
+
+    Raises:
+        ValueError: it is no such line, or of a sample that was not sent.
+    """
+    if not line.strip():
+        return None
+    index, value, failure = json.loads(line)
+    if type(index) is not int or not 0 <= index < num_samples or (value is None) == (failure is None):
+        raise ValueError(f"{line[:200]!r}: wanted [index below {num_samples}, value, null] or [index, null, failure]")
+    return index, Score(None if value is None else float(value), None if failure is None else str(failure))
+
+
+def _sample(fields: object) -> RewardInput:
+    if not isinstance(fields, list) or [type(field) for field in fields[:2]] != [str, str] or len(fields) != 4:
+        raise ValueError("a sample is not [prompt_text, response_text, label, metadata]")
+    if not isinstance(fields[3], dict):
+        raise ValueError(f"a sample's metadata is a {type(fields[3]).__name__}, wanted a dict")
+    return RewardInput(*fields)
