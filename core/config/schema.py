@@ -9,13 +9,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _minutes(value: Any) -> Any:
+    """A bare number is a time limit in minutes, as it is for Slurm."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 class Section(BaseModel):
@@ -137,6 +142,9 @@ class TrainConfig(Section):
     share_prompts: bool = Field(True, description="compute the prompt of a group once for all its responses")
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
     recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
+    recompute_layers: PositiveInt | None = Field(
+        None, description="recompute full: only so many layers of each pipeline stage; null: all of them"
+    )
     seed: int = Field(1234, description="of the trainer's random states")
 
 
@@ -228,7 +236,7 @@ class SlurmComponent(Section):
 class SlurmConfig(Section):
     """The job on a cluster: read by `ebbtide submit`, `sbatch` and `sweep`; `ebbtide run` needs none of it."""
 
-    time: str | None = Field(
+    time: Annotated[str | None, BeforeValidator(_minutes)] = Field(
         None,
         description="time limit of one attempt, as Slurm spells it: MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS; "
         "null: the site file's, else one hour",
