@@ -15,8 +15,16 @@ if [[ $may_requeue == no ]]; then
   exit "$failed"
 fi
 
+within_60_s() { # not timeout, which dies of Slurm's SIGTERM and takes its child along
+  local tenths=0
+  "$@" &
+  while ((tenths++ < 600)) && kill -0 $! 2>/dev/null; do sleep 0.1; done
+  kill -KILL $! 2>/dev/null
+  wait $!
+}
+
 patiently() { # a controller that restarts answers again soon
-  timeout 60 "$@" || { sleep 10 && timeout 60 "$@"; } || { sleep 20 && timeout 60 "$@"; }
+  within_60_s "$@" || { sleep 10 && within_60_s "$@"; } || { sleep 20 && within_60_s "$@"; }
 }
 
 trap '' TERM # what Slurm ends a requeued job with: there are nodes to leave out first

@@ -33,12 +33,15 @@ sys.exit(max(codes))
 """
 SCONTROL = """\
 #!{python}
-import os, sys
+import os, signal, sys
 {record}
 if sys.argv[1] == "show":
     print(os.environ.get("JOB_FACTS", ""))
     sys.exit(int(os.environ.get("SHOW_CODE", "0")))
-sys.exit(int(os.environ.get(sys.argv[1].upper() + "_CODE", "0")))
+code = int(os.environ.get(sys.argv[1].upper() + "_CODE", "0"))
+if sys.argv[1] == "requeue" and code == 0:
+    os.killpg(0, signal.SIGTERM)  # as Slurm does to all processes of the job, this one too
+sys.exit(code)
 """
 SLEEP = """\
 #!{python}
@@ -89,6 +92,7 @@ def run_script(text: str, folder: Path, **environment: str) -> Outcome:
         stderr=subprocess.STDOUT,
         text=True,
         timeout=60,
+        start_new_session=True,
     )
     lines = calls.read_text().splitlines() if calls.exists() else []
     return Outcome(done.returncode, done.stdout, [json.loads(line) for line in lines])
