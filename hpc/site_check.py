@@ -51,7 +51,7 @@ def _unknown_key(path: KeyPath, line: int | None) -> Mistake:
     elif suggestion is not None:
         remedy = f"did you mean {suggestion}?"
     else:
-        remedy = f"use one of {', '.join(known)}; further options of sbatch go into sbatch"
+        remedy = "see docs/site-file.md for all keys; further options of sbatch go into sbatch"
     wanted = f"a key of {'.'.join(section)}" if section else "a key of the site file"
     return Mistake(".".join(path), line, "an unknown key", wanted, remedy)
 
@@ -68,6 +68,8 @@ def _remedy(value: Any, schema: site_keys.Schema) -> str:
     wanted = site_keys.type_text(schema)
     if "list" in wanted and isinstance(value, str):
         return f"write [{value}]"
+    if "text" in wanted and isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return f"write {','.join(value)}"
     if "mapping" in wanted or "section" in wanted:
         return "write its keys below it, as key: value"
     return f"leave the key out for its default, {site_keys.default_text(schema)}"

@@ -12,20 +12,23 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from hpc.component import refuse_option
 from hpc.mistake import Wrong, show
 from hpc.reserved import reserved_variable
-from hpc.walltime import FORMS, parse_time
+from hpc.walltime import parse_time
 
 
 def _time(text: str) -> str:
-    try:
-        parse_time(text)
-    except ValueError:
-        raise Wrong(show(text), f"a time limit as {FORMS}", "write for example 04:00:00") from None
+    parse_time(text)
     return text
 
 
 def _word(text: str) -> str:
     if not text or re.search(r"\s", text):
-        raise Wrong(show(text), "one word", "take it from `sinfo`, `sacctmgr` or `ip link`, without spaces")
+        raise Wrong(show(text), "one word", "take it as `sinfo`, `sacctmgr` or `ip link` shows it")
+    return text
+
+
+def _module(text: str) -> str:
+    if not text or re.search(r"\s", text):
+        raise Wrong(show(text), "one module, as `module avail` shows it", "make each module an item of the list")
     return text
 
 
@@ -81,8 +84,15 @@ def _mount(text: str) -> str:
 
 
 MIN_PORTS = 100
+_NO_ENVIRONMENT = "leave it out: the processes find their allocation in SLURM_* variables"
+_NO_PIDS = "leave it out: scancel would not reach the processes inside"
+REFUSED_IN_APPTAINER = {
+    **dict.fromkeys(("--cleanenv", "-e", "--containall", "-C"), _NO_ENVIRONMENT),
+    **dict.fromkeys(("--pid", "-p"), _NO_PIDS),
+}
 Time = Annotated[str, AfterValidator(_time)]
 Word = Annotated[str, AfterValidator(_word)]
+Module = Annotated[str, AfterValidator(_module)]
 Line = Annotated[str, AfterValidator(_one_line)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Option = Annotated[str, AfterValidator(_option)]
@@ -118,6 +128,14 @@ class Container(Section):
             raise Wrong("an image and runtime none", "a runtime that starts it", "set runtime: pyxis or apptainer")
         return self
 
+    @model_validator(mode="after")
+    def _keeps_the_environment(self) -> Container:
+        if self.runtime in ("apptainer", "singularity"):
+            for option in self.options:
+                if option in REFUSED_IN_APPTAINER:
+                    raise Wrong(f"the option {option}", "what a run can live with", REFUSED_IN_APPTAINER[option])
+        return self
+
 
 class CpuNodes(Section):
     """Where components without GPUs go, in place of the four keys of the same names above."""
@@ -142,7 +160,7 @@ class Site(Section):
     gpu_option: Literal["gres", "gpus-per-node"] = Field("gres", description="which option of sbatch asks for GPUs")
     gpu_type: Word | None = Field(None, description="type in the request for GPUs, e.g. h100; null: any")
     nodes_exclude: tuple[Nodes, ...] = Field((), description="nodes that jobs never run on; ranges as node[1-3]")
-    modules: tuple[Word, ...] = Field((), description="environment modules that the job script loads")
+    modules: tuple[Module, ...] = Field((), description="environment modules that the job script loads")
     setup: tuple[str, ...] = Field((), description="lines of bash that the job script runs before the processes start")
     environment: dict[Variable, Line] = Field(default_factory=dict, description="variables of all processes")
     python: Line | None = Field(
