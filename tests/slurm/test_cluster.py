@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slurm
 
 
 def test_nodes_have_own_names_addresses_and_shared_memory(cluster: Cluster, tmp_path: Path) -> None:
-    script = 'touch /dev/shm/$(hostname); echo $(ls /dev/shm) $(getent hosts $(hostname) | cut -d" " -f1)'
+    script = 'touch /dev/shm/$(hostname); echo $(ls /dev/shm) $(getent ahostsv4 $(hostname) | head -1 | cut -d" " -f1)'
     lines = cluster.run("srun", "-N4", "-t", "1", "bash", "-c", script, cwd=tmp_path).splitlines()
     assert sorted(lines) == [f"{node} {cluster.address(node)}" for node in cluster.nodes]
 

@@ -5,6 +5,7 @@ set -euo pipefail
 name=$1 folder=$2 address=$3 gateway=$4
 hostname "$name"
 mount --bind "$folder/hosts" /etc/hosts
+if [[ -e /etc/resolv.conf ]]; then mount --bind "$folder/resolv.conf" /etc/resolv.conf; fi
 mount -t tmpfs -o mode=1777,size=4g tmpfs /dev/shm   # private, as on a real node, and gone with the node
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done   # the guard plugs the cable in
 ip link set lo up

@@ -195,6 +195,8 @@ def write_files(settings: Settings) -> None:
     for name in ("state", "run", "log", "dev", "munge", *(f"spool/{node}" for node in settings.nodes)):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "hosts").write_text(hosts_file(settings))
+    # there is no name server: names outside the hosts file are unknown at once, not after 10 s
+    (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     (folder / "slurm.conf").write_text(slurm_conf(settings))
     (folder / "gres.conf").write_text(gres_conf(settings))
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")  # read, never used
