@@ -12,11 +12,12 @@ from pathlib import Path
 
 from core.run_directory import RunDirectory
 from launchers.history import Attempt
+from launchers.job_record import read_record
 
 ROLES = ("trainer", "engine", "rewards", "agent", "torchrun", "task", "batch")
 STORY = (("trainer", 0), ("agent", 0), ("task", 0), ("batch", 0))  # what is shown if nothing is asked for
 ENGINE_LOG = re.compile(r"(?P<name>.*engine\d+)\.(?P<incarnation>\d+)\.log")
-REWARDS_LOG = re.compile(r"node(?P<rank>\d+)\.(?P<incarnation>\d+)\.log")
+REWARDS_LOG = re.compile(r"node(?P<rank>\d+)-rewards\.(?P<incarnation>\d+)\.log")
 RANKED_LOG = re.compile(r"(?P<role>trainer|agent|torchrun|task)-(?P<rank>\d+)\.log")
 
 
@@ -56,6 +57,9 @@ def find_logs(directory: RunDirectory, attempts: Sequence[Attempt], number: int)
         job_logs = [*slurm.glob(f"{attempt.job}/{attempt.restart}/task-*.log"), slurm / f"batch-{attempt.job}.log"]
     else:
         job_logs = [*newest_start(slurm), *newest(slurm.glob("batch-*.log"))]
+    record = read_record(directory)
+    if record is not None and "_" in record.job_id:  # of a sweep's array, whose batch logs lie together
+        job_logs.append(directory.path.parent / "slurm" / f"batch-{record.job_id}.log")
     own = directory.attempt(number).glob("*.log") if number else ()
     return classify([*own, *(path for path in job_logs if path.exists())])
 

@@ -10,10 +10,14 @@ from typing import Annotated
 
 import typer
 
+from core.config import load_run_file
+from core.run_directory import RunDirectory
 from hpc.queue import Poller
+from hpc.site import Site, load_site
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.jobs import jobs_of, status_now
 from launchers.commands.terminal import RunDir, fail
+from launchers.plan import make_plan
 
 EXAMPLE = "ebbtide attach runs/NAME --node n017 -- nvidia-smi"
 
@@ -31,13 +35,26 @@ def command(
         fail(f"{run_dir}: found it {status.state}; wanted a job that runs: `ebbtide status {run_dir}` says more")
     if shutil.which("srun") is None:
         fail("srun: found no such command; wanted Slurm's: use a login node, or load Slurm's module")
-    words = attach_command(status.job_id, _choose(node, status.nodes), argv or ["bash", "-l"], sys.stdin.isatty())
+    chosen = _choose(node, status.nodes)
+    group = component_of(directory, status.nodes.index(chosen))
+    last = status.history.last
+    job_id = last.job if "_" in status.job_id and last and last.job else status.job_id  # srun wants an element's own id
+    words = attach_command(job_id, chosen, group, argv or ["bash", "-l"], sys.stdin.isatty())
     os.execvp(words[0], words)
 
 
-def attach_command(job_id: str, node: str, argv: Sequence[str], terminal: bool) -> list[str]:
+def component_of(directory: RunDirectory, node: int) -> int | None:
+    """The component of the run's node number `node` (None: an ordinary job), from run file and site."""
+    config = load_run_file(directory.run_file)
+    site = directory.path / "site.yaml"
+    plan = make_plan(config, load_site(site) if site.exists() else Site())
+    return plan.nodes[node].component if plan.heterogeneous and node < len(plan.nodes) else None
+
+
+def attach_command(job_id: str, node: str, group: int | None, argv: Sequence[str], terminal: bool) -> list[str]:
     """One more task in the job that takes no resources from the others."""
-    where = [f"--jobid={job_id}", f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
+    part = [] if group is None else [f"--het-group={group}"]
+    where = [f"--jobid={job_id}", *part, f"--nodelist={node}", "--nodes=1", "--ntasks=1"]
     return ["srun", "--overlap", *where, *(["--pty"] if terminal else []), *argv]
 
 

@@ -12,20 +12,28 @@ from launchers.commands.attach import attach_command
 from launchers.job_record import JobRecord
 from tests.launchers.histories import BEGAN, write_history
 
+RUN_FILE = """
+model: {path: m}
+data: {path: d}
+rollout: {num_rollout: 1, rollout_batch_size: 1}
+train: {global_batch_size: 8}
+placement: {num_nodes: 2}
+"""
 SQUEUE = "#!/bin/sh\necho '7|RUNNING|None|n[1-2]|1800000000|1800009999|1:00:00|0|0|'\n"
 SRUN = '#!/bin/sh\nprintf "%s\\n" "$@"\n'
 
 
 def test_the_words_for_srun() -> None:
-    words = attach_command("7", "n2", ["bash", "-l"], terminal=True)
-    assert words[:2] == ["srun", "--overlap"]
+    words = attach_command("7", "n2", 1, ["bash", "-l"], terminal=True)
+    assert words[:4] == ["srun", "--overlap", "--jobid=7", "--het-group=1"]
     assert words[-3:] == ["--pty", "bash", "-l"]
-    assert "--pty" not in attach_command("7", "n2", ["nvidia-smi"], terminal=False)
+    assert "--pty" not in attach_command("7", "n2", None, ["nvidia-smi"], terminal=False)
 
 
 def run(tmp_path: Path, *words: str, squeue: str = SQUEUE) -> subprocess.CompletedProcess[str]:
     """The command with stand-ins for squeue and srun."""
-    write_history(tmp_path / "run", record=JobRecord("7", submitted=BEGAN))
+    directory = write_history(tmp_path / "run", record=JobRecord("7", submitted=BEGAN))
+    directory.run_file.write_text(RUN_FILE)
     for name, text in (("squeue", squeue), ("srun", SRUN)):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(stat.S_IRWXU)

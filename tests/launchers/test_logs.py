@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from core.run_directory import RunDirectory
 from launchers.history import read_history
+from launchers.job_record import JobRecord
 from launchers.logs import LogsError, Tail, choose, find_logs, latest_attempt
 from tests.launchers.histories import began, ended, write_history
 
 ATTEMPT_2 = [
     f"attempts/2/{name}.log"
-    for name in ("agent-0", "agent-1", "trainer-0", "trainer-10", "trainer-2", "torchrun-0", "node2.0")
+    for name in ("agent-0", "agent-1", "trainer-0", "trainer-10", "trainer-2", "torchrun-0", "node2-rewards.0")
 ] + [f"attempts/2/node{n}-engine0.{i}.log" for n, i in ((0, 1), (0, 2), (1, 1))]
 JOB = ["slurm/7/0/task-0.log", "slurm/7/1/task-0.log", "slurm/7/1/task-1.log", "slurm/batch-7.log"]
 
@@ -25,7 +27,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def names(run: RunDirectory, role: str | None = None, rank: int | None = None, attempt: int = 2) -> list[str]:
     logs = find_logs(run, read_history(run).attempts, attempt)
-    return [str(log.path.relative_to(run.path)) for log in choose(logs, role, rank)]
+    return [os.path.relpath(log.path, run.path) for log in choose(logs, role, rank)]
 
 
 def test_with_nothing_asked_for_the_first_trainer_tells_the_story(run: RunDirectory) -> None:
@@ -42,7 +44,7 @@ def test_with_nothing_asked_for_the_first_trainer_tells_the_story(run: RunDirect
         ("engine", None, ["node0-engine0.1.log", "node0-engine0.2.log", "node1-engine0.1.log"]),
         ("engine", 0, ["node0-engine0.1.log", "node0-engine0.2.log"]),
         ("agent", 1, ["agent-1.log"]),
-        ("rewards", None, ["node2.0.log"]),
+        ("rewards", None, ["node2-rewards.0.log"]),
     ],
 )
 def test_by_role_and_rank(run: RunDirectory, role: str | None, rank: int | None, wanted: list[str]) -> None:
@@ -53,6 +55,12 @@ def test_task_logs_are_those_of_the_attempts_start(run: RunDirectory) -> None:
     assert names(run, "task") == ["slurm/7/1/task-0.log", "slurm/7/1/task-1.log"]
     assert names(run, "task", attempt=1) == ["slurm/7/0/task-0.log"]
     assert names(run, "batch", attempt=1) == ["slurm/batch-7.log"]
+
+
+def test_batch_logs_of_a_sweep_lie_together(tmp_path: Path) -> None:
+    write_history(tmp_path, logs=["slurm/batch-7_1.log"])
+    run = write_history(tmp_path / "001", [began(1, job="9")], record=JobRecord("7_1"))
+    assert names(run, "batch", attempt=1) == ["../slurm/batch-7_1.log"]
 
 
 def test_before_the_first_attempt_the_job_speaks(tmp_path: Path) -> None:
