@@ -92,6 +92,11 @@ class JobSpec:
         return bool(self.array or self.array_run_dirs)
 
     @property
+    def has_run_dir(self) -> bool:
+        """Whether something goes into the run directory; not for a job that logs elsewhere and leaves no verdict."""
+        return self.verdict or self.task_stdout is None or RUN_DIR in self.command
+
+    @property
     def num_het_components(self) -> int:
         """Components as Slurm sees them: 1 for an ordinary job."""
         return len(self.components) if self.heterogeneous and self.site.heterogeneous else 1

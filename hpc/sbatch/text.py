@@ -99,14 +99,21 @@ def _environment(job: JobSpec) -> list[str]:
     return [
         "# What all processes see.",
         *lines,
-        *_run_dir(job),
+        *(_run_dir(job) if job.has_run_dir else []),
+    ]
+
+
+def _run_dir(job: JobSpec) -> list[str]:
+    """The run directory, and in it the folder of this start of the job."""
+    return [
+        *_which_run_dir(job),
         "export EBBTIDE_SLURM_DIR=$EBBTIDE_RUN_DIR/slurm/$SLURM_JOB_ID/${SLURM_RESTART_COUNT:-0} # of this start",
         'mkdir -p "$EBBTIDE_SLURM_DIR" || exit 1',
         'rm -f "$EBBTIDE_SLURM_DIR/verdict"',
     ]
 
 
-def _run_dir(job: JobSpec) -> list[str]:
+def _which_run_dir(job: JobSpec) -> list[str]:
     if not job.array_run_dirs:
         return [f"export EBBTIDE_RUN_DIR={word(job.run_dir, 'run directory')}"]
     folders = [f"  {word(path, 'run directory')}" for path in job.array_run_dirs]

@@ -30,7 +30,8 @@ def test_script_has_one_srun_over_all_components_and_logs_by_leader(tmp_path: Pa
     assert "srun --het-group=0-1" in text
     assert f"{sys.executable} -u -m hpc.submitit_main {tmp_path}/logs" in text
     assert f'{tmp_path}/logs/"$SLURM_JOB_ID"_"$SLURM_PROCID"_log.out' in text
-    assert "verdict" not in text.split("code=$?")[1]
+    assert "verdict" not in text
+    assert "EBBTIDE_RUN_DIR" not in text
 
 
 def test_one_allocation(tmp_path: Path) -> None:
