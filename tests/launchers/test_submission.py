@@ -121,3 +121,8 @@ def test_jobs_of_a_chain_wait_for_each_other() -> None:
     assert not job.requeue
     assert next_in_chain(job, None).dependency is None
     assert next_in_chain(job, "7").dependency == "afterany:7"
+
+
+def test_the_page_documents_every_mistake() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "slurm-mistakes.md").read_text(encoding="utf-8")
+    assert [says for _, _, says in MISTAKES.values() if f"```text\n{says}\n```" not in page] == []
