@@ -28,7 +28,7 @@ from launchers.failure import Failure, first_cause, from_exception
 from launchers.gate import GATE_KEY, Gate
 from launchers.outcome import ENDED_KEY, Outcome
 from launchers.ports import listen
-from launchers.pulse import SILENCE_S, Pulse
+from launchers.pulse import Pulse
 from launchers.rewards_slot import RewardsSlot
 from launchers.seat import Seat
 from launchers.slot import PHASE_KEY, Slot
@@ -61,7 +61,8 @@ class NodeAgent:
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
         watched = {ENDED_KEY, FAILED_KEY, GATE_KEY, PAUSED_KEY, PHASE_KEY}
         watched |= {key for slot in self.slots for key in slot.watched}
-        self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched))
+        silence_s = self.config.placement.silence_timeout_s
+        self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
         self.gate = Gate(self.config, directory, seat, self.rendezvous)
 
     def run(self, pause_reason: Callable[[], str]) -> Outcome:
@@ -141,7 +142,8 @@ class NodeAgent:
         return next((failure for failure in found if failure is not None), None)
 
     def _lost(self, node: int) -> Failure:
-        cause = f"not heard of for {SILENCE_S:.0f} s: the node, its network or its agent is gone"
+        silence_s = self.config.placement.silence_timeout_s
+        cause = f"not heard of for {silence_s:.0f} s: the node, its network or its agent is gone"
         return Failure("node", self.seat.names[node], self.pulse.value(PHASE_KEY) or "start", cause, 0)
 
     def _done(self) -> Outcome:

@@ -16,7 +16,6 @@ from functools import partial
 from core.rendezvous import Rendezvous
 
 BEAT_S = 0.5
-SILENCE_S = 30.0  # a node that has not been heard of for so long counts as lost
 
 log = logging.getLogger("agent")
 
@@ -24,12 +23,16 @@ log = logging.getLogger("agent")
 class Pulse:
     """One agent's connection to the others."""
 
-    def __init__(self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[str]) -> None:
+    def __init__(
+        self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[str], silence_s: float
+    ) -> None:
         """Args:
+        silence_s: a node that has not been heard of for so long counts as lost.
         watched: keys whose values `value` tells.
         """
         self._rendezvous = rendezvous
         self._node = node
+        self._silence_s = silence_s
         self._others = [other for other in range(num_nodes) if other != node]
         self._values: dict[str, str | None] = dict.fromkeys(watched)
         self._outbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -62,12 +65,12 @@ class Pulse:
 
     def leader_lost(self) -> bool:
         """Whether the store, which the leader serves, has not answered for too long."""
-        return time.monotonic() - self._last_beat > SILENCE_S
+        return time.monotonic() - self._last_beat > self._silence_s
 
     def lost_nodes(self) -> list[int]:
         """Leader only: nodes that have beaten once and then no more for too long."""
         now = time.monotonic()
-        return [node for node, (_, heard) in list(self._heard.items()) if now - heard > SILENCE_S]
+        return [node for node, (_, heard) in list(self._heard.items()) if now - heard > self._silence_s]
 
     def _run(self) -> None:
         while True:

@@ -177,6 +177,9 @@ class PlacementConfig(Section):
     collective_timeout_s: PositiveFloat = Field(
         1800.0, description="deadline of a control collective (gloo); a rollout may last this long"
     )
+    silence_timeout_s: Annotated[float, Field(ge=5)] = Field(
+        30.0, description="a node that has not been heard of for so long counts as lost, and the attempt ends"
+    )
     engine_restarts: NonNegativeInt = Field(3, description="how often a dead engine is restarted in one attempt")
 
 

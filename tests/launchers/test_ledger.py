@@ -4,6 +4,8 @@ import json
 import time
 from pathlib import Path
 
+import pytest
+
 from core.progress import Progress
 from core.run_directory import RunDirectory
 from launchers.attempt import RunBusy, key_path, open_attempt
@@ -46,11 +48,9 @@ def test_the_key_is_its_users_only_and_gone_at_the_end(tmp_path: Path) -> None:
 
 def test_one_attempt_at_a_time_and_the_message_names_who(tmp_path: Path) -> None:
     with open_attempt(RunDirectory(tmp_path), ["n1"]):
-        try:
-            with open_attempt(RunDirectory(tmp_path), ["n1"], wait_s=0.6):
-                raise AssertionError
-        except RunBusy as error:
-            assert "is in use by another ebbtide process (pid " in str(error)
+        busy = pytest.raises(RunBusy, match=r"is in use by another ebbtide process \(pid \d+ on ")
+        with busy, open_attempt(RunDirectory(tmp_path), ["n1"], wait_s=0.6):
+            pass
     with open_attempt(RunDirectory(tmp_path), ["n1"]) as second:
         assert second.number == 2
 

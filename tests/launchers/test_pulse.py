@@ -15,7 +15,6 @@ from launchers.pulse import Pulse
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "BEAT_S", 0.05)
-    monkeypatch.setattr(pulse, "SILENCE_S", 0.5)
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def store() -> Rendezvous:
 @pytest.fixture
 def agents(store: Rendezvous) -> Iterator[list[Pulse]]:
     clients = [store, *(Rendezvous(store.address, 1, "key") for _ in range(2))]
-    found = [Pulse(client, node, 3, ["ended"]) for node, client in enumerate(clients)]
+    found = [Pulse(client, node, 3, ["ended"], 0.5) for node, client in enumerate(clients)]
     for one in found:
         one.start()
     yield found
@@ -55,7 +54,7 @@ def test_the_leader_misses_a_node_that_falls_silent_and_no_other(agents: list[Pu
 
 
 def test_a_node_that_has_never_spoken_is_not_lost_but_not_there_yet(store: Rendezvous) -> None:
-    alone = Pulse(store, 0, 2, [])
+    alone = Pulse(store, 0, 2, [], 0.5)
     alone.start()
     assert not wait_until(lambda: bool(alone.lost_nodes()), 1.0)
     alone.stop()
@@ -75,7 +74,7 @@ def test_the_others_miss_a_store_that_does_not_answer(
 
 
 def test_the_last_word_is_sent_before_it_stops(store: Rendezvous) -> None:
-    one = Pulse(store, 0, 1, [])
+    one = Pulse(store, 0, 1, [], 0.5)
     one.start()
     one.post("ended", "well")
     one.stop()
