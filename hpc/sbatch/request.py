@@ -11,7 +11,7 @@ from hpc.mistake import Wrong
 from hpc.sbatch.quote import directive
 from hpc.site_schema import CpuNodes, Site
 
-_UNITS = {"K": 1, "M": 2, "G": 3, "T": 4}
+_UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 _WHERE = ("partition", "account", "qos", "constraint")
 
 
@@ -77,12 +77,13 @@ def _gpus(count: int, site: Site) -> str:
 
 def _most_memory(sizes: Iterable[str | None]) -> str | None:
     given = [size for size in sizes if size]
-    return "0" if "0" in given else max(given, key=_bytes, default=None)  # 0 asks for all of the node
+    return "0" if "0" in given else max(given, key=memory_mib, default=None)  # 0 asks for all of the node
 
 
-def _bytes(size: str) -> int:
+def memory_mib(size: str) -> float:
+    """MiB of a memory size as Slurm spells it."""
     number, unit = (size[:-1], size[-1]) if size[-1] in _UNITS else (size, "M")
-    return int(number) << 10 * _UNITS[unit]
+    return int(number) * _UNITS[unit]
 
 
 def _one_mapping(components: tuple[Component, ...]) -> dict[str, str]:

@@ -84,7 +84,8 @@ def test_every_task_runs_once_on_the_nodes_of_its_component(
 def test_a_requeued_job_runs_without_the_nodes_of_the_verdict(cluster: Cluster, tmp_path: Path, layout: str) -> None:
     components = tuple(replace(component, nodes=1) for component in LAYOUTS[layout])
     first = f'if [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ]; then {VERDICT.format("requeue$(echo; echo n1,n2)")}'
-    wanted = job(tmp_path, f"{first}; exit 9; fi", VERDICT.format("end"), components=components)
+    leader_fails = f'{first}; [ "$SLURM_PROCID" = 0 ] && exit 9; sleep 30; fi'
+    wanted = job(tmp_path, leader_fails, VERDICT.format("end"), components=components)
     job_id = submit(cluster, wanted)
     wait_until(
         lambda: log(wanted, job_id, 0, restart=1) != "", 60.0, "the second start", lambda: facts(cluster, job_id)

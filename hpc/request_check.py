@@ -1,0 +1,109 @@
+"""A job held against the facts of its cluster: what sbatch would refuse, or leave in the queue for ever. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hpc.cluster_facts import ClusterFacts, NodeGroup, Partition
+from hpc.component import Component
+from hpc.job import JobSpec
+from hpc.mistake import Wrong
+from hpc.sbatch.request import memory_mib, requests
+from hpc.suggest import nearest
+from hpc.walltime import format_time
+
+
+def check_request(job: JobSpec, facts: ClusterFacts) -> list[str]:
+    """Everything about `job` that this cluster cannot give, as `found …; wanted …: remedy`."""
+    try:
+        components = requests(job)
+    except Wrong as wrong:
+        return [str(wrong)]
+    mistakes = list(_job_mistakes(job, facts))
+    for component in components:
+        mistakes += _component_mistakes(component, job, facts)
+    return list(dict.fromkeys(mistakes))
+
+
+def _job_mistakes(job: JobSpec, facts: ClusterFacts) -> Iterator[str]:
+    if job.num_het_components > 1 and not facts.heterogeneous:
+        yield (
+            "found a job of several components; wanted an ordinary one, for this cluster's scheduler starts no "
+            "heterogeneous jobs: set heterogeneous: false in the site file"
+        )
+    if "accounting" in job.site.model_fields_set and job.site.accounting and not facts.accounting:
+        yield "found accounting: true; wanted false, for sacct does not work here: correct the site file"
+    elements = len(job.array_run_dirs)
+    if elements > facts.max_array_size - 1:
+        yield f"found {elements} runs; wanted at most {facts.max_array_size - 1}, the cluster's limit: split the sweep"
+
+
+def _component_mistakes(component: Component, job: JobSpec, facts: ClusterFacts) -> Iterator[str]:
+    names = component.partition.split(",") if component.partition else []
+    unknown = [name for name in names if facts.partition(name) is None]
+    for name in unknown:
+        yield _unknown_partition(component, name, facts)
+    partitions = [partition for name in names if (partition := facts.partition(name)) is not None]
+    if not names and facts.default_partition is not None:
+        partitions = [facts.default_partition]
+    if not names and not partitions:
+        known = ", ".join(partition.name for partition in facts.partitions)
+        yield (
+            f"{component.name}: found no partition; wanted one, for the cluster has no default: "
+            f"set partition in the site file to one of {known}"
+        )
+    complaints = [_partition_mistake(component, job, partition) for partition in partitions]
+    if complaints and None not in complaints:  # of several partitions one that fits is enough
+        yield f"{component.name}: {complaints[0]}"
+
+
+def _unknown_partition(component: Component, name: str, facts: ClusterFacts) -> str:
+    known = [partition.name for partition in facts.partitions]
+    suggestion = nearest(name, known)
+    remedy = f"did you mean {suggestion}?" if suggestion else "correct it in the site file, or in the run file's slurm"
+    return f"{component.name}: found the partition {name}; wanted one of {', '.join(known)}: {remedy}"
+
+
+def _partition_mistake(component: Component, job: JobSpec, partition: Partition) -> str | None:
+    """The first thing that the partition cannot give; None if it can give all."""
+    where = f"of partition {partition.name}"
+    if not partition.up:
+        return f"found the partition {partition.name}, which is down; wanted one that is up: choose another, or wait"
+    if partition.max_minutes is not None and job.time_minutes > partition.max_minutes:
+        limit = format_time(partition.max_minutes)
+        return (
+            f"found a time limit of {format_time(job.time_minutes)}; wanted at most {limit}, the limit {where}: "
+            "lower slurm.time, for a run goes on in the next job, or choose another partition"
+        )
+    if component.gpus_per_node > partition.max_gpus:
+        most = f"wanted at most {partition.max_gpus}, the most {where}"
+        return (
+            f"found {component.gpus_per_node} GPUs per node; {most}: "
+            "choose another partition, or fewer GPUs per node and more nodes"
+        )
+    kind = job.site.gpu_type
+    types = frozenset(kind for group in partition.nodes for kind in group.gpu_types)
+    if component.gpus_per_node and kind and types and kind not in types:
+        return f"found gpu_type {kind}; wanted one of {', '.join(sorted(types))}: correct it in the site file"
+    fitting = [group for group in partition.nodes if _fits(component, job, group)]
+    num_nodes = sum(group.count for group in fitting)
+    if num_nodes < component.nodes:
+        return (
+            f"found {component.nodes} nodes with {_wish(component)}; wanted at most {num_nodes}, "
+            f"all such nodes {where}: ask for fewer or smaller nodes, or choose another partition"
+        )
+    return None
+
+
+def _fits(component: Component, job: JobSpec, group: NodeGroup) -> bool:
+    kind = job.site.gpu_type
+    typed = not (component.gpus_per_node and kind and group.gpu_types) or kind in group.gpu_types
+    cpus = (component.cpus_per_task or 1) * component.tasks_per_node
+    memory = memory_mib(component.mem) if component.mem else 0
+    return typed and group.gpus >= component.gpus_per_node and group.cpus >= cpus and group.memory_mib >= memory
+
+
+def _wish(component: Component) -> str:
+    parts = [f"{component.gpus_per_node} GPUs"] if component.gpus_per_node else []
+    parts.append(f"{(component.cpus_per_task or 1) * component.tasks_per_node} CPUs")
+    return " and ".join(parts + ([f"{component.mem} of memory"] if component.mem not in (None, "0") else []))
