@@ -134,7 +134,7 @@ def _gpu_complaints(report: NodeReport, wanted: Wanted) -> list[str]:
         return [f"found {report.gpu_problem}; wanted {wanted.gpus} GPUs"]
     found = []
     if len(report.gpus) != wanted.gpus:
-        found.append(f"found {len(report.gpus)} GPUs; wanted {wanted.gpus}")
+        found.append(f"found {len(report.gpus)} of the {wanted.gpus} GPUs; wanted all")
     for number, gpu in enumerate(report.gpus):
         used = gpu.total_mib - gpu.free_mib
         if used > wanted.max_gpu_used_mib:

@@ -89,7 +89,7 @@ def _partition_mistake(component: Component, job: JobSpec, partition: Partition)
     num_nodes = sum(group.count for group in fitting)
     if num_nodes < component.nodes:
         return (
-            f"found {component.nodes} nodes with {_wish(component)}; wanted at most {num_nodes}, "
+            f"found {_count(component.nodes, 'node')} with {_wish(component)}; wanted at most {num_nodes}, "
             f"all such nodes {where}: ask for fewer or smaller nodes, or choose another partition"
         )
     return None
@@ -104,6 +104,10 @@ def _fits(component: Component, job: JobSpec, group: NodeGroup) -> bool:
 
 
 def _wish(component: Component) -> str:
-    parts = [f"{component.gpus_per_node} GPUs"] if component.gpus_per_node else []
-    parts.append(f"{(component.cpus_per_task or 1) * component.tasks_per_node} CPUs")
+    parts = [_count(component.gpus_per_node, "GPU")] if component.gpus_per_node else []
+    parts.append(_count((component.cpus_per_task or 1) * component.tasks_per_node, "CPU"))
     return " and ".join(parts + ([f"{component.mem} of memory"] if component.mem not in (None, "0") else []))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -34,7 +34,7 @@ def test_a_node_that_is_as_wanted_has_no_complaints() -> None:
 @pytest.mark.parametrize(
     ("report", "says"),
     [
-        (replace(FIT, gpus=IDLE[:1]), "found 1 GPUs; wanted 2"),
+        (replace(FIT, gpus=IDLE[:1]), "found 1 of the 2 GPUs; wanted all"),
         (replace(FIT, gpus=(), gpu_problem="no nvidia-smi"), "found no nvidia-smi; wanted 2 GPUs"),
         (
             replace(FIT, gpus=(IDLE[0], Gpu("GPU-x", 60000, 81559))),
