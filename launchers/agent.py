@@ -25,7 +25,7 @@ from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot
 from launchers.failure import Failure, first_cause, from_exception
-from launchers.gate import GATE_KEY, Gate
+from launchers.gate import WATCHED, Gate
 from launchers.outcome import ENDED_KEY, Outcome
 from launchers.ports import listen
 from launchers.pulse import Pulse
@@ -59,11 +59,11 @@ class NodeAgent:
         if node.role == "rewards":
             self.slots.append(RewardsSlot(self.config, directory, seat, node))
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
-        watched = {ENDED_KEY, FAILED_KEY, GATE_KEY, PAUSED_KEY, PHASE_KEY}
+        watched = {ENDED_KEY, FAILED_KEY, PHASE_KEY, *WATCHED}
         watched |= {key for slot in self.slots for key in slot.watched}
         silence_s = self.config.placement.silence_timeout_s
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
-        self.gate = Gate(self.config, directory, seat, self.rendezvous)
+        self.gate = Gate(self.config, directory, seat)
 
     def run(self, pause_reason: Callable[[], str]) -> Outcome:
         """Start everything, watch until the attempt ends, clean up.
@@ -88,24 +88,18 @@ class NodeAgent:
 
     def _gate(self) -> Outcome | None:
         """None when all nodes are fit and the processes of this one are started."""
-        self.gate.report()
         if self.seat.leads:
-            unfit = self.gate.judge(lambda: self._stop_asked)
+            unfit = self.gate.pass_as_leader(self.rendezvous, lambda: self._stop_asked)
             if unfit:
                 return self._ended(unfit)
-        elif (outcome := self._wait_for_gate()) is not None:
+        else:
+            self.gate.pass_as_follower(self.pulse, lambda: self._told() is not None)
+        if (outcome := self._told()) is not None:
             return outcome
         for slot in self.slots:
             slot.start(self.pulse)
         if self.trainers is not None:
             self.trainers.start(str(self.rendezvous.address))
-        return None
-
-    def _wait_for_gate(self) -> Outcome | None:
-        while self.pulse.value(GATE_KEY) is None:
-            if (outcome := self._told()) is not None:
-                return outcome
-            time.sleep(WATCH_INTERVAL_S)
         return None
 
     def _watch(self) -> Outcome:

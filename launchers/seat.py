@@ -20,6 +20,7 @@ class Seat:
         key: the attempt's secret: it signs what is in the store and opens the engines.
         ports: where servers may listen; None: anywhere.
         ends_at: when the allocation ends, in seconds of the epoch; None: never.
+        job: the Slurm job's id; empty on a machine of one's own.
     """
 
     attempt: int
@@ -30,6 +31,7 @@ class Seat:
     key: str
     ports: range | None = None
     ends_at: float | None = None
+    job: str = ""
 
     @property
     def leads(self) -> bool:

@@ -130,7 +130,7 @@ class _Task:
 
     def _seat(self, attempt: int, key: str, host: str, store: Address | None) -> Seat:
         names, end = self.allocation.nodes, self.allocation.job_end
-        return Seat(attempt, self.number, names, host, store, key, self.site.ports, end)
+        return Seat(attempt, self.number, names, host, store, key, self.site.ports, end, self.allocation.job_id)
 
     def _pause_reason(self) -> str:
         """Why Slurm sends its warning: the time limit is near, or somebody else wants the nodes."""

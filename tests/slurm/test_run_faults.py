@@ -1,0 +1,111 @@
+"""Processes of a run die on the cluster: each has its documented outcome; never a hang, never COMPLETED."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.slurm_runs import (
+    attempts,
+    ended,
+    failure,
+    hold,
+    hold_phases,
+    prepare,
+    processes_of,
+    submit,
+    tell,
+    wait_for,
+    wait_for_phase,
+)
+from tests.slurm_cluster import Cluster, wait_until
+
+pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
+
+TWO_PARTS = {"components": [{"role": "trainers"}, {"role": "rewards"}]}
+RAISING_DATA = "\n\ndef boom(*_):\n    raise RuntimeError('boom')\n\n\nPhases.take_times = boom\n"
+
+
+def pids(cluster: Cluster, node: str, text: str) -> list[int]:
+    """Processes of a node whose command line contains a text."""
+    return sorted(pid for pid, line in cluster.processes(node).items() if text in line)
+
+
+def kill(cluster: Cluster, node: str, text: str, number: str = "KILL") -> None:
+    found = pids(cluster, node, text)
+    assert found, processes_of(cluster)
+    cluster.run("kill", f"-{number}", str(found[0]))
+
+
+def started(tmp_path: Path, *, phase: str | None = "rollout step=1", **sections: object) -> tuple[str, Path, Path]:
+    """A submitted run that is held in a phase: its job, run file and run directory."""
+    run_dir, run_file = tmp_path / "out", prepare(tmp_path, **sections)  # type: ignore[arg-type]
+    hold_phases(run_file)
+    hold(run_file, phase)
+    job = submit(run_file, run_dir)
+    if phase is not None:
+        wait_for_phase(run_dir, phase)
+    return job, run_file, run_dir
+
+
+def test_a_trainer_rank_that_raises_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    """An error of the program is not repeated on other nodes."""
+    run_dir, run_file = tmp_path / "out", prepare(tmp_path)
+    hold_phases(run_file)
+    with (tmp_path / "rows.py").open("a") as file:
+        file.write(RAISING_DATA)
+    job = submit(run_file, run_dir)
+    cluster.wait_for_state(job, ["FAILED"], 180)
+    record = failure(run_dir, 1)
+    assert (record.role, record.name, record.cause) == ("trainer", "0", "RuntimeError: boom")
+    assert [a.how for a in attempts(run_dir)] == ["failed"]
+    wait_until(lambda: not processes_of(cluster), 15, "all processes to end", lambda: str(processes_of(cluster)))
+
+
+def test_a_trainer_rank_that_is_killed_is_tried_again_elsewhere(cluster: Cluster, tmp_path: Path) -> None:
+    """Killed by the kernel for memory, or by broken hardware: the node is under suspicion."""
+    job, run_file, run_dir = started(tmp_path)
+    (node,) = attempts(run_dir)[0].nodes
+    kill(cluster, node, "launchers.trainer ")
+    wait_for(lambda: len(attempts(run_dir)) == 2, 90, run_dir)
+    hold(run_file, None)
+    wait_for(lambda: ended(run_dir), 180, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    first, second = attempts(run_dir)
+    assert (first.how, first.failed_nodes) == ("node_failure", (node,))
+    assert node not in second.nodes
+    assert failure(run_dir, 1).cause == "killed by signal 9 (SIGKILL)"
+
+
+def test_servers_that_die_are_restarted_and_the_attempt_goes_on(cluster: Cluster, tmp_path: Path) -> None:
+    """An engine, and a reward server on a node of its own."""
+    job, run_file, run_dir = started(tmp_path, slurm=TWO_PARTS)
+    trainers, rewards = attempts(run_dir)[0].nodes
+    kill(cluster, trainers, "ebbtide_engine_server")
+    kill(cluster, rewards, "launchers.rewards")
+    hold(run_file, None)
+    wait_for(lambda: ended(run_dir), 180, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert [a.how for a in attempts(run_dir)] == ["complete"]
+    assert "restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
+    assert "restarting" in (run_dir / "attempts/1/agent-1.log").read_text()
+
+
+def test_servers_that_keep_dying_fail_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    job, _, run_dir = started(tmp_path, placement={"engine_restarts": 0})
+    kill(cluster, attempts(run_dir)[0].nodes[0], "ebbtide_engine_server")
+    cluster.wait_for_state(job, ["FAILED"], 90)
+    record = failure(run_dir, 1)
+    assert (record.role, record.name) == ("engine", "node0-engine0")
+    assert record.cause == "killed by signal 9 (SIGKILL) after 0 restarts", tell(run_dir)
+
+
+def test_an_agent_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
+    """The leader's: nobody is left to judge, so the job fails; the next attempt is the user's to start."""
+    job, _, run_dir = started(tmp_path, num_nodes=2)
+    leader, _ = attempts(run_dir)[0].nodes
+    kill(cluster, leader, "submit")
+    state = cluster.wait_for_state(job, ["FAILED", "NODE_FAIL", "PENDING"], 90)
+    assert state == "FAILED", tell(run_dir)
+    wait_until(lambda: not processes_of(cluster), 15, "all processes to end", lambda: str(processes_of(cluster)))

@@ -1,0 +1,108 @@
+"""The same run in every way of starting it: as a heterogeneous or ordinary job, in salloc, by hand, locally."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+from core.trajectory import step_path
+from tests.slurm.slurm_runs import attempts, ended, local_losses, losses, prepare, run, site_of, submit, tell, wait_for
+from tests.slurm_cluster import Cluster
+from tests.tiny_runs import EBBTIDE
+
+pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
+
+TWO_PARTS = {"components": [{"role": "trainers"}, {"role": "rewards", "num_workers": 2}]}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """Losses of the run on one machine: the same number of trainers and engines, no node between them."""
+    placement = {"trainers_per_node": 2, "engines_per_node": 2}
+    return local_losses(tmp_path_factory.mktemp("local"), placement=placement)
+
+
+def same(found: dict[int, float], reference: dict[int, float]) -> bool:
+    return found == pytest.approx(reference, abs=1e-6) and len(found) == 4
+
+
+def engines_of(run_dir: Path) -> set[str]:
+    found: set[str] = set()
+    for step in range(4):
+        with h5py.File(step_path(run_dir, step)) as file:
+            found |= {name.decode() for name in file["engine"][...]}
+    return found
+
+
+def test_a_job_of_two_components(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
+    """2 nodes with trainer and engine, 1 node with reward workers; every rank returns its result through Submitit."""
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path, num_nodes=2, slurm=TWO_PARTS), run_dir)
+    assert "1+1" in cluster.run("squeue", "-h", "-o", "%i") or f"{job}+1" in cluster.run("squeue", "-h", "-o", "%i")
+    wait_for(lambda: ended(run_dir), 240, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert same(losses(run_dir), reference), tell(run_dir)
+    assert engines_of(run_dir) <= {"node0-engine0", "node1-engine0"}
+    assert [(a.how, a.job, len(a.nodes)) for a in attempts(run_dir)] == [("complete", job, 3)]
+    results = results_of(run_dir)
+    assert [(r["procid"], r["role"]) for r in results] == [(0, "trainers"), (1, "trainers"), (2, "rewards")]
+    assert {r["host"] for r in results} == set(attempts(run_dir)[0].nodes)
+    assert {r["outcome"] for r in results} == {"complete"}
+    log = run_dir / "attempts" / "1" / "node2-rewards.0.log"
+    assert "workers=2" in log.read_text()
+
+
+def results_of(run_dir: Path) -> list[dict[str, Any]]:
+    """What each task returned, in order of the tasks, from Submitit's files: JOB_TASK_0_result.pkl."""
+    files = sorted((run_dir / "slurm" / "submitit").glob("*_result.pkl"), key=lambda path: int(path.name.split("_")[1]))
+    found = []
+    for path in files:
+        kind, value = pickle.loads(path.read_bytes())
+        assert kind == "success", value
+        found.append(value)
+    return found
+
+
+def test_one_allocation_with_the_same_processes(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
+    """`heterogeneous: false`: an ordinary job of three nodes."""
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path, num_nodes=2, slurm={**TWO_PARTS, "heterogeneous": False}), run_dir)
+    assert "+" not in cluster.run("squeue", "-h", "-o", "%i")
+    wait_for(lambda: ended(run_dir), 240, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert same(losses(run_dir), reference), tell(run_dir)
+    assert len(attempts(run_dir)[0].nodes) == 3
+
+
+def test_inside_an_allocation(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
+    """`salloc -N2 ebbtide run`: all nodes of the allocation, though the run file names one."""
+    run_dir, run_file = tmp_path / "out", prepare(tmp_path)
+    done = subprocess.run(
+        ["salloc", "-N2", "-t", "10", EBBTIDE, "run", str(run_file), "--run-dir", str(run_dir)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr + tell(run_dir)
+    assert same(losses(run_dir), reference), tell(run_dir)
+    assert len(attempts(run_dir)[0].nodes) == 2
+    assert "steps" in done.stdout
+
+
+def test_by_hand_from_the_printed_script(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
+    """`ebbtide sbatch`: what a user submits without us, in a folder with a space, a quote and a dollar in its name."""
+    folder = tmp_path / "it's $HOME here"
+    run_dir, run_file = folder / "out", prepare(folder, num_nodes=2)
+    script = folder / "job.sbatch"
+    script.write_text(run("sbatch", str(run_file), "--run-dir", str(run_dir), *site_of(run_file)))
+    job = cluster.run("sbatch", "--parsable", str(script)).strip()
+    wait_for(lambda: ended(run_dir), 240, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert same(losses(run_dir), reference), tell(run_dir)
+    assert json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[0])["job"] == job

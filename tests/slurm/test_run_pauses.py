@@ -1,0 +1,102 @@
+"""Runs that are stopped by the cluster and go on: time limit, preemption, requeue. No step is lost, no loss differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.slurm_runs import (
+    attempts,
+    ended,
+    local_losses,
+    losses,
+    prepare,
+    run,
+    submit,
+    tell,
+    wait_for,
+    wait_for_phase,
+)
+from tests.slurm_cluster import Cluster
+from tests.tiny_runs import events
+
+pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
+
+MANY = 120  # steps: more than two minutes of a tiny run hold once every step takes a second
+SLOW_REWARD = '''
+import time
+
+
+def reward(sample):
+    """A step of 16 samples takes about a second."""
+    time.sleep(0.06)
+    return (sum(map(ord, sample.response_text)) % 101) / 100
+'''
+FEW = {"num_rollout": 40}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[int, float]:
+    """The longest of the runs; the others are its beginning."""
+    return local_losses(tmp_path_factory.mktemp("local"), rollout={"num_rollout": MANY})
+
+
+def begins(found: dict[int, float], uninterrupted: dict[int, float], num_steps: int) -> bool:
+    """Bit for bit."""
+    return found == {step: uninterrupted[step] for step in range(num_steps)}
+
+
+def test_the_time_limit(cluster: Cluster, tmp_path: Path, uninterrupted: dict[int, float]) -> None:
+    """A job of 2 minutes with work for longer: it saves, requeues itself, and finishes."""
+    run_dir = tmp_path / "out"
+    slurm = {"time": "2", "signal_s": 30}
+    run_file = prepare(tmp_path, rollout={"num_rollout": MANY}, slurm=slurm)
+    (tmp_path / "reward.py").write_text(SLOW_REWARD)
+    job = submit(run_file, run_dir)
+    wait_for(lambda: ended(run_dir), 480, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    ends = [attempt.how for attempt in attempts(run_dir)]
+    assert ends[-1] == "complete"
+    assert set(ends[:-1]) == {"timeout"}
+    assert sum(attempt.steps_done or 0 for attempt in attempts(run_dir)) == MANY  # none twice
+    assert begins(losses(run_dir), uninterrupted, MANY), tell(run_dir)
+
+
+def test_a_preemption_with_a_warning(cluster: Cluster, tmp_path: Path, uninterrupted: dict[int, float]) -> None:
+    """`scancel --signal`: as a preemption that announces itself."""
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path, rollout=FEW), run_dir)
+    wait_for_phase(run_dir, "rollout step=2")
+    cluster.run("scancel", "--signal=USR2", job)
+    wait_for(lambda: ended(run_dir), 180, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert [attempt.how for attempt in attempts(run_dir)] == ["preempted", "complete"]
+    assert sum(attempt.steps_done or 0 for attempt in attempts(run_dir)) == FEW["num_rollout"]
+    assert begins(losses(run_dir), uninterrupted, FEW["num_rollout"]), tell(run_dir)
+
+
+def test_a_requeue_without_one(cluster: Cluster, tmp_path: Path, uninterrupted: dict[int, float]) -> None:
+    """`scontrol requeue`: killed in the middle of a step, which is done again, with the same result."""
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path, rollout=FEW), run_dir)
+    wait_for_phase(run_dir, "rollout step=2")
+    cluster.run("scontrol", "requeue", job)
+    wait_for(lambda: ended(run_dir), 180, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert attempts(run_dir)[-1].how == "complete"
+    assert attempts(run_dir)[0].how in ("interrupted", "lost")
+    assert begins(losses(run_dir), uninterrupted, FEW["num_rollout"]), tell(run_dir)
+
+
+def test_a_finished_run_that_is_requeued_ends_at_once(cluster: Cluster, tmp_path: Path) -> None:
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path), run_dir)
+    wait_for(lambda: ended(run_dir), 180, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    cluster.run("scontrol", "requeue", job)
+    cluster.wait_for_state(job, ["PENDING", "RUNNING"])
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert len(attempts(run_dir)) == 1
+    assert len(events(run_dir, "end")) == 1
+    assert "complete" in run("status", str(run_dir))
