@@ -51,6 +51,17 @@ def test_killed_node_takes_its_processes_with_it(cluster: Cluster) -> None:
     assert cluster.run("srun", "-w", "n2", "-t", "1", "hostname").strip() == "n2"
 
 
+def test_node_that_boots_again_is_reached_from_the_others_at_once(cluster: Cluster) -> None:
+    fetch = "import socket; print(socket.create_connection(('n2', 9), timeout=3))"  # refused, or no answer
+    knock = ["srun", "-w", "n1", "-t", "1", sys.executable, "-c", fetch]
+    for boot_again in (False, True):
+        if boot_again:
+            cluster.kill_node("n2")
+            cluster.start_node("n2")
+        said = subprocess.run(knock, capture_output=True, text=True, timeout=60).stderr
+        assert "ConnectionRefusedError" in said
+
+
 def test_requeued_job_starts_again_within_seconds(cluster: Cluster, tmp_path: Path) -> None:
     wrap = f'echo "started ${{SLURM_RESTART_COUNT:-0}}" >> {tmp_path}/log; sleep 60'
     job = cluster.run("sbatch", "--parsable", "--requeue", "-t", "2", "-o", "/dev/null", "--wrap", wrap).strip()

@@ -69,7 +69,10 @@ def connect_node(node: str, node_pid: int, switch: int) -> None:
     """A cable from the switch to the node's `eth0`; the old one of a node that was killed may still be going."""
     wait_for_namespace(node_pid)
     end = time.monotonic() + 10.0
-    cable = ["link", "add", node, "netns", str(switch), "type", "veth", "peer", "name", "eth0", "netns", str(node_pid)]
+    # always the same hardware address: others remember the one of a node that boots again for half a minute
+    address = f"02:77:00:00:00:{int(node.removeprefix('n')):02x}"
+    eth0 = ["peer", "name", "eth0", "address", address, "netns", str(node_pid)]
+    cable = ["link", "add", node, "netns", str(switch), "type", "veth", *eth0]
     while (done := ip(*cable)).returncode != 0:
         if time.monotonic() > end:
             must(done)
