@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,29 @@ def report(name: str, seconds: dict[str, list[float]], **facts: Any) -> None:
     for case, values in seconds.items():
         print(f"{case:<28}{statistics.median(values):>10.3f}{min(values):>10.3f}{max(values):>10.3f}")
     for fact, value in facts.items():
-        print(f"{fact}: {value:.3f}" if isinstance(value, float) else f"{fact}: {value}")
+        if not isinstance(value, list):
+            print(f"{fact}: {value:.3f}" if isinstance(value, float) else f"{fact}: {value}")
     RESULTS.mkdir(exist_ok=True)
     record = {**facts, "seconds": seconds, "machine": _machine(), "versions": _versions(), "commit": _commit()}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 def _machine() -> dict[str, Any]:
-    return {"processor": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
+    found = {"processor": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
+    try:
+        question = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
+        found["gpus"] = subprocess.run(question, capture_output=True, text=True, check=True).stdout.strip().splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return found
 
 
 def _versions() -> dict[str, str]:
-    return {library: version(library) for library in LIBRARIES}
+    found = {}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
 
 
 def _commit() -> str:

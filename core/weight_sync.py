@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -13,9 +14,12 @@ from core.collective import any_rank
 from core.engines import Engine, Engines
 from core.residency.machine import Residency
 from core.sglang.errors import EngineDied
+from core.sglang.payload import Bucket
 from core.sglang.weights import WeightUpdate
 
-BUCKET_BYTES = 512 * 2**20
+BUCKET_BYTES = 1024 * 2**20  # two of them are in use at a time
+
+Updates = Sequence[tuple[Engine, WeightUpdate]]
 
 
 class WeightSource(Protocol):
@@ -24,6 +28,14 @@ class WeightSource(Protocol):
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
         """Full tensors under HuggingFace names, in a fixed order. Collective: every trainer rank must iterate."""
         ...
+
+
+@dataclass
+class _Slot:
+    """A bucket, and the engines that are taking it."""
+
+    bucket: Bucket = field(default_factory=Bucket)
+    answers: list[tuple[Engine, Future[None]]] = field(default_factory=list)
 
 
 class WeightSync:
@@ -52,13 +64,38 @@ class WeightSync:
     def _send_all(self, stale: Sequence[Engine], version: str) -> None:
         updates = [(engine, WeightUpdate(engine.client, version)) for engine in stale]
         self._each(updates, lambda update: update.begin())
-        for bucket in self._source.named_buckets(BUCKET_BYTES):
-            self._each(updates, partial(_send, bucket))
+        with ThreadPoolExecutor(max(1, 2 * len(updates)), "weight-sync") as threads:
+            self._stream(updates, threads)
         self._each(updates, lambda update: update.end())
         for engine, _ in updates:
             engine.weight_version = version if engine.alive else None
 
-    def _each(self, updates: Sequence[tuple[Engine, WeightUpdate]], act: Callable[[WeightUpdate], None]) -> None:
+    def _stream(self, updates: Updates, threads: ThreadPoolExecutor) -> None:
+        """Two buckets in turns: while the engines take one, the next is gathered and packed."""
+        slots = [_Slot(), _Slot()]
+        for number, tensors in enumerate(self._source.named_buckets(BUCKET_BYTES)):
+            slot = slots[number % 2]
+            self._await(slot)
+            alive = [(engine, update) for engine, update in updates if engine.alive]
+            if alive:
+                for _, update in alive:
+                    update.check(tensors)
+                slot.bucket.fill(tensors)
+                slot.bucket.settle()
+                slot.answers = [(engine, threads.submit(update.post, slot.bucket)) for engine, update in alive]
+        for slot in slots:
+            self._await(slot)
+
+    def _await(self, slot: _Slot) -> None:
+        """Until every engine has taken the bucket; one that fails is out."""
+        answers, slot.answers = slot.answers, []
+        for engine, answer in answers:
+            try:
+                answer.result()
+            except EngineDied as error:
+                self._engines.mark_dead(engine, error)
+
+    def _each(self, updates: Updates, act: Callable[[WeightUpdate], None]) -> None:
         """Do it for every engine that is still alive; one that fails is out, the others go on."""
         for engine, update in updates:
             if engine.alive:
@@ -66,7 +103,3 @@ class WeightSync:
                     act(update)
                 except EngineDied as error:
                     self._engines.mark_dead(engine, error)
-
-
-def _send(bucket: list[tuple[str, Tensor]], update: WeightUpdate) -> None:
-    update.send(bucket)

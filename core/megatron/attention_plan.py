@@ -15,6 +15,7 @@ from torch import Tensor
 from core.packing import Segment
 
 MAX_WASTE = 1.5  # a block's padded query-key pairs over its own largest segment's, at most
+MAX_REPEATED = 1.5  # query-key pairs over those needed, up to which whole sequences are faster
 SMALL_PAIRS = 64 * 64  # segments below this are padded freely: one more call costs more than the padding
 
 
@@ -32,6 +33,19 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """The segments as whole sequences, each behind a copy of its prefix: the order of `AttentionPlan.packed_keys`.
+
+    The number of sequences and the longest are rounded up, because a kernel is prepared for each pair of them; the
+    sequences that are not there have length 0.
+    """
+
+    cu_lengths: Tensor  # [rounded S + 1] int32
+    own: Tensor  # [T] int64: where each row token is in that order
+    max_length: int  # rounded
+
+
+@dataclass(frozen=True)
 class AttentionPlan:
     """Which row positions attend to which. `order[t]` is where row token t is in the blocks' outputs."""
 
@@ -42,6 +56,8 @@ class AttentionPlan:
     packed_keys: Tensor  # int64 row positions: for each segment its prefix, then itself
     max_queries: int
     max_keys: int
+    is_plain: bool  # no segment has a prefix: keys are the row itself
+    whole: Whole | None  # None: computing the prefixes again would cost more than it gains
 
     def to(self, device: str) -> AttentionPlan:
         """The same plan with its tensors on `device`."""
@@ -50,7 +66,10 @@ class AttentionPlan:
             for b in self.blocks
         )
         moved = {name: getattr(self, name).to(device) for name in ("order", "cu_queries", "cu_keys", "packed_keys")}
-        return replace(self, blocks=blocks, **moved)
+        whole = self.whole and replace(
+            self.whole, cu_lengths=self.whole.cu_lengths.to(device), own=self.whole.own.to(device)
+        )
+        return replace(self, blocks=blocks, whole=whole, **moved)
 
 
 def plan_attention(segments: Sequence[Segment]) -> AttentionPlan:
@@ -78,7 +97,26 @@ def plan_attention(segments: Sequence[Segment]) -> AttentionPlan:
         packed_keys=torch.cat([_key_positions(s) for s in segments]),
         max_queries=max(s.length for s in segments),
         max_keys=max(num_keys),
+        is_plain=not any(s.prefix_length for s in segments),
+        whole=_whole(segments),
     )
+
+
+def _whole(segments: Sequence[Segment]) -> Whole | None:
+    lengths = [s.prefix_length + s.length for s in segments]
+    needed = sum(s.length * (s.prefix_length + s.length / 2) for s in segments)
+    if sum(length * length / 2 for length in lengths) > MAX_REPEATED * needed:
+        return None
+    ends = torch.tensor(lengths).cumsum(0)
+    own = [torch.arange(int(end) - s.length, int(end)) for s, end in zip(segments, ends, strict=True)]
+    absent = _round_up(len(lengths)) - len(lengths)
+    return Whole(_cumulative([*lengths, *[0] * absent]), torch.cat(own), _round_up(max(lengths), 64))
+
+
+def _round_up(number: int, least: int = 1) -> int:
+    """To a power of two or three quarters of one: few different numbers, at most half as much again."""
+    power = max(least, 1 << (number - 1).bit_length())
+    return power * 3 // 4 if power > max(least, 2) and number <= power * 3 // 4 else power
 
 
 def _group(segments: Sequence[Segment]) -> list[list[Segment]]:

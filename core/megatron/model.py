@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from core.megatron.attention import RowAttention
 from core.megatron.attention_plan import AttentionPlan, plan_attention
+from core.megatron.mlp import GatedMLP
 from core.megatron.norm import RMSNorm
 from core.megatron.rotary import RowRotary
 from core.megatron.vocab import target_log_probs
@@ -37,6 +38,7 @@ class RowParams(PackedSeqParams):  # type: ignore[misc]
     attention: AttentionPlan = field(kw_only=True)
     logit_index: Tensor = field(kw_only=True)  # [R]
     targets: Tensor = field(kw_only=True)  # [R]
+    rotation: tuple[Tensor, Tensor] | None = None  # [T, d / 2] cosines and sines, once the model has made them
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class ModelOptions:
     pipeline_parallel: int = 1
     sequence_parallel: bool = False
     recompute: Literal["none", "full"] = "none"
+    recompute_layers: int | None = None
     temperature: float = 1.0
     entropy_gradient: bool = False
 
@@ -152,8 +155,8 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         batch_p2p_comm=False,
         calculate_per_token_loss=True,  # losses are sums: no division by micro-batches or ranks anywhere
         recompute_granularity="full" if full else None,
-        recompute_method="uniform" if full else None,
-        recompute_num_layers=1 if full else None,
+        recompute_method=("uniform" if options.recompute_layers is None else "block") if full else None,
+        recompute_num_layers=(options.recompute_layers or 1) if full else None,
         **dict.fromkeys(_FUSIONS, False),
     )
 
@@ -179,6 +182,7 @@ def _block_spec(config: Any) -> Any:
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
     parts.input_layernorm = parts.pre_mlp_layernorm = RMSNorm
     attention.core_attention = RowAttention
+    parts.mlp = GatedMLP
     if config.qk_layernorm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
     return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)

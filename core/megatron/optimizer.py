@@ -6,7 +6,7 @@ Left out: overlap of communication with backward, loss scaling (bf16 and fp32 ne
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.config.schema import TrainConfig
 from core.megatron import shim
-from core.megatron.flat import flat_like
+from core.megatron.flat import flat_like, move_into_flat
 
 
 class NonFiniteGradient(RuntimeError):
@@ -34,13 +34,8 @@ class Optimizer:
         self.config = config
         self.total_steps = total_steps
         self.num_steps = 0
-        self.model: Any = DistributedDataParallel(
-            config=model.config,
-            ddp_config=DistributedDataParallelConfig(
-                grad_reduce_in_fp32=True, use_distributed_optimizer=config.use_distributed_optimizer
-            ),
-            module=model,
-        )
+        self.before_step: Callable[[], None] = _nothing  # what has to be there before parameters are touched
+        self.model = wrap(model, config.use_distributed_optimizer)
         self.adam: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
 
     @property
@@ -75,9 +70,22 @@ class Optimizer:
         if self.config.clip_grad and norm > self.config.clip_grad:
             gradients = [p.grad for p in self.adam.get_parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, self.config.clip_grad / (norm + 1e-6))
+        self.before_step()
         self.adam.step_with_ready_grads()
         self.num_steps += 1
         return norm
+
+
+def _nothing() -> None:
+    pass
+
+
+def wrap(model: torch.nn.Module, use_distributed_optimizer: bool) -> Any:
+    """The model with its fp32 gradient buffers, summed over data-parallel ranks."""
+    settings = DistributedDataParallelConfig(
+        grad_reduce_in_fp32=True, use_distributed_optimizer=use_distributed_optimizer
+    )
+    return DistributedDataParallel(config=model.config, ddp_config=settings, module=model)
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
@@ -113,8 +121,16 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
         (optimizer,) = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False).chained_optimizers
     for group in optimizer.param_groups:
         group["fused"] = True  # torch's AdamW in one pass, on a CPU too
+    move_into_flat(masters(optimizer, model.parameters()))  # before Adam's state takes what memory is left
     _make_state(optimizer.optimizer)
     return optimizer
+
+
+def masters(adam: Any, parameters: Iterable[Tensor]) -> list[Tensor]:
+    """What Adam works on, where that is not the model's parameters themselves or views of them."""
+    own = {parameter.untyped_storage()._cdata for parameter in parameters}
+    worked_on = [parameter for group in adam.param_groups for parameter in group["params"]]
+    return [parameter for parameter in worked_on if parameter.untyped_storage()._cdata not in own]
 
 
 def _make_state(adam: Any) -> None:

@@ -8,6 +8,7 @@
 | gradients | fp32 sums | dropped | undefined; every update clears them first |
 | reference | the KL reference | copied out once | copied in |
 
+The moments are needed last, so computing may begin while they are still on their way.
 Under the distributed optimiser a rank's masters are a part of the parameters only; there parameters are copied.
 """
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from core.megatron.flat import move_into_flat
-from core.megatron.optimizer import Optimizer
+from core.megatron.optimizer import Optimizer, masters
 from core.residency.region import Region
 from core.residency.table import TRAINER, TRAINER_PARTS
 
@@ -36,6 +37,8 @@ class TrainerMemory:
         self._device = parameters[0].device
         self._stream = _stream(self._device)
         self.regions = _regions(optimizer, parameters, reference)
+        self._arrived: torch.cuda.Event | None = None
+        optimizer.before_step = self.settle
 
     def held(self) -> Mapping[str, int]:
         """Part -> bytes on the device."""
@@ -71,22 +74,42 @@ class TrainerMemory:
             torch._C._cuda_clearCublasWorkspaces()
             torch.cuda.empty_cache()
 
+    def settle(self) -> None:
+        """What the current stream does from here on finds the moments complete."""
+        if self._arrived is not None:
+            torch.cuda.current_stream(self._device).wait_event(self._arrived)
+            self._arrived = None
+
     def grow_to(self, parts: frozenset[str]) -> None:
-        """Bring parts back, masters before the parameters that are made from them."""
+        """Bring parts back, masters before the parameters that are made from them; of the moments see `settle`."""
         wanted = [self.regions[name] for name in TRAINER_PARTS if name in parts]
         missing = [region for region in wanted if not region.resident]
-        masters, parameters = self.regions["masters"], self.regions["parameters"]
+        fp32, parameters = self.regions["masters"], self.regions["parameters"]
         makes_parameters = parameters in missing and not parameters.keep
-        guest = [masters] if makes_parameters and not masters.resident and masters not in missing else []
+        guest = [fp32] if makes_parameters and not fp32.resident and fp32 not in missing else []
+        late = [region for region in missing if region.name == "moments"]
         with self._copying():
-            for region in (*guest, *missing):
-                region.allocate()
-                if region is not parameters or region.keep:
-                    region.copy_in()
+            self._bring([*guest, *(region for region in missing if region not in late)])
+        if late:
+            self._bring_later(late)
         if makes_parameters:
             self._adam._copy_main_params_to_model_params()
         if guest:
             self.shrink_to(frozenset(self.held()) - {"masters"})
+
+    def _bring(self, regions: Sequence[Region]) -> None:
+        for region in regions:
+            region.allocate()
+            if region.keep:
+                region.copy_in()
+
+    def _bring_later(self, regions: Sequence[Region]) -> None:
+        if self._stream is None:
+            return self._bring(regions)
+        with torch.cuda.stream(self._stream):
+            self._bring(regions)
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record(self._stream)
 
     @contextmanager
     def _copying(self) -> Iterator[None]:
@@ -107,26 +130,19 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
 def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, Region]:
     move_into_flat(reference)
     own = Region("parameters", parameters)
-    masters = _masters(optimizer.adam, own)
-    move_into_flat(masters)
+    working = masters(optimizer.adam, parameters)
     # each parameter has its whole master here, unless the optimiser is shared out over ranks
-    own.keep = not masters or optimizer.config.use_distributed_optimizer
+    own.keep = not working or optimizer.config.use_distributed_optimizer
     moments = [value for key in ("exp_avg", "exp_avg_sq") for value in _states(optimizer.adam, key)]
     buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
     regions = (
-        Region("masters", masters),
+        Region("masters", working),
         Region("moments", moments),
         own,
         Region("gradients", [buffer.grad_data for buffer in buffers], keep=False),
         Region("reference", reference),
     )
     return {region.name: region for region in regions}
-
-
-def _masters(adam: Any, parameters: Region) -> list[Tensor]:
-    """What Adam works on, where that is not the parameters themselves or views of them."""
-    worked_on = [p for group in adam.param_groups for p in group["params"]]
-    return [p for p in worked_on if p.untyped_storage()._cdata not in parameters.identities]
 
 
 def _states(adam: Any, key: str) -> list[Tensor]:

@@ -11,24 +11,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.megatron.fused import load
 from modelcfg import ModelShape, RopeScaling
+
+fused_rotary = load("rotary")
 
 
 class RowRotary(torch.nn.Module):
-    """Takes the place of Megatron's RotaryEmbedding: the "sequence length" it hands around is the positions tensor."""
+    """Takes the place of Megatron's RotaryEmbedding.
+
+    Megatron would turn the angles into cosines and sines in every layer; here the row carries them, made once per pass,
+    and the attention applies them. So what this module hands to the layers is nothing.
+    """
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.inverse_frequencies = inverse_frequencies(shape).to(torch.cuda.current_device())
 
-    def get_rotary_seq_len(self, *args: Any, **_: Any) -> Tensor:
-        positions: Tensor = args[-1].positions
-        return positions
+    def get_rotary_seq_len(self, *args: Any, **_: Any) -> Any:
+        """The row's parameters, which Megatron hands to `forward`."""
+        return args[-1]
 
-    def forward(self, positions: Tensor, **_: Any) -> Tensor:
-        """[T] int64 positions to [T, 1, 1, head_dim] float32 angles."""
-        angles = positions.float()[:, None] * self.inverse_frequencies
-        return torch.cat((angles, angles), dim=-1)[:, None, None, :]
+    def forward(self, row: Any, **_: Any) -> None:
+        """Put [T, head_dim / 2] float32 cosines and sines into the row's parameters."""
+        angles = row.positions.float()[:, None] * self.inverse_frequencies
+        row.rotation = (angles.cos(), angles.sin())
+
+
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """[T, h, d] with its two halves turned against each other by the angles of [T, d / 2] cosines and sines."""
+    if heads.is_cuda and fused_rotary is not None:
+        turned: Tensor = fused_rotary.rotate(heads, cos, sin)
+        return turned
+    left, right = heads.float().chunk(2, -1)
+    c, s = cos[:, None], sin[:, None]
+    return torch.cat((left * c - right * s, right * c + left * s), -1).to(heads.dtype)
 
 
 def inverse_frequencies(shape: ModelShape) -> Tensor:

@@ -48,7 +48,7 @@ class MegatronTrainer:
         self._parameters = dict(model.named_parameters())
         if not config.train.use_distributed_optimizer:  # which has a flat buffer of its own
             move_into_flat(list(self._parameters.values()))
-        hf.load_hf(self._parameters, shape, self.layout, model_dir)
+        self._load_weights()
         self._reference = self._load_reference() if config.algorithm.kl_loss_coef > 0 else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         self._optimizer = Optimizer(model, config.train, total_steps)
@@ -94,16 +94,21 @@ class MegatronTrainer:
 
     def save(self, directory: Path) -> None:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""
+        self.memory.settle()
         checkpoint.save(directory, self._optimizer, self.layout)
 
     def load(self, directory: Path) -> None:
         """Take up what `save` wrote, under this or another layout."""
+        self.memory.settle()
         checkpoint.load(directory, self._optimizer, self.layout)
         self.memory.touched()
 
     def close(self) -> None:
         """Give up Megatron's process groups."""
         shut_down()
+
+    def _load_weights(self) -> None:
+        hf.load_hf(self._parameters, self.shape, self.layout, self._model_dir)
 
     def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], list[list[float]]]:
         """One optimiser step over one global batch: metrics and log-probs."""
@@ -220,6 +225,7 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         pipeline_parallel=config.placement.pipeline_parallel,
         sequence_parallel=config.placement.sequence_parallel,
         recompute=config.train.recompute,
+        recompute_layers=config.train.recompute_layers,
         temperature=config.rollout.temperature,
         entropy_gradient=config.algorithm.entropy_coef > 0,
     )

@@ -1,6 +1,7 @@
 """Log-prob of each target and entropy of each prediction, over logits whose vocabulary is split over the tensor group.
 
-Logits are read in row chunks, so no fp32 copy of them is ever whole; backward writes the gradient over the logits.
+No fp32 copy of the logits is ever whole: a kernel reads them once, or on a CPU torch reads them in row chunks.
+Backward writes the gradient over the logits.
 Legend: R targets, P the vocabulary columns of this rank.
 """
 
@@ -11,6 +12,10 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from core.megatron.fused import load
+
+fused_vocab = load("vocab")
 
 CHUNK_ELEMENTS = {"cpu": 2**20, "cuda": 2**27}
 
@@ -67,6 +72,12 @@ class _TargetLogProbs(torch.autograd.Function):
         """d logp = onehot - p; d entropy = -p (log p + entropy)."""
         for_log_prob, for_entropy = gradients
         logits, ctx.logits = ctx.logits, None
+        if logits.is_cuda and fused_vocab is not None:
+            fused_vocab.gradient_in_place(
+                *(logits, ctx.column, ctx.is_local, ctx.num_valid, ctx.temperature, ctx.log_normaliser, ctx.entropy),
+                *(for_log_prob, for_entropy if ctx.entropy_gradient else None),
+            )
+            return logits, None, None, None, None, None
         logits[:, ctx.num_valid :].zero_()
         for rows in _chunks(logits):
             part = logits[rows, : ctx.num_valid]
@@ -92,6 +103,9 @@ def _local_statistics(ctx: Any, logits: Tensor) -> Tensor:
     result[0] = torch.finfo(torch.float32).min
     if not ctx.num_valid:
         return result
+    if logits.is_cuda and fused_vocab is not None:
+        found: Tensor = fused_vocab.statistics(logits, ctx.column, ctx.is_local, ctx.num_valid, ctx.temperature)
+        return found
     for rows in _chunks(logits):
         z = _scaled(logits[rows, : ctx.num_valid], ctx.temperature)
         chosen = z.gather(1, ctx.column[rows, None])[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 from core.sglang.errors import WeightsRefused
@@ -10,10 +11,11 @@ from core.sglang.errors import WeightsRefused
 Shapes = dict[str, tuple[int, ...]]
 
 
+@cache
 def expected_tensors(model_dir: str | Path) -> Shapes:
     """Name and shape of every weight of a HuggingFace directory, from its safetensors headers.
 
-    With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it.
+    With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it. Read once per directory.
 
     Raises:
         WeightsRefused: no safetensors there.

@@ -1,8 +1,8 @@
 """Tensors on their way to an engine on the same machine: one buffer, shared and not copied, named by a short text.
 
-The text is a base64 pickle of [(name, tensor)], as SGLang's /update_weights_from_tensor reads it; all tensors are views
-of one buffer. On a CPU the buffer is a shared-memory file, on a GPU a CUDA IPC handle. The buffer must live until the
-engine has answered.
+The text is a base64 pickle of the buffer and of what lies where in it, as SGLang's /update_weights_from_tensor reads it
+under load format "flattened_bucket". On a CPU the buffer is a shared-memory file, on a GPU a CUDA IPC handle, one for
+all tensors. The buffer must live until the engine has answered.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -36,38 +38,83 @@ def check_dtype(name: str, tensor: Tensor) -> None:
         raise WeightsRefused(f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, wanted one of {wanted}")
 
 
-def flatten(tensors: NamedTensors) -> list[tuple[str, Tensor]]:
-    """Copies of the tensors as views of one new uint8 buffer on their device; dtypes may differ.
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in a bucket."""
 
-    The buffer is ordinary memory of its own, so that nothing else is shared with the engine by accident.
+    name: str
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    start: int  # bytes
+    end: int
+
+
+class Bucket:
+    """A buffer that tensors are copied into; made once, then filled and sent again and again.
+
+    It is ordinary memory of its own, so that nothing else is shared with the engine by accident. Between filling it
+    and the engine's answer it must be left alone.
     """
-    starts, total = [], 0
-    for _, tensor in tensors:
-        starts.append(total)
-        total += -(-tensor.numel() * tensor.element_size() // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
-    buffer = torch.empty(total, dtype=torch.uint8, device=tensors[0][1].device)
-    views = []
-    for start, (name, tensor) in zip(starts, tensors, strict=True):
+
+    def __init__(self) -> None:
+        self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._used = 0
+        self.places: list[Place] = []
+
+    def fill(self, tensors: NamedTensors) -> None:
+        """Replace the contents; returns when the copies are queued on the device's current stream.
+
+        Args:
+            tensors: (name, tensor), all on one device; dtypes may differ.
+        """
+        self.places, self._used = _lay_out(tensors)
+        device = tensors[0][1].device
+        if self._buffer.device != device or self._buffer.numel() < self._used:
+            self._buffer = torch.empty(0, dtype=torch.uint8)  # the old one goes before the new one comes
+            self._buffer = torch.empty(self._used, dtype=torch.uint8, device=device)
+        for (_, view), (_, tensor) in zip(self.views(), tensors, strict=True):
+            view.copy_(tensor.detach())
+
+    def views(self) -> list[tuple[str, Tensor]]:
+        """The tensors as they lie in the buffer."""
+        return [(p.name, self._buffer[p.start : p.end].view(p.dtype).view(p.shape)) for p in self.places]
+
+    def settle(self) -> None:
+        """Wait for the copies: the engine reads on a stream of its own."""
+        if self._buffer.is_cuda:
+            torch.cuda.current_stream(self._buffer.device).synchronize()
+
+    def serialize(self) -> str:
+        """The text for one engine process. Call once per process: a CUDA handle counts its readers."""
+        _use_named_shared_memory(self._buffer)
+        stream = io.BytesIO()
+        pickler = ForkingPickler(stream)
+        pickler.dispatch_table[Tensor] = _reduce_tensor
+        pickler.dump({"flattened_tensor": self._buffer[: self._used], "metadata": [_as_read(p) for p in self.places]})
+        return base64.b64encode(stream.getvalue()).decode()
+
+
+def _lay_out(tensors: NamedTensors) -> tuple[list[Place], int]:
+    """Where each tensor goes, and how many bytes that takes."""
+    places, total = [], 0
+    for name, tensor in tensors:
         num_bytes = tensor.numel() * tensor.element_size()
-        view = buffer[start : start + num_bytes].view(tensor.dtype).view(tensor.shape)
-        view.copy_(tensor.detach())
-        views.append((name, view))
-    return views
+        places.append(Place(name, tuple(tensor.shape), tensor.dtype, total, total + num_bytes))
+        total += -(-num_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    return places, total
 
 
-def serialize(views: NamedTensors) -> str:
-    """The text for one engine process. Call once per process: a CUDA handle counts its readers."""
-    _use_named_shared_memory(views)
-    stream = io.BytesIO()
-    pickler = ForkingPickler(stream)
-    pickler.dispatch_table[Tensor] = _reduce_tensor
-    pickler.dump(list(views))
-    return base64.b64encode(stream.getvalue()).decode()
+def _as_read(place: Place) -> SimpleNamespace:
+    """The attributes that SGLang reads of a tensor in a bucket; any class that its unpickler admits will do."""
+    size = place.end - place.start
+    return SimpleNamespace(
+        name=place.name, shape=place.shape, dtype=place.dtype, start_idx=place.start, end_idx=place.end, numel=size
+    )
 
 
-def _use_named_shared_memory(views: NamedTensors) -> None:
+def _use_named_shared_memory(buffer: Tensor) -> None:
     """The default on Linux hands over file descriptors, which only children can receive: the engine would die of it."""
-    if views[0][1].device.type == "cpu":
+    if buffer.device.type == "cpu":
         torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
 
 

@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import torch
-
 from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError
 from core.sglang.expected import Checklist, Shapes, expected_tensors
-from core.sglang.payload import NamedTensors, check_dtype, flatten, serialize
+from core.sglang.payload import Bucket, NamedTensors, check_dtype
 
 
 class WeightUpdate:
@@ -50,7 +48,7 @@ class WeightUpdate:
         self._checklist = Checklist(self._expected)
 
     def send(self, tensors: NamedTensors) -> None:
-        """Copy one bucket into the engine; returns when it is there.
+        """Copy tensors into the engine; returns when they are there.
 
         Args:
             tensors: (HuggingFace name, full tensor), all on one device; any of float32, bfloat16, float16.
@@ -58,18 +56,25 @@ class WeightUpdate:
             WeightsRefused: a name the model does not have, a wrong shape or dtype, a tensor sent twice. Nothing of the
                 bucket was sent then.
         """
+        if tensors:
+            self.check(tensors)
+            bucket = Bucket()
+            bucket.fill(tensors)
+            bucket.settle()
+            self.post(bucket)
+
+    def check(self, tensors: NamedTensors) -> None:
+        """Tick the tensors off, before they are sent. Raises as `send`."""
         if self._checklist is None:
             raise EngineError("send() outside begin() and end()")
-        if not tensors:
-            return
         for name, tensor in tensors:
             check_dtype(name, tensor)
             self._checklist.check(name, tuple(tensor.shape))
-        views = flatten(tensors)
-        if views[0][1].is_cuda:
-            torch.cuda.current_stream().synchronize()  # the engine reads on a stream of its own
-        payload = [serialize(views) for _ in range(self._client.capabilities().tensor_parallel)]
-        body = {"serialized_named_tensors": payload, "flush_cache": False}
+
+    def post(self, bucket: Bucket) -> None:
+        """Have the engine take a settled bucket of checked tensors; returns when it has. May run in a thread."""
+        payload = [bucket.serialize() for _ in range(self._client.capabilities().tensor_parallel)]
+        body = {"serialized_named_tensors": payload, "load_format": "flattened_bucket", "flush_cache": False}
         self._client.post_checked("/update_weights_from_tensor", body)
 
     def end(self) -> None:

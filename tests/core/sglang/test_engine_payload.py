@@ -15,7 +15,7 @@ from tiny_models import tiny_model
 
 from core.sglang.errors import WeightsRefused
 from core.sglang.expected import expected_tensors
-from core.sglang.payload import ALIGNMENT_BYTES, flatten, serialize
+from core.sglang.payload import ALIGNMENT_BYTES, Bucket
 
 
 def mixed() -> list[tuple[str, torch.Tensor]]:
@@ -27,35 +27,45 @@ def mixed() -> list[tuple[str, torch.Tensor]]:
     ]
 
 
-def test_flatten_makes_views_of_one_buffer() -> None:
-    tensors = mixed()
-    views = flatten(tensors)
-    assert len({view.untyped_storage().data_ptr() for _, view in views}) == 1
-    for (name, tensor), (view_name, view) in zip(tensors, views, strict=True):
-        assert name == view_name
-        assert view.storage_offset() * view.element_size() % ALIGNMENT_BYTES == 0
-        torch.testing.assert_close(view, tensor, rtol=0, atol=0)
+def test_a_bucket_holds_copies_in_one_buffer_and_can_be_filled_again() -> None:
+    bucket = Bucket()
+    for tensors in (mixed(), mixed()[:2], mixed()):
+        bucket.fill(tensors)
+        bucket.settle()
+        views = bucket.views()
+        assert len({view.untyped_storage().data_ptr() for _, view in views}) == 1
+        for (name, tensor), (view_name, view) in zip(tensors, views, strict=True):
+            assert name == view_name
+            assert view.storage_offset() * view.element_size() % ALIGNMENT_BYTES == 0
+            torch.testing.assert_close(view, tensor, rtol=0, atol=0)
 
 
 def receive(pipe: Connection) -> None:
-    for name, tensor in pickle.loads(base64.b64decode(pipe.recv())):
-        pipe.send((name, str(tensor.dtype), tensor.float().tolist()))
+    """As SGLang's FlattenedTensorBucket does it."""
+    while text := pipe.recv():
+        found = pickle.loads(base64.b64decode(text))
+        for meta in found["metadata"]:
+            tensor = found["flattened_tensor"][meta.start_idx : meta.end_idx].view(meta.dtype).reshape(meta.shape)
+            pipe.send((meta.name, str(tensor.dtype), tensor.float().tolist()))
     pipe.close()
 
 
 def test_another_process_sees_the_tensors() -> None:
-    tensors = mixed()
-    views = flatten(tensors)
+    bucket = Bucket()
     here, there = multiprocessing.get_context("spawn").Pipe()
     process = multiprocessing.get_context("spawn").Process(target=receive, args=(there,), daemon=True)
     process.start()
     there.close()
-    text = serialize(views)
-    assert len(text) < 4000
-    here.send(text)
-    for name, tensor in tensors:
-        assert here.poll(60), "the other process said nothing for 60 s"
-        assert here.recv() == (name, str(tensor.dtype), tensor.float().tolist())
+    for _ in range(2):
+        tensors = mixed()
+        bucket.fill(tensors)
+        text = bucket.serialize()
+        assert len(text) < 4000
+        here.send(text)
+        for name, tensor in tensors:
+            assert here.poll(60), "the other process said nothing for 60 s"
+            assert here.recv() == (name, str(tensor.dtype), tensor.float().tolist())
+    here.send("")
     process.join(60)
     assert process.exitcode == 0
 

@@ -1,0 +1,67 @@
+"""A trainer of a known shape with random weights: what the GPU benchmarks measure needs no checkpoint."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import modelcfg
+from core.config.schema import RunConfig
+from core.megatron.trainer import MegatronTrainer
+from core.packing import TrainSample
+
+
+class RandomTrainer(MegatronTrainer):
+    """Weights are noise of a usual size instead of a checkpoint's."""
+
+    def _load_weights(self) -> None:
+        torch.manual_seed(0)
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                parameter.fill_(1.0) if "norm" in name else parameter.normal_(0.0, 0.02)
+
+
+def one_rank() -> None:
+    """What torchrun would have set."""
+    rank = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    os.environ.update(rank)
+
+
+def make_config(num_samples: int, **train: Any) -> RunConfig:
+    """A run file's values for one optimiser step over `num_samples` samples."""
+    sections = {
+        "model": {"path": ".", "dtype": "bfloat16"},
+        "data": {},
+        "rollout": {"num_rollout": 100, "rollout_batch_size": 1, "n_samples_per_prompt": num_samples},
+        "train": {"global_batch_size": num_samples, "lr": 1e-6, "max_tokens_per_micro_batch": 16384, **train},
+    }
+    return RunConfig.model_validate(sections)
+
+
+def make_trainer(shape: str, num_samples: int = 8, **train: Any) -> RandomTrainer:
+    """On the GPU if there is one."""
+    one_rank()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    nowhere = Path(tempfile.gettempdir())
+    return RandomTrainer(make_config(num_samples, **train), modelcfg.load(shape), nowhere, device)
+
+
+def make_samples(count: int, prompt: int, response: int, vocab: int = 40000) -> list[TrainSample]:
+    """Random tokens, a prompt of its own for each; advantages of both signs, none zero, so that nothing is skipped."""
+    rng = random.Random(0)
+    return [
+        TrainSample(
+            group=index,
+            prompt_tokens=[rng.randrange(10, vocab) for _ in range(prompt)],
+            response_tokens=[rng.randrange(10, vocab) for _ in range(response)],
+            loss_mask=[1] * response,
+            advantage=1.0 if index % 2 else -1.0,
+            logprobs_engine=[-10.0] * response,
+        )
+        for index in range(count)
+    ]

@@ -1,0 +1,172 @@
+"""How much of the GPU's arithmetic the trainer uses: forward and backward of one packed micro-batch.
+
+MFU counts the operations that the model needs, not those that recompute repeats: 6 per matrix parameter and token, the
+output layer only where a token is predicted, and causal attention at half of the square; over 989 TFLOP/s, the H100's
+dense bf16 rate. Beside it the rate of a large matrix product in the same run. Masters and Adam's moments are not there,
+as if shared out over many data-parallel ranks; the optimiser step is measured by itself where it fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+import modelcfg
+from bench.gpu_trainer import make_config, make_samples, one_rank
+from bench.limits import matmul_flops
+from bench.record import report
+from core.algorithm.loss import PolicyLoss
+from core.megatron.flat import move_into_flat
+from core.megatron.model import ModelOptions, build_model
+from core.megatron.optimizer import wrap
+from core.megatron.parallel import initialise
+from core.megatron.schedule import train_batch
+from core.megatron.tokens import TokenTable, TokenValues, micro_batch
+from core.packing import Row, TrainSample, pack
+from modelcfg import ModelShape
+
+PEAK = 989e12  # dense bf16, NVIDIA's data sheet for the H100 and H200 SXM
+# shape: {tokens: layers that are recomputed, of an 80 GB GPU}
+CASES = {
+    "qwen3-0.6b": {4096: 0, 16384: 0},
+    "qwen3-1.7b": {4096: 0, 16384: 0},
+    "qwen3-4b": {4096: 0, 16384: 14},
+    "qwen3-8b": {4096: 0, 16384: 30},
+}
+SEQUENCE, PROMPT, REPETITIONS = 4096, 512, 5
+
+
+def needed_flops(shape: ModelShape, row: Row) -> float:
+    """Forward and backward of one row."""
+    heads = shape.query_size
+    layer = shape.hidden_size * (2 * heads + 2 * shape.key_value_size + 3 * shape.ffn_hidden_size)
+    linear = 6 * (shape.num_layers * layer * len(row.tokens) + shape.vocab_size * shape.hidden_size * len(row.targets))
+    pairs = sum(s.length * (s.prefix_length + s.length / 2) for s in row.segments)
+    return linear + 12 * shape.num_layers * heads * pairs
+
+
+def build(name: str, recompute: int) -> Any:
+    """Model with gradient buffers, random weights."""
+    shape = modelcfg.load(name)
+    full = "full" if recompute else "none"
+    options = ModelOptions(torch.bfloat16, recompute=full, recompute_layers=recompute or None)
+    model = build_model(shape, options)
+    parameters = list(model.parameters())
+    move_into_flat(parameters)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(0.0, 0.02) if parameter.dim() > 1 else parameter.fill_(1.0)
+    return wrap(model, use_distributed_optimizer=False)
+
+
+def make_batch(samples: list[TrainSample], tokens: int) -> tuple[Row, Any]:
+    ((row,),) = pack(samples, tokens)
+    table, flat = TokenTable(samples), sum(len(s.response_tokens) for s in samples)
+    values = TokenValues(
+        weights=torch.full((flat,), 1 / flat),
+        advantages=torch.tensor([s.advantage for s in samples]).repeat_interleave(torch.tensor(table.lengths)),
+        logprobs_engine=torch.full((flat,), -10.0),
+        logprobs_old=None,
+        logprobs_ref=None,
+    )
+    return row, micro_batch(row, table, values, "cuda")
+
+
+def measure(name: str, tokens: int, recompute: int, profile: bool) -> dict[str, Any]:
+    """One line of the table."""
+    model = build(name, recompute)
+    length = min(SEQUENCE, tokens)
+    samples = make_samples(tokens // length, PROMPT, length - PROMPT + 1)
+    row, batch = make_batch(samples, tokens)
+    loss, seconds = PolicyLoss(make_config(8).algorithm), []
+    torch.cuda.reset_peak_memory_stats()
+    for repetition in range(REPETITIONS + 2):
+        torch.cuda.synchronize()
+        began = time.perf_counter()
+        model.zero_grad_buffer()
+        train_batch(model, [batch], loss)
+        torch.cuda.synchronize()
+        if repetition > 1:
+            seconds.append(time.perf_counter() - began)
+    median = sorted(seconds)[len(seconds) // 2]
+    flops = needed_flops(modelcfg.load(name), row)
+    result = {
+        "shape": name,
+        "tokens": len(row.tokens),
+        "mfu": flops / median / PEAK,
+        "tflops": flops / median / 1e12,
+        "tokens_per_s": len(row.tokens) / median,
+        "sequence": length,
+        "recomputed_layers": recompute,
+        "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+        "seconds": seconds,
+    }
+    if profile:
+        result["kernels"] = hottest(lambda: train_batch(model, [batch], loss))
+    return result
+
+
+def hottest(act: Any, count: int = 14) -> list[dict[str, Any]]:
+    """The kernels that take the most GPU time, with their share of all of it."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as trace:
+        act()
+        torch.cuda.synchronize()
+    events = [e for e in trace.key_averages() if e.self_device_time_total > 0 and e.device_type.name == "CUDA"]
+    total = sum(e.self_device_time_total for e in events)
+    events.sort(key=lambda e: -e.self_device_time_total)
+    return [
+        {
+            "kernel": e.key[:90],
+            "share": e.self_device_time_total / total,
+            "calls": e.count,
+            "ms": e.self_device_time_total / 1e3,
+        }
+        for e in events[:count]
+    ]
+
+
+def main() -> None:
+    """Measure, print, write results/mfu.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shapes", nargs="*", default=list(CASES))
+    parser.add_argument("--profile", nargs="*", default=["qwen3-4b"])
+    options = parser.parse_args()
+    one_rank()
+    initialise(make_config(8).placement, 0, "cuda")
+    peak, rows = matmul_flops(), []
+    for name in options.shapes:
+        for tokens, recompute in CASES[name].items():
+            try:
+                rows.append(measure(name, tokens, recompute, name in options.profile and tokens > SEQUENCE))
+            except torch.OutOfMemoryError:
+                gc.collect()
+                torch.cuda.empty_cache()
+                print(f"{name} {tokens}: out of memory with {recompute} layers recomputed, now all of them")
+                rows.append(measure(name, tokens, modelcfg.load(name).num_layers, False))
+            gc.collect()
+            torch.cuda.empty_cache()
+            line = rows[-1]
+            print(
+                f"{line['shape']:<12}{line['tokens']:>7} tokens  MFU {line['mfu']:.3f}  {line['tflops']:.0f} TFLOP/s  "
+                f"{line['tokens_per_s']:.0f} tokens/s  peak {line['peak_gib']:.1f} GiB  "
+                f"recomputed {line['recomputed_layers']}",
+                flush=True,
+            )
+            for kernel in line.get("kernels", []):
+                print(f"    {kernel['share']:6.1%} {kernel['ms']:8.1f} ms {kernel['calls']:5d}x {kernel['kernel']}")
+    seconds = {f"{r['shape']} {r['tokens']}": r["seconds"] for r in rows}
+    report("mfu", seconds, mfu=rows, matmul_tflops=peak / 1e12, peak_tflops=PEAK / 1e12)
+
+
+if __name__ == "__main__":
+    main()

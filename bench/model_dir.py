@@ -1,0 +1,59 @@
+"""A HuggingFace directory of a known shape without weights: right names, shapes and sizes, all zeros, no disk space."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import modelcfg
+from core.megatron.names import export_entries, full_shapes
+from modelcfg import ModelShape
+from modelcfg.huggingface import ARCHITECTURES
+
+BF16_BYTES = 2
+
+
+def write_model_dir(name: str, directory: Path) -> Path:
+    """Write config.json and a sparse model.safetensors of one of the known shapes."""
+    shape = modelcfg.load(name)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(_config(shape), indent=1))
+    header: dict[str, Any] = {}
+    offset = 0
+    for entry in export_entries(shape, 1):
+        for tensor, size in zip(entry.hf, full_shapes(entry, shape), strict=True):
+            end = offset + math.prod(size) * BF16_BYTES
+            header[tensor] = {"dtype": "BF16", "shape": list(size), "data_offsets": [offset, end]}
+            offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (directory / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + offset)
+    return directory
+
+
+def _config(shape: ModelShape) -> dict[str, Any]:
+    return {
+        "architectures": [ARCHITECTURES[shape.architecture]],
+        "model_type": shape.architecture,
+        "vocab_size": shape.vocab_size,
+        "hidden_size": shape.hidden_size,
+        "intermediate_size": shape.ffn_hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "num_attention_heads": shape.num_attention_heads,
+        "num_key_value_heads": shape.num_query_groups,
+        "head_dim": shape.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": 8192,
+        "rms_norm_eps": shape.norm_eps,
+        "rope_theta": shape.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": shape.rope_theta},
+        "tie_word_embeddings": shape.tied_embeddings,
+        "dtype": "bfloat16",
+        "torch_dtype": "bfloat16",
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }

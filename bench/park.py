@@ -1,0 +1,85 @@
+"""Park and unpark a trainer of Qwen3-4B's shape, beside one plain copy of page-locked memory.
+
+Parked: fp32 masters and Adam's moments are copied out, gradients and bf16 parameters dropped; unparked, the parameters
+are rounded from the masters again. Residual: all device memory that is used while parked, the CUDA context included.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+from bench.gpu_trainer import RandomTrainer, make_samples, make_trainer
+from bench.limits import pinned_copy_bandwidth
+from bench.record import report
+from core.residency import TRAINER_PARTS
+from core.residency.memory import GIB, read_memory
+
+SHAPE, REPETITIONS, COPY_BYTES = "qwen3-4b", 5, 8 * GIB
+ALL = frozenset(TRAINER_PARTS)
+
+
+def checksum(trainer: RandomTrainer) -> int:
+    """Of every bit of parameters, masters and moments."""
+    memory = trainer.memory
+    storages = [s for part in ("parameters", "masters", "moments") for s in memory.regions[part]._storages]
+    views = [torch.empty(0, dtype=torch.int32, device="cuda").set_(s, 0, (s.nbytes() // 4,)) for s in storages]
+    return sum(int(view.sum()) for view in views)
+
+
+def timed(act: object, *arguments: object) -> float:
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    act(*arguments)  # type: ignore[operator]
+    torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure, print, write results/park.json."""
+    trainer = make_trainer(sys.argv[1] if len(sys.argv) > 1 else SHAPE, recompute="full")
+    memory = trainer.memory
+    reserve_s = timed(memory.reserve)
+    trainer.update(make_samples(8, 64, 448))
+    before, resident = checksum(trainer), read_memory("cuda").used
+    moved = memory.regions["masters"].num_bytes + memory.regions["moments"].num_bytes
+    seconds: dict[str, list[float]] = {"park": [], "unpark": [], "keep parameters only": []}
+    residual = 0
+    for _ in range(REPETITIONS):
+        memory.touched()
+        seconds["park"].append(timed(memory.shrink_to, frozenset()))
+        residual = max(residual, read_memory("cuda").used)
+        seconds["unpark"].append(timed(memory.grow_to, ALL))
+        memory.touched()
+        seconds["keep parameters only"].append(timed(memory.shrink_to, frozenset({"parameters"})))
+        memory.grow_to(ALL)
+    same = checksum(trainer) == before
+    memory.shrink_to(frozenset())
+    limit = pinned_copy_bandwidth(COPY_BYTES)
+    rate = {name: moved / statistics.median(values) for name, values in seconds.items()}
+    report(
+        "park",
+        seconds,
+        ratio_to_pinned_d2h=rate["park"] / limit["d2h"],
+        ratio_to_pinned_h2d=rate["unpark"] / limit["h2d"],
+        residual_gib=residual / GIB,
+        resident_gib=resident / GIB,
+        moved_gib=moved / GIB,
+        pinned_d2h_gb_per_s=limit["d2h"] / 1e9,
+        pinned_h2d_gb_per_s=limit["h2d"] / 1e9,
+        park_gb_per_s=rate["park"] / 1e9,
+        unpark_gb_per_s=rate["unpark"] / 1e9,
+        reserve_s=reserve_s,
+        bit_identical=same,
+        parts_gib={name: region.num_bytes / GIB for name, region in memory.regions.items()},
+    )
+
+
+if __name__ == "__main__":
+    main()

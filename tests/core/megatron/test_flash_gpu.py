@@ -1,0 +1,40 @@
+"""On a GPU: both kernels against plain attention in float32, shared prompts and fewer key-value heads included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from core.megatron import attention, gpu_attention
+from core.megatron.attention_plan import plan_attention
+from core.packing import Segment
+
+pytestmark = pytest.mark.gpu
+PLAIN = [Segment(0, 300), Segment(300, 17), Segment(317, 1)]
+SHARED = [Segment(0, 9), Segment(9, 90, 0, 9), Segment(99, 3, 0, 9), Segment(102, 60), Segment(162, 200, 102, 60)]
+
+
+@pytest.mark.parametrize("segments", [PLAIN, SHARED], ids=["plain", "shared"])
+@pytest.mark.parametrize("groups", [8, 2, 1])
+@pytest.mark.parametrize("kernel", ["flash", "cudnn"])
+def test_ragged_is_right(segments: list[Segment], groups: int, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    tokens = sum(s.length for s in segments)
+    plan = plan_attention(segments).to("cuda")
+    torch.manual_seed(0)
+    made = [torch.randn(tokens, heads, 64, device="cuda") for heads in (8, groups, groups)]
+    incoming = torch.randn(tokens, 8, 64, device="cuda")
+    ours = [tensor.bfloat16().requires_grad_() for tensor in made]
+    theirs = [tensor.detach().float().requires_grad_() for tensor in ours]
+    monkeypatch.setattr(gpu_attention, "USE_CUDNN", kernel == "cudnn")
+    assert plan.whole is not None
+    found = gpu_attention.ragged(*ours, plan, 0.125)
+    wanted = attention._blockwise(*theirs, plan, 0.125)
+    found.backward(incoming.bfloat16())
+    wanted.backward(incoming.bfloat16().float())
+    pairs = [(found.detach(), wanted.detach()), *((a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))]
+    for a, b in pairs:
+        assert a is not None
+        assert b is not None
+        assert float((a.float() - b).norm() / b.norm()) < 1e-2
