@@ -14,8 +14,9 @@ from core.collective import any_rank
 from core.engines import Engine, Engines
 from core.residency.machine import Residency
 from core.sglang.errors import EngineDied
-from core.sglang.payload import Bucket
+from core.sglang.payload import Bucket, NamedTensors
 from core.sglang.weights import WeightUpdate
+from core.weight_files import WeightFiles
 
 BUCKET_BYTES = 1024 * 2**20  # two of them are in use at a time
 
@@ -41,9 +42,13 @@ class _Slot:
 class WeightSync:
     """Trainer to engines. Collective: every trainer rank calls `push`; ranks that drive no engine only contribute."""
 
-    def __init__(self, source: WeightSource, engines: Engines) -> None:
+    def __init__(self, source: WeightSource, engines: Engines, files: WeightFiles | None = None) -> None:
+        """Args:
+        files: how weights reach engines on other hosts; None: there are none.
+        """
         self._source = source
         self._engines = engines
+        self._files = files
         self.residency: Residency | None = None  # where GPUs are shared: an engine may need weights amid a rollout
 
     def push(self, version: str) -> bool:
@@ -62,18 +67,27 @@ class WeightSync:
         return True
 
     def _send_all(self, stale: Sequence[Engine], version: str) -> None:
-        updates = [(engine, WeightUpdate(engine.client, version)) for engine in stale]
+        far = [engine for engine in stale if self._files is not None and self._files.needed_by(engine)]
+        files = self._files if self._files is not None and any_rank(bool(far)) else None
+        buckets = self._source.named_buckets(BUCKET_BYTES)
+        if files is not None:
+            buckets = files.written(buckets, version)
+        updates = [(engine, WeightUpdate(engine.client, version)) for engine in stale if engine not in far]
         self._each(updates, lambda update: update.begin())
         with ThreadPoolExecutor(max(1, 2 * len(updates)), "weight-sync") as threads:
-            self._stream(updates, threads)
+            self._stream(updates, buckets, threads)
         self._each(updates, lambda update: update.end())
-        for engine, _ in updates:
+        if files is not None:
+            for engine, error in files.load(far, version):
+                self._engines.mark_dead(engine, error)
+            files.remove()
+        for engine in stale:
             engine.weight_version = version if engine.alive else None
 
-    def _stream(self, updates: Updates, threads: ThreadPoolExecutor) -> None:
+    def _stream(self, updates: Updates, buckets: Iterator[NamedTensors], threads: ThreadPoolExecutor) -> None:
         """Two buckets in turns: while the engines take one, the next is gathered and packed."""
         slots = [_Slot(), _Slot()]
-        for number, tensors in enumerate(self._source.named_buckets(BUCKET_BYTES)):
+        for number, tensors in enumerate(buckets):
             slot = slots[number % 2]
             self._await(slot)
             alive = [(engine, update) for engine, update in updates if engine.alive]

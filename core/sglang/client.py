@@ -26,6 +26,7 @@ class Timeouts:
 
     connect_s: float = 10.0
     control_s: float = 120.0
+    load_s: float = 1800.0  # weights from a file system that others use, too
     generate_s: float = 1800.0
 
 
@@ -196,13 +197,16 @@ class EngineClient:
 
     # -- for core.sglang.weights ----------------------------------------------------------------------------------
 
-    def post_checked(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    def post_checked(self, path: str, body: dict[str, Any], loads: bool = False) -> dict[str, Any]:
         """POST for routes that answer {"success": bool, "message": str}.
 
+        Args:
+            loads: the engine reads files for it, which may take long.
         Raises:
             EngineError: success is false.
         """
-        answer = self._post(path, body).json()
+        timeout_s = self._timeouts.load_s if loads else self._timeouts.control_s
+        answer = self._transport.ask("POST", path, body, timeout_s).json()
         if not isinstance(answer, dict) or not answer.get("success"):
             raise EngineError(f"POST {self.base_url}{path}: {answer}")
         return answer

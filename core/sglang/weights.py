@@ -128,15 +128,19 @@ class WeightUpdate:
 def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) -> None:
     """Load a HuggingFace directory that the engine can read; its shapes must be those of the engine's model.
 
+    Nothing may be generated meanwhile. An engine that fails over it is marked as incomplete.
+
     Raises:
-        WeightsRefused: other names or shapes.
+        WeightsRefused: other names or shapes; the engine keeps what it has.
+        EngineError: it cannot load them, for a reason in its own words.
     """
     checklist = Checklist(expected_tensors(client.capabilities().model_dir))
     for name, shape in expected_tensors(model_dir).items():
         checklist.check(name, shape)
     checklist.check_complete()
     body = {"model_path": str(model_dir), "weight_version": version, "flush_cache": True}
-    client.post_checked("/update_weights_from_disk", body)
+    stamp(client, f"{version}-incomplete")
+    client.post_checked("/update_weights_from_disk", body, loads=True)
     verify(client, version)
 
 

@@ -1,0 +1,112 @@
+"""Weights through files: what the engines of other hosts find, and what happens if one dies over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from core import weight_files
+from core.engines import Engine
+from core.rendezvous import Member
+from core.sglang.errors import EngineDied
+from core.weight_files import WeightFiles
+from core.weight_sync import WeightSync
+
+TENSORS = {f"layer{i}": torch.full((4,), float(i)) for i in range(3)}
+
+
+class Source:
+    """Two buckets, the tensors of the first being views of one buffer, as a trainer's are."""
+
+    def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
+        flat = torch.cat([TENSORS["layer0"], TENSORS["layer1"]])
+        yield [("layer0", flat[:4]), ("layer1", flat[4:])]
+        yield [("layer2", TENSORS["layer2"])]
+
+
+class FakeEngines:
+    def __init__(self, hosts: dict[str, str]) -> None:
+        client: Any = None
+        self.engines = [Engine(name, Member("engine", name, 0, host, 1), client) for name, host in hosts.items()]
+
+    def adopt_restarted(self) -> None:
+        pass
+
+    def alive(self) -> list[Engine]:
+        return [engine for engine in self.engines if engine.alive]
+
+    def mark_dead(self, engine: Engine, reason: EngineDied) -> None:
+        engine.alive = False
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[WeightFiles]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    yield WeightFiles(tmp_path / "sync", tmp_path / "model", "here")
+    dist.destroy_process_group()
+
+
+def test_engines_of_other_hosts_find_all_weights_in_a_new_folder_each_time(
+    files: WeightFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Path] = []
+
+    def read(client: Any, folder: Path, version: str) -> None:
+        assert (folder / "config.json").exists()
+        read_back = {name: t for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
+        assert {name: t.tolist() for name, t in read_back.items()} == {n: t.tolist() for n, t in TENSORS.items()}
+        found.append(folder)
+
+    monkeypatch.setattr(weight_files, "update_from_disk", read)
+    engines: Any = FakeEngines({"a": "there", "b": "elsewhere"})
+    (tmp_path / "sync" / "step0.1").mkdir(parents=True)  # left by a killed attempt
+    sync = WeightSync(Source(), engines, files)
+    assert [sync.push("step1"), sync.push("step1"), sync.push("step2")] == [True, False, True]
+    assert [engine.weight_version for engine in engines.alive()] == ["step2", "step2"]
+    assert len(found) == 4
+    assert len(set(found)) == 2
+    assert not (tmp_path / "sync").exists()
+
+
+def test_an_engine_that_dies_over_it_is_out_and_the_others_go_on(
+    files: WeightFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(client: Any, folder: Path, version: str) -> None:
+        if len(died) == 0:
+            died.append(version)
+            raise EngineDied("gone")
+
+    died: list[str] = []
+    monkeypatch.setattr(weight_files, "update_from_disk", read)
+    engines: Any = FakeEngines({"a": "there", "b": "there"})
+    assert WeightSync(Source(), engines, files).push("step1")
+    assert sorted(str(engine.weight_version) for engine in engines.engines) == ["None", "step1"]
+    assert len(engines.alive()) == 1
+
+
+def test_a_full_disk_is_explained(files: WeightFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import safetensors.torch
+
+    def full(*_: Any) -> None:
+        raise RuntimeError("No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    engines: Any = FakeEngines({"a": "there"})
+    with pytest.raises(OSError, match=r"cannot be written to .*No space left on device; wanted room for one copy"):
+        WeightSync(Source(), engines, files).push("step1")
+
+
+def test_without_engines_elsewhere_nothing_is_written(files: WeightFiles, tmp_path: Path) -> None:
+    engine = FakeEngines({"a": "here"}).engines[0]
+    assert not files.needed_by(engine)
+    engines: Any = FakeEngines({})
+    assert not WeightSync(Source(), engines, files).push("step1")
+    assert not (tmp_path / "sync").exists()
