@@ -7,10 +7,23 @@ from typing import Annotated
 
 import typer
 
-from launchers.commands import attach, cancel, inspect, logs, models, resume, run, sbatch, status, submit, sweep
+from launchers.commands import (
+    attach,
+    cancel,
+    doctor,
+    inspect,
+    logs,
+    models,
+    resume,
+    run,
+    sbatch,
+    status,
+    submit,
+    sweep,
+)
 from launchers.commands.terminal import console
 
-COMMANDS = (run, resume, submit, sbatch, sweep, status, logs, cancel, attach, inspect, models)
+COMMANDS = (run, resume, submit, sbatch, sweep, status, logs, cancel, attach, doctor, inspect, models)
 
 app = typer.Typer(
     help="Reinforcement-learning post-training of language models on Slurm clusters, without Ray.",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from launchers.cli import app
+from launchers.cli import COMMANDS, app
 from tests.tiny_runs import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def test_version() -> None:
     assert invoke("--version") == (0, f"ebbtide {version('ebbtide')}\n")
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "inspect", "models"])
+@pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
 def test_help_has_an_example(command: str) -> None:
     code, text = invoke(command, "--help")
     assert code == 0
