@@ -12,6 +12,7 @@ node that dies ends the attempt on all nodes.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -96,6 +97,7 @@ class NodeAgent:
             self.gate.pass_as_follower(self.pulse, lambda: self._told() is not None)
         if (outcome := self._told()) is not None:
             return outcome
+        self.pulse.forget(WATCHED)
         for slot in self.slots:
             slot.start(self.pulse)
         if self.trainers is not None:
@@ -234,6 +236,7 @@ def run_agent(
         call: leader: tells the other nodes where the store is, once it is served.
     """
     folder = directory.attempt(seat.attempt)
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
         agent = NodeAgent(directory, seat)
         call(agent.rendezvous.address)

@@ -39,6 +39,7 @@ class Gate:
 
     def __init__(self, config: RunConfig, directory: RunDirectory, seat: Seat) -> None:
         self._config = config
+        self._nodes = nodes(config)
         self._directory = directory
         self._seat = seat
         self._canary = directory.attempt(seat.attempt) / "canary"
@@ -77,7 +78,7 @@ class Gate:
 
     def _wanted(self, node: int, canary: str) -> Wanted:
         """On a cluster the GPUs of a job are its own; at home something else may be on them."""
-        part = nodes(self._config)[node].part
+        part = self._nodes[node].part
         on_gpus = self._seat.job and self._config.placement.device != "cpu"
         where = {"run": str(self._directory.path), "tmp": tempfile.gettempdir()}
         room = {where.get(name, name): least for name, least in MIN_FREE_MIB.items()}

@@ -63,6 +63,11 @@ class Pulse:
         """A watched key as of the last beat."""
         return self._values[key]
 
+    def forget(self, keys: Iterable[str]) -> None:
+        """Fetch these no more."""
+        for key in keys:
+            self._values.pop(key, None)
+
     def leader_lost(self) -> bool:
         """Whether the store, which the leader serves, has not answered for too long."""
         return time.monotonic() - self._last_beat > self._silence_s
@@ -87,8 +92,10 @@ class Pulse:
         self._rendezvous.set(_key(self._node), str(self._beat))
         while not self._outbox.empty():
             self._outbox.get()()
-        for key in self._values:
-            self._values[key] = self._rendezvous.get(key)
+        for key in list(self._values):
+            value = self._rendezvous.get(key)
+            if key in self._values:  # not forgotten meanwhile
+                self._values[key] = value
         if self._node == 0:
             self._listen()
         self._last_beat = time.monotonic()
