@@ -15,7 +15,7 @@ DEFAULT_MINUTES = 60
 
 def site_mistakes(site: Site, facts: ClusterFacts) -> list[str]:
     """What the cluster could not give to the smallest job that uses the site's keys."""
-    components = [Component("site", gpus_per_node=site.gpus_per_node or 0)]
+    components = [Component("site", gpus_per_node=site.gpus_per_node or 0, partition=site.partition)]
     components += [Component("cpu_nodes")] if site.cpu_nodes else []
     job = JobSpec(
         name="doctor",
