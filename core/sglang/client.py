@@ -18,6 +18,7 @@ from core.sglang.transport import Transport
 MEMORY_TAGS = ("weights", "kv_cache", "cuda_graph")
 HEALTH_S = 30.0  # one question whether a starting engine is up; it is asked again
 POLL_S = 0.2
+IDLE_S, IDLE_POLL_S = 30.0, 0.002  # how long an engine may take to put away its last request
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ class EngineClient:
         """
         wanted = [tag for tag in _known(tags) if tag not in self._released]
         if wanted:
+            self._wait_idle()
             self._post("/release_memory_occupation", {"tags": wanted})
             self._released.update(wanted)
 
@@ -190,6 +192,19 @@ class EngineClient:
     def resident_memory(self) -> frozenset[str]:
         """The tags that `release_memory` of this client has not given back."""
         return frozenset(MEMORY_TAGS) - self._released
+
+    def _wait_idle(self) -> None:
+        """Until the scheduler has put away its last request: it answers a moment before, and a release then kills it."""
+        end = time.monotonic() + IDLE_S
+        while True:
+            try:
+                return self.flush_cache()
+            except EngineDied:
+                raise
+            except EngineError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(IDLE_POLL_S)
 
     def flush_cache(self) -> None:
         """Forget cached prefixes. Nothing may be in flight."""

@@ -1,0 +1,114 @@
+"""One engine and one trainer of the same shape on one GPU, in turns: what the colocation benchmarks share.
+
+The engine is a real server with empty weights; the trainer's are random. Everything between them is the real thing:
+rendezvous, residency, weight sync, rollout.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import modelcfg
+from bench.gpu_trainer import RandomTrainer, make_trainer
+from bench.model_dir import write_model_dir
+from core.engines import Engine, Engines
+from core.rendezvous import Address, Member, Rendezvous
+from core.residency import Residency
+from core.residency.engines import EngineOwner
+from core.sglang.launch import EngineSpec, command, environment
+from core.weight_sync import WeightSync
+
+NAME, START_S, REQUEST_S = "node0-engine0", 400.0, 600.0
+
+
+@dataclass
+class Colocated:
+    """Both sides, and what joins them."""
+
+    trainer: RandomTrainer
+    engines: Engines
+    residency: Residency
+    sync: WeightSync
+    rendezvous: Rendezvous
+    engine_start_s: float
+
+    @property
+    def engine(self) -> Engine:
+        """The only one."""
+        return self.engines.alive()[0]
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@contextmanager
+def colocated(shape: str, *, engine_fraction: float, num_samples: int, **train: Any) -> Iterator[Colocated]:
+    """Start the engine, have it give everything back, build the trainer; at the end the engine is killed."""
+    folder = Path(tempfile.mkdtemp(prefix="ebbtide-bench-"))
+    model_dir = write_model_dir(shape, folder / "model")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    spec = EngineSpec(
+        *(NAME, model_dir, device, "bfloat16", "127.0.0.1", free_port()),
+        memory_fraction=engine_fraction,
+        max_running_requests=num_samples,
+        num_threads=4,
+        max_total_tokens=None if device == "cuda" else 8192,
+    )
+    began = time.perf_counter()
+    with (folder / "engine.log").open("wb") as log:
+        words = [*command(spec), "--load-format", "dummy"]
+        process = subprocess.Popen(words, env=environment(spec, os.environ), stdout=log, stderr=log)
+    try:
+        listener = socket.create_server(("127.0.0.1", 0))
+        rendezvous = Rendezvous(Address(*listener.getsockname()), 1, "bench", listener=listener)
+        url = f"http://127.0.0.1:{spec.port}"
+        rendezvous.publish(Member("engine", NAME, 0, "127.0.0.1", process.pid, url, (), 0))
+        vocab = modelcfg.load(shape).vocab_size
+        engines = Engines(rendezvous, [NAME], vocab_size=vocab, api_key="", start_s=START_S, request_s=REQUEST_S)
+        engines.start()
+        start_s = time.perf_counter() - began
+        owner = EngineOwner(engines, [NAME])
+        owner.shrink_to(frozenset())
+        trainer = make_trainer(shape, num_samples, **train)
+        trainer.memory.reserve()
+        residency = Residency((trainer.memory, owner), agree=lambda: None, device=device)
+        sync = WeightSync(trainer, engines)
+        sync.residency = residency
+        yield Colocated(trainer, engines, residency, sync, rendezvous, start_s)
+    except BaseException:
+        print((folder / "engine.log").read_text()[-3000:])
+        raise
+    finally:
+        process.kill()
+        process.wait(30)
+
+
+def timed(act: Any, *arguments: Any) -> float:
+    """Wall-clock seconds, the GPU's work included."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    began = time.perf_counter()
+    act(*arguments)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle one."""
+    return sorted(values)[len(values) // 2]

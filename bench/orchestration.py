@@ -1,0 +1,172 @@
+"""What the loop itself costs: a step less generating, training, sync and switch measured alone on the same batch.
+
+The real loop over real parts; only data, checkpoints and journal are left out. Responses have a fixed length and a
+reward that differs within each group, so that every sample is trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+
+from bench import weight_sync
+from bench.colocated import Colocated, colocated, median, timed
+from bench.record import report
+from core import loop
+from core.batch import Batch, make_batch
+from core.config.schema import AlgorithmConfig, RewardConfig
+from core.packing import UpdateResult
+from core.parts import Parts
+from core.phase import Phases
+from core.residency.memory import GIB, read_memory
+from core.reward import RewardPool
+from core.rollout import Request, Rollout
+from core.samples import Prompt, SamplingParams
+from core.state import LoopState
+
+STEPS = 3
+
+
+class Stub:
+    """Tokenizer, evaluation, checkpoints, pause and journal of a run that has none of them."""
+
+    def __init__(self) -> None:
+        self.times: list[dict[str, float]] = []
+        self.batches: list[Batch] = []
+
+    def decode(self, tokens: list[int]) -> str:
+        return str(tokens[0] % 2 if tokens else 0)
+
+    def due(self, _step: int) -> bool:
+        return False
+
+    def stepped(self, _step: int, batch: Batch, _result: UpdateResult, times: dict[str, float]) -> None:
+        self.times.append({**times, "ended": time.perf_counter()})
+        self.batches.append(batch)
+
+
+def make_request(vocab: int, groups: int, group_size: int, prompt: int, response: int) -> Any:
+    """Random prompts, the same in every step; responses of fixed length, for random weights never stop."""
+    rng = random.Random(0)
+    prompts = [Prompt(g, "", tuple(rng.randrange(10, vocab) for _ in range(prompt)), "1") for g in range(groups)]
+
+    def request(state: LoopState) -> Request:
+        def sampling(group: int, index: int) -> SamplingParams:
+            return SamplingParams(response, seed=group * 1000 + index)
+
+        return Request(f"s{state.next_step}", prompts, group_size, sampling, state.weight_version)
+
+    return request
+
+
+async def generate_alone(both: Colocated, request: Request) -> None:
+    """All groups at once, straight to the engine."""
+    settings = [[request.sampling(g, i) for i in range(request.num_samples)] for g in range(len(request.prompts))]
+    work = [both.engine.client.generate_group(p.tokens, s) for p, s in zip(request.prompts, settings, strict=True)]
+    await asyncio.gather(*work)
+
+
+def run_loop(both: Colocated, request: Any, stub: Any, width: int) -> tuple[list[float], list[float]]:
+    """Seconds of each whole step, and of the switches in it."""
+    rewards = RewardPool(RewardConfig(type="exact", num_workers=2))
+    phases = Phases(lambda _: None)
+    phases.residency = both.residency
+    with rewards:
+        rollout = Rollout(both.rendezvous, both.engines, both.sync, stub, rewards, width)
+        began = time.perf_counter()
+        parts = Parts(
+            phase=phases,
+            state=LoopState(),
+            trainer=both.trainer,
+            sync=both.sync,
+            rollout=rollout,
+            evaluation=stub,
+            journal=stub,
+            checkpoints=stub,
+            pause=stub,
+            algorithm=AlgorithmConfig(),
+            request=request,
+            max_failed_share=0.0,
+            num_steps=STEPS,
+        )
+        loop.run(parts)
+    ends = [began, *(times["ended"] for times in stub.times)]
+    return [b - a for a, b in pairwise(ends)], [t["perf/switch_time"] for t in stub.times]
+
+
+def measure(both: Colocated, groups: int, group_size: int, prompt: int, response: int) -> dict[str, Any]:
+    """The loop, then its pieces alone on the batch of its last step."""
+    stub: Any = Stub()
+    vocab = min(40000, both.trainer.shape.vocab_size)
+    request = make_request(vocab, groups, group_size, prompt, response)
+    steps, switches = run_loop(both, request, stub, groups * group_size)
+    batch = stub.batches[-1]
+    samples = make_batch(batch.samples, AlgorithmConfig()).train_samples()
+    alone: dict[str, list[float]] = {"generate": [], "train": [], "sync": [], "switch": []}
+    used: dict[str, float] = {}
+    both.residency.take_seconds()
+    for number in range(2):
+        both.residency.enter("sync")
+        alone["sync"].append(timed(weight_sync.push, both, f"alone{number}"))
+        both.residency.enter("rollout")
+        used["rollout"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
+        alone["generate"].append(timed(lambda: asyncio.run(generate_alone(both, request(LoopState())))))
+        both.residency.enter("score")
+        used["score"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
+        both.residency.enter("update")
+        alone["train"].append(timed(both.trainer.update, samples))
+        used["update"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
+        both.residency.enter("sync")
+        alone["switch"].append(both.residency.take_seconds())
+    step = median(steps[1:])
+    parts = {name: median(values) for name, values in alone.items()}
+    return {
+        "steps": steps,
+        "switches": switches,
+        "alone": alone,
+        "overhead_share": (step - sum(parts.values())) / step,
+        "switch_share": parts["switch"] / step,
+        "speed_against_engine_plus_trainer": (parts["generate"] + parts["train"]) / step,
+        "tokens": groups * group_size * (prompt + response),
+        "used_gib": used,
+        "phases": stub.times[-1],
+        "train_metrics": {"silent": sum(s.advantage == 0 for s in samples)},
+    }
+
+
+def main() -> None:
+    """Measure, print, write; with --sync also results/weight_sync.json, from the same engine."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="qwen3-4b")
+    parser.add_argument("--groups", type=int, default=16)
+    parser.add_argument("--group-size", type=int, default=8)
+    parser.add_argument("--prompt", type=int, default=128)
+    parser.add_argument("--response", type=int, default=512)
+    parser.add_argument("--max-tokens", type=int, default=8192)
+    parser.add_argument("--fraction", type=float, default=0.6)
+    parser.add_argument("--sync", action="store_true")
+    options = parser.parse_args()
+    os.environ["EBBTIDE_API_KEY"] = ""
+    samples = options.groups * options.group_size
+    train = {"recompute": "full", "max_tokens_per_micro_batch": options.max_tokens}
+    with colocated(options.shape, engine_fraction=options.fraction, num_samples=samples, **train) as both:
+        if options.sync:
+            weight_sync.write([weight_sync.measure(both, options.shape)])
+        found = measure(both, options.groups, options.group_size, options.prompt, options.response)
+    seconds = {"step": found["steps"], **found.pop("alone"), "switch in the loop": found.pop("switches")}
+    report("orchestration", seconds, shape=options.shape, engine_start_s=both.engine_start_s, **found)
+
+
+if __name__ == "__main__":
+    main()
