@@ -15,7 +15,10 @@ from tests.tiny_runs import write_run
 
 SINFO = "printf 'main*|up|infinite|4|8|16000|gpu:2|(null)\\nshort|up|10:00|4|8|16000|gpu:2|(null)\\n'"
 CONFIG = "printf 'ClusterName = test\\nSLURM_VERSION = 22.05\\nSchedulerType = sched/backfill\\nMaxArraySize = 4\\n'"
-SBATCH = 'n=$(grep -c "^sbatch" %s/calls); if [[ "$*" == *--parsable* ]]; then echo $((6 + n)); else echo "Submitted batch job $((6 + n))"; fi'
+SBATCH = """\
+id=$((6 + $(grep -c "^sbatch" %s/calls)))
+[[ "$*" == *--parsable* ]] && echo $id || echo "Submitted batch job $id"
+"""
 LOGIN_NODE = f"exec(open({str(ROOT / 'tests/launchers/login_node.py')!r}).read())"
 
 
