@@ -66,11 +66,13 @@ class NodeAgent:
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
         self.gate = Gate(self.config, directory, seat)
 
-    def run(self, pause_reason: Callable[[], str]) -> Outcome:
+    def run(self, pause_reason: Callable[[], str], conclude: Callable[[Outcome], None]) -> Outcome:
         """Start everything, watch until the attempt ends, clean up.
 
         Args:
             pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
+            conclude: called as soon as it is known how the attempt ended. When a task of a job fails, Slurm ends the
+                others soon after, so what is to be written about the end is written first.
         """
         self._pause_asked = pause_reason
         handlers = {signal.SIGTERM: self._ask_to_stop, signal.SIGINT: self._ask_to_stop, signal.SIGUSR2: self._pause}
@@ -78,11 +80,13 @@ class NodeAgent:
         try:
             self.pulse.start()
             outcome = self._gate() or self._watch()
-            if outcome.how == "complete":
-                log.info("complete")
+            log.info("ended: %s", outcome.how)
+            conclude(outcome)
+            if self.seat.leads:
+                self.pulse.post(ENDED_KEY, outcome.to_json())
         finally:
             self._stop()
-        self._say_goodbye(outcome)
+        self._say_goodbye()
         for number, handler in before.items():
             signal.signal(number, handler)
         return outcome
@@ -177,16 +181,14 @@ class NodeAgent:
             return Outcome("node_failure", (failure.name if failure.role == "node" else failure.host,), cause)
         return Outcome("failed", cause=cause)
 
-    def _say_goodbye(self, outcome: Outcome) -> None:
+    def _say_goodbye(self) -> None:
         """The leader leaves last, because it serves the store."""
+        if not self.seat.leads:
+            self.pulse.count(LEFT_KEY)
+        self.pulse.stop()
         if self.seat.leads:
-            self.pulse.post(ENDED_KEY, outcome.to_json())
-            self.pulse.stop()
             others = len(self.seat.names) - 1
             wait_until(lambda: self.rendezvous.add(LEFT_KEY, 0) >= others, GOODBYE_S)
-        else:
-            self.pulse.count(LEFT_KEY)
-            self.pulse.stop()
 
     def _stop(self) -> None:
         """End all children and take away the shared memory that they had no time to take away themselves."""
@@ -228,19 +230,21 @@ def run_agent(
     seat: Seat,
     pause_reason: Callable[[], str],
     call: Callable[[Address], None] = lambda _: None,
+    conclude: Callable[[Outcome], None] = lambda _: None,
 ) -> Outcome:
     """Run a node agent; an error of its own becomes a failed outcome with a record, and leaves no process behind.
 
     Args:
         pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
         call: leader: tells the other nodes where the store is, once it is served.
+        conclude: leader: writes down how the attempt ended, as soon as that is known.
     """
     folder = directory.attempt(seat.attempt)
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
         agent = NodeAgent(directory, seat)
         call(agent.rendezvous.address)
-        return agent.run(pause_reason)
+        return agent.run(pause_reason, conclude)
     except Exception as error:
         kill_descendants()
         log_path = folder / f"agent-{seat.node}.log"
@@ -249,4 +253,6 @@ def run_agent(
         if seat.leads:
             failure.write(folder / "failure.json")
         log.exception("agent failed")
-        return Outcome("failed", cause=str(failure).splitlines()[0])
+        outcome = Outcome("failed", cause=str(failure).splitlines()[0])
+        conclude(outcome)
+        return outcome

@@ -20,6 +20,7 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
 from hpc.site import Site, load_site
 from launchers.agent import run_agent
-from launchers.attempt import key_path, open_attempt
+from launchers.attempt import Attempt, key_path, open_attempt
 from launchers.history import fold_attempts, read_ledger
 from launchers.network import leader_address, member_address
 from launchers.outcome import Outcome, write_outcome
@@ -109,11 +110,9 @@ class _Task:
                 self.directory,
                 seat,
                 self._pause_reason,
-                lambda store: self._call({"attempt": attempt.number, "store": str(store)}),
+                call=lambda store: self._call({"attempt": attempt.number, "store": str(store)}),
+                conclude=partial(self._conclude, attempt),
             )
-            write_outcome(attempt.folder, outcome)
-            attempt.end(outcome, outcome.exit_code)
-            self._leave(self._verdict())
         return self._result(attempt.number, outcome)
 
     def follow(self) -> dict[str, Any]:
@@ -131,6 +130,11 @@ class _Task:
     def _seat(self, attempt: int, key: str, host: str, store: Address | None) -> Seat:
         names, end = self.allocation.nodes, self.allocation.job_end
         return Seat(attempt, self.number, names, host, store, key, self.site.ports, end, self.allocation.job_id)
+
+    def _conclude(self, attempt: Attempt, outcome: Outcome) -> None:
+        write_outcome(attempt.folder, outcome)
+        attempt.end(outcome, outcome.exit_code)
+        self._leave(self._verdict())
 
     def _pause_reason(self) -> str:
         """Why Slurm sends its warning: the time limit is near, or somebody else wants the nodes."""
