@@ -1,4 +1,4 @@
-"""The plan and the rendezvous of 1, 64 and 1,024 nodes, simulated: real clients against a real TCPStore, on one machine.
+"""The plan and the rendezvous of 1, 64 and 1,024 nodes, simulated: real clients of a real TCPStore, on one machine.
 
 Every simulated node connects, reports, learns who the others are, and then beats as a node agent does. Measured: the
 time until all have met, and one beat of all nodes. Beside it the limit of this machine: as many requests to the same
