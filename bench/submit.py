@@ -1,8 +1,8 @@
 """From `ebbtide submit` to the first samples on a real Slurm cluster, beside a bare srun that starts the same by hand.
 
 The cluster is the tests' own: nodes in namespaces of this machine (root). The run is a tiny model on one node, on the
-CPU path; the two take turns. What is compared is start-up: the checks before submission, sbatch, the gate, torchrun, the agent.
-Both start the same engine and load the same model with the same trainer.
+CPU path; the two take turns. What is compared is start-up: checks, sbatch, gate, torchrun, agent. Both start the same
+engine and load the same model with the same trainer.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from launchers.slot import Slot
 
 
 class RewardsSlot(Slot):
-    """The place of one reward server. It publishes itself once it can score."""
+    """The place of one reward server."""
 
     def __init__(self, config: RunConfig, directory: RunDirectory, seat: Seat, node: Node) -> None:
         folder = directory.attempt(seat.attempt)

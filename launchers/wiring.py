@@ -35,6 +35,7 @@ from core.run_directory import RunDirectory
 from core.shape import model_shape
 from core.state import LoopState
 from core.tokenizer import load_tokenizer
+from core.weight_files import WeightFiles
 from core.weight_sync import WeightSync
 
 
@@ -166,13 +167,19 @@ class TrainerRank:
         )
 
     def _rollout(self, stack: ExitStack, engines: Engines) -> tuple[Rollout, WeightSync]:
-        sync = WeightSync(self.trainer, engines)
+        sync = WeightSync(self.trainer, engines, self._weight_files())
         rewards = self._rewards()
         if self.drives:
             stack.enter_context(rewards)
         width = self.config.placement.engine_max_running_requests
         rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, width)
         return rollout, sync
+
+    def _weight_files(self) -> WeightFiles | None:
+        """The way to engines on nodes of their own; None if there are none."""
+        if all(node.role != "engines" for node in nodes(self.config)):
+            return None
+        return WeightFiles(self.directory.path / "sync", self.model_dir, self.seat.host)
 
     def _rewards(self) -> RewardPool | RemoteRewardPool:
         """Scoring processes of this node, or the reward servers of others if there are any."""

@@ -11,7 +11,7 @@ import pytest
 from tests.slurm.slurm_runs import attempts, ended, prepare, processes_of, run, site_of, submit, wait_for
 from tests.slurm_cluster import Cluster, wait_until
 
-pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TIMES = 20
 LONGEST_S = 26.0  # by then a tiny run turns its loop

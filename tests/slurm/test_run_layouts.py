@@ -16,7 +16,7 @@ from tests.slurm.slurm_runs import attempts, ended, local_losses, losses, prepar
 from tests.slurm_cluster import Cluster
 from tests.tiny_runs import EBBTIDE
 
-pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TWO_PARTS = {"components": [{"role": "trainers"}, {"role": "rewards", "num_workers": 2}]}
 
@@ -78,6 +78,17 @@ def test_one_allocation_with_the_same_processes(cluster: Cluster, tmp_path: Path
     cluster.wait_for_state(job, ["COMPLETED"])
     assert same(losses(run_dir), reference), tell(run_dir)
     assert len(attempts(run_dir)[0].nodes) == 3
+
+
+def test_engines_on_nodes_of_their_own(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
+    """Their weights go through files in the run directory."""
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path, slurm={"components": [{"role": "trainers"}, {"role": "engines"}]}), run_dir)
+    wait_for(lambda: ended(run_dir), 240, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+    assert same(losses(run_dir), reference), tell(run_dir)
+    assert engines_of(run_dir) == {"node0-engine0", "node1-engine0"}
+    assert list((run_dir / "sync").glob("*")) == []
 
 
 def test_inside_an_allocation(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:

@@ -25,7 +25,7 @@ from tests.slurm.slurm_runs import (
 )
 from tests.slurm_cluster import Cluster
 
-pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
+pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 END_DEADLINE_S = 60.0
 
