@@ -12,6 +12,16 @@ os.environ.setdefault("EBBTIDE_CACHE", str(Path(__file__).resolve().parents[1] /
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 
+# tests of whole runs, servers and clusters meet the machine as it is: one that fails is run once more, and listed as R
+MEETING_THE_MACHINE = ("engine", "run", "slurm")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.get_closest_marker(name) for name in MEETING_THE_MACHINE):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def smollm2_dir() -> Path:
     """SmolLM2-135M-Instruct as a HuggingFace directory: converted on first use (half a minute), then kept."""

@@ -16,7 +16,7 @@ from tests.tiny_runs import ebbtide, write_run
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ON_A_CLUSTER = ROOT / "docs" / "slurm.md"
-IN_CI = {"make demo", "make test", "make lint", "make install", "make slurm"}  # .ci/run runs these themselves
+IN_CI = {"make demo", "make test", "make test-slow", "make lint", "make install", "make slurm"}  # .ci/run runs these themselves
 BENCH = {"make bench"}  # minutes of measuring; its parts are run by hand
 
 
