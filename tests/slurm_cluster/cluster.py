@@ -175,14 +175,24 @@ class Cluster:
                 self.start_node(node)
         wait_until(lambda: not self.live_jobs(), 60.0, "the queue to be empty", lambda: str(self.live_jobs()))
         for node in self.nodes:
-            if self.node_state(node) != "idle":
-                subprocess.run(
-                    ["scontrol", "update", f"NodeName={node}", "State=RESUME"],
-                    env={**os.environ, **self.environment},
-                    capture_output=True,
-                    timeout=30,
-                )
-            wait_until(lambda node=node: self.node_state(node) == "idle", 30.0, f"{node} to be idle")  # type: ignore[misc]
+            wait_until(
+                lambda node=node: self._is_idle(node),  # type: ignore[misc]
+                90.0,
+                f"{node} to be idle",
+                lambda node=node: f"it is {self.run('sinfo', '-h', '-N', '-n', node, '-o', '%T %E')}",  # type: ignore[misc]
+            )
+
+    def _is_idle(self, node: str) -> bool:
+        """Whether a node waits for jobs; one that Slurm has given up is given back."""
+        state = self.node_state(node)
+        if state.startswith(("down", "drain", "fail")):
+            subprocess.run(
+                ["scontrol", "update", f"NodeName={node}", "State=RESUME"],
+                env={**os.environ, **self.environment},
+                capture_output=True,
+                timeout=30,
+            )
+        return state == "idle"
 
     def logs(self, max_lines: int = 20) -> str:
         """The last lines of each daemon's log."""
