@@ -160,14 +160,22 @@ class NodeAgent:
             self.pulse.post(FAILED_KEY, self.seat.name)
             wait_until(lambda: self._told() is not None, GOODBYE_S)
             return self._told() or self._judged(failures[0])
-        time.sleep(RECORDS_GRACE_S)
-        records = [Failure.read(path) for path in sorted(self.folder.glob("failures/*.json"))]
-        first = first_cause(records)
+        first = first_cause(self._records())
         first.write(self.folder / "failure.json")
         log.error("%s", first)
         outcome = self._judged(first)
         unfit = tuple(failure.name for failure in failures if failure.role == "node")
         return Outcome(outcome.how, unfit or outcome.failed_nodes, outcome.cause)
+
+    def _records(self) -> list[Failure]:
+        """What all nodes wrote about this event; those of other nodes may take a moment to be seen."""
+        time.sleep(RECORDS_GRACE_S)
+        folder = self.folder / "failures"
+        wait_until(lambda: any(folder.glob("*.json")), GOODBYE_S)
+        records = [Failure.read(path) for path in sorted(folder.glob("*.json"))]
+        reporter = self.pulse.value(FAILED_KEY) or self.seat.name
+        phase, cause = self.pulse.value(PHASE_KEY) or "start", "reported a failure, but left no record of it"
+        return records or [Failure("agent", reporter, phase, cause, 0)]
 
     def _record(self, failures: list[Failure]) -> None:
         for failure in failures:
