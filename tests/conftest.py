@@ -16,7 +16,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MEETING_THE_MACHINE = ("engine", "run", "slurm")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.pluginmanager.hasplugin("rerunfailures"):  # -p no:rerunfailures
+        return
     for item in items:
         if any(item.get_closest_marker(name) for name in MEETING_THE_MACHINE):
             item.add_marker(pytest.mark.flaky(reruns=1))
