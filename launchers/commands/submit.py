@@ -150,6 +150,7 @@ def _show(submission: Submission, directory: RunDirectory, script: Path) -> None
 
 def _tell(directory: RunDirectory, record: JobRecord) -> None:
     path = directory.path
+    say(f"site file: {record.site or 'none found; `ebbtide doctor --write site.yaml` makes one'}")
     say(f"run directory: {path}")
     say(f"job: {', '.join(record.job_ids)}")
     for what, words in {"look": "status --watch", "logs": "logs --follow", "stop": "cancel"}.items():
