@@ -194,7 +194,7 @@ class EngineClient:
         return frozenset(MEMORY_TAGS) - self._released
 
     def _wait_idle(self) -> None:
-        """Until the scheduler has put away its last request: it answers a moment before, and a release then kills it."""
+        """Until the scheduler has put away its last request: it answers before that, and a release then kills it."""
         end = time.monotonic() + IDLE_S
         while True:
             try:
