@@ -23,14 +23,14 @@ from tests.tiny_runs import events
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(900)]
 
-MANY = 100  # steps: more than two minutes hold once every step takes a second
+MANY = 60  # steps: more than two minutes hold when every step takes 1.6 s
 SLOW_REWARD = '''
 import time
 
 
 def reward(sample):
-    """A step of 16 samples takes about a second."""
-    time.sleep(0.06)
+    """A step of 16 samples takes 1.6 s."""
+    time.sleep(0.1)
     return (sum(map(ord, sample.response_text)) % 101) / 100
 '''
 FEW = {"num_rollout": 20}
