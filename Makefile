@@ -8,7 +8,7 @@ PINS := requirements/$(if $(GPU),gpu,cpu).txt
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo test test-slow lint bench clean
+.PHONY: help install slurm demo test test-slow test-gpu lint bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,6 +35,9 @@ test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes th
 slurm: ## Install Slurm from apt for the tests that start a cluster (as root; nothing to do where it is there)
 	$(PYTHON) -m tests.slurm_cluster install
 
+test-gpu: install ## Run the tests that need a GPU
+	$(BIN)/python -m pytest -m gpu
+
 lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,7 +45,7 @@ lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/python -m pytest tests/test_arrows.py
 
 bench: install ## Benchmarks, each beside a peer or a physical limit measured in the same run
-	@for name in update rendezvous; do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
+	@for name in update rendezvous $(if $(GPU),park weight_sync orchestration mfu); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
 
 clean: ## Remove what make made: .venv, caches; runs/ stays
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build *.egg-info

@@ -42,11 +42,18 @@ class Colocated:
     sync: WeightSync
     rendezvous: Rendezvous
     engine_start_s: float
+    engine_residual_bytes: int  # device memory in use after the engine gave everything back, before there is a trainer
 
     @property
     def engine(self) -> Engine:
         """The only one."""
         return self.engines.alive()[0]
+
+
+def used_by_all() -> int:
+    """Bytes in use on the first GPU, without touching it."""
+    question = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
+    return int(subprocess.run(question, capture_output=True, text=True, check=True).stdout) * 2**20
 
 
 def free_port() -> int:
@@ -84,12 +91,13 @@ def colocated(shape: str, *, engine_fraction: float, num_samples: int, **train: 
         start_s = time.perf_counter() - began
         owner = EngineOwner(engines, [NAME])
         owner.shrink_to(frozenset())
+        residual = used_by_all() if device == "cuda" else 0  # this process has no context on the GPU yet
         trainer = make_trainer(shape, num_samples, **train)
         trainer.memory.reserve()
         residency = Residency((trainer.memory, owner), agree=lambda: None, device=device)
         sync = WeightSync(trainer, engines)
         sync.residency = residency
-        yield Colocated(trainer, engines, residency, sync, rendezvous, start_s)
+        yield Colocated(trainer, engines, residency, sync, rendezvous, start_s, residual)
     except BaseException:
         print((folder / "engine.log").read_text()[-3000:])
         raise

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from bench import weight_sync
+from bench import park, weight_sync
 from bench.colocated import Colocated, colocated, median, timed
 from bench.record import report
 from core import loop
@@ -105,6 +105,14 @@ def run_loop(both: Colocated, request: Any, stub: Any, width: int) -> tuple[list
     return [b - a for a, b in pairwise(ends)], [t["perf/switch_time"] for t in stub.times]
 
 
+def rest_of_unpark() -> float:
+    """Seconds until Adam's moments have arrived too; in the loop computing does not wait for them."""
+    began = time.perf_counter()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
 def measure(both: Colocated, groups: int, group_size: int, prompt: int, response: int) -> dict[str, Any]:
     """The loop, then its pieces alone on the batch of its last step."""
     stub: Any = Stub()
@@ -125,10 +133,11 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
         both.residency.enter("score")
         used["score"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
         both.residency.enter("update")
+        moments_s = rest_of_unpark()
         alone["train"].append(timed(both.trainer.update, samples))
         used["update"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
         both.residency.enter("sync")
-        alone["switch"].append(both.residency.take_seconds())
+        alone["switch"].append(both.residency.take_seconds() + moments_s)
     step = median(steps[1:])
     parts = {name: median(values) for name, values in alone.items()}
     return {
@@ -146,7 +155,7 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
 
 
 def main() -> None:
-    """Measure, print, write; with --sync also results/weight_sync.json, from the same engine."""
+    """Measure, print, write; with --sync and --park also those results, with the same engine."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="qwen3-4b")
     parser.add_argument("--groups", type=int, default=16)
@@ -156,6 +165,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=8192)
     parser.add_argument("--fraction", type=float, default=0.6)
     parser.add_argument("--sync", action="store_true")
+    parser.add_argument("--park", action="store_true")
     options = parser.parse_args()
     os.environ["EBBTIDE_API_KEY"] = ""
     samples = options.groups * options.group_size
@@ -164,8 +174,12 @@ def main() -> None:
         if options.sync:
             weight_sync.write([weight_sync.measure(both, options.shape)])
         found = measure(both, options.groups, options.group_size, options.prompt, options.response)
+        if options.park:
+            both.residency.enter("update")
+            park.measure(both.trainer, both.engine_residual_bytes, beside="a released engine")
     seconds = {"step": found["steps"], **found.pop("alone"), "switch in the loop": found.pop("switches")}
-    report("orchestration", seconds, shape=options.shape, engine_start_s=both.engine_start_s, **found)
+    facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
+    report("orchestration", seconds, shape=options.shape, **facts, **found)
 
 
 if __name__ == "__main__":

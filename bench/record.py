@@ -39,7 +39,8 @@ def report(name: str, seconds: dict[str, list[float]], **facts: Any) -> None:
         if not isinstance(value, list):
             print(f"{fact}: {value:.3f}" if isinstance(value, float) else f"{fact}: {value}")
     RESULTS.mkdir(exist_ok=True)
-    record = {**facts, "seconds": seconds, "machine": _machine(), "versions": _versions(), "commit": _commit()}
+    lists = "repetitions" if "seconds" in facts else "seconds"
+    record = {**facts, lists: seconds, "machine": _machine(), "versions": _versions(), "commit": _commit()}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -15,7 +15,9 @@ from torch import Tensor
 from core.packing import Segment
 
 MAX_WASTE = 1.5  # a block's padded query-key pairs over its own largest segment's, at most
-MAX_REPEATED = 1.5  # query-key pairs over those needed, up to which whole sequences are faster
+MAX_REPEATED = 1.4  # query-key pairs over those needed, up to which whole sequences are faster
+WHOLE_MULTIPLE = 256  # tokens
+WHOLE_MIN_LENGTH = 1024  # tokens per sequence, on average: below it the other kernel is as fast
 SMALL_PAIRS = 64 * 64  # segments below this are padded freely: one more call costs more than the padding
 
 
@@ -34,15 +36,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Whole:
-    """The segments as whole sequences, each behind a copy of its prefix: the order of `AttentionPlan.packed_keys`.
+    """The segments as whole sequences, each behind a copy of its prefix and padded at its end.
 
-    The number of sequences and the longest are rounded up, because a kernel is prepared for each pair of them; the
-    sequences that are not there have length 0.
+    Lengths are rounded up, because a kernel is prepared for each length; padding comes after every token that counts,
+    so causal attention does not see it.
     """
 
-    cu_lengths: Tensor  # [rounded S + 1] int32
-    own: Tensor  # [T] int64: where each row token is in that order
-    max_length: int  # rounded
+    lengths: tuple[int, ...]  # padded, W in all
+    rows: Tensor  # [W] int64 row positions; padding repeats the sequence's first
+    own: Tensor  # [T] int64: where each row token is among the W
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class AttentionPlan:
     max_queries: int
     max_keys: int
     is_plain: bool  # no segment has a prefix: keys are the row itself
-    whole: Whole | None  # None: computing the prefixes again would cost more than it gains
+    whole: Whole | None  # None: too short, or the prefixes and padding would cost more than they gain
 
     def to(self, device: str) -> AttentionPlan:
         """The same plan with its tensors on `device`."""
@@ -66,9 +68,7 @@ class AttentionPlan:
             for b in self.blocks
         )
         moved = {name: getattr(self, name).to(device) for name in ("order", "cu_queries", "cu_keys", "packed_keys")}
-        whole = self.whole and replace(
-            self.whole, cu_lengths=self.whole.cu_lengths.to(device), own=self.whole.own.to(device)
-        )
+        whole = self.whole and replace(self.whole, rows=self.whole.rows.to(device), own=self.whole.own.to(device))
         return replace(self, blocks=blocks, whole=whole, **moved)
 
 
@@ -103,20 +103,16 @@ def plan_attention(segments: Sequence[Segment]) -> AttentionPlan:
 
 
 def _whole(segments: Sequence[Segment]) -> Whole | None:
-    lengths = [s.prefix_length + s.length for s in segments]
+    own_lengths = [s.prefix_length + s.length for s in segments]
+    lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
     needed = sum(s.length * (s.prefix_length + s.length / 2) for s in segments)
-    if sum(length * length / 2 for length in lengths) > MAX_REPEATED * needed:
+    padded = sum(length * length / 2 for length in lengths)
+    if padded > MAX_REPEATED * needed or sum(own_lengths) < WHOLE_MIN_LENGTH * len(segments):
         return None
-    ends = torch.tensor(lengths).cumsum(0)
-    own = [torch.arange(int(end) - s.length, int(end)) for s, end in zip(segments, ends, strict=True)]
-    absent = _round_up(len(lengths)) - len(lengths)
-    return Whole(_cumulative([*lengths, *[0] * absent]), torch.cat(own), _round_up(max(lengths), 64))
-
-
-def _round_up(number: int, least: int = 1) -> int:
-    """To a power of two or three quarters of one: few different numbers, at most half as much again."""
-    power = max(least, 1 << (number - 1).bit_length())
-    return power * 3 // 4 if power > max(least, 2) and number <= power * 3 // 4 else power
+    rows = [_padded([_key_positions(s)], length)[0] for s, length in zip(segments, lengths, strict=True)]
+    starts = torch.tensor([0, *lengths]).cumsum(0).tolist()
+    own = [torch.arange(s.length) + start + s.prefix_length for s, start in zip(segments, starts[:-1], strict=True)]
+    return Whole(tuple(lengths), torch.cat(rows), torch.cat(own))
 
 
 def _group(segments: Sequence[Segment]) -> list[list[Segment]]:

@@ -1,4 +1,4 @@
-"""Tensors moved into one flat buffer, so that all of them leave and enter a device in one copy."""
+"""Tensors moved into a few flat buffers, so that all of them leave and enter a device in a few large copies."""
 
 from __future__ import annotations
 
@@ -8,23 +8,41 @@ import torch
 from torch import Tensor
 
 ALIGNMENT = 64  # elements: 128 bytes or more, as vectorised kernels like it
+BUFFER_BYTES = 2 * 2**30  # while one buffer is on its way, the device finds room for the next
 
 
 def flat_like(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Zeros shaped as the tensors, all views of one buffer. They share one dtype and device."""
-    if not tensors:
-        return []
-    starts, total = [], 0
+    """Zeros shaped as the tensors, views of few buffers of at most 2 GiB (or one tensor). One dtype and device."""
+    views: list[Tensor] = []
+    for part in _parts(tensors):
+        buffer = torch.zeros(sum(map(_room, part)), dtype=part[0].dtype, device=part[0].device)
+        spaces = torch.split(buffer, [_room(tensor) for tensor in part])
+        views += [space[: t.numel()].view(t.shape) for space, t in zip(spaces, part, strict=True)]
+    return views
+
+
+def _room(tensor: Tensor) -> int:
+    """Elements, padded."""
+    return -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
+
+
+def _parts(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+    """Consecutive tensors that share a buffer."""
+    parts: list[list[Tensor]] = []
+    used = BUFFER_BYTES
     for tensor in tensors:
-        starts.append(total)
-        total += -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
-    buffer = torch.zeros(total, dtype=tensors[0].dtype, device=tensors[0].device)
-    return [buffer[s : s + t.numel()].view(t.shape) for s, t in zip(starts, tensors, strict=True)]
+        size = _room(tensor) * tensor.element_size()
+        if used + size > BUFFER_BYTES:
+            parts.append([])
+            used = 0
+        parts[-1].append(tensor)
+        used += size
+    return parts
 
 
 @torch.no_grad()
 def move_into_flat(tensors: Sequence[Tensor]) -> None:
-    """Give the tensors storage in one buffer per dtype; they stay the same objects with the same values.
+    """Give the tensors storage in flat buffers; they stay the same objects with the same values.
 
     Each one's old memory is free as soon as it has been copied.
     """

@@ -5,9 +5,11 @@
 | cuDNN's | causal sequences | about 600 / 440 TFLOP/s |
 | FlashAttention-2 (arXiv:2307.08691) | queries that follow a prefix of keys, too | about 320 / 260 TFLOP/s |
 
-A response behind a shared prompt is computed by the faster kernel as a whole sequence, the prompt's outputs thrown
-away, unless the prompt is so long that this costs more than it gains. Both are called below torch's public functions,
-which either pad or repeat key-value heads. bfloat16 and float16 only.
+Long sequences go to cuDNN, one dense call each. It prepares a kernel for every new length (0.1 s), hence they are
+padded to multiples of 256. A long response behind a shared prompt is computed as a whole sequence, the prompt's outputs
+thrown away, if the prompt is short beside it. Everything else goes to FlashAttention, below torch's public function,
+which asks for key-value heads to be repeated. (cuDNN's own ragged form, as torch 2.11 calls it, prepares its kernel
+anew in every call and gave infinities.) bfloat16 and float16 only.
 Legend: T row tokens, h query heads, g key-value heads, d head dim.
 """
 
@@ -17,8 +19,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from core.megatron.attention_plan import AttentionPlan
+from core.megatron.attention_plan import AttentionPlan, Whole
 
 SM90 = (9, 0)  # older GPUs: cuDNN's kernel is not faster there
 USE_CUDNN = True
@@ -32,19 +36,53 @@ def takes(query: Tensor) -> bool:
 def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
     """[T, h, d] of queries [T, h, d] and keys and values [T, g, d], as planned."""
     if USE_CUDNN and plan.whole is not None and torch.cuda.get_device_capability(query.device) >= SM90:
-        return _whole_sequences(query, key, value, plan, scale)
+        return _whole_sequences(query, key, value, plan, plan.whole, scale)
     if not plan.is_plain:
         key, value = (rows.index_select(0, plan.packed_keys) for rows in (key, value))
     result: Tensor = Flash.apply(query, key, value, plan, scale)  # type: ignore[no-untyped-call]
     return result
 
 
-def _whole_sequences(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
-    assert plan.whole is not None
-    if not plan.is_plain:
-        query, key, value = (rows.index_select(0, plan.packed_keys) for rows in (query, key, value))
-    out: Tensor = Cudnn.apply(query, key, value, plan, scale)  # type: ignore[no-untyped-call]
-    return out if plan.is_plain else out.index_select(0, plan.whole.own)
+def _whole_sequences(
+    query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, whole: Whole, scale: float
+) -> Tensor:
+    """One dense causal call for each sequence; it is long, so that one fills the GPU."""
+    if len(whole.own) != len(whole.rows):
+        query = _gather(query, whole, once=True)  # a prefix's queries come to nothing, so only its own row learns
+        key, value = (_gather(rows, whole, once=plan.is_plain) for rows in (key, value))
+    q, k, v = (torch.split(rows, list(whole.lengths)) for rows in (query, key, value))
+    out = torch.cat([_dense(*part, scale) for part in zip(q, k, v, strict=True)])
+    return out if len(whole.own) == len(whole.rows) else out.index_select(0, whole.own)
+
+
+def _dense(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """[L, h, d] of one sequence."""
+    q, k, v = (rows.contiguous()[None].transpose(1, 2) for rows in (query, key, value))
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    return out[0].transpose(0, 1)
+
+
+def _gather(rows: Tensor, whole: Whole, once: bool) -> Tensor:
+    gathered: Tensor = _Gather.apply(rows, whole, once)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """Rows in the order of the whole sequences. `once`: each row's gradient comes from its own place alone."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, whole: Whole, once: bool) -> Tensor:
+        ctx.whole, ctx.once, ctx.num_rows = whole, once, rows.shape[0]
+        return rows.index_select(0, whole.rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (incoming,) = gradients
+        if ctx.once:
+            return incoming.index_select(0, ctx.whole.own), None, None
+        total = incoming.new_zeros(ctx.num_rows, *incoming.shape[1:])
+        return total.index_add_(0, ctx.whole.rows, incoming), None, None
 
 
 class Flash(torch.autograd.Function):
@@ -65,32 +103,5 @@ class Flash(torch.autograd.Function):
         query, key, value, out, log_sum, rng, unused = ctx.saved_tensors
         found = torch.ops.aten._flash_attention_backward(
             gradients[0].contiguous(), query, key, value, out, log_sum, *ctx.lengths, rng, unused, scale=ctx.scale
-        )
-        return (*found, None, None)
-
-
-class Cudnn(torch.autograd.Function):
-    """Causal sequences of equal numbers of queries and keys."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
-        assert plan.whole is not None
-        query, key, value = (rows.contiguous() for rows in (query, key, value))
-        lengths = (plan.whole.cu_lengths, plan.whole.cu_lengths, plan.whole.max_length, plan.whole.max_length)
-        found = torch.ops.aten._cudnn_attention_forward(
-            query, key, value, None, *lengths, True, 0.0, True, False, scale=scale
-        )
-        out, log_sum, seed, offset = found[0], found[1], found[6], found[7]
-        ctx.save_for_backward(query, key, value, out, log_sum, seed, offset)
-        ctx.lengths, ctx.scale = lengths, scale
-        return out  # type: ignore[no-any-return]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, out, log_sum, seed, offset = ctx.saved_tensors
-        found = torch.ops.aten._cudnn_attention_backward(
-            *(gradients[0].contiguous(), query, key, value, out, log_sum, seed, offset, None),
-            *(*ctx.lengths, 0.0, True),
-            scale=ctx.scale,
         )
         return (*found, None, None)

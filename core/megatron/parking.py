@@ -88,28 +88,30 @@ class TrainerMemory:
         makes_parameters = parameters in missing and not parameters.keep
         guest = [fp32] if makes_parameters and not fp32.resident and fp32 not in missing else []
         late = [region for region in missing if region.name == "moments"]
-        with self._copying():
-            self._bring([*guest, *(region for region in missing if region not in late)])
+        ready = self._start([*guest, *(region for region in missing if region.keep and region not in late)])
         if late:
-            self._bring_later(late)
+            self._arrived = self._start(late, pieces=True)
+        self._start([region for region in missing if not region.keep])  # while the copies run
+        if ready is not None:
+            ready.synchronize()
         if makes_parameters:
             self._adam._copy_main_params_to_model_params()
         if guest:
             self.shrink_to(frozenset(self.held()) - {"masters"})
 
-    def _bring(self, regions: Sequence[Region]) -> None:
-        for region in regions:
-            region.allocate()
-            if region.keep:
-                region.copy_in()
-
-    def _bring_later(self, regions: Sequence[Region]) -> None:
+    def _start(self, regions: Sequence[Region], pieces: bool = False) -> torch.cuda.Event | None:
+        """Start bringing the regions; on a GPU, an event for when they are there."""
         if self._stream is None:
-            return self._bring(regions)
+            for region in regions:
+                region.bring()
+            return None
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._stream):
-            self._bring(regions)
-            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._arrived.record(self._stream)
+            for region in regions:
+                region.bring(pieces)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record(self._stream)
+        return event
 
     @contextmanager
     def _copying(self) -> Iterator[None]:

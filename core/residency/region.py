@@ -13,6 +13,8 @@ from torch import Tensor
 
 from core.residency.host_memory import host_buffer
 
+PIECE_BYTES = 32 * 2**20
+
 
 class Region:
     """One part of an owner.
@@ -64,21 +66,29 @@ class Region:
             storage.resize_(0)
         self.resident = False
 
-    def allocate(self) -> None:
-        """Device memory again, contents undefined."""
-        for storage, size in zip(self._storages, self._sizes, strict=True):
-            storage.resize_(size)
-        self.resident = True
+    def bring(self, pieces: bool = False) -> int:
+        """Device memory again, and start copying from the host into it, on the current stream; bytes that move.
 
-    def copy_in(self) -> int:
-        """Start copying from the host, on the current stream; bytes that move."""
-        if not self.keep:
-            return 0
-        if self.changed:
+        Buffer by buffer, so that the first is on its way while the device finds room for the second. What is not kept
+        comes back undefined.
+
+        Args:
+            pieces: in small copies, between which those of other streams find their turn: the device copies one after
+                the other, and a micro-batch's few bytes would wait for GiB.
+        """
+        if self.keep and self.changed:
             raise RuntimeError(f"region {self.name} has no copy on the host: it was freed before it was copied out")
-        for storage, host in zip(self._storages, self._host, strict=True):
-            _as_bytes(storage).copy_(host, non_blocking=True)
-        return self.num_bytes
+        for number, (storage, size) in enumerate(zip(self._storages, self._sizes, strict=True)):
+            storage.resize_(size)
+            if self.keep:
+                _copy(_as_bytes(storage), self._host[number], PIECE_BYTES if pieces else size)
+        self.resident = True
+        return self.num_bytes if self.keep else 0
+
+
+def _copy(target: Tensor, source: Tensor, step: int) -> None:
+    for first in range(0, source.numel(), max(1, step)):
+        target[first : first + step].copy_(source[first : first + step], non_blocking=True)
 
 
 def _as_bytes(storage: torch.UntypedStorage) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.megatron import attention_plan, gpu_attention
 from core.megatron.attention import _blockwise
 from core.megatron.attention_plan import plan_attention
 from core.packing import Segment
@@ -88,3 +89,42 @@ def test_padding_stays_small_and_blocks_few() -> None:
     padded = sum(b.queries.numel() * b.keys.shape[1] for b in plan.blocks)
     assert padded <= 1.5 * own
     assert len(plan.blocks) <= len(segments) / 2
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
+    heads = [x.transpose(0, 1)[None] for x in (q, k, v)]
+    out = functional.scaled_dot_product_attention(*heads, is_causal=True, scale=scale, enable_gqa=True)  # type: ignore[misc]
+    return out[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize(
+    "row", [[(40, [600]), (700, [])], [(9, [300, 400, 310])], [(256, []), (512, [])]], ids=["lone", "group", "fits"]
+)
+def test_whole_sequences_give_the_same(row: list[tuple[int, list[int]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention_plan, "WHOLE_MIN_LENGTH", 1)
+    monkeypatch.setattr(attention_plan, "MAX_REPEATED", 10.0)
+    monkeypatch.setattr(gpu_attention, "_dense", _causal)
+    segments = _row(0, row)
+    plan = plan_attention(segments)
+    assert plan.whole is not None
+    assert all(length % 256 == 0 for length in plan.whole.lengths)
+    generator = torch.Generator().manual_seed(0)
+    num_tokens = sum(s.length for s in segments)
+    made = [torch.randn(num_tokens, heads, 8, generator=generator, dtype=torch.float64) for heads in (4, 2, 2)]
+    incoming = torch.randn(num_tokens, 4, 8, generator=generator, dtype=torch.float64)
+    results = []
+    for whole in (True, False):
+        q, k, v = (tensor.clone().requires_grad_() for tensor in made)
+        out = (
+            gpu_attention._whole_sequences(q, k, v, plan, plan.whole, 0.3) if whole else _blockwise(q, k, v, plan, 0.3)
+        )
+        out.backward(incoming)
+        results.append([out.detach(), q.grad, k.grad, v.grad])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_short_or_wasteful_rows_are_not_made_whole() -> None:
+    assert plan_attention(_row(0, [(100, [50, 60])])).whole is None  # short
+    assert plan_attention(_row(0, [(4000, [200] * 8)])).whole is None  # the prompt would be computed eight times
+    assert plan_attention(_row(0, [(100, [3000, 2000])])).whole is not None

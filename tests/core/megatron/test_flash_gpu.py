@@ -11,10 +11,12 @@ from core.packing import Segment
 
 pytestmark = pytest.mark.gpu
 PLAIN = [Segment(0, 300), Segment(300, 17), Segment(317, 1)]
+LONG = [Segment(0, 1300), Segment(1300, 1024), Segment(2324, 1700)]
+BEHIND = [Segment(0, 60), Segment(60, 1500, 0, 60), Segment(1560, 2000, 0, 60), Segment(3560, 2500)]
 SHARED = [Segment(0, 9), Segment(9, 90, 0, 9), Segment(99, 3, 0, 9), Segment(102, 60), Segment(162, 200, 102, 60)]
 
 
-@pytest.mark.parametrize("segments", [PLAIN, SHARED], ids=["plain", "shared"])
+@pytest.mark.parametrize("segments", [PLAIN, SHARED, LONG, BEHIND], ids=["plain", "shared", "long", "behind"])
 @pytest.mark.parametrize("groups", [8, 2, 1])
 @pytest.mark.parametrize("kernel", ["flash", "cudnn"])
 def test_ragged_is_right(segments: list[Segment], groups: int, kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,7 +30,7 @@ def test_ragged_is_right(segments: list[Segment], groups: int, kernel: str, monk
     ours = [tensor.bfloat16().requires_grad_() for tensor in made]
     theirs = [tensor.detach().float().requires_grad_() for tensor in ours]
     monkeypatch.setattr(gpu_attention, "USE_CUDNN", kernel == "cudnn")
-    assert plan.whole is not None
+    assert (plan.whole is not None) == (segments in (LONG, BEHIND))
     found = gpu_attention.ragged(*ours, plan, 0.125)
     wanted = attention._blockwise(*theirs, plan, 0.125)
     found.backward(incoming.bfloat16())

@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 
 GPU = torch.cuda.is_available()
-if not GPU:
-    os.environ["TRITON_INTERPRET"] = "1"
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 pytest.importorskip("triton")
 
-from core.megatron.fused import rotary, swiglu, vocab  # noqa: E402
+if GPU or INTERPRETED:
+    from core.megatron.fused import rotary, swiglu, vocab
 
 DEVICE = "cuda" if GPU else "cpu"
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 2e-2, "atol": 2e-2}}
 both_dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+runs_kernels = pytest.mark.skipif(not (GPU or INTERPRETED), reason="runs in the interpreter's process")
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.mark.skipif(GPU or INTERPRETED, reason="the tests below run right here")
+def test_kernels_in_the_interpreter() -> None:
+    """In a process of its own: Triton decides for good when it is imported, and engines must not inherit it."""
+    env = {**os.environ, "TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", __file__]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 def noise(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(DEVICE, dtype)
 
 
+@runs_kernels
 @both_dtypes
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
 @pytest.mark.parametrize(("columns", "valid"), [(5000, 5000), (5000, 4990), (37, 30), (9000, 4096)])
@@ -62,6 +75,7 @@ def test_statistics_and_gradient(dtype: torch.dtype, temperature: float, columns
         assert not written[:, valid:].any()
 
 
+@runs_kernels
 def test_no_rows() -> None:
     empty, none = noise(0, 8), torch.zeros(0, device=DEVICE)
     found = vocab.statistics(empty, none.long(), none.bool(), 8, 1.0)
@@ -69,6 +83,7 @@ def test_no_rows() -> None:
     vocab.gradient_in_place(empty, none.long(), none.bool(), 8, 1.0, none, none, none, None)
 
 
+@runs_kernels
 @both_dtypes
 @pytest.mark.parametrize("width", [24, 1500])
 def test_swiglu(dtype: torch.dtype, width: int) -> None:
@@ -85,6 +100,7 @@ def test_swiglu(dtype: torch.dtype, width: int) -> None:
     torch.testing.assert_close(both.grad.double(), reference.grad, **TOLERANCE[dtype])  # type: ignore[union-attr]
 
 
+@runs_kernels
 @both_dtypes
 @pytest.mark.parametrize(("heads", "size"), [(9, 64), (3, 24), (17, 128)])
 def test_rotation(dtype: torch.dtype, heads: int, size: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from core.megatron import flat
 from core.megatron.flat import flat_like, move_into_flat
 from core.residency import Region
+from core.residency import region as region_module
 
 
 def make_tensors() -> list[torch.Tensor]:
@@ -24,7 +26,17 @@ def test_moving_into_a_flat_buffer_keeps_objects_and_values() -> None:
     assert flat_like([]) == []
 
 
-def test_contents_return_and_views_stay_views() -> None:
+def test_large_tensors_get_buffers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flat, "BUFFER_BYTES", 1024)
+    tensors = [torch.full((size,), float(size)) for size in (10, 100, 100, 2000, 5)]
+    move_into_flat(tensors)
+    assert [int(t[0]) for t in tensors] == [10, 100, 100, 2000, 5]
+    storages = [tensor.untyped_storage()._cdata for tensor in tensors]
+    assert [storages.index(s) for s in storages] == [0, 0, 2, 3, 4]
+
+
+def test_contents_return_and_views_stay_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(region_module, "PIECE_BYTES", 100)
     tensors = make_tensors()
     move_into_flat(tensors)
     view, before = tensors[2][5:7], [tensor.clone() for tensor in tensors]
@@ -34,8 +46,7 @@ def test_contents_return_and_views_stay_views() -> None:
         assert region.copy_out() == size
         region.free()
         assert (region.resident, tensors[0].untyped_storage().nbytes()) == (False, 0)
-        region.allocate()
-        assert region.copy_in() == size
+        assert region.bring(pieces=True) == size
         assert all(torch.equal(a, b) for a, b in zip(tensors, before, strict=True))
         tensors[2].add_(1)
         before[2].add_(1)
@@ -48,8 +59,7 @@ def test_unchanged_contents_are_not_copied_again() -> None:
     assert region.copy_out() > 0
     assert region.copy_out() == 0
     region.free()
-    region.allocate()
-    region.copy_in()
+    region.bring()
     assert region.copy_out() == 0
 
 
@@ -57,18 +67,16 @@ def test_dropped_contents_are_not_copied_and_lost_ones_are_refused() -> None:
     dropped = Region("gradients", make_tensors(), keep=False)
     assert dropped.copy_out() == 0
     dropped.free()
-    dropped.allocate()
-    assert dropped.copy_in() == 0
+    assert dropped.bring() == 0
     lost = Region("masters", make_tensors())
     lost.free()
-    lost.allocate()
     with pytest.raises(RuntimeError, match="masters has no copy on the host: it was freed before"):
-        lost.copy_in()
+        lost.bring()
 
 
 def test_a_region_may_be_empty() -> None:
     region = Region("masters", [])
     assert (region.num_bytes, region.copy_out()) == (0, 0)
     region.free()
-    region.allocate()
+    region.bring()
     assert region.resident

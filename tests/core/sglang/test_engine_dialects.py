@@ -166,6 +166,7 @@ def test_memory_is_resumed_only_if_released() -> None:
     client.release_memory(["weights"])
     client.resume_memory(["weights"])
     client.resume_memory()
+    assert server.asked.pop(0)[0] == "/flush_cache"  # it is idle before it releases
     assert [(path.split("_")[0], body["tags"]) for path, body in server.asked] == [
         ("/release", ["weights", "kv_cache", "cuda_graph"]),
         ("/resume", ["weights"]),
