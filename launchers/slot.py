@@ -76,12 +76,16 @@ class Slot(ABC):
             self._end_if_condemned(self.child, pulse)
             return None
         cause = describe_exit(exit_code)
-        if self._incarnation >= self._restarts:
+        if self._incarnation >= self._allowed(pulse):
             return self._failure(pulse, self.child, exit_code, f"{cause} {self._after(pulse)}")
         log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
         self._incarnation += 1
         self.start(pulse)
         return None
+
+    def _allowed(self, pulse: Pulse) -> int:
+        """How many restarts; one that has never answered is more likely set up wrongly, and gets a single one."""
+        return self._restarts if pulse.value(ready_key(self.name)) is not None else min(1, self._restarts)
 
     def close(self) -> None:
         """Give the port back."""
@@ -102,7 +106,7 @@ class Slot(ABC):
 
     def _after(self, pulse: Pulse) -> str:
         if pulse.value(ready_key(self.name)) is None:
-            return f"before it answered for the first time (start {self._incarnation + 1} of {self._restarts + 1})"
+            return f"before it answered for the first time (start {self._incarnation + 1})"
         return f"after {self._incarnation} restarts"
 
     def _failure(self, pulse: Pulse, child: Child, exit_code: int, cause: str) -> Failure:
