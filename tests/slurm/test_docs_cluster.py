@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -48,6 +49,9 @@ def prepare(line: str, workspace: Path) -> None:
             site.write(f"\nshared_filesystems: [{workspace}]\n")
     elif line.startswith("ebbtide attach"):
         wait_until(lambda: any((workspace / "runs/first/attempts").glob("1/*.log")), 60.0, "the first run to begin")
+    elif line == "ebbtide logs runs/first --follow":  # a node of another component, while the run works
+        node = json.loads((workspace / "runs/first/ledger.jsonl").read_text().splitlines()[0])["nodes"][-1]
+        assert shell(f"ebbtide attach runs/first --node {node} -- hostname", workspace).strip() == node
     elif line.startswith("ebbtide cancel"):
         kept = workspace / "runs/second/checkpoints"
         wait_until(lambda: any(kept.glob("*/manifest.json")), 120.0, "a checkpoint of the second run")
