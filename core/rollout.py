@@ -110,8 +110,8 @@ class Rollout:
         groups_in_flight = max(1, self._max_running_requests // request.num_samples)
         workers = [
             self._work(engine, claims, request, made)
+            for _ in range(groups_in_flight)  # engine by engine in turns: each claims one group before any claims two
             for engine in self._engines.alive()
-            for _ in range(groups_in_flight)
         ]
         await asyncio.gather(*workers)
 
