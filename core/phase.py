@@ -13,6 +13,8 @@ STEP_PHASES = ("sync", "rollout", "score", "update")
 PHASES = (*STEP_PHASES, "eval", "save")
 METRIC_NAMES = {"sync": "perf/update_weights_time", "update": "perf/train_time"}  # the field's names; others by rule
 
+PHASE_KEY = "phase"  # where the store says what the run is doing
+
 log = logging.getLogger(__name__)
 
 
@@ -70,11 +72,6 @@ class Phases:
             times["perf/switch_time"] = self.residency.take_seconds()  # within the phases' times
         self._seconds = {}
         return times
-
-
-def phase_key(global_rank: int) -> str:
-    """Where the store says which phase a trainer rank is in."""
-    return f"phase/trainer-{global_rank}"
 
 
 def peak_rss_gib() -> float:

@@ -6,7 +6,7 @@ attempt ended. An engine or a reward server that dies is restarted, as often as 
 node that dies ends the attempt on all nodes.
 
     gate ──fit──► running ──► ended      leader: says how, waits until the others have heard it, leaves
-      └──unfit──────────────────┘        others: hear it, or miss the leader for 30 s
+      └──unfit──────────────────┘        others: hear it, or miss the leader for too long
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from core.rendezvous import Address, Rendezvous, wait_until
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot
-from launchers.failure import Failure, first_cause, from_exception
+from launchers.failure import Failure, first_cause, from_exception, read_record, write_record
 from launchers.gate import WATCHED, Gate
 from launchers.outcome import ENDED_KEY, Outcome
 from launchers.ports import listen
 from launchers.pulse import Pulse
 from launchers.rewards_slot import RewardsSlot
 from launchers.seat import Seat
-from launchers.slot import PHASE_KEY, Slot
+from launchers.slot import Slot
 from launchers.trainers import TrainerGroup
 
 WATCH_INTERVAL_S = 0.1
@@ -60,7 +60,7 @@ class NodeAgent:
         if node.role == "rewards":
             self.slots.append(RewardsSlot(self.config, directory, seat, node))
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
-        watched = {ENDED_KEY, FAILED_KEY, PHASE_KEY, *WATCHED}
+        watched = {ENDED_KEY, FAILED_KEY, *WATCHED}
         watched |= {key for slot in self.slots for key in slot.watched}
         silence_s = self.config.placement.silence_timeout_s
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
@@ -144,7 +144,7 @@ class NodeAgent:
     def _lost(self, node: int) -> Failure:
         silence_s = self.config.placement.silence_timeout_s
         cause = f"not heard of for {silence_s:.0f} s: the node, its network or its agent is gone"
-        return Failure("node", self.seat.names[node], self.pulse.value(PHASE_KEY) or "start", cause, 0)
+        return Failure("node", self.seat.names[node], self.pulse.phase, cause, 0)
 
     def _done(self) -> Outcome:
         """All ranks of all nodes have ended well: torchrun leaves only with the others."""
@@ -161,7 +161,7 @@ class NodeAgent:
             wait_until(lambda: self._told() is not None, GOODBYE_S)
             return self._told() or self._judged(failures[0])
         first = first_cause(self._records())
-        first.write(self.folder / "failure.json")
+        write_record(self.folder, first)
         log.error("%s", first)
         outcome = self._judged(first)
         unfit = tuple(failure.name for failure in failures if failure.role == "node")
@@ -174,14 +174,14 @@ class NodeAgent:
         wait_until(lambda: any(folder.glob("*.json")), GOODBYE_S)
         records = [Failure.read(path) for path in sorted(folder.glob("*.json"))]
         reporter = self.pulse.value(FAILED_KEY) or self.seat.name
-        phase, cause = self.pulse.value(PHASE_KEY) or "start", "reported a failure, but left no record of it"
-        return records or [Failure("agent", reporter, phase, cause, 0)]
+        cause = "reported a failure, but left no record of it"
+        return records or [Failure("agent", reporter, self.pulse.phase, cause, 0)]
 
     def _record(self, failures: list[Failure]) -> None:
         for failure in failures:
             failure.write(self.folder / "failures" / f"{failure.role}-{failure.name}.json")
-            if not self.seat.leads and failure.role == "node" and not (self.folder / "failure.json").exists():
-                failure.write(self.folder / "failure.json")  # the leader is gone: nobody else will
+            if not self.seat.leads and failure.role == "node" and read_record(self.folder) is None:
+                write_record(self.folder, failure)  # the leader is gone: nobody else will
 
     def _judged(self, failure: Failure) -> Outcome:
         cause = str(failure).splitlines()[0]
@@ -259,7 +259,7 @@ def run_agent(
         failure = from_exception(error, "agent", str(seat.node), "start", str(log_path))
         failure.write(folder / "failures" / f"agent-{seat.node}.json")
         if seat.leads:
-            failure.write(folder / "failure.json")
+            write_record(folder, failure)
         log.exception("agent failed")
         outcome = Outcome("failed", cause=str(failure).splitlines()[0])
         conclude(outcome)

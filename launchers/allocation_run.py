@@ -14,7 +14,7 @@ from hpc.allocation import Allocation
 from hpc.commands import SlurmError, run_command
 from launchers.children import Child, log_tail
 from launchers.display import Display
-from launchers.failure import Failure, describe_exit
+from launchers.failure import Failure, describe_exit, read_record
 from launchers.foreground_run import INTERRUPTED, follow
 from launchers.plan import CODE_DIR, task_command
 
@@ -44,9 +44,8 @@ def run_in_allocation(directory: RunDirectory, display: Display) -> int:
 
 def _failure(attempt: Path, srun: Child, code: int) -> Failure:
     """The attempt's record; if it left none, or did not begin, what srun said."""
-    record = attempt / "failure.json"
-    if record.exists():
-        return Failure.read(record)
+    if (record := read_record(attempt)) is not None:
+        return record
     cause, log = f"srun {describe_exit(code)}", srun.log_path
     return Failure("agent", "srun", "start", cause, srun.pid, exit_code=code, detail=log_tail(log), log=str(log))
 

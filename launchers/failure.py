@@ -14,6 +14,8 @@ from pathlib import Path
 
 from core.files import write_atomically
 
+RECORD = "failure.json"
+
 # What a healthy rank sees when another one has died: never the first cause if any other is known.
 SECOND_HAND = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to connect", "Timed out")
 
@@ -57,6 +59,17 @@ class Failure:
         if self.log:
             lines.append(f"log: {self.log}")
         return "\n".join(lines)
+
+
+def write_record(folder: Path, failure: Failure) -> None:
+    """Leave it in an attempt's folder as the failure that ended the attempt."""
+    failure.write(folder / RECORD)
+
+
+def read_record(folder: Path) -> Failure | None:
+    """The failure that ended an attempt; None if nobody left a record of one."""
+    path = folder / RECORD
+    return Failure.read(path) if path.exists() else None
 
 
 def from_exception(error: BaseException, role: str, name: str, phase: str, log: str) -> Failure:

@@ -121,11 +121,11 @@ def fold_progress(events: Iterable[dict[str, Any]]) -> Advance:
 
 def read_failure_text(directory: RunDirectory, attempt: int) -> str | None:
     """The failure record of an attempt in words; None if there is none."""
-    from launchers.failure import Failure
+    from launchers.failure import read_record
 
-    path = directory.attempt(attempt) / "failure.json"
     try:
-        return str(Failure.read(path)) if path.exists() else None
+        failure = read_record(directory.attempt(attempt))
+        return str(failure) if failure is not None else None
     except (OSError, TypeError, json.JSONDecodeError):
         return None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
-from launchers.failure import Failure
+from launchers.failure import read_record
 from launchers.history import Attempt, fold_attempts, read_ledger
 from launchers.outcome import Outcome
 
@@ -58,8 +58,7 @@ class Ledger:
         """An attempt whose leader was killed or lost; another node may have left a record of it."""
         for attempt in self.attempts():
             if attempt.how is None:
-                path = self._directory.attempt(attempt.number) / "failure.json"
-                failure = Failure.read(path) if path.exists() else None
+                failure = read_record(self._directory.attempt(attempt.number))
                 lost = (failure.name,) if failure is not None and failure.role == "node" else ()
                 cause = str(failure).splitlines()[0] if failure else "nobody was left to say how it ended"
                 self.ended(attempt.number, Outcome("node_failure" if lost else "lost", lost, cause), 1)

@@ -12,7 +12,7 @@ from core.run_directory import RunDirectory
 from launchers.attempt import Attempt, open_attempt
 from launchers.children import Child
 from launchers.display import Display
-from launchers.failure import Failure
+from launchers.failure import read_record
 from launchers.foreground_run import INTERRUPTED, follow
 from launchers.outcome import Outcome, read_outcome
 
@@ -41,8 +41,7 @@ def show_end(outcome: Outcome, attempt: Attempt, display: Display) -> None:
     if outcome.how in ("interrupted", "timeout", "preempted"):
         display.interrupted(attempt.directory.path)
     elif outcome.how != "complete":
-        path = attempt.folder / "failure.json"
-        display.failed(Failure.read(path) if path.exists() else None, attempt.directory.path, attempt.folder)
+        display.failed(read_record(attempt.folder), attempt.directory.path, attempt.folder)
 
 
 def _start_agent(attempt: Attempt) -> Child:

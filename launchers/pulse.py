@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from core.phase import PHASE_KEY
 from core.rendezvous import Rendezvous
 
 BEAT_S = 0.5
@@ -28,13 +29,13 @@ class Pulse:
     ) -> None:
         """Args:
         silence_s: a node that has not been heard of for so long counts as lost.
-        watched: keys whose values `value` tells.
+        watched: keys whose values `value` tells; the run's phase is always among them.
         """
         self._rendezvous = rendezvous
         self._node = node
         self._silence_s = silence_s
         self._others = [other for other in range(num_nodes) if other != node]
-        self._values: dict[str, str | None] = dict.fromkeys(watched)
+        self._values: dict[str, str | None] = dict.fromkeys((*watched, PHASE_KEY))
         self._outbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._beat = 0
         self._last_beat = time.monotonic()
@@ -62,6 +63,11 @@ class Pulse:
     def value(self, key: str) -> str | None:
         """A watched key as of the last beat."""
         return self._values[key]
+
+    @property
+    def phase(self) -> str:
+        """What the run was doing at the last beat, e.g. `rollout step=3`; `start` before its first step."""
+        return self._values[PHASE_KEY] or "start"
 
     def forget(self, keys: Iterable[str]) -> None:
         """Fetch these no more."""

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.engines import condemned_key, ready_key
-from core.phase import phase_key
 from core.rendezvous import Member, member_key
 from launchers.children import Child, log_tail
 from launchers.failure import Failure, describe_exit
@@ -18,7 +17,6 @@ from launchers.pulse import Pulse
 from launchers.seat import Seat
 
 STACKS = signal.SIGUSR1  # a Python server that hangs is asked to write all its stacks into its log before it is killed
-PHASE_KEY = phase_key(0)
 
 log = logging.getLogger("agent")
 
@@ -111,7 +109,7 @@ class Slot(ABC):
 
     def _failure(self, pulse: Pulse, child: Child, exit_code: int, cause: str) -> Failure:
         return Failure(
-            *(self.role, self.name, pulse.value(PHASE_KEY) or "start", cause, child.pid),
+            *(self.role, self.name, pulse.phase, cause, child.pid),
             exit_code=exit_code,
             detail=log_tail(self.log_path),
             log=str(self.log_path),

@@ -15,7 +15,6 @@ from launchers.failure import Failure, describe_exit, first_cause
 from launchers.network import interface_of
 from launchers.pulse import Pulse
 from launchers.seat import Seat
-from launchers.slot import PHASE_KEY
 
 
 class TrainerGroup:
@@ -54,10 +53,9 @@ class TrainerGroup:
         """Of the ranks' own records and what torchrun saw, the one that explains the others."""
         own = {path.stem: Failure.read(path) for path in sorted(self._folder.glob("failures/trainer-*.json"))}
         seen = json.loads(self._report.read_text()) if self._report.exists() else []
-        phase = pulse.value(PHASE_KEY) or "start"
         records = list(own.values())
-        records += [self._seen(phase, **entry) for entry in seen if f"trainer-{entry['rank']}" not in own]
-        return first_cause(records) if records else self._torchrun_itself(phase, exit_code)
+        records += [self._seen(pulse.phase, **entry) for entry in seen if f"trainer-{entry['rank']}" not in own]
+        return first_cause(records) if records else self._torchrun_itself(pulse.phase, exit_code)
 
     def _environment(self) -> dict[str, str]:
         env = {

@@ -20,7 +20,7 @@ from core.layout import driven_engines, nodes, rewards_names
 from core.megatron.trainer import MegatronTrainer
 from core.parts import Parts
 from core.pause import Pause
-from core.phase import Phases, phase_key
+from core.phase import PHASE_KEY, Phases
 from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Rendezvous
@@ -197,6 +197,7 @@ class TrainerRank:
         return Evaluation(self.config.eval, self.config.rollout, sets, rollout, self.stop_token_ids)
 
     def _announce(self, phase: str) -> None:
-        """Tell the node agent (for a failure record) and the terminal what this rank is doing."""
-        self.rendezvous.set(phase_key(self.rank), phase)
+        """Tell the node agents (for a failure record) and the terminal what the run is doing."""
+        if self.first:
+            self.rendezvous.set(PHASE_KEY, phase)
         self.progress.event("phase", phase=phase)

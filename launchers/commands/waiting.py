@@ -12,7 +12,7 @@ from hpc.queue import Poller
 from launchers.commands.foreground import show_result
 from launchers.commands.terminal import console, say
 from launchers.display import Display
-from launchers.failure import Failure
+from launchers.failure import read_record
 from launchers.job_news import news
 from launchers.status import Status, snapshot
 
@@ -60,8 +60,7 @@ def _show_failure(status: Status, display: Display) -> None:
         say(f"what Slurm wrote: ebbtide logs {directory.path} --role batch")
         return
     folder = directory.attempt(last.number)
-    path = folder / "failure.json"
-    failure = Failure.read(path) if path.exists() else None
+    failure = read_record(folder)
     if failure is not None or status.state == "failed":
         display.failed(failure, directory.path, folder, resume="ebbtide submit --resume")
     else:
