@@ -9,6 +9,7 @@ from typing import Any
 from core.batch import Batch, rollout_metrics
 from core.config.schema import RunConfig
 from core.device import resolve_device, resolve_dtype
+from core.layout import num_engines
 from core.packing import UpdateResult
 from core.progress import Progress
 from core.run_directory import RunDirectory
@@ -65,8 +66,7 @@ class Journal:
         self._show_samples(step, batch)
 
     def _rates(self, batch: Batch, times: dict[str, float]) -> dict[str, float]:
-        placement = self._config.placement
-        num_devices = placement.num_nodes * placement.engines_per_node * placement.engine_tensor_parallel
+        num_devices = num_engines(self._config) * self._config.placement.engine_tensor_parallel
         num_tokens = sum(len(sample.response_tokens) for sample in batch.samples)
         return {"perf/tokens_per_gpu_per_sec": num_tokens / times["perf/rollout_time"] / num_devices}
 

@@ -82,7 +82,7 @@ def driven_engines(config: RunConfig, node: int) -> list[str]:
 
 
 def num_engines(config: RunConfig) -> int:
-    """Engines of the whole run."""
+    """Engines of the whole run, those on nodes of their own included."""
     return sum(len(node.engines) for node in nodes(config))
 
 
