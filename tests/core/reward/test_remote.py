@@ -39,7 +39,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemoteRewardPool]
     with running_servers(run_dir, 2) as servers:
         directory = WrittenDirectory([server.member for server in servers])
         with RemoteRewardPool(directory, KEY, START_S) as pool:
-            assert directory.ready == directory.members
+            assert set(directory.ready) == set(directory.members)  # whichever answers first
             yield pool
 
 
@@ -74,7 +74,7 @@ def test_hostile_text_travels(pool: RemoteRewardPool) -> None:
 
 def test_scoring_from_coroutines_in_a_thread(pool: RemoteRewardPool) -> None:
     async def gather() -> list[Score]:
-        return await asyncio.gather(*(pool.score_one(response(f"value {i}")) for i in range(10)))
+        return await asyncio.gather(*(asyncio.wrap_future(pool.submit(response(f"value {i}"))) for i in range(10)))
 
     assert asyncio.run(gather()) == [Score(float(i)) for i in range(10)]
 
