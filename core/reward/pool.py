@@ -6,32 +6,25 @@ process in the place of one that was killed or died.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
-from types import TracebackType
+from typing import Self
 
 from core.config.schema import RewardConfig
+from core.reward.rewards import CLOSED, Rewards
 from core.reward.sample import RewardInput, Score
 from core.reward.worker_process import START_TIMEOUT_S, WorkerGone, WorkerProcess, WorkerStartError
 
 logger = logging.getLogger(__name__)
 
-CLOSED = "the reward pool was closed before the sample was scored"
 JOIN_TIMEOUT_S = 30.0
 Job = tuple[RewardInput, "Future[Score]"]
 
 
-class RewardPool:
-    """Scores samples in `config.num_workers` processes. A context manager; usable from any thread.
-
-        with RewardPool(config.reward) as pool:
-            future = pool.submit(sample)          # concurrent.futures.Future[Score]
-            scores = pool.score(samples)          # in order, waiting
-            score = await pool.score_one(sample)  # in a coroutine
+class RewardPool(Rewards):
+    """Scores samples in `config.num_workers` processes.
 
     A sample that cannot be scored gets a `Score` with a failure text, never an exception: the function raised, returned
     no finite number, ran longer than `config.timeout_s` (its process is then killed and replaced) or ended its process.
@@ -44,7 +37,7 @@ class RewardPool:
         self._closed = threading.Event()
         self._gate = threading.Lock()  # nothing is queued behind the end marks that close() puts
 
-    def __enter__(self) -> RewardPool:
+    def __enter__(self) -> Self:
         """Start the workers and wait until they can score.
 
         Raises:
@@ -59,11 +52,6 @@ class RewardPool:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def submit(self, sample: RewardInput) -> Future[Score]:
         """Queue a sample. The future gets its score within the time limits of the samples before it and its own."""
         future: Future[Score] = Future()
@@ -72,14 +60,6 @@ class RewardPool:
                 raise RuntimeError("the reward pool is not open; wanted submit() inside `with RewardPool(...)`")
             self._jobs.put((sample, future))
         return future
-
-    def score(self, samples: Sequence[RewardInput]) -> list[Score]:
-        """Score all, in order; waits for the last one."""
-        return [future.result() for future in [self.submit(sample) for sample in samples]]
-
-    async def score_one(self, sample: RewardInput) -> Score:
-        """Score one, without blocking the event loop."""
-        return await asyncio.wrap_future(self.submit(sample))
 
     def close(self) -> None:
         """Kill the workers, whatever they do; samples without a score get a failure. May be called again."""

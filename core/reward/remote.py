@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
-from types import TracebackType
+from typing import Self
 
 from core.reward.remote_dispatch import Dispatch, Job
 from core.reward.remote_servers import Directory
+from core.reward.rewards import Rewards
 from core.reward.sample import RewardInput, Score
 
 JOIN_S = 30.0
 
 
-class RemoteRewardPool:
-    """Scores samples on the run's reward servers. A context manager; usable from any thread, as `RewardPool` is.
+class RemoteRewardPool(Rewards):
+    """Scores samples on the run's reward servers.
 
     A sample that cannot be scored gets a `Score` with a failure text. When there has been no server at all for
     `start_s`, futures raise `RewardsUnavailable`: the samples are not to blame, and the step cannot go on without them.
@@ -38,7 +38,7 @@ class RemoteRewardPool:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # None: not open
 
-    def __enter__(self) -> RemoteRewardPool:
+    def __enter__(self) -> Self:
         """Wait until every server answers.
 
         Raises:
@@ -58,11 +58,6 @@ class RemoteRewardPool:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def submit(self, sample: RewardInput) -> Future[Score]:
         """Queue a sample. Its score comes within the time limits of the samples before it and its own."""
         job = Job(sample)
@@ -71,14 +66,6 @@ class RemoteRewardPool:
                 raise RuntimeError("the reward pool is not open; wanted submit() inside `with RemoteRewardPool(...)`")
             self._loop.call_soon_threadsafe(self._dispatch.accept, job)
         return job.future
-
-    def score(self, samples: Sequence[RewardInput]) -> list[Score]:
-        """Score all, in order; waits for the last one."""
-        return [future.result() for future in [self.submit(sample) for sample in samples]]
-
-    async def score_one(self, sample: RewardInput) -> Score:
-        """Score one, without blocking the event loop."""
-        return await asyncio.wrap_future(self.submit(sample))
 
     def close(self) -> None:
         """Let go of the servers; samples without a score get a failure. May be called again."""

@@ -21,10 +21,10 @@ from typing import Any
 import httpx
 
 from core.plain import NotPlain
-from core.reward.pool import CLOSED
 from core.reward.remote_messages import SILENCE_S, dump_sample, load_score, request_body
 from core.reward.remote_servers import Directory, Server, Servers
-from core.reward.sample import RewardInput, RewardsUnavailable, Score
+from core.reward.rewards import CLOSED, RewardsUnavailable
+from core.reward.sample import RewardInput, Score
 
 CONNECT_S = 10.0
 GATHER_S = 0.005  # samples that come within this time travel together

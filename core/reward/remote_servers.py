@@ -17,7 +17,7 @@ from typing import Protocol
 import httpx
 
 from core.rendezvous import Member
-from core.reward.sample import RewardsUnavailable
+from core.reward.rewards import RewardsUnavailable
 
 HEALTH_S = 10.0
 WINDOW_S = 0.2

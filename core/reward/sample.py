@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 READY = "ready"  # a worker's first answer
 
@@ -26,15 +25,3 @@ class Score:
 
     value: float | None
     failure: str | None = None
-
-
-class Rewards(Protocol):
-    """Whoever scores: processes of this node (`RewardPool`) or of others (`core.reward.remote`)."""
-
-    def submit(self, sample: RewardInput) -> Future[Score]:
-        """Queue a sample. The future gets a score, or raises `RewardsUnavailable`."""
-        ...
-
-
-class RewardsUnavailable(RuntimeError):
-    """There is nobody left who could score: not the sample's doing. The message names who is missing."""

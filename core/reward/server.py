@@ -16,8 +16,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from core.reward.pool import CLOSED, RewardPool
+from core.reward.pool import RewardPool
 from core.reward.remote_messages import HEARTBEAT, HEARTBEAT_S, dump_score, load_samples
+from core.reward.rewards import CLOSED
 from core.reward.sample import Score
 
 

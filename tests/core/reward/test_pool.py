@@ -119,7 +119,7 @@ def test_order_is_kept_over_several_workers() -> None:
 
 def test_scoring_from_coroutines_in_a_thread(pool: RewardPool) -> None:
     async def gather() -> list[Score]:
-        return await asyncio.gather(*(pool.score_one(response(f"value {i}")) for i in range(10)))
+        return await asyncio.gather(*(asyncio.wrap_future(pool.submit(response(f"value {i}"))) for i in range(10)))
 
     found: list[Score] = []
     thread = threading.Thread(target=lambda: found.extend(asyncio.run(gather())))
