@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from hpc.commands import SlurmError, run_command
@@ -70,21 +70,14 @@ def ask_squeue(job_ids: Sequence[str], timeout_s: float) -> Rows:
 def read_squeue(text: str, job_ids: Sequence[str]) -> Rows:
     """The rows of squeue by the asked ids."""
     rows: Rows = defaultdict(list)
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) < 9:
-            continue
-        state = JobState(
-            state=read_state(cells[1]),
-            reason=read_reason(cells[2]),
-            nodes=read_nodes(cells[3]),
-            start=read_time(cells[4]),
-            end=read_time(cells[5]),
-            time_limit_s=read_time_limit(cells[6]),
-            restarts=int(cells[7]) if cells[7].isdigit() else None,
-            exit_code=read_wait_status(cells[8]),
+    for name, state, (time_limit, restarts, wait_status) in _lines(text, 9):
+        state = replace(
+            state,
+            time_limit_s=read_time_limit(time_limit),
+            restarts=int(restarts) if restarts.isdigit() else None,
+            exit_code=read_wait_status(wait_status) if state.has_ended else None,
         )
-        _add(rows, cells[0], state if state.has_ended else replace(state, exit_code=None), job_ids)
+        _add(rows, name, state, job_ids)
     return rows
 
 
@@ -112,21 +105,22 @@ def _certainly_ended(state: JobState | None) -> JobState:
 def read_sacct(text: str, job_ids: Sequence[str]) -> Rows:
     """The rows of sacct by the asked ids."""
     rows: Rows = defaultdict(list)
+    for name, state, (minutes, exit_code) in _lines(text, 8):
+        time_limit_s = int(minutes) * 60 if minutes.isdigit() else None
+        _add(rows, name, replace(state, time_limit_s=time_limit_s, exit_code=read_exit_code(exit_code)), job_ids)
+    return rows
+
+
+def _lines(text: str, num_cells: int) -> Iterator[tuple[str, JobState, list[str]]]:
+    """Job id, what the columns say that both listings begin with, and the cells behind those, of each whole line."""
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) != 8:
-            continue
-        state = JobState(
-            state=read_state(cells[1]),
-            reason=read_reason(cells[2]),
-            nodes=read_nodes(cells[3]),
-            start=read_time(cells[4]),
-            end=read_time(cells[5]),
-            time_limit_s=int(cells[6]) * 60 if cells[6].isdigit() else None,
-            exit_code=read_exit_code(cells[7]),
-        )
-        _add(rows, cells[0], state, job_ids)
-    return rows
+        if len(cells) >= num_cells:
+            name, state, reason, nodes, start, end, *rest = cells[:num_cells]
+            common = JobState(
+                *(read_state(state), read_reason(reason), read_nodes(nodes), read_time(start), read_time(end))
+            )
+            yield name, common, rest
 
 
 def _add(rows: Rows, name: str, state: JobState, job_ids: Sequence[str]) -> None:
