@@ -24,7 +24,7 @@ class RunBusy(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class OpenAttempt:
     """The attempt that this process leads."""
 
     directory: RunDirectory
@@ -45,7 +45,7 @@ class Attempt:
 @contextmanager
 def open_attempt(
     directory: RunDirectory, nodes: Sequence[str], job: str | None = None, restart: int = 0, wait_s: float = 0.0
-) -> Iterator[Attempt]:
+) -> Iterator[OpenAttempt]:
     """Begin the next attempt. The caller ends it; if nobody does, the next one finds it open and says so.
 
     Args:
@@ -63,7 +63,7 @@ def open_attempt(
             file.write(key)
         _point_latest_to(folder)
         Ledger(directory).began(number, nodes, job, restart)
-        yield Attempt(directory, number, key)
+        yield OpenAttempt(directory, number, key)
 
 
 def key_path(folder: Path) -> Path:

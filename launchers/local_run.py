@@ -9,7 +9,7 @@ import sys
 from core.die_with_parent import adopt_orphans
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
-from launchers.attempt import Attempt, open_attempt
+from launchers.attempt import OpenAttempt, open_attempt
 from launchers.children import Child
 from launchers.display import Display
 from launchers.failure import read_record
@@ -36,7 +36,7 @@ def run_attempt(directory: RunDirectory, display: Display) -> int:
     return code if code in (0, INTERRUPTED) else 1
 
 
-def show_end(outcome: Outcome, attempt: Attempt, display: Display) -> None:
+def show_end(outcome: Outcome, attempt: OpenAttempt, display: Display) -> None:
     """What the user should know of an attempt that did not complete the run."""
     if outcome.how in ("interrupted", "timeout", "preempted"):
         display.interrupted(attempt.directory.path)
@@ -44,7 +44,7 @@ def show_end(outcome: Outcome, attempt: Attempt, display: Display) -> None:
         display.failed(read_record(attempt.folder), attempt.directory.path, attempt.folder)
 
 
-def _start_agent(attempt: Attempt) -> Child:
+def _start_agent(attempt: OpenAttempt) -> Child:
     adopt_orphans()
     run_dir, number = str(attempt.directory.path), str(attempt.number)
     command = [sys.executable, "-m", "launchers.local_agent", "--run-dir", run_dir, "--attempt", number]

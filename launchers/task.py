@@ -35,7 +35,7 @@ from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
 from hpc.site import Site, load_site
 from launchers.agent import run_agent
-from launchers.attempt import Attempt, key_path, open_attempt
+from launchers.attempt import OpenAttempt, key_path, open_attempt
 from launchers.history import fold_attempts, read_ledger
 from launchers.network import leader_address, member_address
 from launchers.outcome import Outcome, write_outcome
@@ -131,7 +131,7 @@ class _Task:
         names, end = self.allocation.nodes, self.allocation.job_end
         return Seat(attempt, self.number, names, host, store, key, self.site.ports, end, self.allocation.job_id)
 
-    def _conclude(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _conclude(self, attempt: OpenAttempt, outcome: Outcome) -> None:
         write_outcome(attempt.folder, outcome)
         attempt.end(outcome, outcome.exit_code)
         self._leave(self._verdict())
