@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
 from core.config.schema import PlacementConfig
 from core.megatron import shim
+from core.residency.memory import gib, read_memory
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,33 @@ def initialise(placement: PlacementConfig, seed: int, device: str) -> Layout:
     )
     torch.manual_seed(seed)
     model_parallel_cuda_manual_seed(seed)
+    if device == "cuda":
+        _connect()
     return _layout(dist.new_group(backend="gloo", timeout=timeout))
 
 
 def shut_down() -> None:
     """Forget Megatron's groups, so that another layout can be set up in this process. Collective: all ranks."""
     parallel_state.destroy_model_parallel()
+
+
+def _connect() -> None:
+    """Make NCCL's communicators now, while there is memory for them.
+
+    At their first use, after a forward pass, torch's allocator may hold the whole GPU, and NCCL asks the driver itself.
+    Collective: all trainer ranks.
+    """
+    before = read_memory("cuda").used
+    groups = (
+        parallel_state.get_data_parallel_group(with_context_parallel=True),
+        parallel_state.get_tensor_model_parallel_group(),
+        parallel_state.get_model_parallel_group(),
+        parallel_state.get_pipeline_model_parallel_group(),
+    )
+    for group in groups:
+        dist.all_reduce(torch.zeros(1, device="cuda"), group=group)
+    torch.cuda.synchronize()
+    log.info("NCCL's communicators take %s GiB of the GPU", gib(read_memory("cuda").used - before))
 
 
 def _check_sizes(placement: PlacementConfig, world_size: int) -> None:

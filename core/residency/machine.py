@@ -8,6 +8,7 @@ Taking is refused while anybody holds what the phase does not grant, so two owne
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from core.residency.memory import DeviceMemory, describe, gib, read_memory
 from core.residency.table import TABLE, Holding
 
 log = logging.getLogger(__name__)
+
+NCCL_WANTS_MEMORY = re.compile(r"Failed to CUDA (?:host )?[cm]alloc|out of memory", re.IGNORECASE)
 
 
 class ResidencyError(RuntimeError):
@@ -117,7 +120,9 @@ class Residency:
         try:
             self.enter(phase, step)
             yield
-        except torch.OutOfMemoryError as error:
+        except (torch.OutOfMemoryError, torch.distributed.DistBackendError) as error:
+            if not _lacks_memory(error):
+                raise
             raise self._explained(error, phase, step) from error
 
     @contextmanager
@@ -157,6 +162,11 @@ class Residency:
             *(phase, step, seconds, gib(before.used), gib(after.used), gib(planned), gib(after.own_reserved)),
             describe(holdings),
         )
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether it ran out of memory: torch's allocator, or NCCL, which asks the driver for its own buffers."""
+    return isinstance(error, torch.OutOfMemoryError) or bool(NCCL_WANTS_MEMORY.search(str(error)))
 
 
 def _beside(memory: DeviceMemory, holdings: Mapping[str, Mapping[str, int]]) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from core.residency import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS, Residency, ResidencyError
+from core.residency import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS
+from core.residency.machine import Residency, ResidencyError
 from core.residency.memory import describe
 
 
@@ -102,6 +103,15 @@ def test_out_of_memory_says_who_held_what() -> None:
     assert "engine: nothing" in text
     assert "Lower train.max_tokens_per_micro_batch" in text
     assert text.endswith("(CUDA out of memory. Tried to allocate 2.00 GiB.)")
+
+
+def test_memory_that_nccl_lacks_is_explained_too_and_other_errors_of_it_stay_what_they_are() -> None:
+    residency, _ = make()
+    lacks = torch.distributed.DistBackendError("NCCL error\nLast error:\nFailed to CUDA calloc async 4 bytes")
+    with pytest.raises(ResidencyError, match="phase update of step 7"), residency.inside("update", 7):
+        raise lacks
+    with pytest.raises(torch.distributed.DistBackendError, match="closed by peer"), residency.inside("update", 8):
+        raise torch.distributed.DistBackendError("NCCL error: connection closed by peer")
 
 
 def test_every_phase_of_the_loop_has_a_row_and_nobody_overlaps_by_mistake() -> None:
