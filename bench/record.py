@@ -30,7 +30,7 @@ def alternate(cases: dict[str, Callable[[], Any]], repetitions: int) -> dict[str
     return seconds
 
 
-def report(name: str, seconds: dict[str, list[float]], **facts: Any) -> None:
+def report(name: str, seconds: dict[str, list[float]], /, **facts: Any) -> None:
     """Print a table and write results/NAME.json."""
     print(f"{'case':<28}{'median s':>10}{'min s':>10}{'max s':>10}")
     for case, values in seconds.items():
