@@ -23,6 +23,11 @@ def _minutes(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _on_or_off(value: Any) -> Any:
+    """YAML reads a bare on and off as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class Section(BaseModel):
     """Base of all sections: immutable; unknown keys, infinity and NaN refused."""
 
@@ -167,7 +172,7 @@ class PlacementConfig(Section):
     engine_max_total_tokens: PositiveInt | None = Field(
         None, description="KV cache size in tokens; null: the engine decides (CPU: 16384)"
     )
-    offload: Literal["auto", "on", "off"] = Field(
+    offload: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         "auto",
         description="trainers and engines of a node give memory back while the others work; auto: on GPUs that they "
         "share. off: everything stays where it is, and must fit at once",

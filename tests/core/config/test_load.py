@@ -54,6 +54,8 @@ def test_loading_does_not_look_at_the_files_named(tmp_path: Path) -> None:
         pytest.param(["train.lr=3e-5"], "train.lr", 3e-5, id="number"),
         pytest.param(["train.lr=1", "train.lr=2"], "train.lr", 2.0, id="the last one counts"),
         pytest.param(["rollout.stop_token_ids=[1, 2]"], "rollout.stop_token_ids", (1, 2), id="list"),
+        pytest.param(["placement.offload=off"], "placement.offload", "off", id="off, a YAML switch"),
+        pytest.param(["placement.offload=on"], "placement.offload", "on", id="on, a YAML switch"),
         pytest.param(["data.label_key=null"], "data.label_key", None, id="null"),
         pytest.param(["data.label_key="], "data.label_key", None, id="nothing is null"),
         pytest.param(["data.system_prompt=''"], "data.system_prompt", "", id="empty text"),
