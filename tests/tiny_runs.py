@@ -77,9 +77,9 @@ def write_run(folder: Path, kind: str = "llama-tied", **sections: Mapping[str, A
     return path
 
 
-def start_ebbtide(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
+def start_ebbtide(*arguments: str, log: Path, python_path: str | Path = "") -> subprocess.Popen[bytes]:
     """Start the command in a session of its own."""
-    env = {**os.environ, "PYTHONPATH": "", "COLUMNS": "200"}
+    env = {**os.environ, "PYTHONPATH": str(python_path), "COLUMNS": "200"}
     with log.open("ab") as file:
         return subprocess.Popen([EBBTIDE, *arguments], stdout=file, stderr=file, env=env, start_new_session=True)
 

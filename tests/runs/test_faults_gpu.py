@@ -1,0 +1,115 @@
+"""Faults of runs whose engine and trainer share a real GPU: the memory is free afterwards, and the run goes on."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_faults import member_pid, wait_for_phase
+
+from core.rendezvous import wait_until
+from tests.tiny_models import tiny_model
+from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
+
+pytestmark = [pytest.mark.gpu, pytest.mark.run]
+
+MODEL = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
+FREED_S = 20
+SLACK_MIB = 200
+# 400 MiB for the trainer of an H100: enough for the model, not for the activations of 2,048 tokens x 16 samples
+LITTLE_MEMORY = """
+import sys
+
+if "launchers.trainer" in sys.orig_argv:
+    import torch
+
+    torch.cuda.set_per_process_memory_fraction(400 * 2**20 / torch.cuda.get_device_properties(0).total_memory)
+"""
+
+
+def used_mib() -> int:
+    """Memory in use on all GPUs."""
+    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return sum(map(int, subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()))
+
+
+@pytest.fixture
+def memory_before() -> Iterator[int]:
+    """Also skips where there is no GPU, and checks in the end that all memory came back."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    before = used_mib()
+    yield before
+    assert wait_until(lambda: used_mib() <= before + SLACK_MIB, FREED_S), f"{used_mib()} MiB in use, {before} before"
+
+
+def write_gpu_run(folder: Path, **rollout: Any) -> Path:
+    """A tiny model of a size that CUDA kernels take; one row of all tokens."""
+    file = write_run(
+        folder,
+        kind="qwen3-tied",
+        rollout={"num_rollout": 6, "max_response_tokens": 500, **rollout},
+        train={"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 40000},
+        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400},
+        logging={"tensorboard": False},
+    )
+    tiny_model("qwen3-tied", folder / "model", max_position_embeddings=4096, **MODEL)
+    return file
+
+
+def finish(run_dir: Path) -> Mapping[int, float]:
+    """Resume the run to its end; the loss of every step."""
+    done = ebbtide("resume", str(run_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {event["step"]: event["metrics"]["train/loss"] for event in events(run_dir, "step")}
+    assert sorted(found) == list(range(6))
+    return found
+
+
+@pytest.mark.parametrize("phase", ["rollout step=1", "update step=1"])
+def test_an_engine_killed_while_it_holds_memory_or_has_given_it_back(
+    phase: str, memory_before: int, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "out"
+    command = start_ebbtide("run", str(write_gpu_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+    wait_for_phase(run_dir, phase, command)
+    for process in descendants([member_pid(run_dir, "engine=node0-engine0")]):
+        process.kill()
+    assert command.wait(400) == 0, (tmp_path / "log").read_text()
+    assert "restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
+    assert sorted(event["step"] for event in events(run_dir, "step")) == list(range(6))
+
+
+def test_a_trainer_killed_while_it_is_parked(memory_before: int, tmp_path: Path) -> None:
+    run_dir = tmp_path / "out"
+    command = start_ebbtide("run", str(write_gpu_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+    wait_for_phase(run_dir, "rollout step=2", command)
+    family = descendants([command.pid])
+    next(p for p in family if "launchers.trainer" in p.cmdline()).kill()
+    assert command.wait(60) == 1
+    assert survivors(family) == []
+    record = json.loads((run_dir / "attempts/1/failure.json").read_text())
+    assert (record["role"], record["cause"]) == ("trainer", "killed by signal 9 (SIGKILL)")
+    assert wait_until(lambda: used_mib() <= memory_before + SLACK_MIB, FREED_S)
+    finish(run_dir)
+
+
+def test_memory_that_runs_out_in_an_update(memory_before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says so, nothing stays behind, and with enough of it the run goes on."""
+    run_dir, site = tmp_path / "out", tmp_path / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(LITTLE_MEMORY)
+    run_file = write_gpu_run(tmp_path, max_response_tokens=2000)
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log", python_path=site)
+    assert command.wait(400) == 1
+    text = (run_dir / "attempts/1/trainer-0.log").read_text()
+    assert "out of GPU memory in phase update of step 0" in text
+    assert "Lower train.max_tokens_per_micro_batch" in (tmp_path / "log").read_text()
+    assert wait_until(lambda: used_mib() <= memory_before + SLACK_MIB, FREED_S)
+    finish(run_dir)
