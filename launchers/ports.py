@@ -6,17 +6,18 @@ import random
 import socket
 from collections.abc import Iterator
 
+from core.held_port import hold
+
 
 class NoFreePort(RuntimeError):
     """Nothing in the range is free."""
 
 
 class ReservedPort:
-    """A port that is ours until `close`, though another process of ours will listen on it.
+    """A port that is ours until `close`, though another process of ours will listen on it (`core/held_port.py`).
 
-    The socket is bound without SO_REUSEADDR, so it takes a port that nobody has; the option is set afterwards, and only
-    a socket that has it too may then bind the port: that is the server we start (uvicorn sets it), no other program
-    that looks for a free port, and no other run, which reserves in this same way.
+    No other program that looks for a free port gets it, no other run, which reserves in this same way, and no other
+    user, not even while our server is down.
     """
 
     def __init__(self, host: str, ports: range | None = None) -> None:
@@ -24,7 +25,7 @@ class ReservedPort:
         NoFreePort: no port of the range is free on `host`.
         """
         self._socket = _bound(host, ports)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        hold(self._socket)
         self.number = int(self._socket.getsockname()[1])
 
     def close(self) -> None:

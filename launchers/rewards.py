@@ -23,6 +23,7 @@ import uvicorn
 
 from core.config import load_run_file
 from core.config.schema import RewardConfig
+from core.held_port import take
 from core.reward import RewardPool
 from core.reward.server import reward_app
 from core.reward.worker_process import WorkerStartError
@@ -55,14 +56,6 @@ def serve(config: RewardConfig, listener: socket.socket, key: str) -> None:
         uvicorn.Server(settings).run(sockets=[listener])
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """A socket that will listen there. Its agent holds the port reserved, hence SO_REUSEADDR."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    return listener
-
-
 def main() -> None:
     """Serve one node's part of an attempt."""
     options = _parse()
@@ -73,7 +66,7 @@ def main() -> None:
     if options.num_workers is not None:
         config = config.model_copy(update={"num_workers": options.num_workers})
     try:
-        serve(config, bound(options.host, options.port), os.environ["EBBTIDE_API_KEY"])
+        serve(config, take(options.host, options.port), os.environ["EBBTIDE_API_KEY"])
     except (WorkerStartError, OSError) as error:
         log.error("the reward server of node %d cannot start: %s", options.node, error)
         sys.exit(1)

@@ -1,13 +1,19 @@
-"""`python -m ebbtide_engine_server ARGS…`: SGLang's server with the API key from the environment.
+"""`python -m ebbtide_engine_server ARGS…`: SGLang's server with the API key from the environment, on a held port.
 
-On a command line every user of the machine could read it.
+On a command line every user of the machine could read the key. SGLang names host and port to uvicorn, whose socket a
+port that the agent holds (`core/held_port.py`) would not admit: uvicorn gets the socket instead.
 """
 
 from __future__ import annotations
 
 import os
 import runpy
+import socket
 import sys
+
+import uvicorn
+
+from core.held_port import take
 
 
 def main() -> None:
@@ -15,7 +21,18 @@ def main() -> None:
     key = os.environ.get("EBBTIDE_ENGINE_API_KEY")
     if key:
         sys.argv.append(f"--api-key={key}")  # one word: a key may begin with a dash
+    serve_on_held_port()
     runpy.run_module("sglang.launch_server", run_name="__main__", alter_sys=True)
+
+
+def serve_on_held_port() -> None:
+    """Let uvicorn, where it would bind a socket itself, listen on one that may have the held port."""
+    serve = uvicorn.Server.serve
+
+    async def serve_there(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        await serve(server, sockets or [take(server.config.host, server.config.port)])
+
+    uvicorn.Server.serve = serve_there  # type: ignore[assignment, method-assign]
 
 
 if __name__ == "__main__":

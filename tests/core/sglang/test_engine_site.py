@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from engine_servers import has_ended, wait_ended
 
+import core
 from core.sglang.launch import ENGINE_SITE
+from launchers.ports import ReservedPort
 
 PARENT = """
 import os, subprocess, sys
@@ -74,3 +77,30 @@ def test_key_is_kept_out_of_logs(call: str) -> None:
     out = run(code, [ENGINE_SITE], EBBTIDE_ENGINE_API_KEY="s3cret")
     assert "***" in out
     assert "s3cret" not in out
+
+
+SERVE = """
+import sys, uvicorn
+from ebbtide_engine_server import serve_on_held_port
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"here"})
+
+serve_on_held_port()
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), lifespan="off")
+"""
+
+
+def test_the_server_listens_on_a_port_that_its_agent_holds() -> None:
+    held = ReservedPort("127.0.0.1")
+    env = os.environ | {"PYTHONPATH": f"{ENGINE_SITE}:{Path(core.__file__).parents[1]}"}
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(held.number)], env=env)
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(retries=8)) as client:  # it connects again for half a minute
+            assert client.get(f"http://127.0.0.1:{held.number}").text == "here"
+    finally:
+        server.kill()
+        server.wait(30)
+        held.close()
