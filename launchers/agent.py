@@ -33,6 +33,7 @@ from launchers.pulse import Pulse
 from launchers.rewards_slot import RewardsSlot
 from launchers.seat import Seat
 from launchers.slot import Slot
+from launchers.temporary import own_temporary_folder
 from launchers.trainers import TrainerGroup
 
 WATCH_INTERVAL_S = 0.1
@@ -250,9 +251,10 @@ def run_agent(
     folder = directory.attempt(seat.attempt)
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
-        agent = NodeAgent(directory, seat)
-        call(agent.rendezvous.address)
-        return agent.run(pause_reason, conclude)
+        with own_temporary_folder():
+            agent = NodeAgent(directory, seat)
+            call(agent.rendezvous.address)
+            return agent.run(pause_reason, conclude)
     except Exception as error:
         kill_descendants()
         log_path = folder / f"agent-{seat.node}.log"
