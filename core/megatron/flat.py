@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-ALIGNMENT = 64  # elements: 128 bytes or more, as vectorised kernels like it
+from core.megatron.buffer_sizes import room
+
 BUFFER_BYTES = 2 * 2**30  # while one buffer is on its way, the device finds room for the next
 
 
@@ -15,15 +16,10 @@ def flat_like(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Zeros shaped as the tensors, views of few buffers of at most 2 GiB (or one tensor). One dtype and device."""
     views: list[Tensor] = []
     for part in _parts(tensors):
-        buffer = torch.zeros(sum(map(_room, part)), dtype=part[0].dtype, device=part[0].device)
-        spaces = torch.split(buffer, [_room(tensor) for tensor in part])
+        buffer = torch.zeros(sum(room(tensor.numel()) for tensor in part), dtype=part[0].dtype, device=part[0].device)
+        spaces = torch.split(buffer, [room(tensor.numel()) for tensor in part])
         views += [space[: t.numel()].view(t.shape) for space, t in zip(spaces, part, strict=True)]
     return views
-
-
-def _room(tensor: Tensor) -> int:
-    """Elements, padded."""
-    return -(-tensor.numel() // ALIGNMENT) * ALIGNMENT
 
 
 def _parts(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -31,7 +27,7 @@ def _parts(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     parts: list[list[Tensor]] = []
     used = BUFFER_BYTES
     for tensor in tensors:
-        size = _room(tensor) * tensor.element_size()
+        size = room(tensor.numel()) * tensor.element_size()
         if used + size > BUFFER_BYTES:
             parts.append([])
             used = 0

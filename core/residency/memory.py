@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
 GIB = 2**30
 
 
@@ -24,6 +22,8 @@ def read_memory(device: str) -> DeviceMemory:
     """The reading of this moment. No synchronisation: freeing and allocating happen on the host."""
     if device != "cuda":
         return DeviceMemory()
+    import torch  # here: the planner shows bytes where there is none
+
     free, total = torch.cuda.mem_get_info()
     return DeviceMemory(total, total - free, torch.cuda.memory_reserved(), torch.cuda.memory_allocated())
 

@@ -163,8 +163,27 @@ def checksums(trainer: Any) -> list[str]:
     return [total.item().hex()]
 
 
+def off_plan(trainer: Any) -> dict[str, Any]:
+    """What the planner counts otherwise than this rank has it: nothing, or [planned, found] by name."""
+    from core.planner import trainer as planner
+    from modelcfg.shards import rank_parameters
+
+    layout, config, shape = trainer.layout, trainer.config, trainer.shape
+    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank)
+    parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank)
+    found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
+    pairs = {
+        "order": [list(parameters), list(trainer._parameters)],
+        "parameters": [parameters, {name: p.numel() for name, p in trainer._parameters.items()}],
+        "host": [planner.host_copy_bytes(config, shape, "cpu", parts), trainer.memory.host_bytes],
+        **{f"{part} bytes": [parts[part], found[part]] for part in TRAINER_PARTS},
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
 LOOK = {
     "park": park,
+    "off_plan": off_plan,
     "aliases": aliases,
     "checksums": checksums,
     "split_parameters": split_parameters,

@@ -1,0 +1,100 @@
+"""Bytes that the forward pass of one packed row leaves on the device for the backward pass, from the shape alone.
+
+What each layer keeps per token, in elements, on a GPU (the fused kernels of `fused`, FlashAttention):
+
+    2 H            what the two norms read          2 H           what they give the projections
+    Q + 2 KV       the projection of qkv            Q             queries ahead of their norm (Qwen3)
+    Q + KV         queries and keys, turned         Q             the attention's output
+    2 F            gate and up                      F             what the down projection reads
+
+and in fp32 one number per norm and head. Beside the layers: the final norm, the rows that are predicted, their logits
+(whose gradient is written over them) and the gradient of the output layer's weight, which is what is there when memory
+is fullest. Layers that are recomputed keep their input only.
+Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F feed-forward width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from modelcfg import ModelShape
+
+FP32_BYTES = 4
+WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been used
+MAX_WASTE = 1.5  # of the CPU's padded attention blocks
+# flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; plain: on a CPU, or in fp32
+Attention = Literal["flash", "whole", "plain"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """How a model is split and run.
+
+    Attributes:
+        element_bytes: of an activation: 2 (bf16) or 4 (fp32).
+        recomputed: layers of this stage that keep their input only.
+        in_flight: rows that have gone forward and not yet backward: more than one on the first of several stages.
+    """
+
+    element_bytes: int
+    tensor_parallel: int = 1
+    sequence_parallel: bool = False
+    num_layers: int = 1
+    recomputed: int = 0
+    in_flight: int = 1
+    is_first: bool = True
+    is_last: bool = True
+    attention: Attention = "flash"
+
+
+def layer_bytes(shape: ModelShape, how: Pass) -> int:
+    """Per token, of a layer that is not recomputed."""
+    tp = how.tensor_parallel
+    query, key, ffn = shape.query_size // tp, shape.key_value_size // tp, shape.ffn_hidden_size // tp
+    heads, groups = shape.num_attention_heads // tp, max(1, shape.num_query_groups // tp)
+    if how.attention == "plain":
+        gathered = (query + 2 * key) * MAX_WASTE + 2 * query  # in padded blocks; the output in two orders
+        normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
+        return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + 4 * ffn) * how.element_bytes)
+    elements = 4 * _row(shape, how) + 3 * query + 3 * key + 3 * ffn + (query if shape.qk_norm else 0)
+    elements += query + key if how.attention == "whole" else 0  # outputs and values once more
+    numbers = 2 + heads + (heads + groups if shape.qk_norm else 0)
+    return elements * how.element_bytes + numbers * FP32_BYTES
+
+
+def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dict[str, int]:
+    """What an update needs beside the flat buffers when memory is fullest: the activations, and the logits.
+
+    Args:
+        tokens: T, targets: R; of the largest row.
+    """
+    layer = tokens * layer_bytes(shape, how)
+    inputs = tokens * _row(shape, how) * how.element_bytes
+    kept = (how.num_layers - how.recomputed) * layer + how.recomputed * inputs
+    weight = -(-shape.vocab_size // how.tensor_parallel) * shape.hidden_size * how.element_bytes
+    predicted = targets * shape.hidden_size * how.element_bytes
+    logits = targets * -(-shape.vocab_size // how.tensor_parallel) * how.element_bytes + weight + predicted
+    last = tokens * shape.hidden_size * how.element_bytes + predicted  # what the final norm reads, and what is chosen
+    at_logits = kept + (last + logits if how.is_last else 0)
+    # later, while a layer is made again and goes backward: its own activations and their gradients
+    tied = weight if shape.tied_embeddings and how.is_first and how.is_last else 0
+    first_kept = 0 if how.recomputed else (how.num_layers - 1) * layer
+    in_layer = how.recomputed * inputs + first_kept + layer + tokens * _gradients(shape, how) + tied
+    at_embedding = (3 if tied else 2) * weight if how.is_first else 0
+    peak = max(at_logits, in_layer, at_embedding)
+    waiting = (how.in_flight - 1) * kept
+    shown = min(logits, peak) if how.is_last else 0
+    return {"activations": peak - shown + waiting + WORKSPACE_BYTES, "logits": shown}
+
+
+def _row(shape: ModelShape, how: Pass) -> int:
+    """Elements of one token between the layers; under sequence parallel the ranks share the tokens out."""
+    return shape.hidden_size // how.tensor_parallel if how.sequence_parallel else shape.hidden_size
+
+
+def _gradients(shape: ModelShape, how: Pass) -> int:
+    """Per token, while a layer goes backward: through the feed-forward, or through the attention in fp32."""
+    feed_forward = 3 * shape.ffn_hidden_size + 2 * shape.hidden_size
+    attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
+    return max(feed_forward, attention) // how.tensor_parallel * how.element_bytes

@@ -1,0 +1,109 @@
+"""Bytes of a trainer rank's flat buffers, from its parameters' sizes: what `parking` will find, without making it.
+
+    part         without                          with the distributed optimiser
+    parameters   flat, tensors padded             in Megatron's buffer, padded to a multiple for all ranks
+    gradients    Megatron's buffer, fp32          the same, padded likewise
+    masters      fp32 of bf16 parameters          of the part of the buffer that is this rank's
+    moments      two, fp32, shaped as what Adam works on
+    reference    flat, in the parameters' precision; only if there is one
+
+No torch: the planner counts on a login node.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from modelcfg.shards import EMBEDDING, OUTPUT
+
+ALIGNMENT = 64  # elements: 128 bytes or more, as vectorised kernels like it
+BUCKET_MULTIPLE = 128  # elements: megatron-core 0.16 ends a shared-out bucket at a multiple of this and of the ranks
+FP32_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a rank's optimiser state is held. `ranks`: over how many it is shared out; 1 can be shared out, too."""
+
+    distributed: bool = False
+    ranks: int = 1
+    rank: int = 0
+    pipeline_parallel: int = 1
+    tied: bool = False
+
+
+def room(numel: int) -> int:
+    """Elements that a tensor takes in a flat buffer."""
+    return -(-numel // ALIGNMENT) * ALIGNMENT
+
+
+def buffer_bytes(parameters: Mapping[str, int], element_bytes: int, sharing: Sharing, kl: bool) -> dict[str, int]:
+    """Part -> bytes on the device when everything is there.
+
+    Args:
+        parameters: elements of each parameter of the rank, in the order of the model.
+        element_bytes: of a parameter: 2 (bf16, with fp32 masters) or 4 (fp32, without).
+        kl: whether there is a reference model.
+    """
+    flat = sum(map(room, parameters.values()))
+    if sharing.distributed:
+        buffer = _Buffer(parameters, sharing)
+        held, own = buffer.numel, sum(map(room, buffer.own()))
+        parameter_room = held
+    else:
+        held, own, parameter_room = sum(parameters.values()), flat, flat
+    return {
+        "masters": own * FP32_BYTES if element_bytes < FP32_BYTES else 0,
+        "moments": 2 * own * FP32_BYTES,
+        "parameters": parameter_room * element_bytes,
+        "gradients": held * FP32_BYTES,
+        "reference": flat * element_bytes if kl else 0,
+    }
+
+
+def kept_parts(element_bytes: int, sharing: Sharing) -> frozenset[str]:
+    """The parts that are copied to the host when they leave; the others are dropped."""
+    makes_parameters = element_bytes < FP32_BYTES and not sharing.distributed
+    return frozenset({"masters", "moments", "reference"} | (set() if makes_parameters else {"parameters"}))
+
+
+class _Buffer:
+    """Megatron's one buffer of parameters and gradients under the distributed optimiser, last parameter first.
+
+    Differs from megatron-core 0.16: only one dtype, and no bucket size, as nothing overlaps with the backward pass.
+    """
+
+    def __init__(self, parameters: Mapping[str, int], sharing: Sharing) -> None:
+        self._multiple = math.lcm(sharing.ranks, BUCKET_MULTIPLE)
+        self._sharing = sharing
+        self._places: list[tuple[int, int]] = []
+        self._buckets: list[tuple[int, int]] = []
+        begin = position = 0
+        # an embedding that two stages share has a bucket of its own, so that both share it out alike
+        alone = {EMBEDDING, OUTPUT} if sharing.tied and sharing.pipeline_parallel > 1 else set()
+        for name, numel in reversed(list(parameters.items())):
+            position = room(position)
+            if name in alone and position > begin:
+                begin = position = self._close(begin, position)
+            self._places.append((position, position + numel))
+            position += numel
+            if name in alone:
+                begin = position = self._close(begin, position)
+        self.numel = self._close(begin, position) if position > begin else begin
+
+    def _close(self, begin: int, end: int) -> int:
+        end = -(-end // self._multiple) * self._multiple
+        self._buckets.append((begin, end))
+        return end
+
+    def own(self) -> Iterator[int]:
+        """Elements of each parameter that this rank's shares of the buckets hold."""
+        ranks, rank = self._sharing.ranks, self._sharing.rank
+        for begin, end in self._buckets:
+            share = (end - begin) // ranks
+            low, high = begin + rank * share, begin + (rank + 1) * share
+            for first, last in self._places:
+                if (count := min(last, high) - max(first, low)) > 0:
+                    yield count

@@ -1,0 +1,24 @@
+"""What a run will need of its GPUs, hosts and disks, from run file and shape alone: before anything is submitted.
+
+The residency table says who holds what in which phase; this package says how many bytes that is, and whether they fit.
+Pure, and without torch: a login node can plan. How near the figures come: docs/plan.md.
+"""
+
+from __future__ import annotations
+
+from core.planner.disk import plan_disk
+from core.planner.engine import sample_tokens
+from core.planner.fit import notices, problems
+from core.planner.memory import Device, MemoryPlan, plan_memory
+from core.planner.remedy import size_problems
+
+__all__ = [
+    "Device",
+    "MemoryPlan",
+    "notices",
+    "plan_disk",
+    "plan_memory",
+    "problems",
+    "sample_tokens",
+    "size_problems",
+]

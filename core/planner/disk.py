@@ -1,0 +1,47 @@
+"""What a run leaves on disk: checkpoints, samples, the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.config.schema import RunConfig
+from core.planner.trainer import element_bytes
+from modelcfg import ModelShape, num_parameters
+
+FP32_BYTES = 4
+TOKEN_BYTES = {"prompt": 4, "response": 4 + 1 + 4 + 4}  # ids; ids, mask, log-probs of engine and trainer
+TEXT_BYTES = 5  # of a token in words
+SAMPLE_BYTES = 256  # numbers and names beside the tokens
+
+
+@dataclass(frozen=True)
+class DiskPlan:
+    """Bytes in the run directory. `step`: at most, before compression, per step of the loop."""
+
+    checkpoint: int
+    checkpoints_kept: int
+    step: int
+    model: int
+
+    @property
+    def most(self) -> int:
+        """Of checkpoints and model: one more checkpoint while it is written, before the oldest goes."""
+        return (self.checkpoints_kept + 1) * self.checkpoint + self.model
+
+
+def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
+    """Whatever the layout: a checkpoint holds every parameter and its optimiser state once."""
+    size, parameters = element_bytes(config, device), num_parameters(shape)
+    # parameters, and where they are not fp32 or shared out their masters; two moments
+    masters = size < FP32_BYTES or config.train.use_distributed_optimizer
+    each = size + (FP32_BYTES if masters else 0) + 2 * FP32_BYTES
+    rollout = config.rollout
+    reference = FP32_BYTES if config.algorithm.kl_loss_coef > 0 else 0
+    sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
+    sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + reference + TEXT_BYTES)
+    return DiskPlan(
+        checkpoint=each * parameters,
+        checkpoints_kept=config.checkpoint.keep,
+        step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt,
+        model=size * parameters if config.checkpoint.save_hf else 0,
+    )

@@ -1,0 +1,54 @@
+"""One engine, from the run file: its weights, its KV cache, and what a weight sync brings."""
+
+from __future__ import annotations
+
+from core.config.schema import RunConfig
+from core.planner.trainer import element_bytes
+from core.sglang import engine_sizes
+from core.sglang.engine_sizes import BUCKET_BYTES, KvCache
+from modelcfg import ModelShape, num_parameters
+
+__all__ = ["KvCache", "bucket_bytes", "cache", "forward_bytes", "part_bytes", "sample_tokens"]
+
+BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered for the next
+
+
+def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -> dict[str, int]:
+    """Part -> bytes on each GPU of an engine (CPU: of the whole engine). Graphs are counted with the process."""
+    return {
+        "weights": engine_sizes.weight_bytes(shape, element_bytes(config, device), _split(config, device)),
+        "kv_cache": kv.num_bytes,
+        "cuda_graph": 0,
+    }
+
+
+def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> KvCache:
+    """Of one engine."""
+    placement, size = config.placement, element_bytes(config, device)
+    if device == "cpu":
+        return engine_sizes.cpu_cache(shape, size, _split(config, device), placement.engine_max_total_tokens)
+    static = int(placement.engine_memory_fraction * gpu_bytes)
+    return engine_sizes.gpu_cache(shape, size, _split(config, device), static, placement.engine_max_total_tokens)
+
+
+def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
+    """While prompts are read: those of all samples at once, or a chunk of them."""
+    prompts = config.placement.engine_max_running_requests * config.data.max_prompt_tokens
+    return engine_sizes.forward_bytes(shape, element_bytes(config, device), _split(config, device), prompts)
+
+
+def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
+    """Of a weight sync, on the trainer's side. A tensor larger than a bucket has one of its own."""
+    size = element_bytes(config, device)
+    largest = max(shape.vocab_size, shape.ffn_hidden_size, shape.query_size) * shape.hidden_size
+    return min(BUCKETS * max(BUCKET_BYTES, largest * size), num_parameters(shape) * size * BUCKETS)
+
+
+def sample_tokens(config: RunConfig) -> int:
+    """Of the longest sample, its prompt included."""
+    return config.data.max_prompt_tokens + config.rollout.max_response_tokens
+
+
+def _split(config: RunConfig, device: str) -> int:
+    """Ranks of an engine over which its bytes are counted; on a CPU they all use the same memory."""
+    return config.placement.engine_tensor_parallel if device == "cuda" else 1

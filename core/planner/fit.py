@@ -1,0 +1,109 @@
+"""What will not fit, and what will go slower than it reads: found, wanted, and what to set instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from core.config.problem import Problem
+from core.config.schema import RunConfig
+from core.planner.engine import sample_tokens
+from core.planner.memory import GIB, MemoryPlan
+from core.planner.remedy import GENERATING, TRAINING, engine_remedy, update_remedy
+from core.residency.memory import describe, gib
+from core.residency.table import TABLE
+from modelcfg import ModelShape
+
+TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
+UNITS = {"K": 2**10, "M": 2**20, "": 2**20, "G": 2**30, "T": 2**40}  # as Slurm reads a component's mem
+
+
+def problems(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Problem]:
+    """What makes a run on GPUs impossible; empty where the plan is a rough one (CPUs)."""
+    if plan.device.kind == "cpu":
+        return []
+    return [*_cache(config, shape, plan), *_phase(config, shape, plan), *_host(config, plan)]
+
+
+def notices(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Problem]:
+    """What a run may live with."""
+    return [*_tight(config, shape, plan), *_requests(config, shape, plan)]
+
+
+def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+    """The engine's share holds its weights and one sample."""
+    longest = sample_tokens(config)
+    if plan.cache.samples(longest) == 0:
+        limit = config.placement.engine_max_total_tokens
+        small = limit is not None and limit < longest
+        yield Problem(
+            "placement.engine_max_total_tokens" if small else "placement.engine_memory_fraction",
+            None,
+            f"a KV cache of {plan.cache.tokens} tokens beside the engine's weights",
+            f"room for one sample of {longest} tokens",
+            f"raise it to {longest} or more" if small else engine_remedy(config, shape, plan.device, 1),
+        )
+
+
+def _phase(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+    """Each side's fullest phase; where nobody gives anything back, one phase stands for all."""
+    wanted = f"at most the {gib(plan.device.total_bytes or 0)} GiB of a GPU"
+    if not plan.fits(TRAINING):
+        remedy = update_remedy(config, shape, plan.device)
+        yield Problem("train.max_tokens_per_micro_batch", None, _need(plan, TRAINING), wanted, remedy)
+    elif not plan.fits(GENERATING):
+        remedy = engine_remedy(config, shape, plan.device, 1)
+        yield Problem("placement.engine_memory_fraction", None, _need(plan, GENERATING), wanted, remedy)
+
+
+def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Problem]:
+    """Where a node's memory is asked of Slurm, what the trainers park there has to be in it."""
+    for index, component in enumerate(config.slurm.components):
+        asked = _slurm_bytes(component.mem) if component.role == "trainers" and component.mem else None
+        if asked is not None and asked < plan.host_bytes:
+            yield Problem(
+                f"slurm.components.{index}.mem",
+                None,
+                str(component.mem),
+                f"room for the {gib(plan.host_bytes)} GiB that {config.placement.trainers_per_node} trainer ranks park",
+                f"ask for more than {-(-plan.host_bytes // GIB)}G, for the processes need some as well",
+            )
+
+
+def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+    total = plan.device.total_bytes
+    if total is None or plan.fits(share=TIGHT):
+        return
+    if plan.device.kind == "cpu":
+        where, remedy = "this node", "use fewer processes, or a smaller model"
+    elif not plan.fits():
+        return
+    else:
+        where, remedy = "a GPU", update_remedy(config, shape, plan.device, TIGHT)
+    wanted = f"less than {TIGHT:.0%} of the {gib(total)} GiB of {where}"
+    yield Problem("train.max_tokens_per_micro_batch", None, _need(plan, TABLE), wanted, remedy)
+
+
+def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+    wanted, room = config.placement.engine_max_running_requests, plan.cache.samples(sample_tokens(config))
+    if 0 < room < wanted:
+        raised = engine_remedy(config, shape, plan.device, wanted) if plan.device.kind == "cuda" else ""
+        lowered = f"lower it to {room}, for the rest only waits"
+        yield Problem(
+            "placement.engine_max_running_requests",
+            None,
+            f"{wanted}, and a KV cache of {plan.cache.tokens} tokens",
+            f"room for so many samples of {sample_tokens(config)} tokens at once; it has room for {room}",
+            f"{raised}, or {lowered}" if raised else lowered,
+        )
+
+
+def _need(plan: MemoryPlan, phases: Collection[str]) -> str:
+    """85.90 GiB in phase update (trainer: moments 30.00, ... GiB; engine: process 2.30 GiB)"""
+    phase = plan.fullest(phases)
+    return f"{gib(plan.needed_bytes(phases))} GiB in phase {phase} ({describe(plan.phases[phase])})"
+
+
+def _slurm_bytes(text: str) -> int | None:
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
+    return int(match[1]) * UNITS[match[2]] if match else None

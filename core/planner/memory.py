@@ -1,0 +1,142 @@
+"""Phase x owner x part x bytes of one device: the residency table, with sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from core.config.schema import RunConfig
+from core.planner import engine, trainer
+from core.planner.engine import KvCache
+from core.residency.table import ENGINE, TABLE, TRAINER
+from modelcfg import ModelShape
+
+GIB = 2**30
+# What a process takes beside the parts, in every phase. GPU: measured on an H100 with nothing left of the parts (bench/
+# results/park.json and orchestration.json), CUDA contexts included. CPU: resident memory of the loaded libraries.
+BESIDE = {
+    "cuda": {TRAINER: round(1.75 * GIB), ENGINE: round(2.3 * GIB)},
+    "cpu": {TRAINER: round(1.0 * GIB), ENGINE: round(1.5 * GIB)},
+}
+PROCESS = "process"  # the part of that name
+
+Parts = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Device:
+    """What the plan is for: each GPU, or on CPUs the host memory of a node. `total_bytes` None: not known."""
+
+    kind: Literal["cuda", "cpu"]
+    total_bytes: int | None
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """One device of a run: a GPU with its trainer rank and its share of an engine, or the CPU side of a whole node.
+
+    Attributes:
+        in_turns: whether trainer and engine give memory back to each other.
+        apart: whether trainer and engine have a GPU each.
+        phases: phase -> owner -> part -> bytes; what is there when the phase is fullest.
+        stage: the pipeline stage that needs most.
+        cache: of one engine.
+        host_bytes: memory of a node that takes parts in while they are not on the device, page-locked on GPUs.
+    """
+
+    device: Device
+    in_turns: bool
+    apart: bool
+    phases: Mapping[str, Mapping[str, Parts]]
+    stage: int
+    cache: KvCache
+    host_bytes: int
+
+    def phase_bytes(self, phase: str) -> int:
+        """Of one device; where owners have one each, of the fuller."""
+        owners = [sum(parts.values()) for parts in self.phases[phase].values()]
+        return max(owners) if self.apart else sum(owners)
+
+    def fullest(self, phases: Collection[str] = tuple(TABLE)) -> str:
+        """Of some phases the one that needs most."""
+        return max(phases, key=self.phase_bytes)
+
+    def needed_bytes(self, phases: Collection[str] = tuple(TABLE)) -> int:
+        """Of the device when it is fullest; on a CPU with the copies of what is not on the device."""
+        return self.phase_bytes(self.fullest(phases)) + (self.host_bytes if self.device.kind == "cpu" else 0)
+
+    def fits(self, phases: Collection[str] = tuple(TABLE), share: float = 1.0) -> bool:
+        """Whether a share of the device is enough for some phases."""
+        return self.device.total_bytes is None or self.needed_bytes(phases) <= share * self.device.total_bytes
+
+
+def plan_memory(config: RunConfig, shape: ModelShape, device: Device, *, stage: int | None = None) -> MemoryPlan:
+    """The plan of a run.
+
+    Args:
+        config: sizes that divide, as `check_run` wants them.
+        device: a GPU's memory has to be known, for the engine takes a share of it.
+        stage: of the pipeline; None: the one that needs most.
+    """
+    if stage is None:
+        plans = [plan_memory(config, shape, device, stage=s) for s in range(config.placement.pipeline_parallel)]
+        return max(plans, key=lambda plan: plan.needed_bytes())
+    kind = device.kind
+    in_turns = takes_turns(config, kind)
+    cache = engine.cache(config, shape, kind, device.total_bytes or 0)
+    own = trainer.part_bytes(config, shape, kind, stage)
+    sizes = {TRAINER: own, ENGINE: engine.part_bytes(config, shape, kind, cache)}
+    copies = trainer.host_copy_bytes(config, shape, kind, own) if in_turns else 0
+    counts = _counts(config, kind)
+    phases = {
+        phase: {
+            owner: {
+                name: size * counts[owner]
+                for name, size in {
+                    **_held(sizes[owner], TABLE[phase].of(owner) if in_turns else None),
+                    **_work(config, shape, kind, stage, phase).get(owner, {}),
+                    PROCESS: BESIDE[kind][owner],
+                }.items()
+            }
+            for owner in (TRAINER, ENGINE)
+        }
+        for phase in TABLE
+    }
+    host_bytes = copies * config.placement.trainers_per_node
+    return MemoryPlan(device, in_turns, kind == "cuda" and not colocated(config), phases, stage, cache, host_bytes)
+
+
+def takes_turns(config: RunConfig, device: str) -> bool:
+    """Whether trainer ranks and engines of a node give memory back to each other."""
+    wanted = config.placement.offload
+    return colocated(config) and (wanted == "on" or (wanted == "auto" and device == "cuda"))
+
+
+def colocated(config: RunConfig) -> bool:
+    """Whether engines are on the trainers' devices."""
+    return bool(getattr(config.placement, "engines", "colocated") == "colocated")
+
+
+def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:
+    """The parts that are there; all of them where nobody gives anything back."""
+    return {name: size for name, size in sizes.items() if size and (granted is None or name in granted)}
+
+
+def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: str) -> dict[str, Parts]:
+    """Owner -> what a phase takes and gives back itself."""
+    if phase == "update":
+        return {TRAINER: trainer.update_work(config, shape, device, stage)}
+    if phase == "sync":
+        return {TRAINER: {"buckets": engine.bucket_bytes(config, shape, device)}}
+    if phase in ("rollout", "eval"):
+        return {ENGINE: {"forward pass": engine.forward_bytes(config, shape, device)}}
+    return {}
+
+
+def _counts(config: RunConfig, device: str) -> dict[str, int]:
+    """How many of each owner are on the device: one on a GPU, all of the node's on a CPU."""
+    if device == "cuda":
+        return {TRAINER: 1, ENGINE: 1}
+    return {TRAINER: config.placement.trainers_per_node, ENGINE: config.placement.engines_per_node}

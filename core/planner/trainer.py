@@ -1,0 +1,86 @@
+"""One trainer rank, from the run file: its parameters, its flat buffers, its largest row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from core.config.checks.parallel import num_trainers, replica_size
+from core.config.schema import RunConfig
+from core.device import resolve_dtype
+from core.megatron.activation_sizes import Pass, update_bytes
+from core.megatron.buffer_sizes import Sharing, buffer_bytes, kept_parts
+from modelcfg import ModelShape
+from modelcfg.shards import rank_parameters
+
+ELEMENT_BYTES = {"bfloat16": 2, "float32": 4}
+
+
+class RowSize(NamedTuple):
+    """Tokens of a packed row, and how many of them are predicted."""
+
+    tokens: int
+    targets: int
+
+
+def element_bytes(config: RunConfig, device: str) -> int:
+    """Of a parameter on this device."""
+    return ELEMENT_BYTES[resolve_dtype(config.model.dtype, device)]
+
+
+def part_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> dict[str, int]:
+    """Part -> bytes of the flat buffers of a rank, exact to the byte."""
+    placement = config.placement
+    parameters = rank_parameters(shape, placement.tensor_parallel, placement.pipeline_parallel, stage)
+    sharing = _sharing(config, shape, dp_rank)
+    return buffer_bytes(parameters, element_bytes(config, device), sharing, config.algorithm.kl_loss_coef > 0)
+
+
+def host_copy_bytes(config: RunConfig, shape: ModelShape, device: str, parts: Mapping[str, int]) -> int:
+    """Host memory that takes a rank's parts in while others have the device."""
+    kept = kept_parts(element_bytes(config, device), _sharing(config, shape, 0))
+    return sum(size for name, size in parts.items() if name in kept)
+
+
+def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> dict[str, int]:
+    """What an update takes beside the flat buffers, for the largest row that the samples can make."""
+    row = largest_row(config)
+    return update_bytes(shape, _pass(config, shape, device, stage), row.tokens, row.targets)
+
+
+def largest_row(config: RunConfig) -> RowSize:
+    """With prompts and responses as long as they may be: the token budget, or all samples of an optimiser step."""
+    samples, response = config.train.global_batch_size, config.rollout.max_response_tokens
+    per_prompt = config.rollout.n_samples_per_prompt if config.train.share_prompts else 1
+    prompts = -(-samples // per_prompt)
+    everything = prompts * config.data.max_prompt_tokens + samples * response
+    tokens = min(config.train.max_tokens_per_micro_batch, everything)
+    return RowSize(tokens, min(tokens, samples * response))
+
+
+def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
+    placement = config.placement
+    return Sharing(
+        distributed=config.train.use_distributed_optimizer,
+        ranks=num_trainers(placement) // replica_size(placement),
+        rank=dp_rank,
+        pipeline_parallel=placement.pipeline_parallel,
+        tied=shape.tied_embeddings,
+    )
+
+
+def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass:
+    placement, train = config.placement, config.train
+    layers, size = shape.num_layers // placement.pipeline_parallel, element_bytes(config, device)
+    wanted = layers if train.recompute_layers is None else min(layers, train.recompute_layers)
+    return Pass(
+        element_bytes=size,
+        tensor_parallel=placement.tensor_parallel,
+        sequence_parallel=placement.sequence_parallel,
+        num_layers=layers,
+        recomputed=wanted if train.recompute == "full" else 0,
+        in_flight=placement.pipeline_parallel - stage,
+        is_first=stage == 0,
+        is_last=stage == placement.pipeline_parallel - 1,
+        attention="whole" if device == "cuda" and size == ELEMENT_BYTES["bfloat16"] else "plain",
+    )

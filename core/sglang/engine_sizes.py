@@ -1,0 +1,68 @@
+"""Bytes of an engine on each of its GPUs, from the model's shape: what its server will make of its settings. No torch.
+
+SGLang gives a share of the GPU (`--mem-fraction-static`) to weights and KV cache together; beside it are the forward
+pass of a chunk of prompts, and what the process itself takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.sglang.launch import CPU_TOTAL_TOKENS
+from modelcfg import ModelShape, num_parameters, parameter_parts
+
+BUCKET_BYTES = 1024 * 2**20  # of weights on their way into an engine; two of them are in use at a time
+PREFILL_TOKENS = 8192  # SGLang's chunk of prompts on a GPU of 80 GB; smaller on smaller ones
+
+
+@dataclass(frozen=True)
+class KvCache:
+    """The cache of one engine. `token_bytes`: of one token on one of its GPUs."""
+
+    tokens: int
+    token_bytes: int
+
+    @property
+    def num_bytes(self) -> int:
+        """On each of the engine's GPUs."""
+        return self.tokens * self.token_bytes
+
+    def samples(self, sample_tokens: int) -> int:
+        """How many samples of so many tokens, prompt included, fit at once; a shared prompt counts each time."""
+        return self.tokens // sample_tokens
+
+
+def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
+    """On each of the engine's GPUs; norms are on all of them."""
+    norms = parameter_parts(shape)["norms"]
+    return (norms + -(-(num_parameters(shape) - norms) // tensor_parallel)) * element_bytes
+
+
+def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
+    """A key and a value per layer; more ranks than groups hold copies of a group."""
+    groups = max(1, shape.num_query_groups // tensor_parallel)
+    return 2 * shape.num_layers * groups * shape.head_dim * element_bytes
+
+
+def gpu_cache(
+    shape: ModelShape,
+    element_bytes: int,
+    tensor_parallel: int,
+    static_bytes: int,
+    max_tokens: int | None,
+) -> KvCache:
+    """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing."""
+    token = kv_token_bytes(shape, element_bytes, tensor_parallel)
+    room = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel)) // token
+    return KvCache(room if max_tokens is None else min(room, max_tokens), token)
+
+
+def cpu_cache(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int | None) -> KvCache:
+    """On a CPU the cache has a fixed number of tokens."""
+    return KvCache(max_tokens or CPU_TOTAL_TOKENS, kv_token_bytes(shape, element_bytes, tensor_parallel))
+
+
+def forward_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int) -> int:
+    """The widest moment of a chunk of prompts: gate, up and their product."""
+    width = 3 * shape.ffn_hidden_size // tensor_parallel + 2 * shape.hidden_size
+    return min(PREFILL_TOKENS, max_tokens) * width * element_bytes

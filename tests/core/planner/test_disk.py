@@ -1,0 +1,58 @@
+"""Planned bytes on disk against files that are really written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+import modelcfg
+from core.planner import plan_disk
+from core.trajectory import Ragged, StepRecord, write_step
+from tests.core.planner.plans import run
+
+
+def test_a_checkpoint_holds_parameters_masters_and_moments_once() -> None:
+    shape = modelcfg.load("qwen3-4b")
+    parameters = modelcfg.num_parameters(shape)
+    assert plan_disk(run(), shape, "cuda").checkpoint == 14 * parameters
+    assert plan_disk(run(model={"dtype": "float32"}), shape, "cpu").checkpoint == 12 * parameters
+    assert plan_disk(run(checkpoint={"save_hf": False}), shape, "cuda").model == 0
+    disk = plan_disk(run(checkpoint={"keep": 3}), shape, "cuda")
+    assert disk.most == 4 * disk.checkpoint + 2 * parameters
+
+
+def test_a_step_file_of_the_longest_samples_is_below_the_plan(tmp_path: Path) -> None:
+    """Random tokens and log-probs hardly compress: half of the plan is there."""
+    config = run()
+    samples = config.rollout.rollout_batch_size * config.rollout.n_samples_per_prompt
+    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+    rng = np.random.default_rng(0)
+
+    def ragged(length: int, dtype: str) -> Ragged:
+        values = rng.integers(0, 150_000, samples * length).astype(dtype) if dtype == "int32" else None
+        values = rng.normal(size=samples * length).astype(dtype) if values is None else values
+        return Ragged(values, np.arange(samples + 1, dtype="int64") * length)
+
+    def texts(length: int) -> tuple[str, ...]:
+        return tuple(rng.bytes(4 * length // 2).hex() for _ in range(samples))
+
+    numbers = np.arange(samples)
+    record = StepRecord(
+        **{"step": 0, "run": "r", "model": "m", "dtype": "bfloat16"},
+        prompt_tokens=ragged(prompt, "int32"),
+        response_tokens=ragged(response, "int32"),
+        loss_mask=Ragged(np.ones(samples * response, "uint8"), ragged(response, "int32").offsets),
+        logprobs_engine=ragged(response, "float32"),
+        logprobs_old=ragged(response, "float32"),
+        reward=numbers.astype("float64"),
+        advantage=numbers.astype("float32"),
+        **dict.fromkeys(("group", "index", "row"), numbers),
+        **dict.fromkeys(("status", "weight_version", "engine", "failure", "label"), ("a",) * samples),
+        prompt_text=texts(prompt),
+        response_text=texts(response),
+    )
+    path = tmp_path / "steps" / "step_000000.h5"
+    write_step(path, record)
+    planned = plan_disk(config, modelcfg.load("qwen3-4b"), "cuda").step
+    assert 0.5 * planned < path.stat().st_size < planned

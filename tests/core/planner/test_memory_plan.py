@@ -1,0 +1,123 @@
+"""Phase x owner x bytes: against what was measured, against the residency table, and against laws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import modelcfg
+from core.planner import plan_memory
+from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
+from tests.core.planner.plans import CPU, GIB, H100, plan, run
+
+RESULTS = Path(__file__).parents[3] / "bench" / "results"
+BEYOND_THE_TABLE = {"process", "buckets", "activations", "logits", "forward pass"}
+
+
+def measured(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def test_the_trainers_parts_are_those_that_were_measured() -> None:
+    parts = plan(run()).phases["update"][TRAINER]
+    for name, gib in measured("park")["parts_gib"].items():
+        assert parts.get(name, 0) / GIB == pytest.approx(gib, abs=1e-9), name
+
+
+def test_a_4b_model_parks_45_gib_per_gpu() -> None:
+    found = plan(run())
+    assert found.host_bytes / GIB == pytest.approx(measured("park")["moved_gib"], abs=1e-9)
+    assert found.host_bytes == pytest.approx(12 * modelcfg.num_parameters(modelcfg.load("qwen3-4b")), rel=1e-4)
+    assert plan(run(placement={"trainers_per_node": 8})).host_bytes == 8 * found.host_bytes
+
+
+def test_what_a_parked_trainer_and_a_released_engine_leave_is_as_measured() -> None:
+    left = {owner: sum(parts.values()) / GIB for owner, parts in plan(run()).phases["score"].items()}
+    assert left[TRAINER] == pytest.approx(measured("park")["residual_gib"], abs=0.1)
+    assert left[ENGINE] == pytest.approx(measured("orchestration")["engine_residual_gib"], abs=0.1)
+
+
+def test_the_measured_run_is_foreseen_within_a_gib() -> None:
+    """16 groups of 8 samples of 128 + 512 tokens; in the update a row holds one of them."""
+    used = measured("orchestration")["used_gib"]
+    sizes = {"data": {"max_prompt_tokens": 128}, "rollout": run().rollout.model_dump() | {"max_response_tokens": 512}}
+    found = plan(run(**sizes, train={"max_tokens_per_micro_batch": 128 + 8 * 511}))
+    for phase, gib in used.items():
+        assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.0), phase
+
+
+@pytest.mark.parametrize("phase", TABLE)
+def test_a_phase_holds_what_the_table_grants_and_what_it_takes_itself(phase: str) -> None:
+    for owner, parts in plan(run(algorithm={"kl_loss_coef": 0.1})).phases[phase].items():
+        granted = TABLE[phase].of(owner) - {"cuda_graph"}  # counted with the engine's process
+        assert set(parts) - BEYOND_THE_TABLE == granted
+
+
+def test_without_offload_everything_is_there_in_every_phase() -> None:
+    found, in_turns = plan(run("qwen3-0.6b", placement={"offload": "off"})), plan(run("qwen3-0.6b"))
+    assert found.host_bytes == 0
+    for phase in TABLE:
+        assert set(TRAINER_PARTS) - {"reference"} <= set(found.phases[phase][TRAINER])
+        assert {"weights", "kv_cache"} <= set(found.phases[phase][ENGINE])
+        assert found.phase_bytes(phase) > in_turns.phase_bytes(phase)
+
+
+def test_a_reference_is_one_more_copy_of_the_parameters() -> None:
+    parts = plan(run(algorithm={"kl_loss_coef": 0.1})).phases["update"][TRAINER]
+    assert parts["reference"] == parts["parameters"]
+
+
+def trainer_bytes(**changes: Any) -> int:
+    placement = {"trainers_per_node": 8, **changes.pop("placement", {})}
+    return sum(plan(run("qwen3-8b", placement=placement, **changes)).phases["update"][TRAINER].values())
+
+
+def test_sums_fall_with_every_kind_of_sharing() -> None:
+    shared = {"use_distributed_optimizer": True}
+    layouts: dict[str, list[dict[str, Any]]] = {
+        "tensor parallel": [{"placement": {"tensor_parallel": size}} for size in (1, 2, 4, 8)],
+        "pipeline parallel": [{"placement": {"pipeline_parallel": size}} for size in (1, 2, 4)],
+        "data parallel": [{"train": shared, "placement": {"num_nodes": nodes}} for nodes in (1, 2, 4, 8)],
+    }
+    for name, steps in layouts.items():
+        sums = [trainer_bytes(**step) for step in steps]
+        assert sums == sorted(set(sums), reverse=True), name
+    assert trainer_bytes(train=shared) < trainer_bytes()
+    assert trainer_bytes(placement={"num_nodes": 4}) == trainer_bytes(), "whole copies are not shared out"
+
+
+def test_sums_rise_with_tokens_up_to_all_of_a_step() -> None:
+    sums = [trainer_bytes(train={"max_tokens_per_micro_batch": size}) for size in (2048, 4096, 16384, 65536)]
+    assert sums == sorted(set(sums))
+    everything = 16 * 512 + 128 * 1536
+    assert trainer_bytes(train={"max_tokens_per_micro_batch": everything}) == trainer_bytes(
+        train={"max_tokens_per_micro_batch": 2 * everything}
+    )
+
+
+def test_engines_share_their_weights_and_have_more_room_for_tokens() -> None:
+    one, two = (
+        plan(run("qwen3-8b", placement={"trainers_per_node": 2, "engine_tensor_parallel": size})) for size in (1, 2)
+    )
+    assert two.phases["rollout"][ENGINE]["weights"] < 0.51 * one.phases["rollout"][ENGINE]["weights"]
+    assert two.cache.tokens > 2 * one.cache.tokens
+
+
+def test_the_fullest_stage_stands_for_all() -> None:
+    config = run("qwen3-8b", placement={"trainers_per_node": 4, "pipeline_parallel": 4, "engine_memory_fraction": 0.3})
+    stages = [plan_memory(config, modelcfg.load("qwen3-8b"), H100, stage=stage).needed_bytes() for stage in range(4)]
+    assert plan(config).needed_bytes() == max(stages)
+    assert len(set(stages)) > 1
+
+
+def test_on_a_cpu_the_processes_of_a_node_add_up() -> None:
+    fp32 = {"dtype": "float32"}
+    one = plan(run("smollm2-135m", model=fp32), CPU)
+    two = plan(run("smollm2-135m", model=fp32, placement={"trainers_per_node": 2, "engines_per_node": 2}), CPU)
+    assert two.needed_bytes() == 2 * one.needed_bytes()
+    parameters = modelcfg.num_parameters(modelcfg.load("smollm2-135m"))
+    assert one.phases["update"][TRAINER]["moments"] == pytest.approx(8 * parameters, rel=1e-3)
+    assert "masters" not in one.phases["update"][TRAINER]

@@ -1,0 +1,54 @@
+"""The planner's bytes of a trainer rank against the flat buffers that real ranks make: equal, to the byte."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "megatron"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from ranks import run_ranks
+from tiny_models import KINDS, tiny_model
+
+BF16 = {"model": {"dtype": "bfloat16"}}
+SHARED = {"train": {"use_distributed_optimizer": True}}
+TWO = {"trainers_per_node": 2}
+NO_KL = {"algorithm": {"kl_loss_coef": 0.0}}
+# a vocabulary and a width that no buffer's alignment divides
+ODD = {"vocab_size": 518, "intermediate_size": 146, "hidden_size": 52, "num_hidden_layers": 4}
+LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
+    1: {"fp32": {}, "bf16": BF16, "fp32-shared": SHARED, "bf16-shared": {**BF16, **SHARED, **NO_KL}},
+    2: {
+        "bf16-tp2": {**BF16, "placement": {**TWO, "tensor_parallel": 2}},
+        "bf16-pp2": {**BF16, "placement": {**TWO, "pipeline_parallel": 2}},
+        "bf16-pp2-shared": {**BF16, **SHARED, "placement": {**TWO, "pipeline_parallel": 2}},
+        "bf16-dp2-shared": {**BF16, **SHARED, "placement": TWO},
+        "fp32-dp2-shared": {**SHARED, "placement": TWO},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    folder = tmp_path_factory.mktemp("planned")
+    models = {kind: str(tiny_model(kind, folder / kind, **ODD)) for kind in ("llama", "qwen2-tied", "qwen3-tied")}
+    found: dict[str, list[Any]] = {}
+    for size, layouts in LAYOUTS.items():
+        cases = {
+            f"{kind} {name}": {"model": model, "config": config, "actions": ["off_plan"]}
+            for kind, model in models.items()
+            for name, config in layouts.items()
+        }
+        found |= run_ranks(folder / f"ranks{size}", size, cases)
+    return found
+
+
+@pytest.mark.parametrize("layout", [name for layouts in LAYOUTS.values() for name in layouts])
+@pytest.mark.parametrize("kind", ["llama", "qwen2-tied", "qwen3-tied"])
+def test_every_part_has_the_planned_bytes(outcomes: dict[str, list[Any]], kind: str, layout: str) -> None:
+    assert kind in KINDS
+    assert outcomes[f"{kind} {layout}"] == [{}]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+import modelcfg
+from core.sglang.engine_sizes import BUCKET_BYTES, cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
+from core.sglang.launch import CPU_TOTAL_TOKENS
+
+GIB = 2**30
+
+
+def test_a_token_of_4b_is_a_key_and_a_value_per_layer_and_group() -> None:
+    assert kv_token_bytes(modelcfg.load("qwen3-4b"), 2, 1) == 2 * 36 * 8 * 128 * 2
+
+
+@pytest.mark.parametrize(("ranks", "groups"), [(1, 8), (4, 2), (8, 1), (16, 1)])
+def test_groups_are_shared_out_and_then_repeated(ranks: int, groups: int) -> None:
+    assert kv_token_bytes(modelcfg.load("qwen3-8b"), 2, ranks) == 2 * 36 * groups * 128 * 2
+
+
+def test_weights_of_all_ranks_are_the_model_and_the_norms_again() -> None:
+    shape = modelcfg.load("qwen3-8b")
+    norms = modelcfg.parameter_parts(shape)["norms"]
+    assert weight_bytes(shape, 2, 1) == 2 * modelcfg.num_parameters(shape)
+    assert 4 * weight_bytes(shape, 2, 4) == pytest.approx(2 * (modelcfg.num_parameters(shape) + 3 * norms), abs=8)
+
+
+def test_the_cache_takes_what_the_weights_leave() -> None:
+    shape = modelcfg.load("qwen3-4b")
+    cache = gpu_cache(shape, 2, 1, 40 * GIB, None)
+    assert 0 <= 40 * GIB - weight_bytes(shape, 2, 1) - cache.num_bytes < cache.token_bytes
+    assert cache.samples(1000) == cache.tokens // 1000
+    assert gpu_cache(shape, 2, 1, 40 * GIB, 5000).tokens == 5000
+    assert gpu_cache(shape, 2, 1, 5 * GIB, None).tokens == 0
+
+
+def test_a_cpu_engine_has_a_fixed_cache() -> None:
+    shape = modelcfg.load("smollm2-135m")
+    assert cpu_cache(shape, 4, 1, None).tokens == CPU_TOTAL_TOKENS
+    assert cpu_cache(shape, 4, 1, 512).tokens == 512
+
+
+def test_the_bucket_is_the_syncs_own() -> None:
+    source = (Path(__file__).parents[3] / "core" / "weight_sync.py").read_text(encoding="utf-8")
+    (own,) = re.findall(r"^BUCKET_BYTES = ([\d *]+)", source, re.MULTILINE)
+    assert math.prod(int(factor) ** int(power or 1) for factor, power in re.findall(r"(\d+)(?:\*\*(\d+))?", own)) == (
+        BUCKET_BYTES
+    )
