@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
@@ -81,15 +81,13 @@ def read_step(path: Path) -> StepRecord:
 
 @contextmanager
 def _renamed_when_complete(path: Path) -> Iterator[Path]:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.fchmod(descriptor, 0o644)
-    os.close(descriptor)
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # whoever writes it makes it, as the umask says
     try:
-        yield Path(name)
-        os.replace(name, path)
+        yield staging
+        os.replace(staging, path)
     finally:
         with suppress(FileNotFoundError):
-            os.unlink(name)
+            staging.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # or the new name may be lost in a power failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_steps_are_listed_without_what_is_unfinished(tmp_path: Path) -> None:
     for name in (".step_000012.h5.x1", "step_12.h5", "other.h5"):
         (tmp_path / "steps" / name).touch()
     assert list_steps(tmp_path) == [0, 2, 11, 1_000_000]
+
+
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002], ids=oct)
+def test_who_may_read_it_is_the_users_choice(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_run(tmp_path, [3])
+    finally:
+        os.umask(before)
+    assert step_path(tmp_path, 3).stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def _damage(path: Path, kind: str) -> None:
