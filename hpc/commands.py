@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 # a user's own defaults for listings (SQUEUE_STATES, SACCT_FORMAT, …) would change what we read
 LISTING_DEFAULTS = ("SQUEUE_", "SACCT_", "SINFO_")
@@ -78,13 +81,27 @@ def remedy_for(said: str) -> str:
 # of an allocation, as opposed to SLURM_CONF and others that a user sets to choose the cluster
 KEPT = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
 OF_AN_ALLOCATION = ("SLURM_", "SLURMD_", "SRUN_", "PMI_", "PMIX_", "EBBTIDE_JOB_END")
+OPTIONS_OF_SBATCH = "SBATCH_"
+
+
+def sbatch_command(*arguments: str) -> list[str]:
+    """sbatch without the variables that must not reach it (`foreign_variables`)."""
+    foreign = foreign_variables(os.environ)
+    if options := [name for name in foreign if name.startswith(OPTIONS_OF_SBATCH)]:
+        log.warning(
+            "%s: not passed to sbatch, the job script says everything. Set what you need in the site file.",
+            ", ".join(options),
+        )
+    return ["env", *(f"--unset={name}" for name in foreign), "sbatch", *arguments]
 
 
 def foreign_variables(env: Mapping[str, str]) -> list[str]:
-    """Variables that an allocation or a step has set: a job that is submitted from inside must not inherit them.
+    """Variables that a job which is submitted must not inherit.
 
-    sbatch passes its environment on; the new job's srun would obey SLURM_NTASKS or SLURM_MEM_PER_NODE of the old one.
+    Those of an allocation or a step, if it is submitted from inside one: sbatch passes its environment on, and the new
+    job's srun would obey SLURM_NTASKS or SLURM_MEM_PER_NODE of the old one. And a user's defaults for sbatch, which
+    count more than the script's own lines.
     """
-    ours = [name for name in env if name.startswith(OF_AN_ALLOCATION) and name not in KEPT]
+    ours = [name for name in env if name.startswith((*OF_AN_ALLOCATION, OPTIONS_OF_SBATCH)) and name not in KEPT]
     gpus = ["CUDA_VISIBLE_DEVICES"] if "SLURM_JOB_ID" in env and "CUDA_VISIBLE_DEVICES" in env else []
     return sorted(ours + gpus)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import uuid
@@ -17,7 +16,7 @@ from submitit import SlurmExecutor
 from submitit.core.core import Job
 from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError
 
-from hpc.commands import foreign_variables, remedy_for
+from hpc.commands import remedy_for, sbatch_command
 from hpc.component import Component
 from hpc.job import JobSpec
 from hpc.sbatch.text import sbatch_text
@@ -141,9 +140,7 @@ class HetSlurmExecutor(SlurmExecutor):
         return self.script()
 
     def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-        """sbatch without the variables of an allocation that this process may run in: they would reach the new job."""
-        unset = [f"--unset={name}" for name in foreign_variables(os.environ)]
-        return ["env", *unset, "sbatch", str(submission_file_path)]
+        return sbatch_command(str(submission_file_path))
 
     def _submit_command(self, command: str) -> Job[Any]:
         if self.job.batch_log is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hpc.commands import SlurmError, foreign_variables, run_command
+from hpc.commands import SlurmError, run_command, sbatch_command
 from hpc.job import JobSpec
 from hpc.mistake import Wrong
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
@@ -112,9 +111,8 @@ def _write(sweep: Sweep, submissions: Sequence[Submission], path: Path, job: Job
 
 
 def _send(sweep: Sweep, submissions: Sequence[Submission], path: Path, script: Path) -> None:
-    unset = [f"--unset={name}" for name in foreign_variables(os.environ)]
     try:
-        job_id = run_command(["env", *unset, "sbatch", "--parsable", str(script)], 60.0).strip().partition(";")[0]
+        job_id = run_command(sbatch_command("--parsable", str(script)), 60.0).strip().partition(";")[0]
     except SlurmError as error:
         fail(str(error), FAILED)
     replace(sweep, job_id=job_id).write(path)

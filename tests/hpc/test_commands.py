@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 
-from hpc.commands import SlurmError, remedy_for, run_command
+from hpc.commands import SlurmError, remedy_for, run_command, sbatch_command
 
 
 def test_output_of_a_command() -> None:
@@ -16,6 +18,19 @@ def test_variables_are_added_and_listing_defaults_left_out(monkeypatch: pytest.M
     monkeypatch.setenv("SBATCH_ACCOUNT", "physics")
     code = "import os; print(os.environ.get('SQUEUE_STATES'), os.environ['SBATCH_ACCOUNT'], os.environ['MINE'])"
     assert run_command([sys.executable, "-c", code], env={"MINE": "1"}) == "None physics 1\n"
+
+
+def test_options_in_variables_do_not_reach_sbatch_and_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Slurm would have them override the script's #SBATCH lines."""
+    (tmp_path / "sbatch").write_text('#!/bin/bash\necho "$@ ${SBATCH_PARTITION-none} ${SBATCH_NODELIST-none} $MINE"\n')
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name, value in {"SBATCH_PARTITION": "debug", "SBATCH_NODELIST": "n1", "MINE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert run_command(sbatch_command("--parsable", "job.sbatch")) == "--parsable job.sbatch none none 1\n"
+    assert "SBATCH_NODELIST, SBATCH_PARTITION: not passed to sbatch" in caplog.text
 
 
 def test_missing_command() -> None:
