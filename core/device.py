@@ -27,3 +27,12 @@ def resolve_dtype(wanted: str, device: str) -> str:
 def num_threads(num_processes: int) -> int:
     """CPU threads for each of so many equal processes on this machine."""
     return max(1, len(os.sched_getaffinity(0)) // num_processes)
+
+
+def gpu_uuid(device: str) -> str | None:
+    """The UUID of this process's GPU, if it has one."""
+    import torch
+
+    if device != "cuda":
+        return None
+    return f"GPU-{torch.cuda.get_device_properties(int(os.environ['LOCAL_RANK'])).uuid}"

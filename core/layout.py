@@ -74,6 +74,20 @@ def nodes(config: RunConfig) -> tuple[Node, ...]:
     return tuple(found)
 
 
+def engine_gpus(config: RunConfig, node: Node, index: int) -> range:
+    """The GPUs of an engine, as places among those of its node; trainer rank i of a node has place i."""
+    size = config.placement.engine_tensor_parallel
+    beside = config.placement.trainers_per_node if _own_gpus(config, node.role) else 0
+    return range(beside + index * size, beside + (index + 1) * size)
+
+
+def colocated_engines(config: RunConfig, node: int) -> tuple[str, ...]:
+    """The engines on the GPUs of the trainer ranks of a node."""
+    found = nodes(config)[node]
+    colocated = found.role == "trainers" and not _own_gpus(config, found.role)
+    return found.engines if colocated else ()
+
+
 def driven_engines(config: RunConfig, node: int) -> list[str]:
     """The engines that the driver of trainer node `node` works with: its own, and its share of those elsewhere."""
     everywhere = nodes(config)
@@ -122,15 +136,20 @@ def time_limit_s(text: str) -> int:
     return total
 
 
+def _own_gpus(config: RunConfig, role: str) -> bool:
+    return role == "trainers" and config.placement.engines == "own_gpus"
+
+
 def _part(config: RunConfig, index: int, part: SlurmComponent) -> Part:
     placement = config.placement
     engines = {"trainers": placement.engines_per_node, "engines": part.engines_per_node or 1}.get(part.role, 0)
     trainers = placement.trainers_per_node if part.role == "trainers" else 0
+    of_engines = engines * placement.engine_tensor_parallel
     return Part(
         index=index,
         config=part,
         nodes=placement.num_nodes if part.role == "trainers" else part.nodes or 1,
         num_engines=engines,
         num_reward_workers=(part.num_workers or config.reward.num_workers) if part.role == "rewards" else 0,
-        gpus_used=max(trainers, engines * placement.engine_tensor_parallel),
+        gpus_used=trainers + of_engines if _own_gpus(config, part.role) else max(trainers, of_engines),
     )

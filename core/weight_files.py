@@ -1,60 +1,51 @@
-"""Weights for engines on other hosts: through files of the run directory, which every node sees.
+"""Weights for engines with GPUs of their own, if the run file says so: files of the run directory, which all nodes see.
 
-An engine on a driver's own host is given tensors in shared memory; to another host that does not reach. There the ranks
-write the weights together, each every n-th bucket of a sync, the engines read them, and the files go.
+The ranks write the weights together, each every n-th bucket of a sync, the engines read them, and the files go.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch.distributed as dist
-from torch import Tensor
 
 from core.collective import any_rank, broadcast
-from core.engines import Engine
+from core.engines import Engine, Engines
 from core.sglang.errors import EngineDied
+from core.sglang.payload import NamedTensors
 from core.sglang.weights import update_from_disk
-
-NamedBucket = list[tuple[str, Tensor]]
 
 
 class WeightFiles:
-    """The files of one sync at a time. Collective: all trainer ranks call `written`, to its end, and `remove`."""
+    """The files of one sync at a time. Collective: all trainer ranks call begin, post and end."""
 
-    def __init__(self, folder: Path, model_dir: Path, host: str) -> None:
+    def __init__(self, registry: Engines, folder: Path, model_dir: Path) -> None:
         """Args:
         folder: of this run only; on a file system that all nodes share.
         model_dir: the HuggingFace directory that the engines were started from.
-        host: this rank's, as engines on it are published.
         """
+        self._registry = registry
         self._folder = folder
         self._model_dir = model_dir
-        self._host = host
         self._current = folder
+        self._engines: list[Engine] = []
+        self._number: int | None = None  # of the next bucket; None: no rank has an engine for it
 
-    def needed_by(self, engine: Engine) -> bool:
-        """Whether the engine is on another host."""
-        return engine.member.host != self._host
+    def takes(self, engine: Engine) -> bool:
+        """Any engine that sees the folder, so all of them."""
+        del engine
+        return True
 
-    def written(self, buckets: Iterator[NamedBucket], version: str) -> Iterator[NamedBucket]:
-        """The same buckets; each is also in a file by the time the next is asked for, and all of all ranks at the end.
-
-        Collective: all trainer ranks.
-        """
-        self._begin(version)
-        for number, bucket in enumerate(buckets):
-            if number % dist.get_world_size() == dist.get_rank():
-                self._write(self._current / f"model-{number:05d}.safetensors", bucket)
-            yield bucket
-        any_rank(False)
-
-    def _begin(self, version: str) -> None:
+    def begin(self, engines: Sequence[Engine], version: str) -> None:
         """Make a new folder; its name was never used, so that no node remembers an older one."""
+        self._engines, self._version = list(engines), version
+        self._number = 0 if any_rank(bool(engines)) else None
+        if self._number is None:
+            return
         self._current = self._folder / broadcast(f"{version}.{time.time_ns()}")
         if dist.get_rank() == 0:
             shutil.rmtree(self._folder, ignore_errors=True)  # what a killed attempt left
@@ -62,7 +53,26 @@ class WeightFiles:
             shutil.copyfile(self._model_dir / "config.json", self._current / "config.json")
         any_rank(False)  # nobody writes before the folder is there
 
-    def _write(self, path: Path, bucket: NamedBucket) -> None:
+    def post(self, tensors: NamedTensors) -> None:
+        """Write the bucket, if it is this rank's turn."""
+        if self._number is None:
+            return
+        if self._number % dist.get_world_size() == dist.get_rank():
+            self._write(self._current / f"model-{self._number:05d}.safetensors", tensors)
+        self._number += 1
+
+    def end(self) -> None:
+        """Once all files are there, the engines read them, all at the same time; then the files go."""
+        if self._number is None:
+            return
+        any_rank(False)
+        with ThreadPoolExecutor(max(1, len(self._engines)), "weight-files") as threads:
+            list(threads.map(self._load, self._engines))
+        any_rank(False)
+        if dist.get_rank() == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write(self, path: Path, bucket: NamedTensors) -> None:
         from safetensors.torch import save_file
 
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bucket}
@@ -70,31 +80,13 @@ class WeightFiles:
             save_file(tensors, path, {"format": "pt"})
         except Exception as error:  # safetensors has an exception of its own for a full disk
             raise OSError(
-                f"weights for engines on other nodes cannot be written to {path}: {error}; wanted room for one copy of "
-                f"the model in {self._folder}: make room, or put engines only on the trainers' nodes"
+                f"weights for the engines cannot be written to {path}: {error}; wanted room for one copy of the model "
+                f"in {self._folder}: make room, or set placement.weight_sync to auto and placement.check_sync to 0"
             ) from error
 
-    def load(self, engines: list[Engine], version: str) -> list[tuple[Engine, EngineDied]]:
-        """Have engines read the files, all at the same time. Not collective.
-
-        Returns:
-            those that died over it.
-        """
-        if not engines:
-            return []
-        with ThreadPoolExecutor(len(engines)) as threads:
-            outcomes = threads.map(lambda engine: self._load_one(engine, version), engines)
-            return [(engine, error) for engine, error in zip(engines, outcomes, strict=True) if error is not None]
-
-    def remove(self) -> None:
-        """Drop the files, once every rank's engines have read them."""
-        any_rank(False)
-        if dist.get_rank() == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _load_one(self, engine: Engine, version: str) -> EngineDied | None:
+    def _load(self, engine: Engine) -> None:
         try:
-            update_from_disk(engine.client, self._current, version)
+            update_from_disk(engine.client, self._current, self._version)
+            engine.weight_version = self._version
         except EngineDied as error:
-            return error
-        return None
+            self._registry.mark_dead(engine, error)

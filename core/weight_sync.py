@@ -1,11 +1,18 @@
-"""Weight sync: the trainer's parameters, bucket by bucket, into every engine that does not have them yet."""
+"""Weight sync: the trainer's parameters, bucket by bucket, into every engine that does not have them yet.
+
+Buckets are made once, for all engines. How they reach one is its transport's affair; there are three of them:
+
+    engine                                  transport
+    on the GPUs of trainer ranks here       `weight_ipc`: a shared buffer (CUDA IPC; CPU: shared memory)
+    on GPUs of its own, here or elsewhere   `weight_broadcast`: a process group with its driver (NCCL; CPU: gloo)
+    the same, if the run file says files    `weight_files`: files of the run directory
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from torch import Tensor
@@ -14,13 +21,13 @@ from core.collective import any_rank
 from core.engines import Engine, Engines
 from core.residency.machine import Residency
 from core.sglang.errors import EngineDied
-from core.sglang.payload import Bucket, NamedTensors
-from core.sglang.weights import WeightUpdate
-from core.weight_files import WeightFiles
+from core.sglang.payload import NamedTensors
+from core.weight_ipc import WeightIpc
 
-BUCKET_BYTES = 1024 * 2**20  # two of them are in use at a time
+BUCKET_BYTES = 1024 * 2**20  # a transport has two of them in use at a time
+MAX_ROUNDS = 3  # of one sync: when an engine dies, others may have lost what was under way
 
-Updates = Sequence[tuple[Engine, WeightUpdate]]
+log = logging.getLogger(__name__)
 
 
 class WeightSource(Protocol):
@@ -31,24 +38,54 @@ class WeightSource(Protocol):
         ...
 
 
-@dataclass
-class _Slot:
-    """A bucket, and the engines that are taking it."""
+class Transport(Protocol):
+    """A way for weights to reach engines. Collective: all trainer ranks call all three, also with no engine for it.
 
-    bucket: Bucket = field(default_factory=Bucket)
-    answers: list[tuple[Engine, Future[None]]] = field(default_factory=list)
+    An engine that dies over it is marked dead and the others go on; an engine that refuses ends the run.
+    """
+
+    def takes(self, engine: Engine) -> bool:
+        """Whether this is the way to that engine."""
+        ...
+
+    def begin(self, engines: Sequence[Engine], version: str) -> None:
+        """Prepare this rank's engines for a new version."""
+        ...
+
+    def post(self, tensors: NamedTensors) -> None:
+        """Send one bucket to all of them; returns when the tensors are no longer needed."""
+        ...
+
+    def end(self) -> None:
+        """Return when every engine that is alive says that it has the version, or has lost what was under way."""
+        ...
+
+
+class Check(Protocol):
+    """Proves that engines have what they were sent. Collective: all trainer ranks."""
+
+    def __call__(self, source: WeightSource, engines: Sequence[Engine], version: str) -> None:
+        """Raises `WeightsDiffer` if one of this rank's engines has not."""
+        ...
 
 
 class WeightSync:
     """Trainer to engines. Collective: every trainer rank calls `push`; ranks that drive no engine only contribute."""
 
-    def __init__(self, source: WeightSource, engines: Engines, files: WeightFiles | None = None) -> None:
+    def __init__(
+        self,
+        source: WeightSource,
+        engines: Engines,
+        transports: Sequence[Transport] = (),
+        check: Check | None = None,
+    ) -> None:
         """Args:
-        files: how weights reach engines on other hosts; None: there are none.
+        transports: an engine is reached by the first that takes it; none given: all engines share this rank's GPUs.
         """
         self._source = source
         self._engines = engines
-        self._files = files
+        self._transports = tuple(transports) or (WeightIpc(engines),)
+        self._check = check
         self.residency: Residency | None = None  # where GPUs are shared: an engine may need weights amid a rollout
 
     def push(self, version: str) -> bool:
@@ -59,61 +96,30 @@ class WeightSync:
         Collective: all trainer ranks.
         """
         self._engines.adopt_restarted()
-        stale = [engine for engine in self._engines.alive() if engine.weight_version != version]
-        if not any_rank(bool(stale)):
+        if not any_rank(bool(self._stale(version))):
             return False
         with self.residency.borrowed("sync") if self.residency else nullcontext():
-            self._send_all(stale, version)
+            for _ in range(MAX_ROUNDS):
+                self._send_all(self._stale(version), version)
+                if not any_rank(bool(self._stale(version))):
+                    return True
+        for engine in self._stale(version):
+            self._engines.mark_dead(engine, EngineDied(f"{engine.name} took no weights in {MAX_ROUNDS} attempts"))
         return True
 
     def _send_all(self, stale: Sequence[Engine], version: str) -> None:
-        far = [engine for engine in stale if self._files is not None and self._files.needed_by(engine)]
-        files = self._files if self._files is not None and any_rank(bool(far)) else None
-        buckets = self._source.named_buckets(BUCKET_BYTES)
-        if files is not None:
-            buckets = files.written(buckets, version)
-        updates = [(engine, WeightUpdate(engine.client, version)) for engine in stale if engine not in far]
-        self._each(updates, lambda update: update.begin())
-        with ThreadPoolExecutor(max(1, 2 * len(updates)), "weight-sync") as threads:
-            self._stream(updates, buckets, threads)
-        self._each(updates, lambda update: update.end())
-        if files is not None:
-            for engine, error in files.load(far, version):
-                self._engines.mark_dead(engine, error)
-            files.remove()
-        for engine in stale:
-            engine.weight_version = version if engine.alive else None
+        for transport in self._transports:
+            transport.begin([engine for engine in stale if self._way_to(engine) is transport], version)
+        for tensors in self._source.named_buckets(BUCKET_BYTES):
+            for transport in self._transports:
+                transport.post(tensors)
+        for transport in self._transports:
+            transport.end()
+        if self._check is not None:
+            self._check(self._source, [engine for engine in stale if engine.weight_version == version], version)
 
-    def _stream(self, updates: Updates, buckets: Iterator[NamedTensors], threads: ThreadPoolExecutor) -> None:
-        """Two buckets in turns: while the engines take one, the next is gathered and packed."""
-        slots = [_Slot(), _Slot()]
-        for number, tensors in enumerate(buckets):
-            slot = slots[number % 2]
-            self._await(slot)
-            alive = [(engine, update) for engine, update in updates if engine.alive]
-            if alive:
-                for _, update in alive:
-                    update.check(tensors)
-                slot.bucket.fill(tensors)
-                slot.bucket.settle()
-                slot.answers = [(engine, threads.submit(update.post, slot.bucket)) for engine, update in alive]
-        for slot in slots:
-            self._await(slot)
+    def _stale(self, version: str) -> list[Engine]:
+        return [engine for engine in self._engines.alive() if engine.weight_version != version]
 
-    def _await(self, slot: _Slot) -> None:
-        """Until every engine has taken the bucket; one that fails is out."""
-        answers, slot.answers = slot.answers, []
-        for engine, answer in answers:
-            try:
-                answer.result()
-            except EngineDied as error:
-                self._engines.mark_dead(engine, error)
-
-    def _each(self, updates: Updates, act: Callable[[WeightUpdate], None]) -> None:
-        """Do it for every engine that is still alive; one that fails is out, the others go on."""
-        for engine, update in updates:
-            if engine.alive:
-                try:
-                    act(update)
-                except EngineDied as error:
-                    self._engines.mark_dead(engine, error)
+    def _way_to(self, engine: Engine) -> Transport:
+        return next(transport for transport in self._transports if transport.takes(engine))

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import dataclass
+
+LISTED = re.compile(r"^\s*(?:GPU (\d+)|MIG .*Device\s+\d+): .*\(?UUID: ([^)]+)\)", re.MULTILINE)
+
+
+class NoSuchGpu(RuntimeError):
+    """The GPUs of this machine cannot be named, or are not those that were asked for."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +48,44 @@ def read_gpus(text: str) -> tuple[Gpu, ...]:
     """GPUs from nvidia-smi's lines `uuid, free, total`; a line that is none of these counts as no GPU."""
     rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
     return tuple(Gpu(row[0], int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[1].isdigit())
+
+
+@dataclass(frozen=True)
+class VisibleGpu:
+    """One GPU, or one MIG instance of one, that this process may use."""
+
+    uuid: str
+    index: int | None  # among the GPUs of the machine, in the order of the PCI bus; None: a MIG instance
+
+
+def visible_gpus(visible: str | None, timeout_s: float = 60.0) -> tuple[VisibleGpu, ...]:
+    """The GPUs that `visible` (CUDA_VISIBLE_DEVICES; None: all) names, in its order.
+
+    Raises:
+        NoSuchGpu: nvidia-smi does not answer, or does not know one of them.
+    """
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=timeout_s, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoSuchGpu(f"nvidia-smi -L: {error}; wanted the list of GPUs: repair it, or set device to cpu") from error
+    return choose_gpus(done.stdout, visible)
+
+
+def choose_gpus(listing: str, visible: str | None) -> tuple[VisibleGpu, ...]:
+    """As `visible_gpus`, from what `nvidia-smi -L` printed. Pure."""
+    known = [VisibleGpu(uuid, int(index) if index else None) for index, uuid in LISTED.findall(listing)]
+    if visible is None:
+        return tuple(gpu for gpu in known if gpu.index is not None)
+    return tuple(_chosen(known, name.strip()) for name in visible.split(",") if name.strip())
+
+
+def _chosen(known: list[VisibleGpu], name: str) -> VisibleGpu:
+    """An index, or the beginning of a UUID if only one begins so."""
+    found = [gpu for gpu in known if (gpu.index == int(name) if name.isdigit() else gpu.uuid.startswith(name))]
+    if len(found) != 1:
+        there = ", ".join(gpu.uuid if gpu.index is None else f"{gpu.index} = {gpu.uuid}" for gpu in known)
+        raise NoSuchGpu(
+            f"CUDA_VISIBLE_DEVICES names {name!r}, which is {len(found)} GPUs of this machine; wanted one of "
+            f"{there or 'none'}: correct it"
+        )
+    return found[0]

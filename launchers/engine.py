@@ -11,6 +11,8 @@ from core.device import num_threads, resolve_device, resolve_dtype
 from core.layout import Node, engine_name
 from core.pretrained import locate
 from core.sglang.launch import EngineSpec, command, environment
+from launchers.gpus import gpus_of_engine
+from launchers.network import collective_environment
 from launchers.seat import Seat
 from launchers.slot import Slot
 
@@ -22,7 +24,7 @@ class EngineSlot(Slot):
         super().__init__("engine", engine_name(seat.node, index), seat, folder, config.placement.engine_restarts)
         self._config = config
         self._node = node
-        self._index = index
+        self._gpus = gpus_of_engine(config, node, index)
 
     def command(self) -> Sequence[str]:
         """SGLang's server, started by our own entry."""
@@ -30,7 +32,13 @@ class EngineSlot(Slot):
 
     def environment(self) -> Mapping[str, str]:
         """Nothing of the trainers' in it."""
-        return environment(self._spec(), os.environ)
+        own = {**dict(self._gpus.environment), **collective_environment(self.seat.host)}
+        return environment(self._spec(), {**os.environ, **own})
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """UUIDs of its GPUs."""
+        return self._gpus.uuids
 
     def _spec(self) -> EngineSpec:
         placement = self._config.placement
@@ -49,5 +57,4 @@ class EngineSlot(Slot):
             random_seed=self._config.rollout.seed,
             api_key=self.seat.key,
             num_threads=num_threads(self._node.part.num_engines),
-            first_gpu=self._index * placement.engine_tensor_parallel,
         )

@@ -69,6 +69,16 @@ def interface_of(address: str) -> str | None:
     return next((name for name, own in _addresses().items() if own == address), None)
 
 
+def collective_environment(address: str) -> dict[str, str]:
+    """What gloo and NCCL must be told, the same in trainer ranks and engines, which broadcast weights to each other.
+
+    SGLang switches NCCL's cuMem allocations off in its processes; a group of which some use them does not connect.
+    """
+    interface = interface_of(address)
+    named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface is not None else {}
+    return {**named, "NCCL_CUMEM_ENABLE": "0"}
+
+
 def reaches(host: str, port: int, timeout_s: float) -> str | None:
     """None if a connection can be made, else why not."""
     try:

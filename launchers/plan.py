@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config.schema import RunConfig
-from core.layout import Node, Part, components, nodes
+from core.layout import Node, Part, components, engine_gpus, nodes
 from hpc.component import Component
 from hpc.job import RUN_DIR, JobSpec
 from hpc.site import Site
@@ -125,8 +125,7 @@ def _processes(config: RunConfig, node: Node) -> Iterator[Process]:
             rank = node.number * placement.trainers_per_node + i
             yield Process(f"trainer rank {rank}", (i,) if on_gpus else (), "collectives")
     for i, name in enumerate(node.engines):
-        first = i * placement.engine_tensor_parallel
-        gpus = tuple(range(first, first + placement.engine_tensor_parallel)) if on_gpus else ()
+        gpus = tuple(engine_gpus(config, node, i)) if on_gpus else ()
         yield Process(f"engine {name}", gpus, "generation requests")
     if node.role == "rewards":
         yield Process(f"reward server node{node.number}", (), "samples to score")

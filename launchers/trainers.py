@@ -12,7 +12,8 @@ from core.layout import Node
 from core.run_directory import RunDirectory
 from launchers.children import Child, log_tail
 from launchers.failure import Failure, describe_exit, first_cause
-from launchers.network import interface_of
+from launchers.gpus import trainer_environment
+from launchers.network import collective_environment
 from launchers.pulse import Pulse
 from launchers.seat import Seat
 
@@ -58,16 +59,14 @@ class TrainerGroup:
         return first_cause(records) if records else self._torchrun_itself(pulse.phase, exit_code)
 
     def _environment(self) -> dict[str, str]:
-        env = {
+        return {
             **os.environ,
+            **trainer_environment(self._config),
+            **collective_environment(self._seat.host),
             "EBBTIDE_API_KEY": self._seat.key,
             "OMP_NUM_THREADS": str(num_threads(self._config.placement.trainers_per_node)),
             "TORCH_ELASTIC_WORKER_IDENTICAL": "1",  # the same number of ranks on every node: nothing to negotiate
         }
-        interface = interface_of(self._seat.host)
-        if interface is not None:
-            env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface}
-        return env
 
     def _seen(self, phase: str, rank: int, pid: int, exit_code: int, time: float) -> Failure:
         """A rank that left no record of its own: it was killed."""

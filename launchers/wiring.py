@@ -12,18 +12,19 @@ from core import data, loop
 from core.checkpoint import Checkpoints
 from core.collective import any_rank
 from core.config import load_run_file
-from core.device import resolve_device
+from core.device import gpu_uuid, resolve_device
 from core.engines import Engines
 from core.evaluation import Evaluation
 from core.journal import Journal
-from core.layout import driven_engines, nodes, rewards_names
+from core.layout import colocated_engines, driven_engines, nodes, rewards_names
 from core.megatron.trainer import MegatronTrainer
+from core.pairing import check_gpus
 from core.parts import Parts
 from core.pause import Pause
 from core.phase import PHASE_KEY, Phases
 from core.pretrained import locate
 from core.progress import Progress
-from core.rendezvous import Address, Rendezvous
+from core.rendezvous import Address, Member, Rendezvous
 from core.requests import TrainRequests
 from core.residency import Residency
 from core.residency.engines import EngineOwner
@@ -35,8 +36,11 @@ from core.run_directory import RunDirectory
 from core.shape import model_shape
 from core.state import LoopState
 from core.tokenizer import load_tokenizer
+from core.weight_broadcast import WeightBroadcast
+from core.weight_check import WeightCheck
 from core.weight_files import WeightFiles
-from core.weight_sync import WeightSync
+from core.weight_ipc import WeightIpc
+from core.weight_sync import Transport, WeightSync
 
 
 class TrainerRank:
@@ -55,6 +59,7 @@ class TrainerRank:
         self.progress = Progress(self.directory.progress, active=self.first)
         self.phases = Phases(self._announce, quiet=not self.first)
         self.config = load_run_file(self.directory.run_file)
+        self.device = resolve_device(self.config.placement.device)
         self.model_dir = locate(self.config.model.path)
         self.shape = model_shape(self.config.model, self.model_dir)
         self.tokenizer = load_tokenizer(self.model_dir)
@@ -77,7 +82,7 @@ class TrainerRank:
     @cached_property
     def trainer(self) -> MegatronTrainer:
         """The model and its optimiser; making it joins the trainers' process groups."""
-        return MegatronTrainer(self.config, self.shape, self.model_dir, resolve_device(self.config.placement.device))
+        return MegatronTrainer(self.config, self.shape, self.model_dir, self.device)
 
     def _save_hf(self) -> None:
         """The final model appears whole or not at all; rank 0 writes it."""
@@ -93,7 +98,7 @@ class TrainerRank:
     def _parts(self, stack: ExitStack) -> Parts:
         engines = self._engines()
         if self._shares_devices:  # an engine sizes itself by the memory that is free when it starts: before the trainer
-            engines.start()
+            self._start(engines)
             self._engine_owner(engines).shrink_to(frozenset())
         checkpoints = self._checkpoints()
         state = checkpoints.load_latest() or LoopState()
@@ -101,7 +106,7 @@ class TrainerRank:
         if self._shares_devices:
             self._share_devices(engines, sync)
         else:
-            engines.start()
+            self._start(engines)
         return Parts(
             phase=self.phases,
             state=state,
@@ -139,8 +144,10 @@ class TrainerRank:
     @property
     def _shares_devices(self) -> bool:
         """Whether trainer ranks and engines of a node give memory back to each other."""
-        wanted = self.config.placement.offload
-        return wanted == "on" or (wanted == "auto" and resolve_device(self.config.placement.device) == "cuda")
+        placement = self.config.placement
+        if placement.engines == "own_gpus":
+            return False
+        return placement.offload == "on" or (placement.offload == "auto" and self.device == "cuda")
 
     def _engines(self) -> Engines:
         return Engines(
@@ -152,9 +159,24 @@ class TrainerRank:
             request_s=self.config.rollout.request_timeout_s,
         )
 
+    def _start(self, engines: Engines) -> None:
+        """Wait for the engines; on GPUs see that each is where it should be."""
+        if (uuid := gpu_uuid(self.device)) is not None:
+            member = Member("trainer", str(self.rank), self.seat.node, self.seat.host, os.getpid(), devices=(uuid,))
+            self.rendezvous.publish(member)
+        engines.start()
+        if self.drives and uuid is not None:
+            ranks = range(self.rank, self.rank + self.config.placement.trainers_per_node)
+            here = nodes(self.config)[self.seat.node].engines
+            check_gpus(
+                [engine.member for engine in engines.alive() if engine.name in here],
+                self.rendezvous.wait("trainer", [str(rank) for rank in ranks], self.config.placement.start_timeout_s),
+                colocated=self.config.placement.engines == "colocated",
+            )
+
     def _engine_owner(self, engines: Engines) -> EngineOwner:
         """Engines of this node share its devices; those of other nodes keep what they have."""
-        return EngineOwner(engines, nodes(self.config)[self.seat.node].engines)
+        return EngineOwner(engines, colocated_engines(self.config, self.seat.node))
 
     def _share_devices(self, engines: Engines, sync: WeightSync) -> None:
         """From here on the residency table says who holds what."""
@@ -162,12 +184,12 @@ class TrainerRank:
         self.phases.residency = sync.residency = Residency(
             (self.trainer.memory, self._engine_owner(engines)),
             agree=lambda: any_rank(False),
-            device=resolve_device(self.config.placement.device),
+            device=self.device,
             quiet=not self.first,
         )
 
     def _rollout(self, stack: ExitStack, engines: Engines) -> tuple[Rollout, WeightSync]:
-        sync = WeightSync(self.trainer, engines, self._weight_files())
+        sync = WeightSync(self.trainer, engines, self._transports(engines), self._sync_check(engines))
         rewards = self._rewards()
         if self.drives:
             stack.enter_context(rewards)
@@ -175,11 +197,22 @@ class TrainerRank:
         rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, width)
         return rollout, sync
 
-    def _weight_files(self) -> WeightFiles | None:
-        """The way to engines on nodes of their own; None if there are none."""
-        if all(node.role != "engines" for node in nodes(self.config)):
-            return None
-        return WeightFiles(self.directory.path / "sync", self.model_dir, self.seat.host)
+    def _transports(self, engines: Engines) -> tuple[Transport, ...]:
+        """The ways to the engines that this rank drives; the same on every rank, as sending is collective."""
+        ways: list[Transport] = [WeightIpc(engines, colocated_engines(self.config, self.seat.node))]
+        if self.config.placement.weight_sync == "files":
+            ways.append(self._weight_files(engines))
+        else:
+            backend = "nccl" if self.device == "cuda" else "gloo"
+            ways.append(WeightBroadcast(engines, self.rendezvous.address, backend, f"rank{self.rank}"))
+        return tuple(ways)
+
+    def _weight_files(self, engines: Engines) -> WeightFiles:
+        return WeightFiles(engines, self.directory.path / "sync", self.model_dir)
+
+    def _sync_check(self, engines: Engines) -> WeightCheck | None:
+        interval = self.config.placement.check_sync
+        return WeightCheck(engines, self._weight_files(engines), interval) if interval else None
 
     def _rewards(self) -> RewardPool | RemoteRewardPool:
         """Scoring processes of this node, or the reward servers of others if there are any."""

@@ -161,6 +161,21 @@ class PlacementConfig(Section):
     trainers_per_node: PositiveInt = Field(1, description="trainer ranks per node: one per GPU")
     engines_per_node: PositiveInt = Field(1, description="SGLang servers per node")
     engine_tensor_parallel: PositiveInt = Field(1, description="GPUs of one engine")
+    engines: Literal["colocated", "own_gpus"] = Field(
+        "colocated",
+        description="the engines of the trainers' nodes: colocated: on the trainers' GPUs, in turns; own_gpus: on GPUs "
+        "beside them, so a node needs trainers_per_node + engines_per_node × engine_tensor_parallel of them",
+    )
+    weight_sync: Literal["auto", "files"] = Field(
+        "auto",
+        description="how weights reach engines with GPUs of their own; auto: by broadcast, over NCCL or on CPUs gloo; "
+        "files: through the run directory, which needs no more than a shared file system",
+    )
+    check_sync: NonNegativeInt = Field(
+        0,
+        description="every n-th sync, from the first on, is proven: each tensor of an engine is compared, by checksum, "
+        "with what the engine then loads from files of the weights; 0: never",
+    )
     tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")
     pipeline_parallel: PositiveInt = Field(1, description="trainer ranks that hold consecutive layers")
     sequence_parallel: bool = Field(

@@ -26,7 +26,7 @@ TRAINER_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_")
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One server.
+    """One server. On GPUs it takes the first `tensor_parallel` of CUDA_VISIBLE_DEVICES.
 
     Attributes:
         device: "cpu" needs SGLang 0.5.21; "cuda" was tried with 0.5.16.
@@ -39,7 +39,6 @@ class EngineSpec:
         deterministic: on a GPU: samples and log-probs independent of the rest of the batch, at a cost in speed (a CPU
             engine is always so, see `EngineClient.generate_group`).
         num_threads: CPU threads of each of the engine's processes.
-        first_gpu: index of its first GPU among the visible ones; it takes `tensor_parallel` of them in a row.
     """
 
     name: str
@@ -57,7 +56,6 @@ class EngineSpec:
     api_key: str | None = None
     deterministic: bool = False
     num_threads: int = 1
-    first_gpu: int = 0
 
 
 def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
@@ -99,7 +97,6 @@ def _cuda_options(spec: EngineSpec) -> dict[str, object]:
         "--mem-fraction-static": spec.memory_fraction,
         "--max-total-tokens": spec.max_total_tokens,
         "--cuda-graph-max-bs": min(spec.max_running_requests, MAX_GRAPH_BATCH),
-        "--base-gpu-id": spec.first_gpu or None,
     }
 
 

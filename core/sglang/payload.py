@@ -56,7 +56,12 @@ class Bucket:
     and the engine's answer it must be left alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alignment_bytes: int = ALIGNMENT_BYTES) -> None:
+        """Args:
+        alignment_bytes: where tensors may start; 1: without gaps, as an engine lays out what it receives by broadcast.
+            Then tensors of wider dtypes must come first.
+        """
+        self._alignment = alignment_bytes
         self._buffer = torch.empty(0, dtype=torch.uint8)
         self._used = 0
         self.places: list[Place] = []
@@ -67,7 +72,7 @@ class Bucket:
         Args:
             tensors: (name, tensor), all on one device; dtypes may differ.
         """
-        self.places, self._used = _lay_out(tensors)
+        self.places, self._used = _lay_out(tensors, self._alignment)
         device = tensors[0][1].device
         if self._buffer.device != device or self._buffer.numel() < self._used:
             self._buffer = torch.empty(0, dtype=torch.uint8)  # the old one goes before the new one comes
@@ -78,6 +83,10 @@ class Bucket:
     def views(self) -> list[tuple[str, Tensor]]:
         """The tensors as they lie in the buffer."""
         return [(p.name, self._buffer[p.start : p.end].view(p.dtype).view(p.shape)) for p in self.places]
+
+    def contents(self) -> Tensor:
+        """The bytes of all tensors, as they are broadcast."""
+        return self._buffer[: self._used]
 
     def settle(self) -> None:
         """Wait for the copies: the engine reads on a stream of its own."""
@@ -90,17 +99,17 @@ class Bucket:
         stream = io.BytesIO()
         pickler = ForkingPickler(stream)
         pickler.dispatch_table[Tensor] = _reduce_tensor
-        pickler.dump({"flattened_tensor": self._buffer[: self._used], "metadata": [_as_read(p) for p in self.places]})
+        pickler.dump({"flattened_tensor": self.contents(), "metadata": [_as_read(p) for p in self.places]})
         return base64.b64encode(stream.getvalue()).decode()
 
 
-def _lay_out(tensors: NamedTensors) -> tuple[list[Place], int]:
+def _lay_out(tensors: NamedTensors, alignment: int) -> tuple[list[Place], int]:
     """Where each tensor goes, and how many bytes that takes."""
     places, total = [], 0
     for name, tensor in tensors:
         num_bytes = tensor.numel() * tensor.element_size()
         places.append(Place(name, tuple(tensor.shape), tensor.dtype, total, total + num_bytes))
-        total += -(-num_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+        total += -(-num_bytes // alignment) * alignment
     return places, total
 
 

@@ -77,6 +77,16 @@ class WeightUpdate:
         body = {"serialized_named_tensors": payload, "load_format": "flattened_bucket", "flush_cache": False}
         self._client.post_checked("/update_weights_from_tensor", body)
 
+    def take_broadcast(self, bucket: Bucket, group: str) -> None:
+        """Have the engine receive a bucket of checked tensors in a process group; returns when it has. May run in a
+        thread; the next may be asked for once this one's broadcast has begun.
+        """
+        body = {"names": [place.name for place in bucket.places], "group_name": group, "flush_cache": False}
+        body["dtypes"] = [str(place.dtype).removeprefix("torch.") for place in bucket.places]
+        body["shapes"] = [list(place.shape) for place in bucket.places]
+        body["load_format"] = "flattened_bucket"
+        self._client.post_checked("/update_weights_from_distributed", body)
+
     def end(self) -> None:
         """Close the update, forget cached prefixes, stamp the version and read it back.
 

@@ -46,40 +46,43 @@ class FakeEngines:
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[WeightFiles]:
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where the files go; the group of one rank is up."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    yield WeightFiles(tmp_path / "sync", tmp_path / "model", "here")
+    yield tmp_path / "sync"
     dist.destroy_process_group()
 
 
+def sync_by_files(engines: Any, folder: Path) -> WeightSync:
+    return WeightSync(Source(), engines, [WeightFiles(engines, folder, folder.with_name("model"))])
+
+
 def test_engines_of_other_hosts_find_all_weights_in_a_new_folder_each_time(
-    files: WeightFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Path] = []
 
-    def read(client: Any, folder: Path, version: str) -> None:
-        assert (folder / "config.json").exists()
-        read_back = {name: t for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
+    def read(client: Any, directory: Path, version: str) -> None:
+        assert (directory / "config.json").exists()
+        read_back = {name: t for path in directory.glob("*.safetensors") for name, t in load_file(path).items()}
         assert {name: t.tolist() for name, t in read_back.items()} == {n: t.tolist() for n, t in TENSORS.items()}
-        found.append(folder)
+        found.append(directory)
 
     monkeypatch.setattr(weight_files, "update_from_disk", read)
     engines: Any = FakeEngines({"a": "there", "b": "elsewhere"})
-    (tmp_path / "sync" / "step0.1").mkdir(parents=True)  # left by a killed attempt
-    sync = WeightSync(Source(), engines, files)
+    (folder / "step0.1").mkdir(parents=True)  # left by a killed attempt
+    sync = sync_by_files(engines, folder)
     assert [sync.push("step1"), sync.push("step1"), sync.push("step2")] == [True, False, True]
     assert [engine.weight_version for engine in engines.alive()] == ["step2", "step2"]
     assert len(found) == 4
     assert len(set(found)) == 2
-    assert not (tmp_path / "sync").exists()
+    assert not folder.exists()
 
 
-def test_an_engine_that_dies_over_it_is_out_and_the_others_go_on(
-    files: WeightFiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(client: Any, folder: Path, version: str) -> None:
+def test_an_engine_that_dies_over_it_is_out_and_the_others_go_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(client: Any, directory: Path, version: str) -> None:
         if len(died) == 0:
             died.append(version)
             raise EngineDied("gone")
@@ -87,12 +90,12 @@ def test_an_engine_that_dies_over_it_is_out_and_the_others_go_on(
     died: list[str] = []
     monkeypatch.setattr(weight_files, "update_from_disk", read)
     engines: Any = FakeEngines({"a": "there", "b": "there"})
-    assert WeightSync(Source(), engines, files).push("step1")
+    assert sync_by_files(engines, folder).push("step1")
     assert sorted(str(engine.weight_version) for engine in engines.engines) == ["None", "step1"]
     assert len(engines.alive()) == 1
 
 
-def test_a_full_disk_is_explained(files: WeightFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors.torch
 
     def full(*_: Any) -> None:
@@ -101,12 +104,13 @@ def test_a_full_disk_is_explained(files: WeightFiles, tmp_path: Path, monkeypatc
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     engines: Any = FakeEngines({"a": "there"})
     with pytest.raises(OSError, match=r"cannot be written to .*No space left on device; wanted room for one copy"):
-        WeightSync(Source(), engines, files).push("step1")
+        sync_by_files(engines, folder).push("step1")
 
 
-def test_without_engines_elsewhere_nothing_is_written(files: WeightFiles, tmp_path: Path) -> None:
-    engine = FakeEngines({"a": "here"}).engines[0]
-    assert not files.needed_by(engine)
+def test_without_engines_for_it_nothing_is_written(folder: Path) -> None:
     engines: Any = FakeEngines({})
-    assert not WeightSync(Source(), engines, files).push("step1")
-    assert not (tmp_path / "sync").exists()
+    files = WeightFiles(engines, folder, folder.with_name("model"))
+    files.begin([], "step1")
+    files.post([("layer0", TENSORS["layer0"])])
+    files.end()
+    assert not folder.exists()

@@ -30,6 +30,7 @@ RULES = (
     Rule(parallel.batch_divides_over_replicas, ("placement", "train")),
     Rule(parallel.sequence_parallel_has_peers, ("placement",)),
     Rule(parallel.engines_fit_devices, ("placement",)),
+    Rule(parallel.own_gpus_are_not_shared, ("placement",)),
     Rule(schedule.clip_range, ("algorithm",)),
     Rule(schedule.learning_rate, ("rollout", "train")),
     Rule(model.directories, ("model",)),

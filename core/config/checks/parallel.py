@@ -57,14 +57,27 @@ def engines_fit_devices(config: RunConfig) -> Iterator[Problem]:
     """Colocated engines use the trainer ranks' devices, one per rank. CPU processes have no such limit."""
     placement = config.placement
     needed = placement.engines_per_node * placement.engine_tensor_parallel
-    if placement.device != "cpu" and needed > placement.trainers_per_node:
+    if placement.engines == "colocated" and placement.device != "cpu" and needed > placement.trainers_per_node:
         yield Problem(
             "placement.engines_per_node",
             None,
             f"engines_per_node {placement.engines_per_node} × engine_tensor_parallel "
             f"{placement.engine_tensor_parallel} = {needed} GPUs per node",
             f"at most the {placement.trainers_per_node} GPUs per node that trainers_per_node gives",
-            "use fewer or smaller engines, raise trainers_per_node, or set placement.device to cpu",
+            "use fewer or smaller engines, raise trainers_per_node, set placement.engines to own_gpus, or "
+            "placement.device to cpu",
+        )
+
+
+def own_gpus_are_not_shared(config: RunConfig) -> Iterator[Problem]:
+    """Engines with GPUs of their own have nobody to give memory back to."""
+    if config.placement.engines == "own_gpus" and config.placement.offload == "on":
+        yield Problem(
+            "placement.offload",
+            None,
+            "on with placement.engines own_gpus",
+            "auto or off: trainers and engines share no GPU",
+            "leave it out, or set placement.engines to colocated",
         )
 
 

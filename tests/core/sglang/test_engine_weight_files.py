@@ -49,7 +49,7 @@ source.seen = []
 rendezvous = Rendezvous(Address.parse(store), 1, "the run's key")
 engines = Engines(rendezvous, engines[rank], vocab_size=512, api_key=os.environ["KEY"], start_s=60, request_s=60)
 engines.start()
-sync = weight_sync.WeightSync(source, engines, WeightFiles(Path(folder), Path(model_dir), f"host{rank}"))
+sync = weight_sync.WeightSync(source, engines, [WeightFiles(engines, Path(folder), Path(model_dir))])
 pushed = [sync.push("far-1"), sync.push("far-1"), sync.push("far-2")]
 result = {
     "pushed": pushed,

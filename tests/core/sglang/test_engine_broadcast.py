@@ -1,0 +1,186 @@
+"""Weights by broadcast to real servers, over gloo: what arrives, who dies over it, and the proof of it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from engine_servers import RunningEngine, start_engine, wait_up
+from test_engine_server import assert_same_model, load, perturbed
+from tiny_models import tiny_model
+
+from core import weight_broadcast
+from core.engines import Engines
+from core.rendezvous import Address, Member, Rendezvous
+from core.sglang.client import EngineClient
+from core.sglang.weights import WeightUpdate
+from core.weight_broadcast import WeightBroadcast
+from core.weight_check import WeightCheck, WeightsDiffer
+from core.weight_files import WeightFiles
+from core.weight_sync import WeightSync
+
+pytestmark = pytest.mark.engine
+Tensors = list[tuple[str, torch.Tensor]]
+
+
+class Source:
+    """A trainer of one rank, its weights in buckets of five tensors."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self.between: Callable[[int], object] = lambda _: None
+
+    def named_buckets(self, max_bytes: int) -> Iterator[Tensors]:
+        for start in range(0, len(self.tensors), 5):
+            self.between(start)
+            yield self.tensors[start : start + 5]
+
+
+@pytest.fixture
+def rendezvous(tmp_path: Path) -> Iterator[Rendezvous]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    listener = socket.create_server(("127.0.0.1", 0))
+    yield Rendezvous(Address(*listener.getsockname()), 1, "the run's key", listener=listener)
+    dist.destroy_process_group()
+
+
+def publish(rendezvous: Rendezvous, name: str, server: RunningEngine, incarnation: int = 0) -> None:
+    url, pid = server.client.base_url, server.process.pid
+    rendezvous.publish(Member("engine", name, 1, "far", pid, url, incarnation=incarnation))
+
+
+def driven(rendezvous: Rendezvous, servers: dict[str, RunningEngine]) -> Engines:
+    for name, server in servers.items():
+        publish(rendezvous, name, server)
+    key = next(iter(servers.values())).spec.api_key or ""
+    engines = Engines(rendezvous, list(servers), vocab_size=512, api_key=key, start_s=240, request_s=60)
+    engines.start()
+    return engines
+
+
+def broadcast(rendezvous: Rendezvous, engines: Engines, deadline_s: float = 60) -> WeightBroadcast:
+    return WeightBroadcast(engines, rendezvous.address, "gloo", "rank0", deadline_s)
+
+
+def clones(tensors: Sequence[tuple[str, torch.Tensor]]) -> Tensors:
+    return [(name, tensor.clone()) for name, tensor in tensors]
+
+
+def test_two_syncs_of_mixed_precision_through_one_group(qwen3: RunningEngine, rendezvous: Rendezvous) -> None:
+    model = load(qwen3.model_dir)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "mlp" in name:
+                parameter.copy_(parameter.bfloat16())
+    engines = driven(rendezvous, {"a": qwen3})
+    way = broadcast(rendezvous, engines)
+    source = Source([(n, t.detach().bfloat16() if "mlp" in n else t.detach()) for n, t in model.named_parameters()])
+    sync = WeightSync(source, engines, [way])
+    assert [sync.push("far-1"), sync.push("far-1")] == [True, False]
+    group = way._group
+    assert_same_model(qwen3.client, model)
+    source.tensors = perturbed(model, seed=21)
+    assert sync.push("far-2")
+    assert way._group is group is not None
+    assert qwen3.client.weight_version() == "far-2"
+    assert_same_model(qwen3.client, model)
+
+
+def test_proof_of_a_sync(qwen3: RunningEngine, rendezvous: Rendezvous, tmp_path: Path) -> None:
+    """Every other sync is checked; a single number that is wrong is found, and named."""
+    engines = driven(rendezvous, {"a": qwen3})
+    source = Source(clones(perturbed(load(qwen3.model_dir), seed=22)))
+    files = WeightFiles(engines, tmp_path / "sync", qwen3.model_dir)
+    spoilt = "model.layers.1.mlp.down_proj.weight"
+
+    class Spoiling(WeightBroadcast):
+        spoils = False
+
+        def end(self) -> None:
+            super().end()
+            if self.spoils:
+                wrong = dict(source.tensors)[spoilt].clone()
+                wrong[3, 5] += 1e-3
+                update = WeightUpdate(qwen3.client, "spoilt", {spoilt: tuple(wrong.shape)})
+                update.begin()
+                update.send([(spoilt, wrong)])
+                update.end()
+
+    way = Spoiling(engines, rendezvous.address, "gloo", "rank0")
+    sync = WeightSync(source, engines, [way], WeightCheck(engines, files, 2))
+    assert sync.push("proven")
+    way.spoils = True
+    assert sync.push("not looked at")
+    with pytest.raises(WeightsDiffer, match=rf"engine a, version wrong: 1 of its \d+ tensors .*{spoilt}@0"):
+        sync.push("wrong")
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model("llama", tmp_path_factory.mktemp("model"))
+
+
+def test_an_engine_that_dies_amid_a_broadcast_is_out_and_its_successor_in(
+    model_dir: Path, rendezvous: Rendezvous, tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+
+        def start(name: str) -> RunningEngine:
+            server = start_engine(model_dir, tmp_path / f"{name}.log")
+            stack.callback(server.process.wait, 30)
+            stack.callback(server.process.kill)
+            return server
+
+        started = {"a": start("a"), "b": start("b")}
+        servers = {name: wait_up(server) for name, server in started.items()}
+        engines = driven(rendezvous, servers)
+        way = broadcast(rendezvous, engines)
+        model = load(model_dir)
+        source = Source(clones(perturbed(model, seed=23)))
+        sync = WeightSync(source, engines, [way])
+        assert sync.push("both")
+        for server in servers.values():
+            assert_same_model(server.client, model)
+
+        source.tensors = clones(perturbed(model, seed=24))
+        source.between = lambda start: servers["a"].process.kill() if start == 10 else None
+        assert sync.push("survivor")
+        assert [(engine.name, engine.weight_version) for engine in engines.alive()] == [("b", "survivor")]
+        assert_same_model(servers["b"].client, model)
+
+        source.between = lambda _: None
+        successor = start("a2")
+        publish(rendezvous, "a", wait_up(successor), incarnation=1)
+        source.tensors = clones(perturbed(model, seed=25))
+        assert sync.push("both again")
+        assert {engine.name: engine.weight_version for engine in engines.alive()} == dict.fromkeys("ab", "both again")
+        for server in (successor, servers["b"]):
+            assert_same_model(server.client, model)
+
+
+def test_an_engine_that_hangs_holds_nobody_up(
+    engines: dict[str, RunningEngine], rendezvous: Rendezvous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not answer its invitation: the deadline of the group passes, and it is given up."""
+
+    def hang(self: EngineClient, path: str, body: Any, loads: bool = False) -> Any:
+        if path == "/init_weights_update_group":
+            return waiting.wait()
+        return answer(self, path, body, loads)
+
+    waiting, answer = threading.Event(), EngineClient.post_checked
+    monkeypatch.setattr(EngineClient, "post_checked", hang)
+    monkeypatch.setattr(weight_broadcast, "GRACE_S", 0.5)
+    server = engines["llama-tied"]
+    driven_engines = driven(rendezvous, {"c": server})
+    source = Source(clones(perturbed(load(server.model_dir), seed=26)))
+    assert WeightSync(source, driven_engines, [broadcast(rendezvous, driven_engines, deadline_s=2)]).push("never")
+    waiting.set()
+    assert driven_engines.alive() == []
