@@ -14,8 +14,10 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from core.config import load_run_file
@@ -204,9 +206,11 @@ class NodeAgent:
         trainers = [self.trainers.child] if self.trainers is not None and self.trainers.child else []
         servers = [slot.child for slot in self.slots if slot.child]
         leftovers = {path for child in [*trainers, *servers] for path in shared_memory(child.pid)}
-        stop_all(trainers, STOP_GRACE_S)
-        stop_all(servers, 0.0)
-        kill_descendants()
+        for end in (partial(stop_all, trainers, STOP_GRACE_S), partial(stop_all, servers, 0.0), kill_descendants):
+            try:
+                end()
+            except (RuntimeError, subprocess.TimeoutExpired) as error:  # the kernel ends them with this one
+                log.error("not ended: %s", error)
         for slot in self.slots:
             slot.close()
         for path in leftovers:
@@ -249,13 +253,22 @@ def run_agent(
         conclude: leader: writes down how the attempt ended, as soon as that is known.
     """
     folder = directory.attempt(seat.attempt)
+    concluded: list[Outcome] = []
+
+    def conclude_once(outcome: Outcome) -> None:
+        conclude(outcome)
+        concluded.append(outcome)
+
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
         with own_temporary_folder():
             agent = NodeAgent(directory, seat)
             call(agent.rendezvous.address)
-            return agent.run(pause_reason, conclude)
+            return agent.run(pause_reason, conclude_once)
     except Exception as error:
+        if concluded:
+            log.exception("after the end")
+            return concluded[0]
         kill_descendants()
         log_path = folder / f"agent-{seat.node}.log"
         failure = from_exception(error, "agent", str(seat.node), "start", str(log_path))
