@@ -40,11 +40,11 @@ def report(name: str, seconds: dict[str, list[float]], /, **facts: Any) -> None:
             print(f"{fact}: {value:.3f}" if isinstance(value, float) else f"{fact}: {value}")
     RESULTS.mkdir(exist_ok=True)
     lists = "repetitions" if "seconds" in facts else "seconds"
-    record = {**facts, lists: seconds, "machine": _machine(), "versions": _versions(), "commit": _commit()}
+    record = {**facts, lists: seconds, "machine": machine(), "versions": versions(), "commit": commit()}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     found = {"processor": platform.processor() or platform.machine(), "cores": len(os.sched_getaffinity(0))}
     try:
         question = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
@@ -54,7 +54,7 @@ def _machine() -> dict[str, Any]:
     return found
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     found = {}
     for library in LIBRARIES:
         with suppress(PackageNotFoundError):
@@ -62,6 +62,6 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
+def commit() -> str:
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,120 @@
+"""Learning curves: read from finished run directories, kept in one JSON file, drawn as PNG. For bench/learning.py.
+
+A curve is what one run did; runs of one task and one variant differ by their seeds. Every figure is one that the run
+itself logged in its progress.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Curve = dict[str, Any]
+PER_STEP = {  # name in the JSON file: name in the progress file
+    "reward": "rollout/raw_reward",
+    "response_tokens": "rollout/response_len/mean",
+    "groups_without_spread": "rollout/zero_std/count",
+    "logprob_gap": "train/train_rollout_logprob_abs_diff",
+    "logprob_gap_max": "train/train_rollout_logprob_abs_diff_max",
+}
+COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555")
+
+
+def read(run_dir: Path, variant: str) -> Curve:
+    """The curve of a run, also of one that did not reach its end ("complete" says so).
+
+    Raises:
+        ValueError: no run directory, or not a step in it.
+    """
+    if not (run_dir / "run.yaml").is_file() or not (run_dir / "progress.jsonl").is_file():
+        raise ValueError(f"{run_dir} has no run.yaml and progress.jsonl; wanted the directory of a run")
+    config = yaml.safe_load((run_dir / "run.yaml").read_text(encoding="utf-8"))
+    events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = {event["step"]: event["metrics"] for event in events if event["event"] == "step"}
+    if not steps:
+        raise ValueError(f"{run_dir} has no step yet; wanted a run that has learnt something")
+    evaluations = {event["step"]: event["results"] for event in events if event["event"] == "eval"}
+    return {
+        "task": config["name"],
+        "variant": variant,
+        "seed": config["rollout"]["seed"],
+        "complete": any(event["event"] == "end" for event in events),
+        "accuracy": _by_set(evaluations),
+        "steps": sorted(steps),
+        **{name: [_rounded(steps[step].get(key)) for step in sorted(steps)] for name, key in PER_STEP.items()},
+        "median_step_s": _rounded(statistics.median(metrics["perf/step_time"] for metrics in steps.values())),
+    }
+
+
+def merge(old: Sequence[Curve], new: Sequence[Curve]) -> list[Curve]:
+    """Old and new curves in a fixed order; a new one replaces the old one of the same task, variant and seed."""
+    by_key = {_key(curve): curve for curve in [*old, *new]}
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def table(curves: Iterable[Curve]) -> str:
+    """One line per run and set: first, best and last accuracy, steps, mean and greatest log-prob gap."""
+    lines = [
+        f"{'task':<20}{'variant':<18}{'seed':>6}  {'set':<10}{'first':>7}{'best':>7}{'last':>7}{'steps':>7}{'gap':>9}"
+    ]
+    for curve in curves:
+        gap = statistics.mean(value for value in curve["logprob_gap"] if value is not None)
+        for name, points in curve["accuracy"].items():
+            first, best, last = points[0][1], max(rate for _, rate in points), points[-1][1]
+            lines.append(
+                f"{curve['task']:<20}{curve['variant']:<18}{curve['seed']:>6}  {name:<10}"
+                f"{first:>7.3f}{best:>7.3f}{last:>7.3f}{len(curve['steps']):>7}{gap:>9.4f}"
+            )
+    return "\n".join(lines)
+
+
+def draw(curves: Sequence[Curve], path: Path) -> None:
+    """Accuracy, reward and log-prob gap of one task's runs over steps, a colour per variant, as a small PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    variants = sorted({curve["variant"] for curve in curves})
+    for curve in curves:
+        style = {"color": COLOURS[variants.index(curve["variant"]) % len(COLOURS)], "linewidth": 1.0}
+        label = f"{curve['variant']}, seed {curve['seed']}"
+        for index, (name, points) in enumerate(curve["accuracy"].items()):
+            marks = {"marker": ".", "linestyle": ("-", "--", ":")[index % 3], "label": f"{label}: {name}"}
+            axes[0].plot(*zip(*points, strict=True), **style, **marks)
+        axes[1].plot(curve["steps"], curve["reward"], **style)
+        axes[2].plot(curve["steps"], curve["logprob_gap"], **style)
+    for axis, title in zip(
+        axes, ("accuracy (greedy)", "mean reward of the samples", "engine-trainer log-prob gap"), strict=True
+    ):
+        axis.set(title=title, xlabel="step")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylim(0, 1.02)
+    axes[0].legend(fontsize=6)
+    axes[2].set_ylim(bottom=0)
+    figure.suptitle(curves[0]["task"], fontsize=10)
+    figure.savefig(path, dpi=90)
+    pyplot.close(figure)
+
+
+def _by_set(evaluations: dict[int, dict[str, dict[str, float]]]) -> dict[str, list[list[float]]]:
+    """Set name: [step, accuracy] pairs in the order of steps."""
+    curves: dict[str, list[list[float]]] = {}
+    for step in sorted(evaluations):
+        for name, rates in evaluations[step].items():
+            curves.setdefault(name, []).append([step, _rounded(rates["accuracy"])])
+    return curves
+
+
+def _rounded(value: float | None) -> Any:
+    return None if value is None else round(value, 5)
+
+
+def _key(curve: Curve) -> tuple[str, str, int]:
+    return curve["task"], curve["variant"], curve["seed"]

@@ -1,0 +1,101 @@
+"""Learning curves: read from run directories, merged, drawn; and one real run from the command to the picture."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench import curves
+from bench.learning import command
+from tests.tiny_runs import write_run
+
+ROOT = Path(__file__).parents[2]
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def write_finished(folder: Path, seed: int, rewards: list[float], *, complete: bool = True) -> Path:
+    folder.mkdir()
+    (folder / "run.yaml").write_text(yaml.safe_dump({"name": "sums", "rollout": {"seed": seed}}))
+    metrics = {name: 0.25 for name in (*curves.PER_STEP.values(), "perf/step_time")}
+    events = [{"event": "eval", "step": 0, "results": {"held_out": {"accuracy": 0.125}}}]
+    events += [
+        {"event": "step", "step": step, "metrics": {**metrics, "rollout/raw_reward": reward}}
+        for step, reward in enumerate(rewards)
+    ]
+    events += [{"event": "eval", "step": len(rewards), "results": {"held_out": {"accuracy": 0.75}}}]
+    events += [{"event": "end", "step": len(rewards)}] * complete
+    (folder / "progress.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    return folder
+
+
+def test_read_takes_what_the_run_logged(tmp_path: Path) -> None:
+    curve = curves.read(write_finished(tmp_path / "a", 5, [0.1, 0.4]), "as shipped")
+    assert (curve["task"], curve["seed"], curve["complete"]) == ("sums", 5, True)
+    assert curve["accuracy"] == {"held_out": [[0, 0.125], [2, 0.75]]}
+    assert (curve["steps"], curve["reward"], curve["logprob_gap"]) == ([0, 1], [0.1, 0.4], [0.25, 0.25])
+
+
+def test_a_step_that_was_repeated_counts_with_its_last_value(tmp_path: Path) -> None:
+    run_dir = write_finished(tmp_path / "a", 5, [0.1, 0.4], complete=False)
+    with (run_dir / "progress.jsonl").open("a") as file:
+        metrics = {"rollout/raw_reward": 0.5, "perf/step_time": 1.0}
+        file.write(json.dumps({"event": "step", "step": 1, "metrics": metrics}) + "\n")
+    curve = curves.read(run_dir, "as shipped")
+    assert (curve["complete"], curve["reward"], curve["logprob_gap"]) == (False, [0.1, 0.5], [0.25, None])
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="wanted the directory of a run"):
+        curves.read(tmp_path, "as shipped")
+
+
+def test_merge_replaces_the_same_task_variant_and_seed() -> None:
+    old = [{"task": "a", "variant": "x", "seed": seed, "steps": [0]} for seed in (2, 1)]
+    new = [{"task": "a", "variant": "x", "seed": 1, "steps": [0, 1]}]
+    merged = curves.merge(old, new)
+    assert [(curve["seed"], len(curve["steps"])) for curve in merged] == [(1, 2), (2, 1)]
+
+
+def test_seeds_reach_sampling_order_and_source() -> None:
+    words = command(ROOT / "examples" / "chain-sum.yaml", 7, Path("out"), ["train.lr=1e-5"])
+    assert [word for word in words if "=" in word] == [
+        "train.lr=1e-5",
+        "rollout.seed=7",
+        "data.seed=7",
+        "data.options.seed=7",
+    ]
+    assert "data.options.seed=7" not in command(ROOT / "examples" / "word-reversal.yaml", 7, Path("out"), [])
+
+
+def test_finished_runs_become_json_and_a_picture(tmp_path: Path) -> None:
+    runs = [write_finished(tmp_path / f"seed{seed}", seed, [0.1, 0.2, 0.9]) for seed in (1, 2)]
+    done = learning("--finished", *map(str, runs), "--machine", "somewhere", "--results", str(tmp_path / "results"))
+    assert done.returncode == 0, done.stderr
+    recorded = json.loads((tmp_path / "results" / "learning.json").read_text())["curves"]
+    assert [(curve["seed"], curve["machine"]) for curve in recorded] == [(1, "somewhere"), (2, "somewhere")]
+    assert (tmp_path / "results" / "learning-sums.png").read_bytes().startswith(PNG)
+    assert done.stdout.count("held_out") == 2
+
+
+@pytest.mark.run
+def test_a_real_run_leaves_a_curve(tmp_path: Path) -> None:
+    evaluated = {"sets": {"same": {"path": "data.jsonl", "max_prompt_tokens": 64}}}
+    run_file = write_run(tmp_path / "run", rollout={"num_rollout": 2}, eval=evaluated)
+    folders = ["--runs", str(tmp_path / "runs"), "--results", str(tmp_path / "results")]
+    done = learning(str(run_file), "--seeds", "3", *folders)
+    assert done.returncode == 0, done.stdout + done.stderr
+    [curve] = json.loads((tmp_path / "results" / "learning.json").read_text())["curves"]
+    assert (curve["task"], curve["seed"], curve["steps"], curve["complete"]) == ("tiny", 3, [0, 1], True)
+    assert [step for step, _ in curve["accuracy"]["same"]] == [0, 2]
+    assert all(0 <= gap < 1e-3 for gap in curve["logprob_gap"])
+    assert (tmp_path / "results" / "learning-tiny.png").read_bytes().startswith(PNG)
+
+
+def learning(*arguments: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "bench/learning.py", *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=400)
