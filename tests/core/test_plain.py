@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import os
 import pickle
 import threading
 from decimal import Decimal
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from core.plain import NotPlain, dump, load
+from tests.hostile import Hostile
 
 VALUES = [
     None,
@@ -75,16 +75,6 @@ def test_what_does_not_travel_is_named() -> None:
     loop.append(loop)
     with pytest.raises(NotPlain, match="contains itself"):
         dump(loop)
-
-
-class Hostile:
-    """Unpickled, it leaves a file."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.parametrize(

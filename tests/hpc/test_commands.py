@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
 from hpc.commands import SlurmError, remedy_for, run_command, sbatch_command
+from tests.stand_in_commands import first_on_path
 
 
 def test_output_of_a_command() -> None:
@@ -24,9 +24,7 @@ def test_options_in_variables_do_not_reach_sbatch_and_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Slurm would have them override the script's #SBATCH lines."""
-    (tmp_path / "sbatch").write_text('#!/bin/bash\necho "$@ ${SBATCH_PARTITION-none} ${SBATCH_NODELIST-none} $MINE"\n')
-    (tmp_path / "sbatch").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    first_on_path(tmp_path, monkeypatch, sbatch='echo "$@ ${SBATCH_PARTITION-none} ${SBATCH_NODELIST-none} $MINE"')
     for name, value in {"SBATCH_PARTITION": "debug", "SBATCH_NODELIST": "n1", "MINE": "1"}.items():
         monkeypatch.setenv(name, value)
     assert run_command(sbatch_command("--parsable", "job.sbatch")) == "--parsable job.sbatch none none 1\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hpc.facts import ClusterFacts, NodeGroup, Partition, ask_cluster, check_req
 from hpc.job import JobSpec
 from hpc.site import load_site
 from hpc.site_schema import CpuNodes, Site
+from tests.stand_in_commands import calls, first_on_path
 
 SINFO = """\
 gpu|up|2-00:00:00|14|128|1031000|gpu:h100:8(S:0-1)|h100,ib
@@ -36,16 +36,6 @@ SLURM_VERSION           = 22.05.8
 FACTS = ClusterFacts("alpha", "22.05.8", read_partitions(SINFO))
 SITE = Site(partition="gpu", cpu_nodes=CpuNodes(partition="cpu"), gpu_type="h100")
 FITS = replace(HET, site=SITE)
-
-
-def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> Path:
-    """Programs sinfo, scontrol and sacct that run these lines of bash and record their calls."""
-    for name, script in scripts.items():
-        program = tmp_path / name
-        program.write_text(f'#!/bin/bash\necho "{name} $*" >>"{tmp_path}/calls"\n{script}\n')
-        program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    return tmp_path / "calls"
 
 
 def test_partitions_are_read() -> None:
@@ -78,14 +68,14 @@ def test_lines_that_are_no_partitions_are_passed_over() -> None:
 
 
 def test_a_cluster_is_asked_with_one_call_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = stand_ins(tmp_path, monkeypatch, sinfo=f"cat <<'E'\n{SINFO}E", scontrol=f"cat <<'E'\n{CONFIG}E", sacct="")
+    first_on_path(tmp_path, monkeypatch, sinfo=f"cat <<'E'\n{SINFO}E", scontrol=f"cat <<'E'\n{CONFIG}E", sacct="")
     assert ask_cluster() == FACTS
-    assert [line.split()[0] for line in calls.read_text().splitlines()] == ["sinfo", "scontrol", "sacct"]
+    assert [line.split()[0] for line in calls(tmp_path)] == ["sinfo", "scontrol", "sacct"]
 
 
 def test_what_a_poorer_cluster_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = CONFIG.replace("backfill", "builtin").replace("JobRequeue              = 1", "JobRequeue = 0")
-    stand_ins(
+    first_on_path(
         tmp_path,
         monkeypatch,
         sinfo=f"echo '{SINFO}'",

@@ -10,6 +10,7 @@ import pytest
 from hpc.commands import SlurmError
 from hpc.job_state import JobState, fold, read_exit_code, read_state, read_time_limit, read_wait_status
 from hpc.queue import Poller, job_states, read_sacct, read_squeue
+from tests.stand_in_commands import calls, first_on_path
 
 HET = """9+0 |RUNNING |None |n1 |1795400799 |1795400979 |3:00 |1 |0 |
 9+1 |RUNNING |None |n[2-3] |1795400799 |1795400979 |3:00 |1 |0 |
@@ -86,42 +87,35 @@ def test_state_words() -> None:
     assert [read_state(text) for text in ("CANCELLED by 0", "CANCELLED+", "")] == ["CANCELLED", "CANCELLED", "UNKNOWN"]
 
 
-def stand_ins(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Commands of these names, first on PATH; each notes its calls."""
-    for name, body in scripts.items():
-        script = folder / name
-        script.write_text(f'#!/bin/bash\necho "$@" >> {folder}/{name}.calls\n{body}\n')
-        script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-
-
 NO_SUCH_JOB = "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"
 
 
 def test_one_squeue_for_all_and_one_sacct_for_the_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "rows").write_text(HET)
-    stand_ins(tmp_path, monkeypatch, squeue=f"cat {tmp_path}/rows", sacct="echo '7|TIMEOUT|None|n1|1|2|3|0:0'")
+    first_on_path(tmp_path, monkeypatch, squeue=f"cat {tmp_path}/rows", sacct="echo '7|TIMEOUT|None|n1|1|2|3|0:0'")
     found = job_states(["9", "7", "5", "9"])
     assert {job_id: state.state for job_id, state in found.items()} == {"9": "RUNNING", "7": "TIMEOUT", "5": "GONE"}
-    assert len((tmp_path / "squeue.calls").read_text().splitlines()) == 1
-    assert "--jobs=7,5" in (tmp_path / "sacct.calls").read_text()
+    squeue, sacct = calls(tmp_path)
+    assert squeue.startswith("squeue ")
+    assert sacct.startswith("sacct ")
+    assert "--jobs=7,5" in sacct
 
 
 def test_without_sacct_a_forgotten_job_is_gone_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disabled = "echo 'Slurm accounting storage is disabled' >&2; exit 1"
-    stand_ins(tmp_path, monkeypatch, squeue=NO_SUCH_JOB, sacct=disabled)
+    first_on_path(tmp_path, monkeypatch, squeue=NO_SUCH_JOB, sacct=disabled)
     state = job_states(["7"])["7"]
     assert state.has_ended
     assert "sacct does not work: Slurm accounting storage is disabled" in str(state)
 
 
 def test_job_that_only_sacct_believes_to_run_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_ins(tmp_path, monkeypatch, squeue=NO_SUCH_JOB, sacct="echo '7|RUNNING|None|n1|1|Unknown|3|0:0'")
+    first_on_path(tmp_path, monkeypatch, squeue=NO_SUCH_JOB, sacct="echo '7|RUNNING|None|n1|1|Unknown|3|0:0'")
     assert job_states(["7"])["7"].has_ended
 
 
 def test_squeue_that_fails_is_an_error_not_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_ins(tmp_path, monkeypatch, squeue="echo 'Unable to contact slurm controller' >&2; exit 1", sacct="true")
+    first_on_path(tmp_path, monkeypatch, squeue="echo 'Unable to contact slurm controller' >&2; exit 1", sacct="true")
     with pytest.raises(SlurmError, match="controller does not answer"):
         job_states(["7"])
 

@@ -1,29 +1,18 @@
-"""Slurm's commands as small shell scripts, for tests without a cluster; each call is noted in `calls`."""
+"""`ebbtide` with stand-ins for Slurm's commands, for tests without a cluster."""
 
 from __future__ import annotations
 
 import os
-import stat
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.stand_in_commands import calls, stand_in
+
+__all__ = ["ROOT", "calls", "ebbtide_with", "stand_in"]
+
 ROOT = Path(__file__).parents[2]
-
-
-def stand_in(folder: Path, name: str, body: str) -> None:
-    """A command that notes its arguments and then does `body`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    script = folder / name
-    script.write_text(f'#!/bin/bash\necho "{name} $*" >> {folder}/calls\n{body}\n')
-    script.chmod(stat.S_IRWXU)
-
-
-def calls(folder: Path) -> list[str]:
-    """What was called, in order."""
-    path = folder / "calls"
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def ebbtide_with(

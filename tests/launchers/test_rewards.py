@@ -17,6 +17,8 @@ import pytest
 from engine_servers import wait_ended
 from reward_servers import KEY, RunningServer, running_servers, start_server, write_run_file
 
+from tests.hostile import Hostile
+
 DEADLINE_S = 60.0
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
@@ -67,16 +69,6 @@ def test_the_key_is_nowhere_to_be_read(server: RunningServer) -> None:
     assert KEY not in server.log.read_text()
     family = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children(recursive=True)]
     assert not any(KEY in word for process in family for word in process.cmdline())
-
-
-class Hostile:
-    """Unpickled, it leaves a folder."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.trace),)
 
 
 @pytest.mark.parametrize(
