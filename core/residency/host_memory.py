@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import weakref
 from contextlib import suppress
 
 import torch
@@ -34,4 +35,10 @@ def host_buffer(num_bytes: int, pinned: bool) -> Tensor:
     if int(error):
         log.warning("cudaHostRegister of %d bytes failed (%s): using torch's pinned allocator", rounded, error)
         return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)
+    # before the addresses are free: CUDA may choose them for device memory, and fails if it has them as host memory
+    weakref.finalize(area, _unregister, buffer.data_ptr()).atexit = False
     return buffer[:num_bytes]
+
+
+def _unregister(address: int) -> None:
+    torch.cuda.cudart().cudaHostUnregister(address)  # type: ignore[no-untyped-call]
