@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from hpc.component import refuse_option
+from hpc.gpu_cards import parse_memory
 from hpc.mistake import Wrong, show
 from hpc.reserved import reserved_variable
 from hpc.walltime import parse_time
@@ -68,6 +69,11 @@ def _ports(text: str) -> str:
     return text
 
 
+def _memory(text: str) -> str:
+    parse_memory(text)
+    return text
+
+
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
         raise Wrong(show(str(path)), "an absolute path", "write it from / on: it is read on other machines")
@@ -98,6 +104,7 @@ Variable = Annotated[str, AfterValidator(_variable)]
 Option = Annotated[str, AfterValidator(_option)]
 Nodes = Annotated[str, AfterValidator(_nodes)]
 Ports = Annotated[str, AfterValidator(_ports)]
+Memory = Annotated[str, AfterValidator(_memory)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Mount = Annotated[str, AfterValidator(_mount)]
 
@@ -159,6 +166,9 @@ class Site(Section):
     gpus_per_node: Annotated[int, Field(ge=0)] | None = Field(None, description="GPUs of a GPU node")
     gpu_option: Literal["gres", "gpus-per-node"] = Field("gres", description="which option of sbatch asks for GPUs")
     gpu_type: Word | None = Field(None, description="type in the request for GPUs, e.g. h100; null: any")
+    gpu_memory: Memory | None = Field(
+        None, description="memory of a GPU, e.g. 80GiB, for what submit and plan check; null: as gpu_type says"
+    )
     nodes_exclude: tuple[Nodes, ...] = Field((), description="nodes that jobs never run on; ranges as node[1-3]")
     modules: tuple[Module, ...] = Field((), description="environment modules that the job script loads")
     setup: tuple[str, ...] = Field((), description="lines of bash that the job script runs before the processes start")

@@ -14,6 +14,7 @@ from launchers.commands import (
     inspect,
     logs,
     models,
+    plan,
     resume,
     run,
     sbatch,
@@ -23,7 +24,7 @@ from launchers.commands import (
 )
 from launchers.commands.terminal import console
 
-COMMANDS = (run, resume, submit, sbatch, sweep, status, logs, cancel, attach, doctor, inspect, models)
+COMMANDS = (run, resume, plan, submit, sbatch, sweep, status, logs, cancel, attach, doctor, inspect, models)
 
 app = typer.Typer(
     help="Reinforcement-learning post-training of language models on Slurm clusters, without Ray.",

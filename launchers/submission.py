@@ -1,4 +1,4 @@
-"""A run for a cluster: run file, site and plan checked against each other. Pure; sends nothing and asks nobody."""
+"""A run for a cluster: run file, site and plan checked against each other. Sends nothing and asks nobody."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from hpc.job import JobSpec
 from hpc.mistake import Mistake, Wrong
 from hpc.reserved import reserved_variable
 from hpc.site import Site
+from launchers.gpu_memory import on_cpu, site_gpu
+from launchers.memory_check import refusals
 from launchers.plan import Plan, make_plan, task_command
 from launchers.shared_paths import unshared
 
@@ -68,6 +70,7 @@ def disagreements(config: RunConfig, site: Site) -> Iterator[Mistake]:
     yield from _variables(config)
     yield from _time(config, site)
     yield from _gpus(config, site)
+    yield from _memory(config, site)
 
 
 def run_dir_mistake(submission: Submission, run_dir: Path, kinds: Mapping[Path, str]) -> str | None:
@@ -116,3 +119,9 @@ def _gpus(config: RunConfig, site: Site) -> Iterator[Mistake]:
                 f"at most {site.gpus_per_node} (gpus_per_node of the site file)",
                 "spread the run over more nodes: raise num_nodes and lower trainers_per_node or engines_per_node",
             )
+
+
+def _memory(config: RunConfig, site: Site) -> Iterator[Mistake]:
+    """Phases that the site's GPUs do not hold, where it says what those have."""
+    for problem in [] if on_cpu(config, site) else refusals(config, site_gpu(site)):
+        yield Mistake(problem.key, None, problem.found, problem.wanted, problem.remedy)

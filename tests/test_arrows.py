@@ -70,7 +70,9 @@ def test_adapters_are_the_only_place_for_a_library(library: str) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("module", ["hpc", "hpc.sbatch", "modelcfg", "core.config", "core.planner", "core.residency", "launchers.cli"])
+@pytest.mark.parametrize(
+    "module", ["hpc", "hpc.sbatch", "modelcfg", "core.config", "core.planner", "core.residency", "launchers.cli"]
+)
 def test_login_node_modules_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

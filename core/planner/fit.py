@@ -9,12 +9,11 @@ from core.config.problem import Problem
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
 from core.planner.memory import GIB, MemoryPlan
-from core.planner.remedy import GENERATING, TRAINING, engine_remedy, update_remedy
+from core.planner.remedy import GENERATING, TIGHT, TRAINING, engine_remedy, update_remedy
 from core.residency.memory import describe, gib
 from core.residency.table import TABLE
 from modelcfg import ModelShape
 
-TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 UNITS = {"K": 2**10, "M": 2**20, "": 2**20, "G": 2**30, "T": 2**40}  # as Slurm reads a component's mem
 
 
@@ -79,13 +78,14 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[P
     elif not plan.fits():
         return
     else:
-        where, remedy = "a GPU", update_remedy(config, shape, plan.device, TIGHT)
+        where, remedy = "a GPU", update_remedy(config, shape, plan.device)
     wanted = f"less than {TIGHT:.0%} of the {gib(total)} GiB of {where}"
     yield Problem("train.max_tokens_per_micro_batch", None, _need(plan, TABLE), wanted, remedy)
 
 
 def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
-    wanted, room = config.placement.engine_max_running_requests, plan.cache.samples(sample_tokens(config))
+    step = config.rollout.rollout_batch_size * config.rollout.n_samples_per_prompt
+    wanted, room = min(step, config.placement.engine_max_running_requests), plan.cache.samples(sample_tokens(config))
     if 0 < room < wanted:
         raised = engine_remedy(config, shape, plan.device, wanted) if plan.device.kind == "cuda" else ""
         lowered = f"lower it to {room}, for the rest only waits"

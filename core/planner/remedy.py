@@ -15,6 +15,7 @@ from modelcfg import ModelShape
 
 STEP_TOKENS = 256
 MOST_SHOWN = 4
+TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 SIZES = (2, 4, 8)
 RULES = (
     batch.a_sample_fits_a_micro_batch,
@@ -29,15 +30,20 @@ TRAINING = tuple(phase for phase in TABLE if phase not in GENERATING)
 Changes = Mapping[str, Any]
 
 
-def update_remedy(config: RunConfig, shape: ModelShape, device: Device, share: float = 1.0) -> str:
-    """What to set so that the plan needs at most `share` of the device: single changes, else several at once."""
+def update_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
+    """What to set so that training fits, and if possible not tightly: single changes, else several at once."""
+    found = _changes(config, shape, device, TIGHT) or _changes(config, shape, device, 1.0)
+    if not found:
+        return "use GPUs with more memory, or more of them: no setting of these keys makes it fit on 8 per node"
+    return "set " + ", or ".join(_text(changes) for changes in found[:MOST_SHOWN])
+
+
+def _changes(config: RunConfig, shape: ModelShape, device: Device, share: float) -> list[Changes]:
     found = list(_first_of_each(config, shape, device, share))
     if all("placement.tensor_parallel" in changes for changes in found):  # which costs more time than the others
         at_once = (c for c in _together(config) if _fits(config, c, shape, device, share))
         found = [*([first] if (first := next(at_once, None)) else []), *found]
-    if not found:
-        return "use GPUs with more memory, or more of them: no setting of these keys makes it fit on 8 per node"
-    return "set " + ", or ".join(_text(changes) for changes in found[:MOST_SHOWN])
+    return found
 
 
 def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples: int) -> str:

@@ -13,7 +13,8 @@ from hpc.commands import SlurmError
 from hpc.job import JobSpec
 from hpc.site import SiteFileError, dump_site, find_site_file, load_site
 from hpc.site_schema import Site
-from launchers.commands.terminal import errors, fail
+from launchers.commands.terminal import fail, note
+from launchers.memory_check import site_warnings
 from launchers.shared_paths import mounts
 from launchers.submission import Refused, Submission, make_submission, run_dir_mistake
 
@@ -43,6 +44,12 @@ def load_checked_site(site_file: Path | None) -> Site:
         fail(str(error))
 
 
+def note_memory(submission: Submission) -> None:
+    """What to know of the GPUs' memory; what cannot fit has been refused before."""
+    for text in site_warnings(submission.config, submission.site):
+        note(text)
+
+
 def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, job: JobSpec | None = None) -> None:
     """Compare the job with what the cluster has; anything that sbatch or the nodes would refuse ends the command.
 
@@ -63,7 +70,7 @@ def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, j
     except SlurmError as error:
         (mistakes if required else notices).append(str(error))
     for notice in notices:
-        errors.print(f"not checked against the cluster: {notice}", highlight=False, markup=False, soft_wrap=True)
+        note(f"not checked against the cluster: {notice}")
     if mistakes:
         fail(str(Refused(submission.config.name, mistakes)))
 

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from core.config import dump_run_file
+from core.config import RunConfig, dump_run_file
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
-from launchers.commands.terminal import NewRunDir, Overrides, RunFile, say
+from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note, say
+from launchers.gpu_memory import own_gpu, own_host
+from launchers.memory_check import refusals, warnings
 
 EXAMPLE = "ebbtide run examples/smollm2-arithmetic.yaml --set rollout.num_rollout=4"
 Local = Annotated[bool, typer.Option("--local", help="Use this machine only, also inside a Slurm allocation.")]
@@ -24,9 +26,21 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
 
     allocation = current_allocation(local)
     config = load(run_file, overrides or [], allocation)
+    _check_memory(config, in_allocation=allocation is not None)
     directory = new_run_dir(config, run_dir)
     dump_run_file(config, directory.run_file)
     say(f"run directory: {directory.path}")
     if needs_conversion(config.model.path):
         say(f"converting the model of {config.model.path} first: once, about half a minute")
     attempt(directory, allocation)
+
+
+def _check_memory(config: RunConfig, *, in_allocation: bool) -> None:
+    """What cannot fit into the GPUs of this machine is refused; the nodes of an allocation may be others."""
+    device = None if config.placement.device == "cpu" else own_gpu()
+    if device is None and not in_allocation:
+        device = own_host()
+    if found := refusals(config, device):
+        fail("\n".join(str(problem) for problem in found))
+    for text in warnings(config, device):
+        note(text)

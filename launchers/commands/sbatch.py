@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from core.run_directory import RunDirectory
-from launchers.commands.cluster import SiteFile, load_submission, write_inputs
+from launchers.commands.cluster import SiteFile, load_submission, note_memory, write_inputs
 from launchers.commands.directories import new_run_path
-from launchers.commands.terminal import NewRunDir, Overrides, RunFile, errors, fail
+from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note
 from launchers.shared_paths import mounts
 from launchers.submission import Refused, Submission, run_dir_mistake
 
@@ -21,6 +21,7 @@ def command(run_file: RunFile, site: SiteFile = None, overrides: Overrides = Non
     Submitting it again goes on with the same run. `ebbtide status`, `logs` and `cancel` know it by its run directory.
     """
     submission = load_submission(run_file, overrides, site)
+    note_memory(submission)
     directory = RunDirectory(new_run_path(submission.config, run_dir))
     if (mistake := run_dir_mistake(submission, directory.path, mounts())) is not None:
         fail(str(Refused(submission.config.name, [mistake])))
@@ -28,8 +29,8 @@ def command(run_file: RunFile, site: SiteFile = None, overrides: Overrides = Non
     script = write_inputs(submission, directory)
     script.write_text(text, encoding="utf-8")
     sys.stdout.write(text)
-    errors.print(f"run directory: {directory.path}", highlight=False, markup=False, soft_wrap=True)
-    errors.print(f"the same script: {script}", highlight=False, markup=False, soft_wrap=True)
+    note(f"run directory: {directory.path}")
+    note(f"the same script: {script}")
 
 
 def script_text(submission: Submission, directory: RunDirectory, run_file: Path) -> str:

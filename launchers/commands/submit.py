@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from core.run_directory import RunDirectory
-from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
+from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, note_memory, write_inputs
 from launchers.commands.directories import existing_run_dir, new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, fail, say
 from launchers.job_record import JobRecord, read_record
@@ -51,6 +51,7 @@ def command(
         assert resume is not None
         directory = _resumable(resume, run_dir)
         submission = load_submission(directory.run_file, _only_slurm(overrides), site)
+    note_memory(submission)
     check_on_cluster(submission, directory.path, required=not dry_run)
     with _undone_on_failure(directory, fresh=resume is None):
         script = prepare(submission, directory)

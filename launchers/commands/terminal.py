@@ -29,7 +29,12 @@ def say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def note(text: str) -> None:
+    """A line that is no result: on stderr, as it is."""
+    errors.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def fail(message: str, code: int = USAGE_ERROR) -> NoReturn:
     """End the command with a message on stderr."""
-    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+    note(message)
     raise typer.Exit(code)

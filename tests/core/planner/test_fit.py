@@ -12,7 +12,7 @@ import modelcfg
 from core.config.schema import RunConfig
 from core.planner import notices, problems, size_problems
 from core.planner.memory import Device
-from core.planner.remedy import TRAINING, apply
+from core.planner.remedy import TIGHT, TRAINING, apply
 from tests.core.planner.plans import A100_40, CPU, GIB, H100, plan, run
 
 
@@ -66,14 +66,14 @@ def test_the_proposed_number_of_tokens_is_the_largest() -> None:
     (option,) = (o for o in proposals(refused(config)[0]) if list(o) == ["train.max_tokens_per_micro_batch"])
     tokens = option["train.max_tokens_per_micro_batch"]
     assert tokens % 256 == 0
-    assert not plan(apply(config, {"train.max_tokens_per_micro_batch": tokens + 256})).fits()
+    assert not plan(apply(config, {"train.max_tokens_per_micro_batch": tokens + 256})).fits(TRAINING, TIGHT)
 
 
 def test_the_proposed_number_of_layers_is_the_smallest() -> None:
-    config = run(train={"recompute": "none"})
+    config = run(train={"recompute": "none", "max_tokens_per_micro_batch": 4096})
     (option,) = (o for o in proposals(refused(config)[0]) if "train.recompute_layers" in o)
     fewer = {**option, "train.recompute_layers": option["train.recompute_layers"] - 1}
-    assert not plan(apply(config, fewer)).fits()
+    assert not plan(apply(config, fewer)).fits(TRAINING, TIGHT)
 
 
 def test_the_distributed_optimiser_is_proposed_before_other_gpus() -> None:
@@ -126,7 +126,7 @@ def test_a_tight_plan_is_noticed_with_a_way_out() -> None:
     tight = Device("cuda", int(needed / 0.97))
     (message,) = [text for text in noticed(config, tight) if "95%" in text]
     for option in proposals(message):
-        assert plan(apply(config, option), tight).fits(TRAINING, 0.95)
+        assert plan(apply(config, option), tight).fits(TRAINING, TIGHT)
     assert refused(config, tight) == []
 
 

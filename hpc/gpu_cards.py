@@ -1,0 +1,74 @@
+"""How much memory a program finds on a GPU, by the names under which clusters and people know it. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from hpc.mistake import Wrong, show
+
+GIB = 2**30
+UNITS = {"GIB": GIB, "G": GIB, "GB": 10**9, "MIB": 2**20, "M": 2**20, "MB": 10**6}
+DRIVER_BYTES = GIB // 2  # of what nvidia-smi calls the total and a program does not get
+
+
+@dataclass(frozen=True)
+class Card:
+    """A kind of GPU: `sold_gb` is what it is sold as, `total_gib` what a program finds, rounded down."""
+
+    name: str
+    sold_gb: int
+    total_gib: float
+
+    @property
+    def total_bytes(self) -> int:
+        """For a program."""
+        return int(self.total_gib * GIB)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.sold_gb} GB"
+
+
+CARDS = (
+    Card("B200", 180, 178.0),
+    Card("H200", 141, 139.7),
+    Card("H100", 80, 79.1),
+    Card("A100", 80, 79.1),
+    Card("A100", 40, 39.3),
+    Card("L40S", 48, 44.3),
+    Card("A40", 48, 44.3),
+    Card("A6000", 48, 47.4),
+    Card("V100", 32, 31.7),
+    Card("V100", 16, 15.7),
+    Card("A10", 24, 22.0),
+    Card("L4", 24, 22.0),
+    Card("T4", 16, 14.5),
+)
+SHOWN = tuple(card for card in CARDS if card.name in ("H200", "H100", "A100", "L40S", "V100"))
+
+
+def card_of(gpu_type: str) -> Card | None:
+    """The card that a cluster calls `h100`, `nvidia_a100-sxm4-80gb` or `tesla_v100-sxm2-32gb`.
+
+    None: an unknown name, a part of a GPU (MIG), or a card that is sold in two sizes where the name tells no size.
+    """
+    words = re.split(r"[^a-z0-9.]+", gpu_type.lower())
+    if any(re.fullmatch(r"\d+g\.\d+gb|mig", word) for word in words):
+        return None
+    named = [card for card in CARDS if card.name.lower() in words]
+    sizes = {int(match[1]) for word in words if (match := re.fullmatch(r"(\d+)gb?", word))}
+    fitting = [card for card in named if not sizes or card.sold_gb in sizes]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of `80GiB`, `79.1 GiB`, `80GB` or `81559MiB`; a bare G or M is binary, as for Slurm.
+
+    Raises:
+        Wrong: anything else.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)", text.strip())
+    factor = UNITS.get(match[2].upper()) if match else None
+    if match is None or factor is None or not float(match[1]):
+        raise Wrong(show(text), "a size such as 80GiB", "write a number and GiB, GB or MiB")
+    return int(float(match[1]) * factor)

@@ -1,0 +1,83 @@
+"""`ebbtide plan`: what a run will need of GPUs, hosts and disks, and who runs where; before anything is submitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from core.config import RunConfig, RunFileError, load_run_file
+from core.config.checks.model import known_shape
+from core.planner import Device, notices, plan_memory, problems, size_problems
+from hpc.mistake import Wrong
+from hpc.site_schema import Site
+from launchers.commands.cluster import SiteFile, load_checked_site
+from launchers.commands.terminal import Overrides, RunFile, fail, note, say
+from launchers.gpu_memory import common_gpus, named_gpu, on_cpu, own_gpu, own_host, site_gpu
+from launchers.memory_table import render_cards, render_memory
+from launchers.plan import make_plan, render
+from modelcfg import ModelShape
+
+EXAMPLE = "ebbtide plan run.yaml --gpu-memory h100 --set train.recompute=full"
+
+
+def command(
+    run_file: RunFile,
+    site: SiteFile = None,
+    overrides: Overrides = None,
+    gpu_memory: Annotated[
+        str | None,
+        typer.Option(help="Plan for GPUs of this size, or kind: 80GiB, h100, a100-40gb. Left out: the site file's."),
+    ] = None,
+) -> None:
+    """Say what each phase needs per GPU and on the host, whether that fits, and which process runs where.
+
+    Needs neither data nor weights, only the model's name or its config.json. Exit code 2: it does not fit.
+    """
+    config, where = _load(run_file, overrides), load_checked_site(site)
+    shape, device = _shape(config), _device(config, where, gpu_memory)
+    plan = plan_memory(config, shape, device or common_gpus()[1])
+    say(render_memory(config, shape, plan))
+    say(render(make_plan(config, where)))
+    if device is None:
+        say("the GPUs are not known: the table is for one of these; name yours with --gpu-memory or --site\n")
+        say(render_cards(config, shape, common_gpus()))
+        return
+    for notice in notices(config, shape, plan):
+        note(str(notice))
+    if found := problems(config, shape, plan):
+        fail("\n".join(str(problem) for problem in found))
+
+
+def _load(run_file: Path, overrides: list[str] | None) -> RunConfig:
+    """The run file, as far as a plan reads it."""
+    try:
+        config = load_run_file(run_file, overrides or [])
+        if wrong := size_problems(config):
+            raise RunFileError(run_file, wrong)
+    except RunFileError as error:
+        fail(str(error))
+    return config
+
+
+def _shape(config: RunConfig) -> ModelShape:
+    shape = known_shape(config)
+    if shape is None:
+        fail(
+            f"model: found no shape at {config.model.path}; wanted a directory with a config.json, or a name that "
+            "`ebbtide models` lists: set model.name"
+        )
+    return shape
+
+
+def _device(config: RunConfig, site: Site, gpu_memory: str | None) -> Device | None:
+    """What to plan for; None: some GPU."""
+    try:
+        if gpu_memory is not None:
+            return named_gpu(gpu_memory)
+    except Wrong as wrong:
+        fail(f"--gpu-memory: {wrong}")
+    if on_cpu(config, site):
+        return own_host()
+    return site_gpu(site) or own_gpu()

@@ -1,0 +1,57 @@
+"""Which GPUs a run will have, as far as that is known before it starts."""
+
+from __future__ import annotations
+
+import os
+
+from core.config.schema import RunConfig
+from core.planner import Device
+from hpc.gpu_cards import DRIVER_BYTES, SHOWN, card_of, parse_memory
+from hpc.gpus import ask_gpus
+from hpc.site_schema import Site
+
+MIB = 2**20
+ASK_TIMEOUT_S = 10.0
+
+
+def named_gpu(text: str) -> Device:
+    """Of `--gpu-memory`: a size, or a card such as h100 or a100-40gb.
+
+    Raises:
+        ValueError: neither.
+    """
+    card = card_of(text)
+    return Device("cuda", card.total_bytes, str(card)) if card else Device("cuda", parse_memory(text), "--gpu-memory")
+
+
+def site_gpu(site: Site) -> Device | None:
+    """What the site file says; None if it does not."""
+    if site.gpu_memory is not None:
+        return Device("cuda", parse_memory(site.gpu_memory), "gpu_memory of the site file")
+    card = card_of(site.gpu_type) if site.gpu_type else None
+    return Device("cuda", card.total_bytes, f"{card}, gpu_type of the site file") if card else None
+
+
+def own_gpu() -> Device | None:
+    """The smallest of this machine; None if there is none."""
+    gpus, _ = ask_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), ASK_TIMEOUT_S)
+    if not gpus:
+        return None
+    return Device("cuda", min(gpu.total_mib for gpu in gpus) * MIB - DRIVER_BYTES, "of this machine")
+
+
+def own_host() -> Device:
+    """The memory of this machine, for a run on its CPUs."""
+    import psutil
+
+    return Device("cpu", int(psutil.virtual_memory().total), "this machine")
+
+
+def common_gpus() -> tuple[Device, ...]:
+    """Where nothing is known: the cards that most clusters have."""
+    return tuple(Device("cuda", card.total_bytes, str(card)) for card in SHOWN)
+
+
+def on_cpu(config: RunConfig, site: Site) -> bool:
+    """Whether a run on this site is one without GPUs."""
+    return config.placement.device == "cpu" or (config.placement.device == "auto" and site.gpus_per_node == 0)

@@ -1,0 +1,41 @@
+"""Whether a run fits the GPUs that it will get: the planner's answer, as far as they are known. Asks nobody."""
+
+from __future__ import annotations
+
+from core.config.checks.model import known_shape
+from core.config.problem import Problem
+from core.config.schema import RunConfig
+from core.planner import Device, notices, plan_memory, problems
+from hpc.site_schema import Site
+from launchers.gpu_memory import common_gpus, on_cpu, site_gpu
+from launchers.memory_table import verdict
+
+
+def refusals(config: RunConfig, device: Device | None) -> list[Problem]:
+    """What makes the run impossible there; empty if model or device are not known."""
+    shape = known_shape(config)
+    if shape is None or device is None:
+        return []
+    return problems(config, shape, plan_memory(config, shape, device))
+
+
+def warnings(config: RunConfig, device: Device | None) -> list[str]:
+    """What the user should know of a run that is possible there."""
+    shape = known_shape(config)
+    if shape is None or device is None:
+        return []
+    return [str(notice) for notice in notices(config, shape, plan_memory(config, shape, device))]
+
+
+def site_warnings(config: RunConfig, site: Site) -> list[str]:
+    """As `warnings`; where the site does not say what its GPUs have, that and what some would make of the run."""
+    shape, device = known_shape(config), site_gpu(site)
+    if shape is None or on_cpu(config, site):
+        return []
+    if device is not None:
+        return warnings(config, device)
+    fits = {gpu.name: verdict(plan_memory(config, shape, gpu)).partition(":")[0] for gpu in common_gpus()}
+    found = "gpu_memory: found neither it nor a gpu_type that tells it in the site file"
+    remedy = "name it there, and see `ebbtide plan`"
+    shown = "; ".join(f"{name} {word}" for name, word in fits.items())
+    return [f"{found}; wanted it, to check whether the run fits ({shown}): {remedy}"]
