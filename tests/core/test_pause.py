@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import pytest
 
 from core import pause
 from core.pause import PAUSE_KEY, PAUSED_KEY, Pause
-from core.rendezvous import Address, Rendezvous
-
-
-@pytest.fixture
-def store() -> Rendezvous:
-    listener = socket.create_server(("127.0.0.1", 0))
-    return Rendezvous(Address(*listener.getsockname()), attempt=1, secret="key", listener=listener)
+from core.rendezvous import Rendezvous
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 
-from core.rendezvous import Address, Rendezvous, wait_until
+from core.rendezvous import Rendezvous, wait_until
 from launchers import pulse
 from launchers.pulse import Pulse
 
@@ -15,12 +14,6 @@ from launchers.pulse import Pulse
 @pytest.fixture(autouse=True)
 def fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulse, "BEAT_S", 0.05)
-
-
-@pytest.fixture
-def store() -> Rendezvous:
-    listener = socket.create_server(("127.0.0.1", 0))
-    return Rendezvous(Address(*listener.getsockname()), 1, "key", listener=listener)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from core.rendezvous import wait_until
 from core.trajectory import step_path
 from launchers.children import shared_memory
+from tests.slurm.slurm_runs import hold, hold_phases
 from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
@@ -86,6 +87,28 @@ def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> N
     assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
     assert metrics[0]["train/kl_loss"] == 0  # to itself
     assert metrics[1]["train/kl_loss"] > 0
+
+
+def test_an_engine_killed_during_the_update_is_started_when_the_trainer_has_left_its_memory(tmp_path: Path) -> None:
+    """Trainer and engine give memory back to each other: started at once, one of them would find none."""
+    run_dir = tmp_path / "out"
+    run_file = write_run(tmp_path, rollout={"num_rollout": 3}, placement={"offload": "on"})
+    hold_phases(run_file)
+    hold(run_file, "update step=1")
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
+    wait_for_phase(run_dir, "update step=1", command)
+    agent_log = run_dir / "attempts/1/agent-0.log"
+    psutil.Process(member_pid(run_dir, "engine=node0-engine0")).kill()
+    assert wait_until(lambda: "engine=node0-engine0 is held back" in agent_log.read_text(), 30)
+    hold(run_file, "save step=1")
+    wait_for_phase(run_dir, "save step=1", command)
+    assert "incarnation=1" not in agent_log.read_text()
+    hold(run_file, None)
+    assert command.wait(300) == 0, (tmp_path / "log").read_text()
+    assert "engine=node0-engine0 incarnation=1" in agent_log.read_text()
+    for step in range(3):
+        with h5py.File(step_path(run_dir, step)) as file:
+            assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
 
 
 def test_of_two_engines_one_dies_and_the_other_takes_over(tmp_path: Path) -> None:
