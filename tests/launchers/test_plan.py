@@ -50,6 +50,22 @@ def test_the_map_names_every_process_with_its_gpus_and_what_it_listens_for(tmp_p
         assert f"{line}\n" in text
 
 
+def test_engines_with_gpus_of_their_own_come_behind_the_trainers(tmp_path: Path) -> None:
+    found = plan(tmp_path, "placement.engines=own_gpus")
+    assert [(c.name, c.gpus_per_node) for c in found.components] == [
+        ("trainers", 8),
+        ("engines-1", 4),
+        ("rewards-2", 0),
+    ]
+    text = render(found)
+    for line in (
+        "trainer rank 7              GPU 3 ",
+        "engine node1-engine0        GPU 4,5",
+        "engine node2-engine1        GPU 2,3",
+    ):
+        assert f"    {line}" in text
+
+
 @pytest.mark.parametrize(
     ("run", "site", "minutes"), [(None, None, 60), (None, "02:00:00", 120), ("90", "02:00:00", 90)], ids=str
 )

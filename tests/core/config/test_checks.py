@@ -25,6 +25,10 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
     [
         pytest.param(["placement.engines_per_node=3"], id="more engines than trainers on a CPU"),
         pytest.param(["placement.device=cuda", "placement.trainers_per_node=2"], id="fewer engines than GPUs"),
+        pytest.param(
+            ["placement.device=cuda", "placement.engines=own_gpus", "placement.engines_per_node=3"],
+            id="more engines than trainers, on GPUs of their own",
+        ),
         pytest.param(["placement.trainers_per_node=2", "placement.tensor_parallel=2"], id="tensor parallel"),
         pytest.param(["placement.trainers_per_node=4", "placement.pipeline_parallel=4"], id="pipeline parallel"),
         pytest.param(["placement.engine_tensor_parallel=6"], id="engine holds copies of a group"),

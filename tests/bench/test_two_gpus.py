@@ -1,0 +1,42 @@
+"""The layouts of bench/two_gpus.py on a CPU, where samples do not depend on the layout: same losses in all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.two_gpus import LAYOUTS, NUM_STEPS, faults, measure
+
+GOOD = {"rc": 0, "losses": [0.0] * NUM_STEPS, "logprob_gap": [0.01], "replay_logprob_gap": 0.01, "replay_loss_gap": 0.0}
+
+
+@pytest.mark.run
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_all_layouts_learn_the_same_on_a_cpu(tmp_path: Path) -> None:
+    results = measure(list(LAYOUTS), tmp_path, "cpu", at_once=2)
+    assert {result["layout"]: result["faults"] for result in results} == {name: [] for name in LAYOUTS}
+    for result in results:
+        assert result["losses"] == pytest.approx(results[0]["losses"], abs=1e-4), result["layout"]
+        assert result["replay_grad_norm_ratio"] == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [
+        ({}, 0),
+        ({"rc": 1}, 1),
+        ({"losses": [0.0]}, 1),
+        ({"logprob_gap": [0.01, 0.3]}, 1),
+        ({"replay_logprob_gap": 0.3, "replay_loss_gap": 0.1}, 2),
+    ],
+    ids=["good", "failed", "too short", "engine apart", "replay apart"],
+)
+def test_what_is_not_as_wanted_is_told(change: dict[str, object], wrong: int) -> None:
+    assert len(faults({**GOOD, **change}, "cuda")) == wrong
+
+
+def test_a_layout_without_a_replay_is_told() -> None:
+    without = {key: value for key, value in GOOD.items() if not key.startswith("replay")}
+    assert len(faults(without, "cuda")) == 1
