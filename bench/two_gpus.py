@@ -265,7 +265,7 @@ def main() -> None:
     folder = options.folder or Path(tempfile.mkdtemp(prefix="two-gpus-"))
     names = ["alone", *(name for name in options.only if name != "alone")]
     results = measure(names, folder, options.device, options.at_once)
-    print(table(results))
+    print(table(results), flush=True)
     if options.device == "cuda":
         from bench.record import report
 

@@ -39,7 +39,7 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def start_engine(model_dir: Path, log: Path, api_key: str | None = None) -> RunningEngine:
+def start_engine(model_dir: Path, log: Path, api_key: str | None = None, tensor_parallel: int = 1) -> RunningEngine:
     """Start a CPU server; returns at once."""
     spec = EngineSpec(
         name=log.stem,
@@ -48,6 +48,7 @@ def start_engine(model_dir: Path, log: Path, api_key: str | None = None) -> Runn
         dtype="float32",
         host="127.0.0.1",
         port=free_port(),
+        tensor_parallel=tensor_parallel,
         max_total_tokens=8192,
         max_running_requests=32,
         api_key=api_key,

@@ -22,7 +22,7 @@ from core.rendezvous import Address, Member, Rendezvous
 from core.sglang.client import EngineClient
 from core.sglang.weights import WeightUpdate
 from core.weight_broadcast import WeightBroadcast
-from core.weight_check import WeightCheck, WeightsDiffer
+from core.weight_check import WeightCheck, WeightsDiffer, weight_checksums
 from core.weight_files import WeightFiles
 from core.weight_sync import WeightSync
 
@@ -163,6 +163,23 @@ def test_an_engine_that_dies_amid_a_broadcast_is_out_and_its_successor_in(
         assert {engine.name: engine.weight_version for engine in engines.alive()} == dict.fromkeys("ab", "both again")
         for server in (successor, servers["b"]):
             assert_same_model(server.client, model)
+
+
+def test_an_engine_of_two_ranks(model_dir: Path, rendezvous: Rendezvous, tmp_path: Path) -> None:
+    """Both are in the group, and each tells checksums of its own part."""
+    server = start_engine(model_dir, tmp_path / "tp2.log", tensor_parallel=2)
+    try:
+        engines = driven(rendezvous, {"d": wait_up(server)})
+        model = load(model_dir)
+        source = Source(clones(perturbed(model, seed=27)))
+        check = WeightCheck(engines, WeightFiles(engines, tmp_path / "sync", model_dir), 1)
+        assert WeightSync(source, engines, [broadcast(rendezvous, engines)], check).push("split")
+        assert_same_model(server.client, model)
+        ranks = {name.rpartition("@")[2] for name in weight_checksums(server.client)}
+        assert ranks == {"0", "1"}
+    finally:
+        server.process.kill()
+        server.process.wait(30)
 
 
 def test_an_engine_that_hangs_holds_nobody_up(
