@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Sequence
 
@@ -76,7 +77,7 @@ def collective_environment(address: str) -> dict[str, str]:
     """
     interface = interface_of(address)
     named = {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface} if interface is not None else {}
-    return {**named, "NCCL_CUMEM_ENABLE": "0"}
+    return {**named, "NCCL_CUMEM_ENABLE": os.environ.get("NCCL_CUMEM_ENABLE", "0")}
 
 
 def reaches(host: str, port: int, timeout_s: float) -> str | None:

@@ -5,7 +5,15 @@ import socket
 import pytest
 
 from launchers import network
-from launchers.network import NetworkError, address_of, interface_of, leader_address, member_address, reaches
+from launchers.network import (
+    NetworkError,
+    address_of,
+    collective_environment,
+    interface_of,
+    leader_address,
+    member_address,
+    reaches,
+)
 
 
 def test_one_node_stays_on_its_loopback() -> None:
@@ -17,6 +25,14 @@ def test_the_sites_interface_decides() -> None:
     assert interface_of("127.0.0.1") == "lo"
     with pytest.raises(NetworkError, match=r"interface 'ib7' of the site file: this node has .*lo \(127.0.0.1\)"):
         address_of("ib7")
+
+
+def test_trainers_and_engines_are_told_the_same_about_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCCL_CUMEM_ENABLE", raising=False)
+    told = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "NCCL_CUMEM_ENABLE": "0"}
+    assert collective_environment("127.0.0.1") == told
+    monkeypatch.setenv("NCCL_CUMEM_ENABLE", "1")  # whoever knows better
+    assert collective_environment("203.0.113.9") == {"NCCL_CUMEM_ENABLE": "1"}
 
 
 @pytest.mark.parametrize(
