@@ -14,9 +14,10 @@ from collections.abc import Mapping, Sequence
 
 from core.engines import Engine, Engines
 from core.sglang.client import EngineClient
+from core.sglang.engine_sizes import BUCKET_BYTES
 from core.sglang.errors import EngineDied
 from core.weight_files import WeightFiles
-from core.weight_sync import BUCKET_BYTES, WeightSource
+from core.weight_sync import WeightSource
 
 Checksums = Mapping[str, str]
 

@@ -20,11 +20,11 @@ from torch import Tensor
 from core.collective import any_rank
 from core.engines import Engine, Engines
 from core.residency.machine import Residency
+from core.sglang.engine_sizes import BUCKET_BYTES
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
 from core.weight_ipc import WeightIpc
 
-BUCKET_BYTES = 1024 * 2**20  # a transport has two of them in use at a time
 MAX_ROUNDS = 3  # of one sync: when an engine dies, others may have lost what was under way
 
 log = logging.getLogger(__name__)

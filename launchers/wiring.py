@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import shutil
 from contextlib import ExitStack
@@ -22,12 +23,14 @@ from core.pairing import check_gpus
 from core.parts import Parts
 from core.pause import Pause
 from core.phase import PHASE_KEY, Phases
+from core.planner import Device, MemoryPlan, plan_memory, takes_turns
 from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Member, Rendezvous
 from core.requests import TrainRequests
 from core.residency import Residency
 from core.residency.engines import EngineOwner
+from core.residency.memory import read_memory
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
@@ -41,6 +44,9 @@ from core.weight_check import WeightCheck
 from core.weight_files import WeightFiles
 from core.weight_ipc import WeightIpc
 from core.weight_sync import Transport, WeightSync
+from launchers.memory_table import render_memory
+
+log = logging.getLogger("trainer")
 
 
 class TrainerRank:
@@ -144,10 +150,7 @@ class TrainerRank:
     @property
     def _shares_devices(self) -> bool:
         """Whether trainer ranks and engines of a node give memory back to each other."""
-        placement = self.config.placement
-        if placement.engines == "own_gpus":
-            return False
-        return placement.offload == "on" or (placement.offload == "auto" and self.device == "cuda")
+        return takes_turns(self.config, self.device)
 
     def _engines(self) -> Engines:
         return Engines(
@@ -181,12 +184,22 @@ class TrainerRank:
     def _share_devices(self, engines: Engines, sync: WeightSync) -> None:
         """From here on the residency table says who holds what."""
         self.trainer.memory.reserve()
+        plan = self._plan()
         self.phases.residency = sync.residency = Residency(
             (self.trainer.memory, self._engine_owner(engines)),
             agree=lambda: any_rank(False),
             device=self.device,
+            planned={phase: (plan.begun_bytes(phase), plan.phase_bytes(phase)) for phase in plan.phases},
             quiet=not self.first,
         )
+
+    def _plan(self) -> MemoryPlan:
+        """What was to be expected of this rank's device; into the log, to be read beside what is found."""
+        total = read_memory(self.device).total if self.device == "cuda" else None
+        device = Device("cuda" if self.device == "cuda" else "cpu", total)
+        plan = plan_memory(self.config, self.shape, device, stage=self.trainer.layout.pp_rank)
+        log.info("planned memory\n%s", render_memory(self.config, self.shape, plan))
+        return plan
 
     def _rollout(self, stack: ExitStack, engines: Engines) -> tuple[Rollout, WeightSync]:
         sync = WeightSync(self.trainer, engines, self._transports(engines), self._sync_check(engines))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from core.planner.disk import plan_disk
 from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
-from core.planner.memory import Device, MemoryPlan, plan_memory
+from core.planner.memory import Device, MemoryPlan, plan_memory, takes_turns
 from core.planner.remedy import size_problems
 
 __all__ = [
@@ -21,4 +21,5 @@ __all__ = [
     "problems",
     "sample_tokens",
     "size_problems",
+    "takes_turns",
 ]

@@ -9,7 +9,7 @@ from typing import Literal
 from core.config.schema import RunConfig
 from core.planner import engine, trainer
 from core.planner.engine import KvCache
-from core.residency.table import ENGINE, TABLE, TRAINER
+from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS
 from modelcfg import ModelShape
 
 GIB = 2**30
@@ -57,6 +57,12 @@ class MemoryPlan:
     def phase_bytes(self, phase: str) -> int:
         """Of one device; where owners have one each, of the fuller."""
         owners = [sum(parts.values()) for parts in self.phases[phase].values()]
+        return max(owners) if self.apart else sum(owners)
+
+    def begun_bytes(self, phase: str) -> int:
+        """As `phase_bytes`, ahead of what the phase takes itself."""
+        kept = (*TRAINER_PARTS, *ENGINE_PARTS, PROCESS)
+        owners = [sum(parts.get(name, 0) for name in kept) for parts in self.phases[phase].values()]
         return max(owners) if self.apart else sum(owners)
 
     def fullest(self, phases: Collection[str] = tuple(TABLE)) -> str:
@@ -116,7 +122,7 @@ def takes_turns(config: RunConfig, device: str) -> bool:
 
 def colocated(config: RunConfig) -> bool:
     """Whether engines are on the trainers' devices."""
-    return bool(getattr(config.placement, "engines", "colocated") == "colocated")
+    return config.placement.engines == "colocated"
 
 
 def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:

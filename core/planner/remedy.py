@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from core.config.checks import batch, model, parallel
@@ -28,6 +29,7 @@ GENERATING = ("rollout", "eval")
 TRAINING = tuple(phase for phase in TABLE if phase not in GENERATING)
 
 Changes = Mapping[str, Any]
+ALL_LAYERS: Changes = {"train.recompute": "full", "train.recompute_layers": None}
 
 
 def update_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
@@ -39,11 +41,22 @@ def update_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
 
 
 def _changes(config: RunConfig, shape: ModelShape, device: Device, share: float) -> list[Changes]:
-    found = list(_first_of_each(config, shape, device, share))
+    def fits(changes: Changes) -> bool:
+        changed = apply(config, changes)
+        return not size_problems(changed) and plan_memory(changed, shape, device).fits(TRAINING, share)
+
+    alone = (_offload(config), _tokens(config), _recompute(config), _distributed(config), _tensor_parallel(config))
+    found = [first for ladder in alone if (first := _first(ladder, fits)) is not None]
     if all("placement.tensor_parallel" in changes for changes in found):  # which costs more time than the others
-        at_once = (c for c in _together(config) if _fits(config, c, shape, device, share))
-        found = [*([first] if (first := next(at_once, None)) else []), *found]
+        together = (_first(ladder, fits) for ladder in _together(config))
+        found = [*([first] if (first := next(filter(None, together), None)) else []), *found]
     return found
+
+
+def _first(ladder: Sequence[Changes], fits: Callable[[Changes], bool]) -> Changes | None:
+    """The first that fits of changes of which each needs less memory than the one before."""
+    place = bisect_left(ladder, True, key=fits)
+    return ladder[place] if place < len(ladder) else None
 
 
 def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples: int) -> str:
@@ -73,69 +86,53 @@ def apply(config: RunConfig, changes: Changes) -> RunConfig:
     return config
 
 
-def _first_of_each(config: RunConfig, shape: ModelShape, device: Device, share: float) -> Iterator[Changes]:
-    for kind in (_offload, _tokens, _recompute, _distributed, _tensor_parallel):
-        fitting = (changes for changes in kind(config) if _fits(config, changes, shape, device, share))
-        if (first := next(fitting, None)) is not None:
-            yield first
+def _offload(config: RunConfig) -> list[Changes]:
+    return [{"placement.offload": "auto"}] if config.placement.offload == "off" else []
 
 
-def _offload(config: RunConfig) -> Iterator[Changes]:
-    if config.placement.offload == "off":
-        yield {"placement.offload": "auto"}
+def _tokens(config: RunConfig) -> list[Changes]:
+    """The least is a budget that holds the longest sample."""
+    least, present = sample_tokens(config), config.train.max_tokens_per_micro_batch
+    largest = (present - 1) // STEP_TOKENS * STEP_TOKENS
+    budgets = [*range(largest, least, -STEP_TOKENS), *([least] if least < present else [])]
+    return [{"train.max_tokens_per_micro_batch": tokens} for tokens in budgets]
 
 
-def _tokens(config: RunConfig) -> Iterator[Changes]:
-    """Larger budgets first; the least is one that holds the longest sample."""
-    least = sample_tokens(config)
-    for tokens in range(config.train.max_tokens_per_micro_batch - 1, least - 1, -1):
-        if tokens % STEP_TOKENS == 0 or tokens == least:
-            yield {"train.max_tokens_per_micro_batch": tokens}
-
-
-def _recompute(config: RunConfig) -> Iterator[Changes]:
-    """As few layers as possible."""
+def _recompute(config: RunConfig) -> list[Changes]:
+    """As few layers as possible first."""
     shape = model.known_shape(config)
     layers = shape.num_layers // config.placement.pipeline_parallel if shape else 0
     before = (config.train.recompute_layers or layers) if config.train.recompute == "full" else 0
-    for count in range(before + 1, layers):
-        yield {"train.recompute": "full", "train.recompute_layers": count}
-    if before < layers:
-        yield _all_layers()
+    some = [{"train.recompute": "full", "train.recompute_layers": count} for count in range(before + 1, layers)]
+    return [*some, *([ALL_LAYERS] if before < layers else [])]
 
 
-def _all_layers() -> Changes:
-    return {"train.recompute": "full", "train.recompute_layers": None}
-
-
-def _distributed(config: RunConfig) -> Iterator[Changes]:
+def _distributed(config: RunConfig) -> list[Changes]:
     replicas = parallel.num_trainers(config.placement) // parallel.replica_size(config.placement)
-    if replicas > 1 and not config.train.use_distributed_optimizer:
-        yield {"train.use_distributed_optimizer": True}
+    fresh = replicas > 1 and not config.train.use_distributed_optimizer
+    return [{"train.use_distributed_optimizer": True}] if fresh else []
 
 
-def _tensor_parallel(config: RunConfig) -> Iterator[Changes]:
+def _tensor_parallel(config: RunConfig) -> list[Changes]:
     placement = config.placement
-    for size in SIZES:
-        if placement.tensor_parallel < size <= placement.trainers_per_node:
-            yield {"placement.tensor_parallel": size}
+    sizes = [size for size in SIZES if placement.tensor_parallel < size <= placement.trainers_per_node]
+    found = [{"placement.tensor_parallel": size} for size in sizes]
+    return [changes for changes in found if not size_problems(apply(config, changes))]
 
 
-def _together(config: RunConfig) -> Iterator[Changes]:
+def _together(config: RunConfig) -> Iterator[list[Changes]]:
     """Ever more at once: what costs least time first; at last with more GPUs per node."""
     changes: dict[str, Any] = {}
     for kind in (_offload, _distributed):
-        changes |= next(kind(config), {})
-    changes |= _all_layers()
-    yield dict(changes)
-    yield from ({**changes, **tokens} for tokens in _tokens(config))
+        changes |= next(iter(kind(config)), {})
+    changes |= ALL_LAYERS
+    yield [changes, *({**changes, **tokens} for tokens in _tokens(config))]
     for size in SIZES:
         if size > config.placement.tensor_parallel:
-            more = {"placement.tensor_parallel": size, "placement.sequence_parallel": True}
+            more = {**changes, "placement.tensor_parallel": size, "placement.sequence_parallel": True}
             if size > config.placement.trainers_per_node:
                 more["placement.trainers_per_node"] = size
-            yield {**changes, **more}
-            yield from ({**changes, **more, **tokens} for tokens in _tokens(config))
+            yield [more, *({**more, **tokens} for tokens in _tokens(config))]
 
 
 def _shares(config: RunConfig) -> Iterator[Changes]:
@@ -147,11 +144,6 @@ def _shares(config: RunConfig) -> Iterator[Changes]:
             yield from ({"placement.engine_memory_fraction": percent / 100} for percent in nearest)
         elif placement.engine_tensor_parallel < size <= placement.trainers_per_node // placement.engines_per_node:
             yield {"placement.engine_tensor_parallel": size}
-
-
-def _fits(config: RunConfig, changes: Changes, shape: ModelShape, device: Device, share: float) -> bool:
-    changed = apply(config, changes)
-    return not size_problems(changed) and plan_memory(changed, shape, device).fits(TRAINING, share)
 
 
 def _text(changes: Changes) -> str:

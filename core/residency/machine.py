@@ -60,14 +60,17 @@ class Residency:
         *,
         device: str = "cpu",
         table: Mapping[str, Holding] = TABLE,
+        planned: Mapping[str, tuple[int, int]] | None = None,
         quiet: bool = False,
     ) -> None:
         """Args:
         owners: in the order in which they give up and take.
         agree: a barrier over all trainer ranks.
         device: "cpu" or "cuda"; says where memory is read.
+        planned: phase -> bytes of the device when it begins, and when it is fullest; logged beside what is found.
         quiet: log nothing (all ranks but the first).
         """
+        self._planned = planned or {}
         self._owners = {owner.name: owner for owner in owners}
         self._agree = agree
         self._device = device
@@ -149,19 +152,24 @@ class Residency:
         return ResidencyError(
             f"out of GPU memory in phase {phase} of step {step}: {gib(now.used)} of {gib(now.total)} GiB used. "
             f"Held: {describe(self.holdings())}; the rest of this process {gib(_beside(now, self.holdings()))} GiB "
-            "(activations, caches). Lower train.max_tokens_per_micro_batch, set train.recompute to full, spread the "
+            f"(activations, caches). {self._plan_text(phase)}"
+            "Lower train.max_tokens_per_micro_batch, set train.recompute to full, spread the "
             f"model over more GPUs, or lower placement.engine_memory_fraction. ({str(error).splitlines()[0]})"
         )
 
     def _log(self, phase: str, step: int, seconds: float, before: DeviceMemory) -> None:
         after, holdings = read_memory(self._device), self.holdings()
-        planned = sum(size for parts in holdings.values() for size in parts.values())
+        held = sum(size for parts in holdings.values() for size in parts.values())
+        begins, fullest = self._planned.get(phase, (0, 0))
         log.log(
             self._level,
-            "residency=%s step=%d seconds=%.3f used_gib=%s->%s planned_gib=%s own_gib=%s holds=%r",
-            *(phase, step, seconds, gib(before.used), gib(after.used), gib(planned), gib(after.own_reserved)),
-            describe(holdings),
+            "residency=%s step=%d seconds=%.3f used_gib=%s->%s plan_gib=%s..%s held_gib=%s own_gib=%s holds=%r",
+            *(phase, step, seconds, gib(before.used), gib(after.used), gib(begins), gib(fullest), gib(held)),
+            *(gib(after.own_reserved), describe(holdings)),
         )
+
+    def _plan_text(self, phase: str) -> str:
+        return f"Planned: {gib(self._planned[phase][1])} GiB in all. " if phase in self._planned else ""
 
 
 def _lacks_memory(error: Exception) -> bool:

@@ -32,4 +32,6 @@ def test_giving_memory_back_changes_nothing(tmp_path: Path) -> None:
         same = {name for name in theirs if not name.startswith("perf/")}
         assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
     assert "residency=rollout" in log
+    assert "planned memory" in log
+    assert "plan_gib=0.00" not in log
     assert "trainer: nothing" in log

@@ -65,6 +65,22 @@ def test_without_offload_everything_is_there_in_every_phase() -> None:
         assert found.phase_bytes(phase) > in_turns.phase_bytes(phase)
 
 
+def test_engines_with_gpus_of_their_own_do_not_add_up() -> None:
+    found = plan(run("qwen3-0.6b", placement={"engines": "own_gpus"}))
+    assert found.host_bytes == 0
+    for phase, owners in found.phases.items():
+        assert found.phase_bytes(phase) == max(sum(parts.values()) for parts in owners.values())
+    assert plan(run("qwen3-0.6b", placement={"offload": "off"})).needed_bytes() > found.needed_bytes()
+
+
+def test_a_phase_begins_without_what_it_takes_itself() -> None:
+    found = plan(run())
+    taken = {phase: found.phase_bytes(phase) - found.begun_bytes(phase) for phase in TABLE}
+    work = found.phases["update"][TRAINER]
+    assert taken["update"] == work["activations"] + work["logits"]
+    assert taken["score"] == taken["save"] == 0
+
+
 def test_a_reference_is_one_more_copy_of_the_parameters() -> None:
     parts = plan(run(algorithm={"kl_loss_coef": 0.1})).phases["update"][TRAINER]
     assert parts["reference"] == parts["parameters"]

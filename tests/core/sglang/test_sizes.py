@@ -1,13 +1,9 @@
 from __future__ import annotations
 
-import math
-import re
-from pathlib import Path
-
 import pytest
 
 import modelcfg
-from core.sglang.engine_sizes import BUCKET_BYTES, cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
+from core.sglang.engine_sizes import cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
 from core.sglang.launch import CPU_TOTAL_TOKENS
 
 GIB = 2**30
@@ -42,11 +38,3 @@ def test_a_cpu_engine_has_a_fixed_cache() -> None:
     shape = modelcfg.load("smollm2-135m")
     assert cpu_cache(shape, 4, 1, None).tokens == CPU_TOTAL_TOKENS
     assert cpu_cache(shape, 4, 1, 512).tokens == 512
-
-
-def test_the_bucket_is_the_syncs_own() -> None:
-    source = (Path(__file__).parents[3] / "core" / "weight_sync.py").read_text(encoding="utf-8")
-    (own,) = re.findall(r"^BUCKET_BYTES = ([\d *]+)", source, re.MULTILINE)
-    assert math.prod(int(factor) ** int(power or 1) for factor, power in re.findall(r"(\d+)(?:\*\*(\d+))?", own)) == (
-        BUCKET_BYTES
-    )
