@@ -104,6 +104,12 @@ def wait_for(reached: Callable[[], bool], deadline_s: float, run_dir: Path) -> N
     assert wait_until(reached, deadline_s), tell(run_dir)
 
 
+def complete(cluster: Cluster, job: str, run_dir: Path, deadline_s: float = 180) -> None:
+    """Until all steps are done and Slurm says that the job has ended well."""
+    wait_for(lambda: ended(run_dir), deadline_s, run_dir)
+    cluster.wait_for_state(job, ["COMPLETED"])
+
+
 def wait_for_phase(run_dir: Path, phase: str, deadline_s: float = 180, after: int = 0) -> None:
     """Until the run has entered a phase, having entered it `after` times before."""
     wait_for(lambda: times_entered(run_dir, phase) > after, deadline_s, run_dir)
@@ -128,6 +134,18 @@ def processes_of(cluster: Cluster, nodes: tuple[str, ...] | None = None) -> dict
     """Command lines of everything that runs on the nodes and is no part of Slurm."""
     found = {node: list(cluster.processes(node).values()) for node in nodes or cluster.nodes}
     return {node: lines for node, lines in found.items() if lines}
+
+
+def pids(cluster: Cluster, node: str, text: str) -> list[int]:
+    """Processes of a node whose command line contains a text."""
+    return sorted(pid for pid, line in cluster.processes(node).items() if text in line)
+
+
+def kill(cluster: Cluster, node: str, text: str, number: str = "KILL") -> None:
+    """End the first process of a node whose command line contains a text."""
+    found = pids(cluster, node, text)
+    assert found, processes_of(cluster)
+    cluster.run("kill", f"-{number}", str(found[0]))
 
 
 def tell(run_dir: Path) -> str:

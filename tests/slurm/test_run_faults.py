@@ -8,10 +8,11 @@ import pytest
 
 from tests.slurm.slurm_runs import (
     attempts,
-    ended,
+    complete,
     failure,
     hold,
     hold_phases,
+    kill,
     prepare,
     processes_of,
     submit,
@@ -25,17 +26,6 @@ pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
 
 TWO_PARTS = {"components": [{"role": "trainers"}, {"role": "rewards"}]}
 RAISING_DATA = "\n\ndef boom(*_):\n    raise RuntimeError('boom')\n\n\nPhases.take_times = boom\n"
-
-
-def pids(cluster: Cluster, node: str, text: str) -> list[int]:
-    """Processes of a node whose command line contains a text."""
-    return sorted(pid for pid, line in cluster.processes(node).items() if text in line)
-
-
-def kill(cluster: Cluster, node: str, text: str, number: str = "KILL") -> None:
-    found = pids(cluster, node, text)
-    assert found, processes_of(cluster)
-    cluster.run("kill", f"-{number}", str(found[0]))
 
 
 def started(tmp_path: Path, *, phase: str | None = "rollout step=1", **sections: object) -> tuple[str, Path, Path]:
@@ -70,8 +60,7 @@ def test_a_trainer_rank_that_is_killed_is_tried_again_elsewhere(cluster: Cluster
     kill(cluster, node, "launchers.trainer ")
     wait_for(lambda: len(attempts(run_dir)) == 2, 90, run_dir)
     hold(run_file, None)
-    wait_for(lambda: ended(run_dir), 180, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir)
     first, second = attempts(run_dir)
     assert (first.how, first.failed_nodes) == ("node_failure", (node,))
     assert node not in second.nodes
@@ -85,8 +74,7 @@ def test_servers_that_die_are_restarted_and_the_attempt_goes_on(cluster: Cluster
     kill(cluster, trainers, "ebbtide_engine_server")
     kill(cluster, rewards, "launchers.rewards")
     hold(run_file, None)
-    wait_for(lambda: ended(run_dir), 180, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir)
     assert [a.how for a in attempts(run_dir)] == ["complete"]
     assert "restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
     assert "restarting" in (run_dir / "attempts/1/agent-1.log").read_text()

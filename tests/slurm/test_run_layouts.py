@@ -12,7 +12,7 @@ import h5py
 import pytest
 
 from core.trajectory import step_path
-from tests.slurm.slurm_runs import attempts, ended, local_losses, losses, prepare, run, site_of, submit, tell, wait_for
+from tests.slurm.slurm_runs import attempts, complete, local_losses, losses, prepare, run, site_of, submit, tell
 from tests.slurm_cluster import Cluster
 from tests.tiny_runs import EBBTIDE
 
@@ -45,8 +45,7 @@ def test_a_job_of_two_components(cluster: Cluster, tmp_path: Path, reference: di
     run_dir = tmp_path / "out"
     job = submit(prepare(tmp_path, num_nodes=2, slurm=TWO_PARTS), run_dir)
     assert "1+1" in cluster.run("squeue", "-h", "-o", "%i") or f"{job}+1" in cluster.run("squeue", "-h", "-o", "%i")
-    wait_for(lambda: ended(run_dir), 240, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 240)
     assert same(losses(run_dir), reference), tell(run_dir)
     assert engines_of(run_dir) <= {"node0-engine0", "node1-engine0"}
     assert [(a.how, a.job, len(a.nodes)) for a in attempts(run_dir)] == [("complete", job, 3)]
@@ -74,8 +73,7 @@ def test_one_allocation_with_the_same_processes(cluster: Cluster, tmp_path: Path
     run_dir = tmp_path / "out"
     job = submit(prepare(tmp_path, num_nodes=2, slurm={**TWO_PARTS, "heterogeneous": False}), run_dir)
     assert "+" not in cluster.run("squeue", "-h", "-o", "%i")
-    wait_for(lambda: ended(run_dir), 240, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 240)
     assert same(losses(run_dir), reference), tell(run_dir)
     assert len(attempts(run_dir)[0].nodes) == 3
 
@@ -84,8 +82,7 @@ def test_engines_on_nodes_of_their_own(cluster: Cluster, tmp_path: Path, referen
     """Their weights go through files in the run directory."""
     run_dir = tmp_path / "out"
     job = submit(prepare(tmp_path, slurm={"components": [{"role": "trainers"}, {"role": "engines"}]}), run_dir)
-    wait_for(lambda: ended(run_dir), 240, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 240)
     assert same(losses(run_dir), reference), tell(run_dir)
     assert engines_of(run_dir) == {"node0-engine0", "node1-engine0"}
     assert list((run_dir / "sync").glob("*")) == []
@@ -113,7 +110,6 @@ def test_by_hand_from_the_printed_script(cluster: Cluster, tmp_path: Path, refer
     script = folder / "job.sbatch"
     script.write_text(run("sbatch", str(run_file), "--run-dir", str(run_dir), *site_of(run_file)))
     job = cluster.run("sbatch", "--parsable", str(script)).strip()
-    wait_for(lambda: ended(run_dir), 240, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 240)
     assert same(losses(run_dir), reference), tell(run_dir)
     assert json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[0])["job"] == job

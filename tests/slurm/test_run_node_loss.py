@@ -10,7 +10,7 @@ import pytest
 from core.rendezvous import wait_until
 from tests.slurm.slurm_runs import (
     attempts,
-    ended,
+    complete,
     failure,
     hold,
     hold_phases,
@@ -45,8 +45,7 @@ def test_a_node_lost(phases: tuple[str, ...], cluster: Cluster, tmp_path: Path) 
         record = failure(run_dir, attempt)
         assert (record.role, record.name) == ("node", victim), record
         assert record.phase.startswith(phase.partition(" ")[0]), record
-    wait_for(lambda: ended(run_dir), 240, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 240)
     history = attempts(run_dir)
     assert [a.how for a in history] == ["node_failure"] * 2 + ["complete"]
     lost = [a.failed_nodes[0] for a in history[:2]]
@@ -90,8 +89,7 @@ def test_the_first_node_lost(cluster: Cluster, tmp_path: Path) -> None:
     record = failure(run_dir, 1)
     assert (record.role, record.name) == ("node", leader), record
     hold(run_file, None)
-    wait_for(lambda: ended(run_dir), 300, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 300)
     first, second = attempts(run_dir)
     assert (first.how, first.failed_nodes) == ("node_failure", (leader,))
     assert leader not in second.nodes, tell(run_dir)

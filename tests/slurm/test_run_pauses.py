@@ -8,14 +8,13 @@ import pytest
 
 from tests.slurm.slurm_runs import (
     attempts,
-    ended,
+    complete,
     local_losses,
     losses,
     prepare,
     run,
     submit,
     tell,
-    wait_for,
     wait_for_phase,
 )
 from tests.slurm_cluster import Cluster
@@ -54,8 +53,7 @@ def test_the_time_limit(cluster: Cluster, tmp_path: Path, uninterrupted: dict[in
     run_file = prepare(tmp_path, rollout={"num_rollout": MANY}, slurm=slurm)
     (tmp_path / "reward.py").write_text(SLOW_REWARD)
     job = submit(run_file, run_dir)
-    wait_for(lambda: ended(run_dir), 600, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir, 600)
     ends = [attempt.how for attempt in attempts(run_dir)]
     assert ends[-1] == "complete"
     assert set(ends[:-1]) == {"timeout"}
@@ -65,12 +63,7 @@ def test_the_time_limit(cluster: Cluster, tmp_path: Path, uninterrupted: dict[in
 
 def test_a_preemption_with_a_warning(cluster: Cluster, tmp_path: Path, uninterrupted: dict[int, float]) -> None:
     """`scancel --signal`: as a preemption that announces itself."""
-    run_dir = tmp_path / "out"
-    job = submit(prepare(tmp_path, rollout=FEW), run_dir)
-    wait_for_phase(run_dir, "rollout step=2")
-    cluster.run("scancel", "--signal=USR2", job)
-    wait_for(lambda: ended(run_dir), 180, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    run_dir = disturbed(cluster, tmp_path, "scancel", "--signal=USR2")
     assert [attempt.how for attempt in attempts(run_dir)] == ["preempted", "complete"]
     assert sum(attempt.steps_done or 0 for attempt in attempts(run_dir)) == FEW["num_rollout"]
     assert begins(losses(run_dir), uninterrupted, FEW["num_rollout"]), tell(run_dir)
@@ -78,22 +71,26 @@ def test_a_preemption_with_a_warning(cluster: Cluster, tmp_path: Path, uninterru
 
 def test_a_requeue_without_one(cluster: Cluster, tmp_path: Path, uninterrupted: dict[int, float]) -> None:
     """`scontrol requeue`: killed in the middle of a step, which is done again, with the same result."""
-    run_dir = tmp_path / "out"
-    job = submit(prepare(tmp_path, rollout=FEW), run_dir)
-    wait_for_phase(run_dir, "rollout step=2")
-    cluster.run("scontrol", "requeue", job)
-    wait_for(lambda: ended(run_dir), 180, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    run_dir = disturbed(cluster, tmp_path, "scontrol", "requeue")
     assert attempts(run_dir)[-1].how == "complete"
     assert attempts(run_dir)[0].how in ("interrupted", "lost")
     assert begins(losses(run_dir), uninterrupted, FEW["num_rollout"]), tell(run_dir)
 
 
+def disturbed(cluster: Cluster, tmp_path: Path, *command: str) -> Path:
+    """A few steps, with a command of Slurm's to the job in the third; the run is complete afterwards."""
+    run_dir = tmp_path / "out"
+    job = submit(prepare(tmp_path, rollout=FEW), run_dir)
+    wait_for_phase(run_dir, "rollout step=2")
+    cluster.run(*command, job)
+    complete(cluster, job, run_dir)
+    return run_dir
+
+
 def test_a_finished_run_that_is_requeued_ends_at_once(cluster: Cluster, tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
     job = submit(prepare(tmp_path), run_dir)
-    wait_for(lambda: ended(run_dir), 180, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    complete(cluster, job, run_dir)
     cluster.run("scontrol", "requeue", job)
     cluster.wait_for_state(job, ["PENDING", "RUNNING"])
     cluster.wait_for_state(job, ["COMPLETED"])
