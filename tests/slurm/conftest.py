@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.slurm_cluster import Cluster, Settings, why_not
+from tests.slurm_cluster.people import hidden
 
 REQUIRED = "EBBTIDE_REQUIRE_SLURM"  # 1: a cluster that cannot be started is a failure, not a reason to skip
 
@@ -15,10 +16,15 @@ REQUIRED = "EBBTIDE_REQUIRE_SLURM"  # 1: a cluster that cannot be started is a f
 def start(wanted: Settings) -> Cluster:
     """A cluster that ends with this process; skips the test, or fails it, where there can be none."""
     if (reason := why_not()) is not None:
-        if os.environ.get(REQUIRED) == "1":
-            pytest.fail(f"{REQUIRED}=1, but there is no Slurm cluster: {reason}", pytrace=False)
-        pytest.skip(reason)
+        give_up(f"there is no Slurm cluster: {reason}")
     return Cluster.start(wanted, owner=os.getpid())
+
+
+def give_up(reason: str) -> None:
+    """Skip the test, or fail it where a cluster is required."""
+    if os.environ.get(REQUIRED) == "1":
+        pytest.fail(f"{REQUIRED}=1, but {reason}", pytrace=False)
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +53,16 @@ def cluster(slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def cluster_without_sacct(bare_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A small cluster on which sacct fails, in SLURM_CONF."""
     yield from borrowed(bare_session, monkeypatch)
+
+
+@pytest.fixture
+def cluster_with_people() -> Iterator[Cluster]:
+    """Two nodes and two ordinary users, who may read and run this program."""
+    if (path := hidden()) is not None:
+        give_up(f"other users cannot run this program: {path} is closed to them")
+    running = start(Settings(folder="", num_nodes=2, num_people=2))
+    yield running
+    running.stop()
 
 
 def borrowed(running: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from tests.slurm_cluster.people import Person
 from tests.slurm_cluster.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -137,6 +138,17 @@ class Cluster:
         pid = (self.folder / "run" / f"{node}.pid").read_text()
         child = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
         return self.run("nsenter", "--all", f"--target={child}", "--", *command, timeout_s=timeout_s)
+
+    def as_person(self, person: Person, *command: str, node: str | None = None, timeout_s: float = 60.0) -> str:
+        """Standard output of a command of one of the cluster's users, at home; outside every job.
+
+        On this machine, as its users see it, or on a node.
+        """
+        words = [*person.switch(self.environment), *command]
+        if node is not None:
+            return self.on_node(node, *words, timeout_s=timeout_s)
+        login = (self.folder / "run" / "login.pid").read_text()
+        return self.run("nsenter", "--mount", f"--target={login}", "--", *words, timeout_s=timeout_s)
 
     def processes(self, node: str) -> dict[int, str]:
         """Command lines of a node's processes by pid (as seen from here), slurmd's own left out."""

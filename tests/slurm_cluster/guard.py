@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.slurm_cluster import network
+from tests.slurm_cluster.people import sweep
 from tests.slurm_cluster.settings import Settings, write_files
 
 NODE = ["unshare", "--uts", "--mount", "--net", "--ipc", "--pid", "--fork", "--kill-child=KILL", "--mount-proc", "--"]
@@ -76,15 +77,29 @@ class Guard:
         self.settings = replace(self.settings, index=network.claim_index(switch))
         network.connect_host(self.settings, switch)
         write_files(self.settings)
+        sweep(self.settings.people)
         for index in range(self.settings.gpus):
             os.mknod(self.folder / "dev" / f"nvidia{index}", 0o20666, os.makedev(1, 3))
         self._start_munge()
         if self.settings.accounting:
             self._start_accounting()
-        self.spawn("slurmctld", ["slurmctld", "-D", "-c", "-f", str(self.folder / "slurm.conf")])
+        if self.settings.num_people:
+            self._open_login()
+        self.spawn("slurmctld", [*self._knowing_people(), "slurmctld", "-D", "-c", "-f", f"{self.folder}/slurm.conf"])
         for node in self.settings.nodes:
             self.start_node(node)
         self.wait_until("all nodes idle", self._all_idle)
+
+    def _knowing_people(self) -> list[str]:
+        """What a daemon's command begins with that looks up the users of jobs."""
+        script = str(Path(__file__).with_name("people.sh"))
+        return ["unshare", "--mount", "--", "bash", script, str(self.folder)] if self.settings.num_people else []
+
+    def _open_login(self) -> None:
+        """This machine as its users see it: a mount namespace that commands enter."""
+        pid = self.spawn("login", [*self._knowing_people(), "sleep", "inf"])
+        (self.folder / "run" / "login.pid").write_text(str(pid))
+        self.wait_until("the login node", lambda: Path(f"/proc/{pid}/comm").read_text().strip() == "sleep", 10.0)
 
     def _start_munge(self) -> None:
         folder = self.folder / "munge"
@@ -146,8 +161,9 @@ class Guard:
         """Nodes at once, then the daemons in the order in which they need each other."""
         for node in self.settings.nodes:
             self.end(node, signal.SIGKILL, 20.0)
-        for name in ("slurmctld", "slurmdbd", "mariadbd", "munged", "switch"):
+        for name in ("slurmctld", "slurmdbd", "mariadbd", "munged", "login", "switch"):
             self.end(name, signal.SIGTERM, 10.0)
+        sweep(self.settings.people)
 
     def hasten_requeued(self) -> None:
         """Let requeued jobs start after `requeue_delay_s` instead of 120 s.
@@ -210,6 +226,7 @@ class Guard:
 
 def main() -> None:
     """`guard.py FOLDER OWNER LIFETIME_S`: settings come from FOLDER/wanted.json; FOLDER/ready says that it runs."""
+    os.umask(0o022)  # every user of the cluster reads its files
     folder, owner, lifetime_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     lock = (folder / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # held for life: an unlocked folder is a dead cluster's

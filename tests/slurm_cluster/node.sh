@@ -7,6 +7,7 @@ hostname "$name"
 mount --bind "$folder/hosts" /etc/hosts
 if [[ -e /etc/resolv.conf ]]; then mount --bind "$folder/resolv.conf" /etc/resolv.conf; fi
 mount -t tmpfs -o mode=1777,size=4g tmpfs /dev/shm   # private, as on a real node, and gone with the node
+if [[ -e $folder/openings ]]; then bash "${BASH_SOURCE[0]%/*}/people.sh" "$folder"; fi
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done   # the guard plugs the cable in
 ip link set lo up
 ip addr add "$address/24" dev eth0

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from tests.slurm_cluster.people import GROUP, Person, needed, openings, people
 
 PLUGINS = f"/usr/lib/{platform.machine()}-linux-gnu/slurm-wlm"
 
@@ -24,11 +28,17 @@ class Settings:
     heterogeneous: bool = True  # het jobs need the backfill scheduler; False: a cluster that cannot run them
     requeue: bool = True
     requeue_delay_s: float | None = 4.0  # None: Slurm's own 120 s before a requeued job may start again
+    num_people: int = 0  # ordinary users; with any, the nodes see no folder that is closed to them (people.py)
     index: int = 0
 
     @property
     def nodes(self) -> tuple[str, ...]:
         return tuple(f"n{k}" for k in range(1, self.num_nodes + 1))
+
+    @property
+    def people(self) -> tuple[Person, ...]:
+        """The ordinary users, by whatever node they log in."""
+        return people(Path(self.folder), self.index, self.num_people)
 
     @property
     def host_address(self) -> str:
@@ -203,4 +213,17 @@ def write_files(settings: Settings) -> None:
     database = folder / "slurmdbd.conf"
     database.write_text(slurmdbd_conf(settings))
     database.chmod(0o600)
+    if settings.num_people:
+        _write_people(folder, settings.people)
     (folder / "settings.json").write_text(settings.to_json())
+
+
+def _write_people(folder: Path, known: Sequence[Person]) -> None:
+    """The machine's users and these, their homes, and what node.sh opens to them."""
+    (folder / "passwd").write_text(Path("/etc/passwd").read_text() + "".join(person.passwd for person in known))
+    (folder / "group").write_text(Path("/etc/group").read_text() + f"{GROUP}:x:{known[0].gid}:\n")
+    (folder / "held").mkdir()
+    (folder / "openings").write_text("".join(opening.line for opening in openings(needed())))
+    for person in known:
+        person.home.mkdir(parents=True, mode=0o755)
+        os.chown(person.home, person.uid, person.gid)
