@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 from dataclasses import dataclass
@@ -15,9 +14,6 @@ from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 
 from core.config.schema import PlacementConfig
 from core.megatron import shim
-from core.residency.memory import gib, read_memory
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,6 @@ def _connect() -> None:
     At their first use, after a forward pass, torch's allocator may hold the whole GPU, and NCCL asks the driver itself.
     Collective: all trainer ranks.
     """
-    before = read_memory("cuda").used
     groups = (
         parallel_state.get_data_parallel_group(with_context_parallel=True),
         parallel_state.get_tensor_model_parallel_group(),
@@ -95,7 +90,6 @@ def _connect() -> None:
     for group in groups:
         dist.all_reduce(torch.zeros(1, device="cuda"), group=group)
     torch.cuda.synchronize()
-    log.info("NCCL's communicators take %s GiB of the GPU", gib(read_memory("cuda").used - before))
 
 
 def _check_sizes(placement: PlacementConfig, world_size: int) -> None:

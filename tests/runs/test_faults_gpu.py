@@ -79,7 +79,7 @@ def test_an_engine_killed_while_it_holds_memory_or_has_given_it_back(
     run_dir = tmp_path / "out"
     command = start_ebbtide("run", str(write_gpu_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, phase, command)
-    for process in descendants([member_pid(run_dir, "engine=node0-engine0")]):
+    for process in reversed(descendants([member_pid(run_dir, "engine=node0-engine0")])):  # children die with parents
         process.kill()
     assert command.wait(400) == 0, (tmp_path / "log").read_text()
     assert "restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
@@ -109,7 +109,7 @@ def test_memory_that_runs_out_in_an_update(memory_before: int, tmp_path: Path, m
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log", python_path=site)
     assert command.wait(400) == 1
     text = (run_dir / "attempts/1/trainer-0.log").read_text()
-    assert "out of GPU memory in phase update of step 0" in text
+    assert "out of GPU memory in phase update of step " in text  # the first whose responses are long
     assert "Lower train.max_tokens_per_micro_batch" in (tmp_path / "log").read_text()
     assert wait_until(lambda: used_mib() <= memory_before + SLACK_MIB, FREED_S)
     finish(run_dir)
