@@ -1,7 +1,7 @@
 """Park and unpark a trainer of Qwen3-4B's shape, beside one plain copy of page-locked memory.
 
 Parked: fp32 masters and Adam's moments are copied out, gradients and bf16 parameters dropped; unparked, the parameters
-are rounded from the masters again. Residual: all device memory that is used while parked, the CUDA context included.
+are rounded from the masters again. Between the two lies a pause, as a rollout does in a run. Residual: all device memory that is used while parked, the CUDA context included.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from core.megatron.parking import TrainerMemory
 from core.residency import TRAINER_PARTS
 from core.residency.memory import GIB, read_memory
 
+PAUSE_S = 0.5
 SHAPE, REPETITIONS, COPY_BYTES, CHUNK = "qwen3-4b", 5, 8 * GIB, 2**26
 ALL = frozenset(TRAINER_PARTS)
 
@@ -47,6 +48,7 @@ def until_ready(memory: TrainerMemory) -> float:
     """Unpark, without waiting for the moments, which an optimiser step needs only in the end."""
     memory.shrink_to(frozenset())
     torch.cuda.synchronize()
+    time.sleep(PAUSE_S)
     began = time.perf_counter()
     memory.grow_to(ALL)
     torch.cuda.current_stream().synchronize()
@@ -84,6 +86,7 @@ def measure(trainer: RandomTrainer, others_bytes: int, **facts: Any) -> None:
         memory.touched()
         seconds["park"].append(timed(memory.shrink_to, frozenset()))
         residual = max(residual, read_memory("cuda").used)
+        time.sleep(PAUSE_S)
         seconds["unpark"].append(timed(memory.grow_to, ALL))
         memory.touched()
         seconds["keep parameters only"].append(timed(memory.shrink_to, frozenset({"parameters"})))
