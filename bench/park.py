@@ -1,7 +1,8 @@
 """Park and unpark a trainer of Qwen3-4B's shape, beside one plain copy of page-locked memory.
 
 Parked: fp32 masters and Adam's moments are copied out, gradients and bf16 parameters dropped; unparked, the parameters
-are rounded from the masters again. Between the two lies a pause, as a rollout does in a run. Residual: all device memory that is used while parked, the CUDA context included.
+are rounded from the masters again. Between the two lies a pause, as a rollout does in a run. Residual: all device
+memory that is used while parked, the CUDA context included.
 """
 
 from __future__ import annotations
