@@ -27,8 +27,9 @@ from core.rendezvous import Address, Rendezvous, wait_until
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot
-from launchers.failure import Failure, first_cause, from_exception, read_record, write_record
+from launchers.failure import Failure, from_exception, write_record
 from launchers.gate import WATCHED, Gate
+from launchers.judgement import judge_records, leave_records, lost_node, outcome_of, outcome_when_left
 from launchers.outcome import ENDED_KEY, Outcome
 from launchers.ports import listen
 from launchers.pulse import Pulse
@@ -40,7 +41,6 @@ from launchers.trainers import TrainerGroup
 
 WATCH_INTERVAL_S = 0.1
 STOP_GRACE_S = 2.0  # trainer ranks have nothing to say goodbye to; Slurm may give as little as 3 s in all
-RECORDS_GRACE_S = 2.0  # other nodes' failure records of the same event
 GOODBYE_S = 10.0
 FAILED_KEY = "failed"
 LEFT_KEY = "left"
@@ -123,7 +123,7 @@ class NodeAgent:
                 if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
                     return self._ended(lost)
                 if self.trainers is not None and self.trainers.exit_code() == 0:
-                    return self._done()
+                    return outcome_when_left(self.rendezvous.get(PAUSED_KEY))  # torchrun leaves with all others
             time.sleep(WATCH_INTERVAL_S)
 
     def _told(self) -> Outcome | None:
@@ -134,8 +134,8 @@ class NodeAgent:
             return Outcome.from_json(text)
         if not self.seat.leads and self.pulse.leader_lost():
             failure = self._lost(0)
-            self._record([failure])
-            return self._judged(failure)
+            leave_records(self.folder, [failure], leads=False)
+            return outcome_of(failure)
         return None
 
     def _own_failure(self) -> Failure | None:
@@ -145,52 +145,17 @@ class NodeAgent:
         return next((failure for failure in found if failure is not None), None)
 
     def _lost(self, node: int) -> Failure:
-        silence_s = self.config.placement.silence_timeout_s
-        cause = f"not heard of for {silence_s:.0f} s: the node, its network or its agent is gone"
-        return Failure("node", self.seat.names[node], self.pulse.phase, cause, 0)
-
-    def _done(self) -> Outcome:
-        """All ranks of all nodes have ended well: torchrun leaves only with the others."""
-        paused = self.rendezvous.get(PAUSED_KEY)
-        if paused is None:
-            return Outcome("complete")
-        return Outcome("preempted" if paused == "preempted" else "timeout", cause=f"saved and left: {paused}")
+        return lost_node(self.seat.names[node], self.pulse.phase, self.config.placement.silence_timeout_s)
 
     def _ended(self, failures: list[Failure]) -> Outcome:
-        """The first cause of the end, of what this node saw and what the others wrote; agreed with the leader."""
-        self._record(failures)
-        if not self.seat.leads:
-            self.pulse.post(FAILED_KEY, self.seat.name)
-            wait_until(lambda: self._told() is not None, GOODBYE_S)
-            return self._told() or self._judged(failures[0])
-        first = first_cause(self._records())
-        write_record(self.folder, first)
-        log.error("%s", first)
-        outcome = self._judged(first)
-        unfit = tuple(failure.name for failure in failures if failure.role == "node")
-        return Outcome(outcome.how, unfit or outcome.failed_nodes, outcome.cause)
-
-    def _records(self) -> list[Failure]:
-        """What all nodes wrote about this event; those of other nodes may take a moment to be seen."""
-        time.sleep(RECORDS_GRACE_S)
-        folder = self.folder / "failures"
-        wait_until(lambda: any(folder.glob("*.json")), GOODBYE_S)
-        records = [Failure.read(path) for path in sorted(folder.glob("*.json"))]
-        reporter = self.pulse.value(FAILED_KEY) or self.seat.name
-        cause = "reported a failure, but left no record of it"
-        return records or [Failure("agent", reporter, self.pulse.phase, cause, 0)]
-
-    def _record(self, failures: list[Failure]) -> None:
-        for failure in failures:
-            failure.write(self.folder / "failures" / f"{failure.role}-{failure.name}.json")
-            if not self.seat.leads and failure.role == "node" and read_record(self.folder) is None:
-                write_record(self.folder, failure)  # the leader is gone: nobody else will
-
-    def _judged(self, failure: Failure) -> Outcome:
-        cause = str(failure).splitlines()[0]
-        if failure.blames_node:
-            return Outcome("node_failure", (failure.name if failure.role == "node" else failure.host,), cause)
-        return Outcome("failed", cause=cause)
+        """What becomes of the attempt after a failure: the leader judges, the others report and hear it."""
+        leave_records(self.folder, failures, self.seat.leads)
+        if self.seat.leads:
+            reporter = self.pulse.value(FAILED_KEY) or self.seat.name
+            return judge_records(self.folder, failures, reporter, self.pulse.phase)
+        self.pulse.post(FAILED_KEY, self.seat.name)
+        wait_until(lambda: self._told() is not None, GOODBYE_S)
+        return self._told() or outcome_of(failures[0])
 
     def _say_goodbye(self) -> None:
         """The leader leaves last, because it serves the store."""
