@@ -138,13 +138,15 @@ def test_of_two_engines_one_dies_and_the_other_takes_over(tmp_path: Path) -> Non
 def test_an_engine_that_hangs_is_given_up_ended_and_replaced(tmp_path: Path) -> None:
     """A stopped process neither answers nor dies: the request's deadline ends it."""
     run_dir = tmp_path / "out"
-    rollout = {"num_rollout": 2, "max_response_tokens": 200, "request_timeout_s": 15}
-    run_file = write_run(tmp_path, rollout=rollout, train={"max_tokens_per_micro_batch": 2048})
+    run_file = write_run(tmp_path, rollout={"num_rollout": 2, "request_timeout_s": 15})
+    hold_phases(run_file)
+    hold(run_file, "rollout step=1")
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=1", command)
     server = psutil.Process(member_pid(run_dir, "engine=node0-engine0"))
     for process in descendants([server.pid]):
         process.suspend()
+    hold(run_file, None)
     assert command.wait(300) == 0, (tmp_path / "log").read_text()
     assert not server.is_running()
     assert "killed by signal 9 (SIGKILL): restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
