@@ -19,8 +19,14 @@ PER_STEP = {  # name in the JSON file: name in the progress file
     "reward": "rollout/raw_reward",
     "response_tokens": "rollout/response_len/mean",
     "groups_without_spread": "rollout/zero_std/count",
+    "entropy": "train/entropy_loss",
     "logprob_gap": "train/train_rollout_logprob_abs_diff",
     "logprob_gap_max": "train/train_rollout_logprob_abs_diff_max",
+}
+PANELS = {
+    "reward": "mean reward of the samples",
+    "entropy": "entropy per token, nats",
+    "logprob_gap": "engine-trainer log-prob gap, mean",
 }
 COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555")
 
@@ -74,32 +80,32 @@ def table(curves: Iterable[Curve]) -> str:
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """Accuracy, reward and log-prob gap of one task's runs over steps, a colour per variant, as a small PNG."""
+    """Accuracy and what `PANELS` names, of one task's runs over steps, a colour per variant, as a small PNG."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 5.6), layout="constrained")
+    accuracy, *others = axes.flat
+    accuracy.set(title="accuracy (greedy)", ylim=(0, 1.02))
     variants = sorted({curve["variant"] for curve in curves})
     for curve in curves:
         style = {"color": COLOURS[variants.index(curve["variant"]) % len(COLOURS)], "linewidth": 1.0}
-        label = f"{curve['variant']}, seed {curve['seed']}"
         for index, (name, points) in enumerate(curve["accuracy"].items()):
-            marks = {"marker": ".", "linestyle": ("-", "--", ":")[index % 3], "label": f"{label}: {name}"}
-            axes[0].plot(*zip(*points, strict=True), **style, **marks)
-        axes[1].plot(curve["steps"], curve["reward"], **style)
-        axes[2].plot(curve["steps"], curve["logprob_gap"], **style)
-    for axis, title in zip(
-        axes, ("accuracy (greedy)", "mean reward of the samples", "engine-trainer log-prob gap"), strict=True
-    ):
-        axis.set(title=title, xlabel="step")
+            label = f"{curve['variant']}, seed {curve['seed']}: {name}"
+            line = ("-", "--", ":")[index % 3]
+            accuracy.plot(*zip(*points, strict=True), **style, marker=".", linestyle=line, label=label)
+        for axis, key in zip(others, PANELS, strict=True):
+            axis.plot(curve["steps"], curve[key], **style)
+    accuracy.legend(fontsize=6)
+    for axis, title in zip(others, PANELS.values(), strict=True):
+        axis.set(title=title, ylim=(0, None))
+    for axis in axes.flat:
         axis.grid(alpha=0.3)
-    axes[0].set_ylim(0, 1.02)
-    axes[0].legend(fontsize=6)
-    axes[2].set_ylim(bottom=0)
+        axis.set_xlabel("step")
     figure.suptitle(curves[0]["task"], fontsize=10)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=72)
     pyplot.close(figure)
 
 

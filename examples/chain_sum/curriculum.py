@@ -4,45 +4,49 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
-from itertools import cycle
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
 ROWS = Path(__file__).parent / "train.jsonl"
+Mix = Mapping[str, float]  # kind (terms x digits, "3x1") to weight
 
 
-def rows(
-    num_steps: int,
-    prompts_per_step: int,
-    start: Mapping[str, float],
-    end: Mapping[str, float],
-    ramp_steps: int,
-    seed: int = 0,
-) -> Iterator[dict[str, Any]]:
+def rows(num_steps: int, prompts_per_step: int, mixes: Sequence[Mix], seed: int = 0) -> Iterator[dict[str, Any]]:
     """`num_steps` x `prompts_per_step` rows of train.jsonl.
 
     Args:
-        start: share of each kind in the first step; kinds are named terms x digits: {"2x1": 0.6, "3x1": 0.4}.
-        end: the same from step `ramp_steps` on; in between the shares change evenly.
+        mixes: how much of each kind from which step on, by rising `step`: [{"step": 0, "2x1": 0.6, "3x1": 0.4}, ...];
+            between two of them the weights change evenly, after the last one no more.
         seed: of the order and the draws.
     Raises:
-        ValueError: a kind that train.jsonl has not.
+        ValueError: a kind that train.jsonl has not, or no mix for step 0.
     """
     rng = random.Random(seed)
     pools = _pools(rng)
-    if unknown := sorted({*start, *end} - pools.keys()):
+    kinds = {kind for mix in mixes for kind in mix} - {"step"}
+    if unknown := sorted(kinds - pools.keys()):
         raise ValueError(f"curriculum kinds {unknown}; wanted some of {sorted(pools)}")
     for step in range(num_steps):
-        mix = shares(start, end, min(1.0, step / ramp_steps))
-        for kind in rng.choices(list(mix), weights=list(mix.values()), k=prompts_per_step):
+        weights = weights_at(step, mixes, sorted(kinds))
+        for kind in rng.choices(sorted(kinds), weights=weights, k=prompts_per_step):
             yield next(pools[kind])
 
 
-def shares(start: Mapping[str, float], end: Mapping[str, float], progress: float) -> dict[str, float]:
-    """Share of each kind at `progress` (0: start, 1: end)."""
-    kinds = sorted({*start, *end})
-    return {kind: (1 - progress) * start.get(kind, 0.0) + progress * end.get(kind, 0.0) for kind in kinds}
+def weights_at(step: int, mixes: Sequence[Mix], kinds: Sequence[str]) -> list[float]:
+    """The weight of each kind at a step.
+
+    Raises:
+        ValueError: the first mix is not for step 0.
+    """
+    if not mixes or mixes[0]["step"] != 0:
+        raise ValueError(f"curriculum mixes {list(mixes)}; wanted the first one for step 0")
+    for before, after in pairwise(mixes):
+        if step < after["step"]:
+            done = (step - before["step"]) / (after["step"] - before["step"])
+            return [(1 - done) * before.get(kind, 0.0) + done * after.get(kind, 0.0) for kind in kinds]
+    return [mixes[-1].get(kind, 0.0) for kind in kinds]
 
 
 def _pools(rng: random.Random) -> dict[str, Iterator[dict[str, Any]]]:

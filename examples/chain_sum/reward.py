@@ -1,9 +1,9 @@
-"""Reward of a sum worked out in steps: 1 for the right last number, at most 0.5 for anything else.
+"""Reward of a sum worked out in steps: 1 for the right last number, at most 0.2 for anything else.
 
-The steps of 38 + 45 - 17 are written "38 + 45 = 83, 83 - 17 = 66". Each is judged by itself: the second one starts at
-whatever number the first one gave, so a slip in the first does not hide a right second. What a step gave earns half by
-its units digit and half by its distance. Evaluations count a reward above 0.5, so their accuracy is that of the last
-number alone.
+The steps of 38 + 45 - 17 are written "38 + 45 = 83, 83 - 17 = 66". Only a response that holds such steps and nothing
+else earns part of the 0.2, so that neither rambling nor one answer for all questions pays. Each step is judged by
+itself: the second one starts at whatever number the first one gave, so a slip in the first does not hide a right
+second. Evaluations count a reward above 0.5, so their accuracy is that of the last number alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from core.reward.sample import RewardInput
 
 LAST_EQUATION = re.compile(r"([-+\d ]+)=")
 TERM = re.compile(r"([-+]?) ?(\d+)")
-PARTIAL = 0.5  # what flawless steps with a wrong end would earn
+PARTIAL = 0.2
 FAR = 100  # a result this far off earns nothing by its distance
 
 
@@ -41,19 +41,24 @@ def terms(prompt: str) -> list[int]:
 
 
 def step_credit(signed: list[int], response: str) -> float:
-    """Mean credit, in [0, 1], of the steps that the sum needs; a step that is not there earns nothing."""
+    """Mean credit, in [0, 1], of the steps that the sum needs; 0 if anything else is written."""
     total, credit = signed[0], 0.0
-    for term in signed[1:]:
+    steps = response.strip().split(", ")
+    if len(steps) >= len(signed):
+        return 0.0
+    for step, term in zip(steps, signed[1:], strict=False):
         left = re.escape(f"{total} {'-' if term < 0 else '+'} {abs(term)} = ")
-        step = re.search(rf"(?<!\d){left}(-?\d+)", response)
-        if step is None:
-            break
-        credit += nearness(int(step[1]), total + term)
-        total = int(step[1])
+        result = re.fullmatch(rf"{left}(-?\d+)", step)
+        if result is None:
+            return 0.0
+        credit += nearness(int(result[1]), total + term)
+        total = int(result[1])
     return credit / (len(signed) - 1)
 
 
 def nearness(found: int, wanted: int) -> float:
-    """In [0, 1]: half for the right units digit under the right sign, half for the distance, on a logarithmic scale."""
-    same_units = abs(found) % 10 == abs(wanted) % 10 and (found < 0) == (wanted < 0)
-    return 0.5 * same_units + 0.5 * max(0.0, 1 - math.log1p(abs(found - wanted)) / math.log1p(FAR))
+    """In [0, 1]; 0 under the wrong sign, else half for the units digit and half for the distance, logarithmic."""
+    if (found < 0) != (wanted < 0):
+        return 0.0
+    near = 1 - math.log1p(abs(found - wanted)) / math.log1p(FAR)
+    return 0.5 * (abs(found) % 10 == abs(wanted) % 10) + 0.5 * max(0.0, near)

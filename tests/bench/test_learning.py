@@ -69,7 +69,7 @@ def test_seeds_reach_sampling_order_and_source() -> None:
         "data.seed=7",
         "data.options.seed=7",
     ]
-    assert "data.options.seed=7" not in command(ROOT / "examples" / "word-reversal.yaml", 7, Path("out"), [])
+    assert "data.options.seed=7" not in command(ROOT / "examples" / "family.yaml", 7, Path("out"), [])
 
 
 def test_finished_runs_become_json_and_a_picture(tmp_path: Path) -> None:
