@@ -1,7 +1,8 @@
 """The demo by TRL's GRPOTrainer and then by `ebbtide run`, one after the other: seconds per step, tokens/s, reward.
 
 Same machine, model, prompts in the same order, samples, lengths, optimiser and loss; other random numbers. TRL
-generates with transformers (no vLLM), in each of the variants of bench/trl_steps.py; the fastest one is compared.
+generates with transformers, or with vLLM where its Python has it (--variants vllm); the fastest variant of
+bench/trl_steps.py is compared.
 Start-up and each program's first step are told apart and left out of the medians; evaluations are not made.
 """
 
@@ -36,11 +37,11 @@ Run = dict[str, Any]  # name, startup_s, steps: one {seconds, rollout, update, t
 def by_trl(config: RunConfig, folder: Path, options: argparse.Namespace) -> tuple[list[Run], dict[str, str]]:
     """TRL's runs, one per variant, and its versions."""
     if options.trl_result:
-        return _trl_result(options.trl_result)
+        return _trl_result(*options.trl_result)
     python = options.trl_python or trl_venv.make(ROOT / ".cache" / "trl-venv")
     task = peer_task.task(config, locate(config.model.path)) | {"limit_s": options.limit_s}
     (folder / "task.json").write_text(json.dumps(task))
-    path = [str(options.trl_path)] if options.trl_path else []
+    path = [options.trl_path] if options.trl_path else []
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(ROOT), os.environ.get("PYTHONPATH", "")])}
     variants = options.variants or VARIANTS[config.placement.device]
     command = [str(python), "-W", "ignore", str(ROOT / "bench" / "trl_steps.py"), "task.json", "trl.json", *variants]
@@ -53,9 +54,13 @@ def by_trl(config: RunConfig, folder: Path, options: argparse.Namespace) -> tupl
     return _trl_result(folder / "trl.json")
 
 
-def _trl_result(file: Path) -> tuple[list[Run], dict[str, str]]:
-    result = json.loads(file.read_text())
-    return result["runs"], result["versions"]
+def _trl_result(*files: Path) -> tuple[list[Run], dict[str, str]]:
+    runs: list[Run] = []
+    versions: dict[str, str] = {}
+    for result in (json.loads(file.read_text()) for file in files):
+        runs += result["runs"]
+        versions |= result["versions"]
+    return runs, versions
 
 
 def by_ebbtide(config: RunConfig, folder: Path, timeout_s: float) -> Run:
@@ -189,8 +194,8 @@ def _arguments() -> argparse.Namespace:
     add("--only", choices=("trl", "ebbtide"), help="one of the two; nothing is written to results/")
     add("--variants", nargs="+", help="of bench/trl_steps.py")
     add("--trl-python", type=Path, help="a Python that imports TRL; else one is made in .cache/trl-venv")
-    add("--trl-path", type=Path, help="a folder put first on its PYTHONPATH")
-    add("--trl-result", type=Path, help="trl.json that --keep left on this machine: TRL is not run again")
+    add("--trl-path", help="put first on its PYTHONPATH")
+    add("--trl-result", type=Path, nargs="+", help="trl.json that --keep left on this machine: TRL is not run again")
     add("--keep", type=Path, help="an empty folder for the run directory, TRL's result and the output")
     add("--limit-s", type=float, default=1800.0, help="a variant of TRL takes no further step after so many seconds")
     add("--timeout-s", type=float, default=3600.0, help="deadline of each of the two programs")

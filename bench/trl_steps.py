@@ -12,7 +12,8 @@ import os
 import sys
 import tempfile
 import time
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from core.config.schema import RewardConfig  # noqa: E402
 from core.reward.sample import RewardInput  # noqa: E402
 from core.reward.scorers import build_scorer  # noqa: E402
 
-# On a GPU: bf16 autocast over fp32 weights; all in bf16, Adam's moments too; paged cache, which wants bf16 weights
+# On a GPU: bf16 autocast over fp32 weights; all in bf16, Adam's moments too; paged cache, which wants bf16 weights;
+# vLLM in the same process, without the correction for its log-probs, which would cost another forward
 VARIANTS: dict[str, dict[str, Any]] = {
     "generate": {},
     "generate-bf16": {"model_init_kwargs": {"dtype": "bfloat16"}},
@@ -38,8 +40,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "use_transformers_continuous_batching": True,
         "transformers_continuous_batching_config": {"use_cuda_graph": True, "max_memory_percent": 0.2},
     },
+    "vllm": {
+        "model_init_kwargs": {"dtype": "bfloat16"},
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_importance_sampling_correction": False,
+    },
 }
-LIBRARIES = ("trl", "transformers", "torch", "accelerate", "datasets")
+LIBRARIES = ("trl", "transformers", "torch", "accelerate", "datasets", "vllm")
 
 
 class Watch(TrainerCallback):
@@ -92,7 +100,8 @@ class Watch(TrainerCallback):
 def settings(task: dict[str, Any], variant: str, folder: str) -> GRPOConfig:
     """TRL's configuration for the task: GRPO without KL, one optimiser step over the whole batch."""
     cuda = task["device"] == "cuda"
-    chosen = {"model_init_kwargs": {"dtype": "float32"}, **VARIANTS[variant]}
+    length = max(len(prompt["tokens"]) for prompt in task["prompts"]) + task["max_response_tokens"]
+    chosen = {"model_init_kwargs": {"dtype": "float32"}, "vllm_max_model_length": length, **VARIANTS[variant]}
     return GRPOConfig(
         output_dir=folder,
         max_steps=task["num_steps"],
@@ -140,6 +149,15 @@ def run(task: dict[str, Any], variant: str, began: float) -> dict[str, Any]:
     return {"name": f"trl, {variant}", "startup_s": watch.ends[0] - began, "steps": watch.steps()}
 
 
+def versions() -> dict[str, str]:
+    """Of the libraries that are there."""
+    found = {}
+    for library in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return found
+
+
 def main() -> None:
     """Run the variants in turn; one that fails is recorded with its reason and the next one runs."""
     task = json.loads(Path(sys.argv[1]).read_text())
@@ -154,7 +172,7 @@ def main() -> None:
         gc.collect()
         torch.cuda.empty_cache()
         began = time.time()
-        result = {"runs": runs, "versions": {name: version(name) for name in LIBRARIES}}
+        result = {"runs": runs, "versions": versions()}
         Path(sys.argv[2]).write_text(json.dumps(result))  # after each: what was measured is kept
 
 

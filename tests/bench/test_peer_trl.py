@@ -44,6 +44,15 @@ def test_nothing_is_compared_with_nothing(runs: list[peer_trl.Run]) -> None:
     assert peer_trl.comparison(runs) == {}
 
 
+def test_results_of_several_calls_are_one_comparison(tmp_path: Path) -> None:
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    files[0].write_text(json.dumps({"runs": [made("trl, a", [2.0])], "versions": {"trl": "1"}}))
+    files[1].write_text(json.dumps({"runs": [made("trl, b", [1.0])], "versions": {"trl": "1", "vllm": "2"}}))
+    runs, versions = peer_trl._trl_result(*files)
+    assert peer_trl.comparison([made("ebbtide", [0.5]), *runs])["compared_with"] == "trl, b"
+    assert versions == {"trl": "1", "vllm": "2"}
+
+
 def test_prompts_are_those_of_the_run_in_its_order(tmp_path: Path) -> None:
     from core.data import build
     from core.tokenizer import load_tokenizer
