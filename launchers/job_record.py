@@ -36,6 +36,10 @@ class JobRecord:
         """The job, or all jobs of the chain."""
         return self.chain or (self.job_id,)
 
+    def after(self, job_id: str) -> tuple[str, ...]:
+        """The jobs of the chain that come after this one of it."""
+        return self.chain[self.chain.index(job_id) + 1 :] if job_id in self.chain else ()
+
     def write(self, directory: RunDirectory) -> None:
         """Write atomically; no secrets are in it."""
         path = record_path(directory)

@@ -37,6 +37,7 @@ from hpc.site import Site, load_site
 from launchers.agent import run_agent
 from launchers.attempt import OpenAttempt, key_path, open_attempt
 from launchers.history import fold_attempts, read_ledger
+from launchers.job_record import read_record
 from launchers.network import leader_address, member_address
 from launchers.outcome import Outcome, write_outcome
 from launchers.seat import Seat
@@ -144,10 +145,16 @@ class _Task:
 
     def _verdict(self) -> Verdict:
         attempts = fold_attempts(read_ledger(self.directory.ledger))
-        verdict = judge(attempts, self.config.slurm, self.site.requeue)
+        verdict = judge(attempts, self.config.slurm, self.site.requeue, self._following())
         if verdict.problem:
             log.error("not requeued: %s", verdict.problem)
         return verdict
+
+    def _following(self) -> tuple[str, ...]:
+        """The jobs after this one in a chain, each by its components, as scontrol names them."""
+        record, size = read_record(self.directory), self.allocation.het_size
+        jobs = record.after(self.allocation.job_id) if record else ()
+        return jobs if size == 1 else tuple(f"{job}+{number}" for job in jobs for number in range(size))
 
     def _leave(self, verdict: Verdict) -> None:
         write_atomically(self.folder / "verdict", verdict.text)

@@ -1,19 +1,8 @@
-# The verdict of task 0: line 1 is requeue or end, line 2 all nodes that the next start leaves out (may be empty).
+# The verdict of task 0: line 1 is requeue or end, line 2 all nodes that the next start leaves out, line 3 the jobs of a
+# chain that come next. Both may be empty.
 verdict=(none)
 [[ -r $EBBTIDE_SLURM_DIR/verdict ]] && mapfile -t verdict <"$EBBTIDE_SLURM_DIR/verdict"
 failed=$((code == 0 ? 1 : code))
-case ${verdict[0]:-none} in
-  end) exit "$code" ;;
-  requeue) ;;
-  *)
-    echo "ebbtide: srun ended with code $code and task 0 left no verdict: see $EBBTIDE_SLURM_DIR" >&2
-    exit "$failed"
-    ;;
-esac
-if [[ $may_requeue == no ]]; then
-  echo "ebbtide: the run is not finished; this job does not requeue itself, the next one goes on from here" >&2
-  exit "$failed"
-fi
 
 within_60_s() { # not timeout, which dies of Slurm's SIGTERM and takes its child along
   local tenths=0
@@ -26,6 +15,32 @@ within_60_s() { # not timeout, which dies of Slurm's SIGTERM and takes its child
 patiently() { # a controller that restarts answers again soon
   within_60_s "$@" || { sleep 10 && within_60_s "$@"; } || { sleep 20 && within_60_s "$@"; }
 }
+
+leave_out_in() { # jobs or components; in each of them, beside what was left out before
+  local id nodes=$excluded_nodes${excluded_nodes:+${verdict[1]:+,}}${verdict[1]:-}
+  [[ -n ${verdict[1]:-} ]] || return 0
+  for id; do
+    patiently scontrol update "JobId=$id" "ExcNodeList=$nodes" ||
+      echo "ebbtide: could not leave out $nodes in job $id" >&2
+  done
+}
+
+case ${verdict[0]:-none} in
+  end)
+    # shellcheck disable=SC2086 # a job is a word
+    leave_out_in ${verdict[2]:-}
+    exit "$code"
+    ;;
+  requeue) ;;
+  *)
+    echo "ebbtide: srun ended with code $code and task 0 left no verdict: see $EBBTIDE_SLURM_DIR" >&2
+    exit "$failed"
+    ;;
+esac
+if [[ $may_requeue == no ]]; then
+  echo "ebbtide: the run is not finished; this job does not requeue itself, the next one goes on from here" >&2
+  exit "$failed"
+fi
 
 trap '' TERM # what Slurm ends a requeued job with: there are nodes to leave out first
 facts=$(patiently scontrol show job --oneliner "$SLURM_JOB_ID")
@@ -40,12 +55,6 @@ elif [[ -z $facts ]] || ! patiently scontrol requeue "$SLURM_JOB_ID"; then
   echo "ebbtide: the run is not finished and requeueing failed: submit it again" >&2
   exit "$failed"
 fi
-leave_out=$excluded_nodes${excluded_nodes:+${verdict[1]:+,}}${verdict[1]:-}
-if [[ -n ${verdict[1]:-} ]]; then
-  for id in "${component_ids[@]}"; do
-    patiently scontrol update "JobId=$id" "ExcNodeList=$leave_out" ||
-      echo "ebbtide: could not leave out $leave_out in job $id" >&2
-  done
-fi
+leave_out_in "${component_ids[@]}"
 sleep 600 # until Slurm ends this script
 exit "$failed"

@@ -114,6 +114,21 @@ def test_a_first_excluded_node_has_no_comma_before_it(tmp_path: Path) -> None:
     assert outcome.named("scontrol", "update") == [["update", "JobId=70", "ExcNodeList=n3"]]
 
 
+@pytest.mark.parametrize("code", ["0", "3"])
+def test_where_a_chain_goes_on_its_next_jobs_leave_out_the_nodes(tmp_path: Path, code: str) -> None:
+    outcome = judged(tmp_path, "end\nn3,n4\n80+0 80+1\n", CODE=code, like=job(tmp_path, requeue=False))
+    assert outcome.named("scontrol")[1:] == [
+        ["update", "JobId=80+0", "ExcNodeList=n7,n9,n3,n4"],
+        ["update", "JobId=80+1", "ExcNodeList=n7,n9,n3,n4"],
+    ]
+    assert outcome.code == int(code)
+
+
+@pytest.mark.parametrize("verdict", ["end\n\n80\n", "end\nn3\n\n", "end\nn3\n"], ids=["no node", "no job", "short"])
+def test_an_end_with_nothing_to_hand_on_asks_nobody(tmp_path: Path, verdict: str) -> None:
+    assert judged(tmp_path, verdict).named("scontrol", "update") == []
+
+
 @pytest.mark.parametrize(
     ("facts", "requeues", "says"),
     [

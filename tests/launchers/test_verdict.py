@@ -16,7 +16,7 @@ def attempts(*ends: str, steps: int = 1, failed: tuple[str, ...] = ()) -> list[A
 @pytest.mark.parametrize("how", ["complete", "failed", "interrupted", "lost"])
 def test_these_ends_are_final(how: str) -> None:
     verdict = judge(attempts(how), CAPS, True)
-    assert (verdict.requeue, verdict.problem, verdict.text) == (False, "", "end\n\n")
+    assert (verdict.requeue, verdict.problem, verdict.text) == (False, "", "end\n\n\n")
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_each_kind_of_end_has_a_cap_of_its_own(ends: list[str], requeue: bool) -
 
 def test_nodes_that_ever_failed_stay_out() -> None:
     history = attempts("node_failure", failed=("n2",)) + attempts("timeout", failed=("n1", "n2"))
-    assert judge(history, CAPS, True).text == "requeue\nn1,n2\n"
+    assert judge(history, CAPS, True).text == "requeue\nn1,n2\n\n"
 
 
 def test_where_requeue_is_forbidden_the_job_ends_and_the_chain_goes_on() -> None:
-    verdict = judge(attempts("timeout", failed=("n2",)), CAPS, False)
-    assert (verdict.requeue, verdict.exclude, verdict.problem) == (False, ("n2",), "")
+    verdict = judge(attempts("timeout", failed=("n2",)), CAPS, False, ("8+0", "8+1"))
+    assert (verdict.requeue, verdict.problem, verdict.text) == (False, "", "end\nn2\n8+0 8+1\n")
 
 
 def test_time_limits_that_no_step_fits_in_do_not_go_on_for_ever() -> None:

@@ -96,6 +96,26 @@ def test_a_requeued_job_runs_without_the_nodes_of_the_verdict(cluster: Cluster, 
         assert log(wanted, job_id, procid, restart=1).split()[1] in ("n3", "n4")
 
 
+@pytest.mark.parametrize("layout", ["ordinary", "heterogeneous"])
+def test_a_job_that_ends_hands_its_nodes_to_leave_out_to_the_next_of_a_chain(
+    cluster: Cluster, tmp_path: Path, layout: str
+) -> None:
+    """The next one waits for it in the queue; each of its components leaves them out."""
+    components = tuple(replace(component, nodes=1) for component in LAYOUTS[layout])
+    told = 'until [ -s "$1/next" ]; do sleep 0.1; done'
+    first = job(tmp_path, told, VERDICT.format('end$(echo; echo n1,n2; cat "$1/next")'), components=components)
+    first_id = submit(cluster, replace(first, requeue=False))
+    second = job(tmp_path, VERDICT.format("end"), components=components)
+    second_id = submit(cluster, replace(second, requeue=False, dependency=f"afterany:{first_id}"))
+    parts = [f"{second_id}+{number}" for number in range(len(components))]
+    (first.run_dir / "next").write_text(" ".join(parts) if len(parts) > 1 else second_id)
+    assert state(cluster, first_id) == "COMPLETED"
+    assert state(cluster, second_id) == "COMPLETED"
+    for procid in range(len(components)):
+        assert log(first, first_id, procid).split()[1] in ("n1", "n2")
+        assert log(second, second_id, procid).split()[1] in ("n3", "n4")
+
+
 @pytest.mark.parametrize(
     ("says", "layout"),
     [
