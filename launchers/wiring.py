@@ -112,6 +112,7 @@ class TrainerRank:
         if self._shares_devices:
             self._share_devices(engines, sync)
         else:
+            self._plan()
             self._start(engines)
         return Parts(
             phase=self.phases,

@@ -25,6 +25,7 @@ def run(folder: Path, offload: str) -> tuple[list[dict[str, Any]], str]:
 def test_giving_memory_back_changes_nothing(tmp_path: Path) -> None:
     plain, log = run(tmp_path / "off", "off")
     assert "residency=" not in log
+    assert "planned memory" in log
     parked, log = run(tmp_path / "on", "on")
     assert len(plain) == len(parked) == 4
     for ours, theirs in zip(parked, plain, strict=True):
