@@ -78,14 +78,18 @@ def test_one_allocation_with_the_same_processes(cluster: Cluster, tmp_path: Path
     assert len(attempts(run_dir)[0].nodes) == 3
 
 
-def test_engines_on_nodes_of_their_own(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
-    """Their weights go through files in the run directory."""
+@pytest.mark.parametrize("way", ["auto", "files"])
+def test_engines_on_nodes_of_their_own(cluster: Cluster, tmp_path: Path, reference: dict[int, float], way: str) -> None:
+    """Their weights come by broadcast from another host, or through files in the run directory."""
     run_dir = tmp_path / "out"
-    job = submit(prepare(tmp_path, slurm={"components": [{"role": "trainers"}, {"role": "engines"}]}), run_dir)
+    parts = {"components": [{"role": "trainers"}, {"role": "engines"}]}
+    job = submit(prepare(tmp_path, slurm=parts, placement={"weight_sync": way}), run_dir)
     complete(cluster, job, run_dir, 240)
     assert same(losses(run_dir), reference), tell(run_dir)
     assert engines_of(run_dir) == {"node0-engine0", "node1-engine0"}
     assert list((run_dir / "sync").glob("*")) == []
+    formed = "weight_group=" in (run_dir / "attempts" / "1" / "trainer-0.log").read_text()
+    assert formed == (way == "auto")
 
 
 def test_inside_an_allocation(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
