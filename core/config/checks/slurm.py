@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from core import layout  # the module: it imports this package, whoever is first
 from core.config.problem import Problem
 from core.config.schema import RunConfig, SlurmComponent
-from core.layout import BadTime, components, time_limit_s
 
 MEMORY = re.compile(r"\d+[KMGT]?")
 ONLY_FOR = {"engines_per_node": "engines", "num_workers": "rewards"}
@@ -19,8 +19,8 @@ def time_limit(config: RunConfig) -> Iterator[Problem]:
     if slurm.time is None:
         return
     try:
-        limit_s = time_limit_s(slurm.time)
-    except BadTime:
+        limit_s = layout.time_limit_s(slurm.time)
+    except layout.BadTime:
         forms = "MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
         yield Problem("slurm.time", None, repr(slurm.time), forms, 'write for example "04:00:00" for four hours')
         return
@@ -65,7 +65,7 @@ def gpus_suffice(config: RunConfig) -> Iterator[Problem]:
     """A node is given the GPUs that its processes use."""
     if config.placement.device == "cpu":
         return
-    for part in components(config):
+    for part in layout.components(config):
         asked = part.config.gpus_per_node
         if asked is not None and asked < part.gpus_used:
             yield Problem(
