@@ -135,14 +135,18 @@ def _processes(config: RunConfig, node: Node) -> Iterator[Process]:
 def _lines(plan: Plan) -> Iterator[str]:
     kind = "heterogeneous job" if plan.heterogeneous else "ordinary job"
     first, last = plan.site.ports[0], plan.site.ports[-1]
-    yield f"{kind}, {len(plan.nodes)} nodes, {plan.time_minutes} min per attempt; ports {first}-{last}"
+    yield f"{kind}, {_counted(len(plan.nodes), 'node')}, {plan.time_minutes} min per attempt; ports {first}-{last}"
     for index, component in enumerate(plan.components):
-        gpus = f", {component.gpus_per_node} GPUs each" if component.gpus_per_node else ""
-        yield f"component {index} {component.name}: {component.nodes} nodes{gpus}"
+        gpus = f", {_counted(component.gpus_per_node, 'GPU')} each" if component.gpus_per_node else ""
+        yield f"component {index} {component.name}: {_counted(component.nodes, 'node')}{gpus}"
         for node in plan.nodes:
             if node.component == index:
                 yield f"  node {node.procid} (task {node.procid})"
                 yield from (_process_line(process) for process in node.processes)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _process_line(process: Process) -> str:
