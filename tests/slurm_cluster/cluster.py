@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import shutil
 import socket
@@ -187,24 +188,39 @@ class Cluster:
                 self.start_node(node)
         wait_until(lambda: not self.live_jobs(), 60.0, "the queue to be empty", lambda: str(self.live_jobs()))
         for node in self.nodes:
-            wait_until(
-                lambda node=node: self._is_idle(node),  # type: ignore[misc]
-                90.0,
-                f"{node} to be idle",
-                lambda node=node: f"it is {self.run('sinfo', '-h', '-N', '-n', node, '-o', '%T %E')}",  # type: ignore[misc]
-            )
+            self._wait_for_idle(node)
 
-    def _is_idle(self, node: str) -> bool:
-        """Whether a node waits for jobs; one that Slurm has given up is given back."""
-        state = self.node_state(node)
-        if state.startswith(("down", "drain", "fail")):
-            subprocess.run(
-                ["scontrol", "update", f"NodeName={node}", "State=RESUME"],
-                env={**os.environ, **self.environment},
-                capture_output=True,
-                timeout=30,
-            )
-        return state == "idle"
+    def _wait_for_idle(self, node: str) -> None:
+        """Until a node has nothing to do.
+
+        Slurm 22.05 at times goes on showing a node as mixed, after jobs that ended within a second of each other, until
+        something changes: it is made to look anew.
+        """
+        look_anew = time.monotonic() + 10.0
+
+        def is_idle() -> bool:
+            nonlocal look_anew
+            state = self.node_state(node)
+            if state in ("mixed", "allocated") and time.monotonic() > look_anew:
+                self.run("scontrol", "reconfigure")
+                look_anew = math.inf
+            if state.startswith(("down", "drain", "fail")):
+                self._resume(node)
+            return state == "idle"
+
+        def seen() -> str:
+            return f"it is {self.run('sinfo', '-h', '-N', '-n', node, '-o', '%T %E')}"
+
+        wait_until(is_idle, 90.0, f"{node} to be idle", seen)
+
+    def _resume(self, node: str) -> None:
+        """Give a node back that Slurm has given up."""
+        subprocess.run(
+            ["scontrol", "update", f"NodeName={node}", "State=RESUME"],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            timeout=30,
+        )
 
     def logs(self, max_lines: int = 20) -> str:
         """The last lines of each daemon's log."""
