@@ -24,8 +24,8 @@ from bench.gpu_trainer import RandomTrainer, make_trainer
 from bench.model_dir import write_model_dir
 from core.engines import Engine, Engines
 from core.rendezvous import Address, Member, Rendezvous
-from core.residency import Residency
 from core.residency.engines import EngineOwner
+from core.residency.machine import Residency
 from core.sglang.launch import EngineSpec, command, environment
 from core.weight_sync import WeightSync
 

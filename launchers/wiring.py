@@ -28,8 +28,8 @@ from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Member, Rendezvous
 from core.requests import TrainRequests
-from core.residency import Residency
 from core.residency.engines import EngineOwner
+from core.residency.machine import Residency
 from core.residency.memory import read_memory
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool

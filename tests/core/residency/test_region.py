@@ -7,8 +7,8 @@ import torch
 
 from core.megatron import flat
 from core.megatron.flat import flat_like, move_into_flat
-from core.residency import Region
 from core.residency import region as region_module
+from core.residency.region import Region
 
 
 def make_tensors() -> list[torch.Tensor]:
