@@ -8,7 +8,7 @@ import platform
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,9 +54,10 @@ def machine() -> dict[str, Any]:
     return found
 
 
-def versions() -> dict[str, str]:
+def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
+    """Of those that are installed."""
     found = {}
-    for library in LIBRARIES:
+    for library in libraries:
         with suppress(PackageNotFoundError):
             found[library] = version(library)
     return found

@@ -12,8 +12,6 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from datasets import Dataset  # noqa: E402
 from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
+from bench.record import versions  # noqa: E402
 from core.config.schema import RewardConfig  # noqa: E402
 from core.reward.sample import RewardInput  # noqa: E402
 from core.reward.scorers import build_scorer  # noqa: E402
@@ -149,15 +148,6 @@ def run(task: dict[str, Any], variant: str, began: float) -> dict[str, Any]:
     return {"name": f"trl, {variant}", "startup_s": watch.ends[0] - began, "steps": watch.steps()}
 
 
-def versions() -> dict[str, str]:
-    """Of the libraries that are there."""
-    found = {}
-    for library in LIBRARIES:
-        with suppress(PackageNotFoundError):
-            found[library] = version(library)
-    return found
-
-
 def main() -> None:
     """Run the variants in turn; one that fails is recorded with its reason and the next one runs."""
     task = json.loads(Path(sys.argv[1]).read_text())
@@ -172,7 +162,7 @@ def main() -> None:
         gc.collect()
         torch.cuda.empty_cache()
         began = time.time()
-        result = {"runs": runs, "versions": versions()}
+        result = {"runs": runs, "versions": versions(LIBRARIES)}
         Path(sys.argv[2]).write_text(json.dumps(result))  # after each: what was measured is kept
 
 
