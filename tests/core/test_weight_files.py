@@ -12,11 +12,10 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from core import weight_files
-from core.engines import Engine
-from core.rendezvous import Member
 from core.sglang.errors import EngineDied
 from core.weight_files import WeightFiles
 from core.weight_sync import WeightSync
+from tests.fake_engines import FakeEngines
 
 TENSORS = {f"layer{i}": torch.full((4,), float(i)) for i in range(3)}
 
@@ -28,21 +27,6 @@ class Source:
         flat = torch.cat([TENSORS["layer0"], TENSORS["layer1"]])
         yield [("layer0", flat[:4]), ("layer1", flat[4:])]
         yield [("layer2", TENSORS["layer2"])]
-
-
-class FakeEngines:
-    def __init__(self, hosts: dict[str, str]) -> None:
-        client: Any = None
-        self.engines = [Engine(name, Member("engine", name, 0, host, 1), client) for name, host in hosts.items()]
-
-    def adopt_restarted(self) -> None:
-        pass
-
-    def alive(self) -> list[Engine]:
-        return [engine for engine in self.engines if engine.alive]
-
-    def mark_dead(self, engine: Engine, reason: EngineDied) -> None:
-        engine.alive = False
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ import torch
 import torch.distributed as dist
 
 from core.engines import Engine
-from core.rendezvous import Member
-from core.sglang.errors import EngineDied
 from core.weight_check import WeightsDiffer, compare
 from core.weight_sync import MAX_ROUNDS, WeightSync
+from tests.fake_engines import FakeEngines
 
 TENSORS = [("a", torch.zeros(2)), ("b", torch.ones(3))]
 
@@ -22,21 +21,6 @@ TENSORS = [("a", torch.zeros(2)), ("b", torch.ones(3))]
 class Source:
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, torch.Tensor]]]:
         yield from ([tensor] for tensor in TENSORS)
-
-
-class FakeEngines:
-    def __init__(self, *names: str) -> None:
-        client: Any = None
-        self.engines = [Engine(name, Member("engine", name, 0, "host", 1), client) for name in names]
-
-    def adopt_restarted(self) -> None:
-        pass
-
-    def alive(self) -> list[Engine]:
-        return [engine for engine in self.engines if engine.alive]
-
-    def mark_dead(self, engine: Engine, reason: EngineDied) -> None:
-        engine.alive = False
 
 
 class FakeTransport:
@@ -70,7 +54,7 @@ def _one_rank(tmp_path: Path) -> Iterator[None]:
 
 
 def test_each_engine_is_reached_by_the_first_way_that_takes_it_and_all_ways_take_part() -> None:
-    engines: Any = FakeEngines("near0", "far0", "near1")
+    engines: Any = FakeEngines({"near0": "host", "far0": "host", "near1": "host"})
     ways = [FakeTransport("near"), FakeTransport(""), FakeTransport("far")]
     checked: list[Any] = []
     sync = WeightSync(Source(), engines, ways, lambda _, some, version: checked.append((len(some), version)))
@@ -80,7 +64,7 @@ def test_each_engine_is_reached_by_the_first_way_that_takes_it_and_all_ways_take
 
 
 def test_engines_that_lost_what_was_under_way_get_it_again() -> None:
-    engines: Any = FakeEngines("near", "far")
+    engines: Any = FakeEngines({"near": "host", "far": "host"})
     near, far = FakeTransport("near"), FakeTransport("far", failures=1)
     assert WeightSync(Source(), engines, [near, far]).push("step1")
     assert [engine.weight_version for engine in engines.alive()] == ["step1", "step1"]
@@ -88,7 +72,7 @@ def test_engines_that_lost_what_was_under_way_get_it_again() -> None:
 
 
 def test_an_engine_that_never_gets_them_is_given_up() -> None:
-    engines: Any = FakeEngines("far")
+    engines: Any = FakeEngines({"far": "host"})
     far = FakeTransport("far", failures=MAX_ROUNDS)
     assert WeightSync(Source(), engines, [far]).push("step1")
     assert engines.alive() == []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,11 @@ def write_gpu_run(folder: Path, **rollout: Any) -> Path:
     return file
 
 
-def finish(run_dir: Path) -> Mapping[int, float]:
-    """Resume the run to its end; the loss of every step."""
+def finish(run_dir: Path) -> None:
+    """Resume the run to its end; no step is missing."""
     done = ebbtide("resume", str(run_dir))
     assert done.returncode == 0, done.stdout + done.stderr
-    found = {event["step"]: event["metrics"]["train/loss"] for event in events(run_dir, "step")}
-    assert sorted(found) == list(range(6))
-    return found
+    assert sorted({event["step"] for event in events(run_dir, "step")}) == list(range(6))
 
 
 @pytest.mark.parametrize("phase", ["rollout step=1", "update step=1"])
