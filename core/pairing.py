@@ -37,6 +37,27 @@ def check_gpus(engines: Sequence[Member], trainers: Sequence[Member], *, colocat
                 )
 
 
+def serving_ranks(engine: Member, places: Sequence[int], trainers: Sequence[Member]) -> tuple[int, ...]:
+    """Which trainer rank of the node serves each tensor-parallel rank of a colocated engine: the one on its GPU.
+
+    Args:
+        places: of the engine's ranks among the devices of the node. On a CPU, where there are no UUIDs, the trainer
+            ranks have them in turns.
+        trainers: all ranks of the node, in order.
+    Returns:
+        local ranks, in the order of the engine's ranks.
+    Raises:
+        WrongGpu: the engine runs on other GPUs.
+    """
+    if not engine.devices:
+        return tuple(place % len(trainers) for place in places)
+    if len(engine.devices) != len(places):
+        raise WrongGpu(f"engine {engine.name} has {len(engine.devices)} GPUs, wanted {len(places)}: one for each rank")
+    check_gpus([engine], trainers, colocated=True)
+    local_ranks = {bare(uuid): number for number, member in enumerate(trainers) for uuid in member.devices}
+    return tuple(local_ranks[bare(uuid)] for uuid in engine.devices)
+
+
 def bare(uuid: str) -> str:
     """A UUID without what kind it is of: torch leaves `GPU-` and `MIG-` out, nvidia-smi does not."""
     return uuid.removeprefix("GPU-").removeprefix("MIG-").lower()

@@ -68,6 +68,7 @@ class WeightBroadcast:
     def begin(self, engines: Sequence[Engine], version: str) -> None:
         """Open an update on each; form the group, unless it is there already."""
         self._updates = WeightUpdates(self._registry, engines, version)
+        self._updates.begin()
         self._slots = [_Slot(), _Slot()]
         self._sender_thread = ThreadPoolExecutor(1, "weight-broadcast")  # one: buckets must leave in order
         alive = [engine for engine, _ in self._updates.alive()]

@@ -3,7 +3,7 @@
 Buckets are made once, for all engines. How they reach one is its transport's affair; there are three of them:
 
     engine                                  transport
-    on the GPUs of trainer ranks here       `weight_ipc`: a shared buffer (CUDA IPC; CPU: shared memory)
+    on the GPUs of trainer ranks here       `weight_ipc`: a buffer of the rank on its GPU (CUDA IPC; CPU: shared memory)
     on GPUs of its own, here or elsewhere   `weight_broadcast`: a process group with its driver (NCCL; CPU: gloo)
     the same, if the run file says files    `weight_files`: files of the run directory
 """
@@ -80,7 +80,7 @@ class WeightSync:
         check: Check | None = None,
     ) -> None:
         """Args:
-        transports: an engine is reached by the first that takes it; none given: all engines share this rank's GPUs.
+        transports: an engine is reached by the first that takes it; none given: all engines share this rank's GPU.
         """
         self._source = source
         self._engines = engines

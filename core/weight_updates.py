@@ -17,10 +17,12 @@ class WeightUpdates:
     """One open update per engine. An engine that dies is marked dead and left out; a refusal is raised."""
 
     def __init__(self, registry: Engines, engines: Sequence[Engine], version: str) -> None:
-        """Open them all."""
         self._registry = registry
         self._version = version
         self._updates = [(engine, WeightUpdate(engine.client, version)) for engine in engines]
+
+    def begin(self) -> None:
+        """Open them all."""
         self.each(lambda update: update.begin())
 
     def alive(self) -> list[tuple[Engine, WeightUpdate]]:

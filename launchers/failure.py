@@ -17,7 +17,10 @@ from core.files import write_atomically
 RECORD = "failure.json"
 
 # What a healthy rank sees when another one has died: never the first cause if any other is known.
-SECOND_HAND = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to connect", "Timed out")
+SECOND_HAND = (
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to connect", "Timed out"),
+    "DriverFailed",
+)
 
 
 @dataclass(frozen=True)

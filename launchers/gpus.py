@@ -1,8 +1,8 @@
 """The GPUs of this node, by UUID: which are an engine's, and how they are named to the processes that use them.
 
-Trainer rank i has the i-th visible GPU. An engine is told its own GPUs first, then those of the trainer ranks that it
-shares the node with, whose buffers it opens. Names are indices in the order of the PCI bus, as nvidia-smi and Slurm
-count: SGLang reads them as numbers where an engine has several GPUs. MIG instances have only UUIDs.
+Trainer rank i has the i-th visible GPU. An engine is told its own only, in the order of its tensor-parallel ranks.
+Names are indices in the order of the PCI bus, as nvidia-smi and Slurm count: SGLang reads them as numbers where an
+engine has several GPUs. MIG instances have only UUIDs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def gpus_of_engine(config: RunConfig, node: Node, index: int) -> EngineGpus:
     """
     if resolve_device(config.placement.device) != "cuda":
         return EngineGpus()
-    return choose(node_gpus(), engine_gpus(config, node, index), config, node)
+    return choose(node_gpus(), engine_gpus(config, node, index), node.number)
 
 
 def trainer_environment(config: RunConfig) -> dict[str, str]:
@@ -48,19 +48,16 @@ def node_gpus() -> tuple[VisibleGpu, ...]:
     return visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def choose(gpus: Sequence[VisibleGpu], places: range, config: RunConfig, node: Node) -> EngineGpus:
-    """The GPUs at `places`, and behind them those of the trainer ranks if the engine shares them. Pure."""
+def choose(gpus: Sequence[VisibleGpu], places: range, node: int) -> EngineGpus:
+    """The GPUs at `places`, in their order. Pure."""
     if places.stop > len(gpus):
         raise NoSuchGpu(
-            f"node {node.number} has {len(gpus)} GPUs that may be used ({', '.join(gpu.uuid for gpu in gpus)}), an "
+            f"node {node} has {len(gpus)} GPUs that may be used ({', '.join(gpu.uuid for gpu in gpus)}), an "
             f"engine wants those at places {places.start} to {places.stop - 1}: use fewer or smaller engines, or a "
             "node with more GPUs"
         )
     own = [gpus[place] for place in places]
-    shares = node.role == "trainers" and config.placement.engines == "colocated"
-    trainers = gpus[: config.placement.trainers_per_node] if shares else ()
-    others = [gpu for gpu in trainers if gpu not in own]
-    return EngineGpus(tuple(gpu.uuid for gpu in own), tuple(naming([*own, *others]).items()))
+    return EngineGpus(tuple(gpu.uuid for gpu in own), tuple(naming(own).items()))
 
 
 def naming(gpus: Sequence[VisibleGpu]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 
 from core import data, loop
@@ -14,12 +15,13 @@ from core.checkpoint import Checkpoints
 from core.collective import any_rank
 from core.config import load_run_file
 from core.device import gpu_uuid, resolve_device
-from core.engines import Engines
+from core.engines import Engine, Engines
 from core.evaluation import Evaluation
 from core.journal import Journal
-from core.layout import colocated_engines, driven_engines, nodes, rewards_names
+from core.layout import colocated_engines, driven_engines, engine_gpus, nodes, rewards_names
 from core.megatron.trainer import MegatronTrainer
-from core.pairing import check_gpus
+from core.node_ranks import NodeRanks
+from core.pairing import check_gpus, serving_ranks
 from core.parts import Parts
 from core.pause import Pause
 from core.phase import PHASE_KEY, Phases
@@ -102,6 +104,7 @@ class TrainerRank:
             unfinished.rename(final)
 
     def _parts(self, stack: ExitStack) -> Parts:
+        self._publish()
         engines = self._engines()
         if self._shares_devices:  # an engine sizes itself by the memory that is free when it starts: before the trainer
             self._start(engines)
@@ -163,18 +166,25 @@ class TrainerRank:
             request_s=self.config.rollout.request_timeout_s,
         )
 
+    def _publish(self) -> None:
+        uuid = gpu_uuid(self.device)
+        member = Member("trainer", str(self.rank), self.seat.node, self.seat.host, os.getpid())
+        self.rendezvous.publish(replace(member, devices=(uuid,) if uuid is not None else ()))
+
+    @cached_property
+    def _trainers_here(self) -> list[Member]:
+        """The ranks of the node that this one drives."""
+        ranks = range(self.rank, self.rank + self.config.placement.trainers_per_node)
+        return self.rendezvous.wait("trainer", [str(rank) for rank in ranks], self.config.placement.start_timeout_s)
+
     def _start(self, engines: Engines) -> None:
         """Wait for the engines; on GPUs see that each is where it should be."""
-        if (uuid := gpu_uuid(self.device)) is not None:
-            member = Member("trainer", str(self.rank), self.seat.node, self.seat.host, os.getpid(), devices=(uuid,))
-            self.rendezvous.publish(member)
         engines.start()
-        if self.drives and uuid is not None:
-            ranks = range(self.rank, self.rank + self.config.placement.trainers_per_node)
+        if self.drives:
             here = nodes(self.config)[self.seat.node].engines
             check_gpus(
                 [engine.member for engine in engines.alive() if engine.name in here],
-                self.rendezvous.wait("trainer", [str(rank) for rank in ranks], self.config.placement.start_timeout_s),
+                self._trainers_here,
                 colocated=self.config.placement.engines == "colocated",
             )
 
@@ -213,13 +223,25 @@ class TrainerRank:
 
     def _transports(self, engines: Engines) -> tuple[Transport, ...]:
         """The ways to the engines that this rank drives; the same on every rank, as sending is collective."""
-        ways: list[Transport] = [WeightIpc(engines, colocated_engines(self.config, self.seat.node))]
+        ways: list[Transport] = [self._weight_ipc(engines)]
         if self.config.placement.weight_sync == "files":
             ways.append(self._weight_files(engines))
         else:
             backend = "nccl" if self.device == "cuda" else "gloo"
             ways.append(WeightBroadcast(engines, self.rendezvous.address, backend, f"rank{self.rank}"))
         return tuple(ways)
+
+    def _weight_ipc(self, engines: Engines) -> WeightIpc:
+        placement, names = self.config.placement, colocated_engines(self.config, self.seat.node)
+        node = nodes(self.config)[self.seat.node]
+
+        def serving(engine: Engine) -> tuple[int, ...]:
+            places = engine_gpus(self.config, node, names.index(engine.name))
+            return serving_ranks(engine.member, places, self._trainers_here)
+
+        per_node = placement.trainers_per_node if names else 1
+        ranks = NodeRanks.meet(per_node, self.rendezvous.secret, placement.collective_timeout_s)
+        return WeightIpc(engines, names, ranks, serving)
 
     def _weight_files(self, engines: Engines) -> WeightFiles:
         return WeightFiles(engines, self.directory.path / "sync", self.model_dir)

@@ -9,7 +9,7 @@ version it does not have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -61,7 +61,7 @@ class WeightUpdate:
             bucket = Bucket()
             bucket.fill(tensors)
             bucket.settle()
-            self.post(bucket)
+            self.post([bucket.serialize() for _ in range(self._client.capabilities().tensor_parallel)])
 
     def check(self, tensors: NamedTensors) -> None:
         """Tick the tensors off, before they are sent. Raises as `send`."""
@@ -71,10 +71,13 @@ class WeightUpdate:
             check_dtype(name, tensor)
             self._checklist.check(name, tuple(tensor.shape))
 
-    def post(self, bucket: Bucket) -> None:
-        """Have the engine take a settled bucket of checked tensors; returns when it has. May run in a thread."""
-        payload = [bucket.serialize() for _ in range(self._client.capabilities().tensor_parallel)]
-        body = {"serialized_named_tensors": payload, "load_format": "flattened_bucket", "flush_cache": False}
+    def post(self, texts: Sequence[str]) -> None:
+        """Have the engine take a settled bucket of checked tensors; returns when it has. May run in a thread.
+
+        Args:
+            texts: the bucket, serialised once for each tensor-parallel rank of the engine, in their order.
+        """
+        body = {"serialized_named_tensors": texts, "load_format": "flattened_bucket", "flush_cache": False}
         self._client.post_checked("/update_weights_from_tensor", body)
 
     def take_broadcast(self, bucket: Bucket, group: str) -> None:

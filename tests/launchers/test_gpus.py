@@ -9,7 +9,7 @@ import pytest
 from core.config import load_run_file
 from core.config.schema import RunConfig
 from core.layout import engine_gpus, nodes
-from core.pairing import WrongGpu, check_gpus
+from core.pairing import WrongGpu, check_gpus, serving_ranks
 from core.rendezvous import Member
 from hpc.gpus import NoSuchGpu, VisibleGpu, choose_gpus
 from launchers.gpus import choose, naming
@@ -63,14 +63,14 @@ GPUS = [VisibleGpu(f"GPU-{letter}", index) for letter, index in zip("abcd", (3, 
 
 def given(config: RunConfig, index: int) -> tuple[tuple[str, ...], str]:
     node = nodes(config)[0]
-    gpus = choose(GPUS, engine_gpus(config, node, index), config, node)
+    gpus = choose(GPUS, engine_gpus(config, node, index), node.number)
     return gpus.uuids, dict(gpus.environment)["CUDA_VISIBLE_DEVICES"]
 
 
-def test_a_colocated_engine_sees_its_own_gpus_first_and_then_those_whose_buffers_it_opens(tmp_path: Path) -> None:
+def test_a_colocated_engine_sees_its_own_gpus_in_the_order_of_its_ranks(tmp_path: Path) -> None:
     config = config_of(tmp_path, trainers_per_node=4, engines_per_node=2, engine_tensor_parallel=2)
-    assert given(config, 0) == (("GPU-a", "GPU-b"), "3,1,0,2")
-    assert given(config, 1) == (("GPU-c", "GPU-d"), "0,2,3,1")
+    assert given(config, 0) == (("GPU-a", "GPU-b"), "3,1")
+    assert given(config, 1) == (("GPU-c", "GPU-d"), "0,2")
 
 
 def test_an_engine_with_gpus_of_its_own_sees_no_others(tmp_path: Path) -> None:
@@ -111,3 +111,30 @@ def test_engines_are_paired_by_uuid(devices: list[str], colocated: bool, problem
     else:
         with pytest.raises(WrongGpu, match=problem):
             check_gpus(engines, TRAINERS, colocated=colocated)
+
+
+@pytest.mark.parametrize(
+    ("devices", "places", "local_ranks"),
+    [
+        (["GPU-cccc", "GPU-aaaa"], range(2), (1, 0)),
+        (["MIG-CCCC"], range(1), (1,)),
+        ([], range(2), (0, 1)),
+        ([], range(1, 2), (1,)),
+        ([], range(4, 7), (0, 1, 0)),
+    ],
+    ids=["the order is the engine's", "spelt otherwise", "CPU", "CPU, second engine", "CPU, more engines than ranks"],
+)
+def test_each_rank_of_an_engine_is_served_by_the_trainer_rank_on_its_gpu(
+    devices: list[str], places: range, local_ranks: tuple[int, ...]
+) -> None:
+    assert serving_ranks(member("engine", "e", *devices), places, TRAINERS) == local_ranks
+
+
+@pytest.mark.parametrize(
+    ("devices", "problem"),
+    [(["GPU-aaaa", "GPU-bbbb"], "engine e runs on GPU-bbbb"), (["GPU-aaaa"], "engine e has 1 GPUs, wanted 2")],
+    ids=["no trainer there", "too few"],
+)
+def test_a_rank_of_an_engine_that_nobody_can_serve_is_told(devices: list[str], problem: str) -> None:
+    with pytest.raises(WrongGpu, match=problem):
+        serving_ranks(member("engine", "e", *devices), range(2), TRAINERS)

@@ -66,10 +66,12 @@ def bearers(api_key: str) -> list[psutil.Process]:
 
 
 def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> None:
+    """Two trainer ranks, each serving one of the engine's two ranks; every sync is proven."""
     run_dir = tmp_path / "out"
     run_file = write_run(
         tmp_path,
         kind="qwen3",
+        placement={"device": "cpu", "trainers_per_node": 2, "engine_tensor_parallel": 2, "check_sync": 1},
         rollout={"num_rollout": 2, "max_response_tokens": 200},
         train={"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 2048},
         algorithm={"kl_loss_coef": 0.1},
