@@ -10,7 +10,9 @@ import argparse
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from core.die_with_parent import die_with_parent
 
@@ -30,6 +32,7 @@ def main() -> None:
         trainer_rank = TrainerRank(options)
         try:
             trainer_rank.run()
+            trainer_rank.await_others()
         finally:
             phase = trainer_rank.phases.current
     except Exception as error:
@@ -38,7 +41,16 @@ def main() -> None:
         logging.getLogger("trainer").exception("trainer rank %s failed in phase %s", rank, phase)
         record = from_exception(error, "trainer", rank, phase, str(log_path))
         record.write(folder / "failures" / f"trainer-{rank}.json")
-        os._exit(1)  # no destructors: clean-up in a broken process group may hang
+        leave(1)
+    leave(0)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End without destructors: in a broken process group they hang, or a thread stuck in it aborts the process."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)
 
 
 def _parse() -> argparse.Namespace:

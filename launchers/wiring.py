@@ -87,6 +87,10 @@ class TrainerRank:
                     self._save_hf()
             self.progress.event("end", step=num_steps)
 
+    def await_others(self) -> None:
+        """Return when all ranks have finished. Collective: all trainer ranks."""
+        any_rank(False)
+
     @cached_property
     def trainer(self) -> MegatronTrainer:
         """The model and its optimiser; making it joins the trainers' process groups."""
