@@ -70,7 +70,7 @@ class Check(Protocol):
 
 
 class WeightSync:
-    """Trainer to engines. Collective: every trainer rank calls `push`; ranks that drive no engine only contribute."""
+    """Trainer to engines. Collective: every trainer rank calls `push`; only drivers talk to engines."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""One of two trainer ranks of a node that serve engines together; the engines are doubles. See test_weight_ipc.py.
+"""A trainer rank of a node of two, which serve engines together; the engines are doubles. See test_weight_ipc.py.
 
-Argument: a folder. Writes down what came of each case, as this rank saw it.
+Argument: a folder. Writes down what came of each case, as this rank saw it. Nodes do the same at the same time.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ if __name__ == "__main__":
     dist.init_process_group("gloo", timeout=timedelta(seconds=60))
     ranks = NodeRanks.meet(2, "key", 60)
     rank, model = ranks.local_rank, folder / "model"
-    if rank == 0:
+    if dist.get_rank() == 0:
         model.mkdir()
         (model / "config.json").write_text("{}")
         save_file({f"w{number}": torch.zeros(4) for number in range(NUM_BUCKETS)}, model / "model.safetensors")
@@ -160,5 +160,5 @@ if __name__ == "__main__":
         "afterwards": Case(model, ranks, pair).run(),
         "forged": forged(ranks, folder),
     }
-    (folder / f"rank{rank}.json").write_text(json.dumps(result))
+    (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(result))
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Two trainer ranks of a node serve engines together: two real processes, gloo, shared memory; engines are doubles.
+"""Two trainer ranks of a node serve engines together: real processes, gloo and shared memory; engines are doubles.
 
 That real engines take it is shown by the runs in tests/runs.
 """
@@ -18,13 +18,15 @@ from tests.core.ipc_rank_main import NUM_BUCKETS
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Case -> what came of it, as each of the two ranks saw it."""
+    """Case -> what came of it, as each of the two ranks saw it; on a second node the same."""
     folder = tmp_path_factory.mktemp("ranks")
     main = Path(__file__).with_name("ipc_rank_main.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", str(main)]
     done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    found = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(4)]
+    assert found[:2] == found[2:]
+    return found[:2]
 
 
 def buckets_of(*ranks: int) -> list[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from core.node_ranks import DriverFailed
 from core.rendezvous import wait_until
 from launchers.children import Child, kill_descendants, log_tail, stop_all
 from launchers.failure import Failure, describe_exit, first_cause, from_exception
@@ -97,10 +98,17 @@ def failure(cause: str, exit_code: int, when: float, rank: int = 0) -> Failure:
     [
         ([failure("RuntimeError: Connection closed by peer", 1, 1.0, 0), failure("killed", -9, 2.0, 1)], "1"),
         ([failure("RuntimeError: Connection reset by peer", 1, 1.0, 0), failure("ValueError: bad", 1, 2.0, 1)], "1"),
+        ([failure(f"{DriverFailed.__name__}: gave up", 1, 1.0, 1), failure("WeightsRefused: w", 1, 2.0, 0)], "0"),
         ([failure("stopped", -15, 1.0, 0), failure("RuntimeError: Broken pipe", 1, 2.0, 1)], "1"),
         ([failure("ValueError: later", 1, 2.0, 0), failure("ValueError: earlier", 1, 1.0, 1)], "1"),
     ],
-    ids=["killed before second hand", "own error before second hand", "stopped by us is last", "earliest of equals"],
+    ids=[
+        "killed before second hand",
+        "own error before second hand",
+        "the driver's own error before what it told the others",
+        "stopped by us is last",
+        "earliest of equals",
+    ],
 )
 def test_first_cause(failures: list[Failure], winner: str) -> None:
     assert first_cause(failures).name == winner
