@@ -75,7 +75,8 @@ def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }
     words = [word for key, value in options.items() if value is not None for word in (key, str(value))]
-    flags = ["--skip-tokenizer-init", *(_cpu_flags() if spec.device == "cpu" else _cuda_flags(spec))]
+    flags = ["--skip-tokenizer-init", "--sleep-on-idle"]  # an idle scheduler would spin while the trainer works
+    flags += _cpu_flags() if spec.device == "cpu" else _cuda_flags(spec)
     return [python, "-m", "ebbtide_engine_server", *words, *flags]
 
 
@@ -88,7 +89,7 @@ def _cpu_options(spec: EngineSpec) -> dict[str, object]:
 
 
 def _cpu_flags() -> list[str]:
-    return ["--disable-cuda-graph", "--sleep-on-idle"]  # an idle scheduler would spin
+    return ["--disable-cuda-graph"]
 
 
 def _cuda_options(spec: EngineSpec) -> dict[str, object]:

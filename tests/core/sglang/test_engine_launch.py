@@ -19,7 +19,7 @@ def test_cpu_command() -> None:
         "--dtype float32 --tp-size 1 --max-running-requests 64 --random-seed 7 "
         "--sampling-backend pytorch --grammar-backend none "
         "--attention-backend torch_native --mem-fraction-static 0.8 --max-total-tokens 16384 --skip-tokenizer-init "
-        "--disable-cuda-graph --sleep-on-idle"
+        "--sleep-on-idle --disable-cuda-graph"
     )
 
 
@@ -29,7 +29,7 @@ def test_cuda_command() -> None:
         "--dtype bfloat16 --tp-size 2 --max-running-requests 128 --random-seed 7 "
         "--sampling-backend pytorch --grammar-backend none "
         "--context-length 2048 --attention-backend triton --mem-fraction-static 0.4 --cuda-graph-max-bs 128 "
-        "--skip-tokenizer-init --enable-memory-saver --skip-server-warmup --enable-deterministic-inference"
+        "--skip-tokenizer-init --sleep-on-idle --enable-memory-saver --skip-server-warmup --enable-deterministic-inference"
     )
 
 
