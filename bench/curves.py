@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ PANELS = {
     "entropy": "entropy per token, nats",
     "logprob_gap": "engine-trainer log-prob gap, mean",
 }
-COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555")
+COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555", "#d4a5c9", "#00a6a6")
 
 
 def read(run_dir: Path, variant: str) -> Curve:
@@ -80,25 +81,31 @@ def table(curves: Iterable[Curve]) -> str:
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """Accuracy and what `PANELS` names, of one task's runs over steps, a colour per variant, as a small PNG."""
+    """Accuracy and what `PANELS` names, of one task's runs over steps, a colour per variant, as a small PNG.
+
+    Of evaluation sets those are drawn that all the runs have.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(2, 2, figsize=(10, 5.6), layout="constrained")
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 6.2), layout="constrained")
     accuracy, *others = axes.flat
     accuracy.set(title="accuracy (greedy)", ylim=(0, 1.02))
-    variants = sorted({curve["variant"] for curve in curves})
+    seeds = Counter(curve["variant"] for curve in curves)
+    variants = sorted(seeds)
+    shared = [name for name in curves[0]["accuracy"] if all(name in curve["accuracy"] for curve in curves)]
     for curve in curves:
         style = {"color": COLOURS[variants.index(curve["variant"]) % len(COLOURS)], "linewidth": 1.0}
-        for index, (name, points) in enumerate(curve["accuracy"].items()):
-            label = f"{curve['variant']}, seed {curve['seed']}: {name}"
-            line = ("-", "--", ":")[index % 3]
-            accuracy.plot(*zip(*points, strict=True), **style, marker=".", linestyle=line, label=label)
+        for index, name in enumerate(shared):
+            label = f"{curve['variant']}: {name}, {seeds[curve['variant']]} seed(s)"
+            look = {"marker": ".", "linestyle": ("-", "--", ":")[index % 3], "label": label}
+            accuracy.plot(*zip(*curve["accuracy"][name], strict=True), **style, **look)
         for axis, key in zip(others, PANELS, strict=True):
             axis.plot(curve["steps"], curve[key], **style)
-    accuracy.legend(fontsize=6)
+    entries = dict(zip(*reversed(accuracy.get_legend_handles_labels()), strict=True))  # one for all seeds of a variant
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, fontsize=7)
     for axis, title in zip(others, PANELS.values(), strict=True):
         axis.set(title=title, ylim=(0, None))
     for axis in axes.flat:

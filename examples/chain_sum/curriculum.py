@@ -31,7 +31,7 @@ def rows(num_steps: int, prompts_per_step: int, mixes: Sequence[Mix], seed: int 
     for step in range(num_steps):
         weights = weights_at(step, mixes, sorted(kinds))
         for kind in rng.choices(sorted(kinds), weights=weights, k=prompts_per_step):
-            yield next(pools[kind])
+            yield {**next(pools[kind]), "worked": True}
 
 
 def weights_at(step: int, mixes: Sequence[Mix], kinds: Sequence[str]) -> list[float]:

@@ -1,34 +1,40 @@
-"""Reward of a sum worked out in steps: 1 for the right last number, at most 0.2 for anything else.
+"""Reward of a sum worked out in small steps: 1 for all of them right, at most 0.5 for a beginning of them.
 
-The steps of 38 + 45 - 17 are written "38 + 45 = 83, 83 - 17 = 66". Only a response that holds such steps and nothing
-else earns part of the 0.2, so that neither rambling nor one answer for all questions pays. Each step is judged by
-itself: the second one starts at whatever number the first one gave, so a slip in the first does not hide a right
-second. Evaluations count a reward above 0.5, so their accuracy is that of the last number alone.
+    8 - 5 + 4   8 - 5 = 3, 3 + 4 = 7
+    64 - 27     64 = 60 + 4, 27 = 20 + 7. Tens: 60 - 20 = 40. Ones: 4 - 7 = -3. Sum: 40 - 3 = 37
+
+Tens and ones are summed apart, so every step is a sum of one digit, which the model can learn from few samples. Each
+number is judged by itself, after the numbers that the response gave before it: a slip does not hide right steps that
+follow. Credit ends where the response leaves the form, so the form is learnt first. Rows without `worked` (those of the
+evaluation) count the last number alone, whatever else is written.
 """
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Generator
 
 from core.reward.last_number import last_number
 from core.reward.sample import RewardInput
 
 LAST_EQUATION = re.compile(r"([-+\d ]+)=")
 TERM = re.compile(r"([-+]?) ?(\d+)")
-PARTIAL = 0.2
-FAR = 100  # a result this far off earns nothing by its distance
+NUMBER = re.compile(r"-?\d+")
+UNFINISHED = 0.5  # most that a wrong response can earn
+
+Steps = Generator[tuple[str, int], int, int]  # text up to a number, and what it should be; is sent what it is
 
 
-def score(sample: RewardInput, partial: float = PARTIAL) -> float:
-    """1.0 if the response's last number is the label, else `partial` times the mean credit of its steps.
+def score(sample: RewardInput) -> float:
+    """In [0, 1].
 
     Raises:
         ValueError: the prompt asks no sum of two terms or more.
     """
-    if last_number(sample.response_text) == last_number(str(sample.label)):
-        return 1.0
-    return partial * step_credit(terms(sample.prompt_text), sample.response_text)
+    if not sample.metadata.get("worked"):
+        return float(last_number(sample.response_text) == last_number(str(sample.label)))
+    credit = credit_of(steps(terms(sample.prompt_text)), sample.response_text.strip())
+    return credit if credit == 1 else UNFINISHED * credit
 
 
 def terms(prompt: str) -> list[int]:
@@ -40,25 +46,39 @@ def terms(prompt: str) -> list[int]:
     return found
 
 
-def step_credit(signed: list[int], response: str) -> float:
-    """Mean credit, in [0, 1], of the steps that the sum needs; 0 if anything else is written."""
-    total, credit = signed[0], 0.0
-    steps = response.strip().split(", ")
-    if len(steps) >= len(signed):
-        return 0.0
-    for step, term in zip(steps, signed[1:], strict=False):
-        left = re.escape(f"{total} {'-' if term < 0 else '+'} {abs(term)} = ")
-        result = re.fullmatch(rf"{left}(-?\d+)", step)
-        if result is None:
-            return 0.0
-        credit += nearness(int(result[1]), total + term)
-        total = int(result[1])
-    return credit / (len(signed) - 1)
+def steps(signed: list[int]) -> Steps:
+    """The whole response, number by number."""
+    signs, sizes = ["-" if term < 0 else "+" for term in signed], [abs(term) for term in signed]
+    if max(sizes) < 10:
+        return (yield from running_sum("", sizes, signs))
+    tens, ones = [], []
+    for place, size in enumerate(sizes):
+        tens.append((yield f"{', ' if place else ''}{size} = ", size // 10 * 10))
+        ones.append((yield " + ", size % 10))
+    sums = [(yield from running_sum(". Tens: ", tens, signs)), (yield from running_sum(". Ones: ", ones, signs))]
+    return (yield from running_sum(". Sum: ", [sums[0], abs(sums[1])], ["+", "-" if sums[1] < 0 else "+"]))
 
 
-def nearness(found: int, wanted: int) -> float:
-    """In [0, 1]; 0 under the wrong sign, else half for the units digit and half for the distance, logarithmic."""
-    if (found < 0) != (wanted < 0):
-        return 0.0
-    near = 1 - math.log1p(abs(found - wanted)) / math.log1p(FAR)
-    return 0.5 * (abs(found) % 10 == abs(wanted) % 10) + 0.5 * max(0.0, near)
+def running_sum(begin: str, sizes: list[int], signs: list[str]) -> Steps:
+    """Term by term: "60 + 40 = 100, 100 - 30 = 70". The sign of the first term is not written."""
+    total = sizes[0]
+    for size, sign in zip(sizes[1:], signs[1:], strict=True):
+        total = yield f"{begin}{total} {sign} {size} = ", total + (-size if sign == "-" else size)
+        begin = ", "
+    return total
+
+
+def credit_of(wanted: Steps, response: str) -> float:
+    """Share of the numbers that are there and right; one that is wrong in its right place counts half."""
+    credits: list[float] = []
+    at, (text, number) = 0, next(wanted)
+    while True:
+        found = NUMBER.match(response, at + len(text)) if response.startswith(text, at) else None
+        credits.append(0.0 if found is None else 1.0 if int(found[0]) == number else 0.5)
+        at = found.end() if found else len(response)
+        try:
+            text, number = wanted.send(int(found[0]) if found else number)
+        except StopIteration:
+            break
+    total = sum(credits) / len(credits)
+    return total if at == len(response) else min(total, 1 - 1 / len(credits))

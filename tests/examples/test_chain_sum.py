@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from itertools import islice
-from math import log
 from pathlib import Path
 
 import pytest
@@ -20,36 +20,55 @@ RUN_FILE = yaml.safe_load((EXAMPLE.parent / "chain-sum.yaml").read_text())
 OPTIONS = RUN_FILE["data"]["options"]
 score = build_scorer(RewardConfig(type="python", path=f"{EXAMPLE / 'reward.py'}:score"))
 curriculum = load_function(f"{EXAMPLE / 'curriculum.py'}:rows", "data.path")
-ONE_OFF, TEN_OFF = (1 - log(1 + distance) / log(101) for distance in (1, 10))
+
+
+WORKED = "64 = 60 + 4, 27 = 20 + 7. Tens: 60 - 20 = 40. Ones: 4 - 7 = -3. Sum: 40 - 3 = 37"
+
+
+def asking(sum_: str, response: str, **row: bool) -> RewardInput:
+    prompt = f"... 1 + 2 =\n1 + 2 = 3\nState the final answer to the following arithmetic problem: {sum_} =\n"
+    return RewardInput(prompt, response, str(eval(sum_)), row)
 
 
 @pytest.mark.parametrize(
     ("asked", "response", "wanted"),
     [
-        ("38 + 45 - 17", "38 + 45 = 83, 83 - 17 = 66", 1.0),
-        ("38 + 45 - 17", "66", 1.0),
-        ("23 - 41", "23 - 41 = -18", 1.0),
-        ("23 - 41", "23 - 41 = 18", 0.0),
-        ("23 - 41", "23 - 41 = -18, -18 + 1 = -17", 0.0),
-        ("23 - 41", "23 - 41 = -18 - 1", 0.0),
-        ("23 + 41", "23 + 41 = 65", 0.2 * 0.5 * ONE_OFF),
-        ("23 + 41", "23 + 41 = 74", 0.2 * (0.5 + 0.5 * TEN_OFF)),
-        ("38 + 45 - 17", "38 + 45 = 83", 0.2 * 0.5),
-        ("38 + 45 - 17", "38 + 45 = 93, 93 - 17 = 76", 0.2 * (0.5 + 0.5 * TEN_OFF + 1.0) / 2),
-        ("38 + 45 - 17", "38 + 45 = 83 - 17 = 67", 0.0),
-        ("38 + 45 - 17", "138 + 45 = 83, 83 - 17 = 60", 0.0),
-        ("38 + 45 - 17", "The answer is 65.", 0.0),
-        ("38 + 45 - 17", "", 0.0),
+        ("23 - 8", "23 = 20 + 3, 8 = 0 + 8. Tens: 20 - 0 = 20. Ones: 3 - 8 = -5. Sum: 20 - 5 = 15", 1.0),
+        ("4 - 9 + 8", "4 - 9 = -5, -5 + 8 = 3", 1.0),
+        ("4 - 9 + 8", "4 - 9 = 5, 5 + 8 = 13", 0.5 * 1.5 / 2),
+        ("4 - 9 + 8", "4 - 9 = -5", 0.5 / 2),
+        ("4 - 9 + 8", "4 - 9 = -5, -5 + 8 = 3, 3 + 1 = 4", 0.5 / 2),
+        ("4 - 9 + 8", "3", 0.0),
+        ("64 - 27", WORKED, 1.0),
+        ("64 - 27", WORKED.replace("= -3. Sum: 40 - 3 = 37", "= -2. Sum: 40 - 2 = 38"), 0.5 * 6.5 / 7),
+        ("64 - 27", WORKED.replace("Ones: 4 - 7", "Ones: 7 - 4"), 0.5 * 5 / 7),
+        ("64 - 27", WORKED.partition(" Sum")[0], 0.5 * 6 / 7),
+        ("64 - 27", "64 = 61 + 4", 0.5 * 1.5 / 7),
+        ("64 - 27", "64 - 27 = 37", 0.0),
+        ("64 - 27", "", 0.0),
     ],
 )
 def test_reward(asked: str, response: str, wanted: float) -> None:
-    prompt = f"... 1 + 2 =\n1 + 2 = 3\nState the final answer to the following arithmetic problem: {asked} =\n"
-    assert score(RewardInput(prompt, response, str(eval(asked)))) == pytest.approx(wanted)
+    assert score(asking(asked, response, worked=True)) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("response", "wanted"), [(WORKED, 1.0), ("It is 37.", 1.0), ("37, I think, or 38", 0.0), ("", 0)]
+)
+def test_evaluation_counts_the_last_number_alone(response: str, wanted: float) -> None:
+    assert score(asking("64 - 27", response)) == wanted
+
+
+@pytest.mark.parametrize("sum_", ["64 - 27", "7 + 5"])
+def test_worked_examples_of_the_prompt_earn_all(sum_: str) -> None:
+    shown = re.findall(r"\('(\d[^']*)', '([^']+)'\)", (EXAMPLE / "steps.jinja").read_text())
+    assert sum_ in dict(shown)
+    assert all(score(asking(asked, steps, worked=True)) == 1.0 for asked, steps in shown)
 
 
 def test_a_prompt_without_a_sum_is_a_failure() -> None:
     with pytest.raises(ValueError, match="wanted a sum"):
-        score(RewardInput("How are you?", "7", "8"))
+        score(RewardInput("How are you?", "7", "8", {"worked": True}))
 
 
 @pytest.mark.parametrize(
@@ -71,6 +90,7 @@ def test_mixes_change_evenly(step: int, wanted: dict[str, float]) -> None:
 def test_curriculum_repeats_itself_and_another_seed_gives_another_order() -> None:
     first, again, other = (list(islice(curriculum(**{**OPTIONS, "seed": seed}), 64)) for seed in (3, 3, 4))
     assert first == again != other
+    assert all(row["worked"] for row in first)
 
 
 @pytest.mark.parametrize(
