@@ -29,7 +29,8 @@ def test_cuda_command() -> None:
         "--dtype bfloat16 --tp-size 2 --max-running-requests 128 --random-seed 7 "
         "--sampling-backend pytorch --grammar-backend none "
         "--context-length 2048 --attention-backend triton --mem-fraction-static 0.4 --cuda-graph-max-bs 128 "
-        "--skip-tokenizer-init --sleep-on-idle --enable-memory-saver --skip-server-warmup --enable-deterministic-inference"
+        "--skip-tokenizer-init --sleep-on-idle --enable-memory-saver --skip-server-warmup "
+        "--disable-prefill-cuda-graph --enable-deterministic-inference"
     )
 
 
