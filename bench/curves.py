@@ -7,9 +7,11 @@ itself logged in its progress.jsonl.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ PANELS = {
     "entropy": "entropy per token, nats",
     "logprob_gap": "engine-trainer log-prob gap, mean",
 }
+LINES = ("-", "--", ":")
 COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555", "#d4a5c9", "#00a6a6")
 
 
@@ -58,6 +61,31 @@ def read(run_dir: Path, variant: str) -> Curve:
     }
 
 
+def read_peer(result: Path) -> list[Curve]:
+    """Rewards by step of TRL's runs, from a result of bench/peer_trl.py: no evaluations, and nothing but rewards."""
+    recorded = json.loads(result.read_text(encoding="utf-8"))
+    where = [f"{recorded['machine']['cores']} cores", *recorded["machine"].get("gpus", ())]
+    of_all = {
+        "task": recorded["task"],
+        "seed": recorded["settings"][0]["rollout"]["seed"],
+        "complete": True,
+        "accuracy": {},
+        "machine": ", ".join(where),
+        "versions": recorded["trl_versions"],
+    }
+    runs = [run for run in recorded["runs"] if run["name"] != "ebbtide" and "steps" in run]
+    return [{**of_all, "variant": run["name"], **_of_steps(run["steps"])} for run in runs]
+
+
+def _of_steps(steps: Sequence[dict[str, float]]) -> Curve:
+    return {
+        "steps": list(range(len(steps))),
+        **{name: [None] * len(steps) for name in PER_STEP},
+        "reward": [_rounded(step["reward"]) for step in steps],
+        "median_step_s": _rounded(statistics.median(step["seconds"] for step in steps)),
+    }
+
+
 def merge(old: Sequence[Curve], new: Sequence[Curve]) -> list[Curve]:
     """Old and new curves in a fixed order; a new one replaces the old one of the same task, variant and seed."""
     by_key = {_key(curve): curve for curve in [*old, *new]}
@@ -70,7 +98,7 @@ def table(curves: Iterable[Curve]) -> str:
         f"{'task':<20}{'variant':<18}{'seed':>6}  {'set':<10}{'first':>7}{'best':>7}{'last':>7}{'steps':>7}{'gap':>9}"
     ]
     for curve in curves:
-        gap = statistics.mean(value for value in curve["logprob_gap"] if value is not None)
+        gap = statistics.mean([value for value in curve["logprob_gap"] if value is not None] or [math.nan])
         for name, points in curve["accuracy"].items():
             first, best, last = points[0][1], max(rate for _, rate in points), points[-1][1]
             lines.append(
@@ -89,23 +117,26 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.lines import Line2D
 
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 6.2), layout="constrained")
     accuracy, *others = axes.flat
     accuracy.set(title="accuracy (greedy)", ylim=(0, 1.02))
     seeds = Counter(curve["variant"] for curve in curves)
-    variants = sorted(seeds)
-    shared = [name for name in curves[0]["accuracy"] if all(name in curve["accuracy"] for curve in curves)]
+    colours = dict(zip(sorted(seeds), cycle(COLOURS), strict=False))
+    evaluated = [curve["accuracy"] for curve in curves if curve["accuracy"]]
+    lines = dict(
+        zip([name for name in evaluated[0] if all(name in sets for sets in evaluated)], cycle(LINES), strict=False)
+    )
     for curve in curves:
-        style = {"color": COLOURS[variants.index(curve["variant"]) % len(COLOURS)], "linewidth": 1.0}
-        for index, name in enumerate(shared):
-            label = f"{curve['variant']}: {name}, {seeds[curve['variant']]} seed(s)"
-            look = {"marker": ".", "linestyle": ("-", "--", ":")[index % 3], "label": label}
-            accuracy.plot(*zip(*curve["accuracy"][name], strict=True), **style, **look)
+        style = {"color": colours[curve["variant"]], "linewidth": 1.0}
+        for name in lines.keys() & curve["accuracy"].keys():
+            accuracy.plot(*zip(*curve["accuracy"][name], strict=True), **style, marker=".", linestyle=lines[name])
         for axis, key in zip(others, PANELS, strict=True):
-            axis.plot(curve["steps"], curve[key], **style)
-    entries = dict(zip(*reversed(accuracy.get_legend_handles_labels()), strict=True))  # one for all seeds of a variant
-    figure.legend(entries.values(), entries, loc="outside lower center", ncols=3, fontsize=7)
+            axis.plot(curve["steps"], [math.nan if value is None else value for value in curve[key]], **style)
+    entries = [Line2D([], [], color=colours[name], label=f"{name} ({seeds[name]} seed(s))") for name in colours]
+    entries += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines.items()]
+    figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize=7)
     for axis, title in zip(others, PANELS.values(), strict=True):
         axis.set(title=title, ylim=(0, None))
     for axis in axes.flat:

@@ -2,9 +2,11 @@
 
     python bench/learning.py examples/chain-sum.yaml --seeds 1 2 3 --together
     python bench/learning.py --finished RUN_DIR... --machine "one H100 80 GB"
+    python bench/learning.py --peer bench/results/peer_trl_gpu.json
 
 Writes results/learning.json (one entry per task, variant and seed; a run replaces the entry it repeats) and
-results/learning-TASK.png. With --finished nothing is run: the curves are read from run directories made elsewhere.
+results/learning-TASK.png. With --finished nothing is run: the curves are read from run directories made elsewhere. With
+--peer the rewards of TRL on the same prompts are drawn beside them.
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ RUN_TIMEOUT_S = 4 * 3600
 def main() -> int:
     """Run or read, then record, draw and print."""
     options = parse(sys.argv[1:])
-    made = list(finished(options) if options.finished else run_all(options))
+    made = list(existing(options) if options.finished or options.peer else run_all(options))
     record(made, options.results)
     print(curves.table(made))
-    return 0 if len(made) == expected(options) else 1
+    return 0 if len(made) >= expected(options) else 1
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
@@ -49,23 +51,26 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--variant", default="as shipped", help="what --set changes, in two words")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"), help="where run directories are made")
     parser.add_argument("--finished", nargs="+", type=Path, default=[], help="run directories to read instead")
+    parser.add_argument("--peer", type=Path, help="a result of bench/peer_trl.py, for its rewards by step")
     parser.add_argument("--machine", help="with --finished: where those were made")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of learning.json and the pictures")
     options = parser.parse_args(words)
-    if bool(options.run_files) == bool(options.finished):
-        parser.error("wanted run files, or --finished with run directories, and not both")
+    if bool(options.run_files) == bool(options.finished or options.peer):
+        parser.error("wanted run files, or --finished with run directories, or --peer with a result")
     if bool(options.finished) != bool(options.machine):
         parser.error("--machine says where the runs of --finished were made: wanted both or neither")
     return options
 
 
 def expected(options: argparse.Namespace) -> int:
-    """How many curves there are to be."""
-    return len(options.finished) or len(options.run_files) * len(options.seeds)
+    """How many curves there are to be at least."""
+    return len(options.finished) + len(options.run_files) * len(options.seeds) + bool(options.peer)
 
 
-def finished(options: argparse.Namespace) -> Iterator[curves.Curve]:
-    """Curves of runs made elsewhere."""
+def existing(options: argparse.Namespace) -> Iterator[curves.Curve]:
+    """Curves of runs made elsewhere, and of the peer."""
+    if options.peer:
+        yield from curves.read_peer(options.peer)
     for run_dir in options.finished:
         yield {**curves.read(run_dir, options.variant), "machine": options.machine}
 

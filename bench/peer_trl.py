@@ -161,7 +161,7 @@ def main() -> None:
     if compared:
         seconds = {run["name"]: [step["seconds"] for step in counted(run)] for run in runs if "steps" in run}
         settings = config.model_dump(mode="json", include={"rollout", "train", "placement"})
-        facts = {**compared, "threads": len(os.sched_getaffinity(0)), "trl_versions": versions}
+        facts = {**compared, "task": config.name, "threads": len(os.sched_getaffinity(0)), "trl_versions": versions}
         report(_result_name(options.run_file, config), seconds, **facts, runs=runs, settings=[settings])
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from bench import curves
 from bench.learning import command
+from bench.record import RESULTS
 from tests.tiny_runs import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,18 @@ def test_finished_runs_become_json_and_a_picture(tmp_path: Path) -> None:
     assert [(curve["seed"], curve["machine"]) for curve in recorded] == [(1, "somewhere"), (2, "somewhere")]
     assert (tmp_path / "results" / "learning-sums.png").read_bytes().startswith(PNG)
     assert done.stdout.count("held_out") == 2
+
+
+def test_a_peer_is_drawn_beside_them_by_its_rewards(tmp_path: Path) -> None:
+    recorded = RESULTS / "peer_trl_cpu.json"
+    [curve] = curves.read_peer(recorded)
+    steps = next(run for run in json.loads(recorded.read_text())["runs"] if run["name"] != "ebbtide")["steps"]
+    assert (curve["task"], curve["steps"]) == ("smollm2-arithmetic", list(range(len(steps))))
+    assert curve["reward"] == [pytest.approx(step["reward"], abs=1e-5) for step in steps]
+    ours = curves.read(write_finished(tmp_path / "a", 5, [0.1, 0.4]), "as shipped")
+    curves.draw([ours, curve], tmp_path / "both.png")
+    assert (tmp_path / "both.png").read_bytes().startswith(PNG)
+    assert [line.split()[0] for line in curves.table([ours, curve]).splitlines()] == ["task", "sums"]
 
 
 @pytest.mark.run
