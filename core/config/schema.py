@@ -143,6 +143,11 @@ class TrainConfig(Section):
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.98, description="decay of the second moment")
     adam_eps: PositiveFloat = Field(1e-8, description="added to the root of the second moment")
     clip_grad: NonNegativeFloat = Field(1.0, description="maximum gradient norm; 0: no clipping")
+    dither_masters: bool = Field(
+        True,
+        description="bfloat16: fp32 masters start anywhere in the interval that rounds to their weight, so that small "
+        "updates show at once; off: in its middle. Not done for tied embeddings over pipeline stages",
+    )
     max_tokens_per_micro_batch: PositiveInt = Field(8192, description="token budget of one packed micro-batch")
     share_prompts: bool = Field(True, description="compute the prompt of a group once for all its responses")
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")

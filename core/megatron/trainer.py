@@ -20,9 +20,10 @@ from core.collective import gather_lists
 from core.config.schema import AlgorithmConfig, RunConfig
 from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
+from core.megatron.dither import dither
 from core.megatron.flat import move_into_flat
 from core.megatron.model import ModelOptions, build_model
-from core.megatron.optimizer import Optimizer
+from core.megatron.optimizer import Optimizer, masters
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.parking import TrainerMemory
 from core.megatron.schedule import Output, evaluate_batch, train_batch
@@ -52,6 +53,8 @@ class MegatronTrainer:
         self._reference = self._load_reference() if config.algorithm.kl_loss_coef > 0 else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         self._optimizer = Optimizer(model, config.train, total_steps)
+        if config.train.dither_masters and not self._has_two_embeddings:
+            dither(masters(self._optimizer.adam, self._parameters.values()), config.train.seed)
         self._loss = PolicyLoss(config.algorithm)
         reference = list((self._reference or {}).values())
         self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)
@@ -106,6 +109,11 @@ class MegatronTrainer:
     def close(self) -> None:
         """Give up Megatron's process groups."""
         shut_down()
+
+    @property
+    def _has_two_embeddings(self) -> bool:
+        """First and last stage hold a copy each, and nothing but equal updates keeps them equal."""
+        return self.shape.tied_embeddings and self.layout.pp_size > 1
 
     def _load_weights(self) -> None:
         hf.load_hf(self._parameters, self.shape, self.layout, self._model_dir)

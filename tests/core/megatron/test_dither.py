@@ -1,0 +1,61 @@
+"""fp32 masters anywhere in the intervals of their bf16 weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.megatron.dither import dither
+
+POWER_OF_TWO = 0.125  # the interval below it is half as wide as that above
+
+
+def on_grid(size: int = 50_000) -> Tensor:
+    values = torch.randn(size, generator=torch.Generator().manual_seed(0)) / 20
+    values[:5] = torch.tensor([0.0, -0.0, POWER_OF_TWO, -POWER_OF_TWO, 1e-40])
+    return values.bfloat16().float()
+
+
+def dithered(seed: int = 1, size: int = 50_000) -> Tensor:
+    values = on_grid(size)
+    dither([values], seed)
+    return values
+
+
+def interval(values: Tensor) -> Tensor:
+    """From a bf16 number to the next: 8 bits of precision."""
+    return torch.exp2(torch.floor(torch.log2(values.abs())) - 7)
+
+
+def test_weights_stay_as_they_are() -> None:
+    assert torch.equal(dithered().bfloat16(), on_grid().bfloat16())
+    assert torch.equal(dithered()[:2], torch.zeros(2))
+
+
+def test_masters_are_evenly_distributed_in_their_intervals() -> None:
+    grid, moved = on_grid()[5:], dithered()[5:]
+    place = (moved - grid) / interval(grid)
+    assert -0.5 <= place.min() < -0.49
+    assert 0.49 < place.max() <= 0.5
+    assert abs(place.mean()) < 0.01
+    assert abs(place.std() - 12**-0.5) < 0.01
+
+
+def test_weights_follow_a_small_update_on_average() -> None:
+    """From the middle of the intervals a step of a tenth of one moves nothing."""
+    grid = on_grid()[5:]
+    step = 0.1 * interval(grid)
+    moved = (dithered()[5:] + step).bfloat16().float() - grid
+    assert abs((moved / step).mean() - 1) < 0.05
+    assert torch.equal((grid + step).bfloat16().float(), grid)
+
+
+def test_copies_agree_and_equal_sizes_differ() -> None:
+    ours, theirs = [on_grid(), on_grid(), on_grid(10)], [on_grid(10), on_grid(), on_grid()]
+    dither(ours, 1)
+    dither(theirs, 1)
+    assert torch.equal(ours[0], theirs[1])
+    assert torch.equal(ours[1], theirs[2])
+    assert torch.equal(ours[2], theirs[0])
+    assert not torch.equal(ours[0], ours[1])
+    assert not torch.equal(dithered(1), dithered(2))
