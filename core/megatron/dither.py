@@ -35,7 +35,7 @@ def dither(masters: Iterable[Tensor], seed: int) -> None:
         own_seed = hash((seed, master.numel(), seen[master.numel()]))  # of numbers: the same in every process
         generator = torch.Generator(master.device).manual_seed(own_seed)
         seen[master.numel()] += 1
-        for bits in master.view(-1).view(torch.int32).split(CHUNK):
+        for bits in torch.split(master.view(-1).view(torch.int32), CHUNK):
             noise = torch.randint(
                 1 - HALF, HALF, bits.shape, generator=generator, device=bits.device, dtype=torch.int32
             )
