@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 import shutil
 import socket
@@ -117,8 +116,17 @@ class Cluster:
         return True
 
     def node_state(self, node: str) -> str:
-        """Slurm's word for a node: idle, mixed, allocated, down, idle* (does not answer), …"""
-        return self.run("sinfo", "-h", "-N", "-n", node, "-o", "%T").split()[0]
+        """Slurm's word for a node: idle, mixed, allocated, down, idle* (does not answer), …
+
+        All nodes are asked for. Asked for one, Slurm 22.05 answers from what it worked out when somebody last asked
+        for all: after jobs that ended within a second of each other a node stays mixed for ever.
+        """
+        return self._seen_of(node, "%T")
+
+    def _seen_of(self, node: str, form: str) -> str:
+        """What sinfo shows of a node, in sinfo's format; a node of two partitions has two lines, the same here."""
+        lines = (line.partition(" ") for line in self.run("sinfo", "-h", "-N", "-o", f"%n {form}").splitlines())
+        return next(told for name, _, told in lines if name == node)
 
     def address(self, node: str) -> str:
         """The node's address: reachable from all nodes and from here. Names resolve on the nodes only."""
@@ -191,27 +199,15 @@ class Cluster:
             self._wait_for_idle(node)
 
     def _wait_for_idle(self, node: str) -> None:
-        """Until a node has nothing to do.
-
-        Slurm 22.05 at times goes on showing a node as mixed, after jobs that ended within a second of each other, until
-        something changes: it is made to look anew.
-        """
-        look_anew = time.monotonic() + 10.0
+        """Until a node has nothing to do."""
 
         def is_idle() -> bool:
-            nonlocal look_anew
             state = self.node_state(node)
-            if state in ("mixed", "allocated") and time.monotonic() > look_anew:
-                self.run("scontrol", "reconfigure")
-                look_anew = math.inf
             if state.startswith(("down", "drain", "fail")):
                 self._resume(node)
             return state == "idle"
 
-        def seen() -> str:
-            return f"it is {self.run('sinfo', '-h', '-N', '-n', node, '-o', '%T %E')}"
-
-        wait_until(is_idle, 90.0, f"{node} to be idle", seen)
+        wait_until(is_idle, 90.0, f"{node} to be idle", lambda: f"it is {self._seen_of(node, '%T %E')}")
 
     def _resume(self, node: str) -> None:
         """Give a node back that Slurm has given up."""
