@@ -37,6 +37,9 @@ class Optimizer:
         self.before_step: Callable[[], None] = _nothing  # what has to be there before parameters are touched
         self.model = wrap(model, config.use_distributed_optimizer)
         self.adam: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
+        self.masters = _masters(self.adam, self.model.parameters())
+        move_into_flat(self.masters)  # before Adam's state takes what memory is left
+        _make_state(self.adam.optimizer)
 
     @property
     def lr(self) -> float:
@@ -121,12 +124,10 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
         (optimizer,) = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False).chained_optimizers
     for group in optimizer.param_groups:
         group["fused"] = True  # torch's AdamW in one pass, on a CPU too
-    move_into_flat(masters(optimizer, model.parameters()))  # before Adam's state takes what memory is left
-    _make_state(optimizer.optimizer)
     return optimizer
 
 
-def masters(adam: Any, parameters: Iterable[Tensor]) -> list[Tensor]:
+def _masters(adam: Any, parameters: Iterable[Tensor]) -> list[Tensor]:
     """What Adam works on, where that is not the model's parameters themselves or views of them."""
     own = {parameter.untyped_storage()._cdata for parameter in parameters}
     worked_on = [parameter for group in adam.param_groups for parameter in group["params"]]

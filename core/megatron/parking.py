@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from core.megatron.flat import move_into_flat
-from core.megatron.optimizer import Optimizer, masters
+from core.megatron.optimizer import Optimizer
 from core.residency.region import Region
 from core.residency.table import TRAINER, TRAINER_PARTS
 
@@ -132,13 +132,12 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
 def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, Region]:
     move_into_flat(reference)
     own = Region("parameters", parameters)
-    working = masters(optimizer.adam, parameters)
     # each parameter has its whole master here, unless the optimiser is shared out over ranks
-    own.keep = not working or optimizer.config.use_distributed_optimizer
+    own.keep = not optimizer.masters or optimizer.config.use_distributed_optimizer
     moments = [value for key in ("exp_avg", "exp_avg_sq") for value in _states(optimizer.adam, key)]
     buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
     regions = (
-        Region("masters", working),
+        Region("masters", optimizer.masters),
         Region("moments", moments),
         own,
         Region("gradients", [buffer.grad_data for buffer in buffers], keep=False),

@@ -23,7 +23,7 @@ from core.megatron import checkpoint, hf
 from core.megatron.dither import dither
 from core.megatron.flat import move_into_flat
 from core.megatron.model import ModelOptions, build_model
-from core.megatron.optimizer import Optimizer, masters
+from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.parking import TrainerMemory
 from core.megatron.schedule import Output, evaluate_batch, train_batch
@@ -54,7 +54,7 @@ class MegatronTrainer:
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         self._optimizer = Optimizer(model, config.train, total_steps)
         if config.train.dither_masters and not self._has_two_embeddings:
-            dither(masters(self._optimizer.adam, self._parameters.values()), config.train.seed)
+            dither(self._optimizer.masters, config.train.seed)
         self._loss = PolicyLoss(config.algorithm)
         reference = list((self._reference or {}).values())
         self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)

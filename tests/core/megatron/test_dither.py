@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from ranks import run_ranks
+from tiny_models import tiny_model
 
 from core.megatron.dither import dither
 
@@ -59,3 +68,27 @@ def test_copies_agree_and_equal_sizes_differ() -> None:
     assert torch.equal(ours[2], theirs[0])
     assert not torch.equal(ours[0], ours[1])
     assert not torch.equal(dithered(1), dithered(2))
+
+
+def learnt(folder: Path, num_ranks: int, **placement: Any) -> tuple[list[Any], list[Any]]:
+    """Weights before and after an update, of a trainer with dithered masters and of one without."""
+    model = str(tiny_model("qwen3-tied", folder / "model"))
+    config = {"model": {"dtype": "bfloat16"}, "placement": placement}
+    actions = [["buckets", 4000], ["update", 0], ["buckets", 4000]]
+    cases = {
+        name: {"model": model, "config": {**config, "train": {"dither_masters": on}}, "actions": actions}
+        for name, on in (("dithered", True), ("middle", False))
+    }
+    found = run_ranks(folder / "ranks", num_ranks, cases)
+    return found["dithered"], found["middle"]
+
+
+def test_a_trainer_begins_with_the_same_weights_and_learns_others(tmp_path: Path) -> None:
+    dithered, middle = learnt(tmp_path, 1)
+    assert dithered[0] == middle[0]
+    assert dithered[2] != middle[2]
+
+
+def test_copies_of_a_tied_embedding_on_two_stages_are_left_alone(tmp_path: Path) -> None:
+    dithered, middle = learnt(tmp_path, 2, pipeline_parallel=2)
+    assert dithered == middle
