@@ -125,12 +125,11 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     seeds = Counter(curve["variant"] for curve in curves)
     colours = dict(zip(sorted(seeds), cycle(COLOURS), strict=False))
     evaluated = [curve["accuracy"] for curve in curves if curve["accuracy"]]
-    lines = dict(
-        zip([name for name in evaluated[0] if all(name in sets for sets in evaluated)], cycle(LINES), strict=False)
-    )
+    shared = [name for name in (evaluated or [{}])[0] if all(name in sets for sets in evaluated)]
+    lines = dict(zip(shared, cycle(LINES), strict=False))
     for curve in curves:
         style = {"color": colours[curve["variant"]], "linewidth": 1.0}
-        for name in lines.keys() & curve["accuracy"].keys():
+        for name in shared if curve["accuracy"] else ():
             accuracy.plot(*zip(*curve["accuracy"][name], strict=True), **style, marker=".", linestyle=lines[name])
         for axis, key in zip(others, PANELS, strict=True):
             axis.plot(curve["steps"], [math.nan if value is None else value for value in curve[key]], **style)

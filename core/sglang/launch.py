@@ -76,7 +76,7 @@ def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
     }
     words = [word for key, value in options.items() if value is not None for word in (key, str(value))]
     flags = ["--skip-tokenizer-init", "--sleep-on-idle"]  # an idle scheduler would spin while the trainer works
-    flags += _cpu_flags() if spec.device == "cpu" else _cuda_flags(spec)
+    flags += ["--disable-cuda-graph"] if spec.device == "cpu" else _cuda_flags(spec)
     return [python, "-m", "ebbtide_engine_server", *words, *flags]
 
 
@@ -86,10 +86,6 @@ def _cpu_options(spec: EngineSpec) -> dict[str, object]:
         "--mem-fraction-static": 0.8,  # of free host memory, only a bound: the KV cache is sized by the next
         "--max-total-tokens": spec.max_total_tokens or CPU_TOTAL_TOKENS,
     }
-
-
-def _cpu_flags() -> list[str]:
-    return ["--disable-cuda-graph"]
 
 
 def _cuda_options(spec: EngineSpec) -> dict[str, object]:

@@ -14,7 +14,7 @@ Mix = Mapping[str, float]  # kind (terms x digits, "3x1") to weight
 
 
 def rows(num_steps: int, prompts_per_step: int, mixes: Sequence[Mix], seed: int = 0) -> Iterator[dict[str, Any]]:
-    """`num_steps` x `prompts_per_step` rows of train.jsonl.
+    """`num_steps` x `prompts_per_step` rows of train.jsonl, with `worked`: the reward is for the steps, too.
 
     Args:
         mixes: how much of each kind from which step on, by rising `step`: [{"step": 0, "2x1": 0.6, "3x1": 0.4}, ...];

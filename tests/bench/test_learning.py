@@ -90,8 +90,9 @@ def test_a_peer_is_drawn_beside_them_by_its_rewards(tmp_path: Path) -> None:
     assert (curve["task"], curve["steps"]) == ("smollm2-arithmetic", list(range(len(steps))))
     assert curve["reward"] == [pytest.approx(step["reward"], abs=1e-5) for step in steps]
     ours = curves.read(write_finished(tmp_path / "a", 5, [0.1, 0.4]), "as shipped")
-    curves.draw([ours, curve], tmp_path / "both.png")
-    assert (tmp_path / "both.png").read_bytes().startswith(PNG)
+    for name, some in (("both", [ours, curve]), ("alone", [curve])):
+        curves.draw(some, tmp_path / f"{name}.png")
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(PNG)
     assert [line.split()[0] for line in curves.table([ours, curve]).splitlines()] == ["task", "sums"]
 
 
