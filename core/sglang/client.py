@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from core.samples import SamplingParams
+from core.samples import SamplingParams, Status
 from core.sglang.capabilities import Capabilities, ask_capabilities
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout
-from core.sglang.generation import Generation, check_length, check_tokens, generate_body, parse_generation
+from core.sglang.generation import (
+    Generation,
+    check_length,
+    check_tokens,
+    generate_body,
+    parse_generation,
+    prompt_body,
+)
 from core.sglang.transport import Transport
 
 MEMORY_TAGS = ("weights", "kv_cache", "cuda_graph")
@@ -74,20 +81,24 @@ class EngineClient:
     async def generate_group(
         self, prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None = None
     ) -> list[Generation]:
-        """One response per element of `params`, in that order, as one request.
+        """One response per element of `params`, in that order. The prompt is computed once, before them.
 
-        With a seed each, responses do not depend on what else the engine has in its batch: bit for bit on a CPU, and
-        on a GPU if it was started `deterministic` (without: seeds are ignored there). This holds among requests that
-        agree on whether top_p or top_k is on.
+        With a seed each, tokens do not depend on what else the engine has in its batch: on a GPU if it was started
+        `deterministic` (without: seeds are ignored there), on a CPU always, but for a draw within the rounding of a
+        log-prob. This holds among requests that agree on whether top_p or top_k is on.
         """
         check_tokens(prompt_tokens, self.vocab_size())
         limit = self.capabilities().max_request_tokens
         for one in params:
             check_length(len(prompt_tokens), one.max_response_tokens, limit)
-        answer = await self._transport.ask_async(
-            "POST", "/generate", generate_body(prompt_tokens, params, rid), self._timeouts.generate_s
-        )
-        return [parse_generation(one) for one in answer.json()]
+        if len(params) > 1:  # requests that arrive together would each compute it
+            first = parse_generation(await self._ask_generate(prompt_body(prompt_tokens, rid)))
+            if first.status is Status.ABORTED:
+                return [first] * len(params)
+        return [parse_generation(one) for one in await self._ask_generate(generate_body(prompt_tokens, params, rid))]
+
+    async def _ask_generate(self, body: dict[str, Any]) -> Any:
+        return (await self._transport.ask_async("POST", "/generate", body, self._timeouts.generate_s)).json()
 
     def score(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of tokens[1:], each given all before it: len(tokens) - 1 values."""

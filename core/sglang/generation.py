@@ -50,6 +50,12 @@ def generate_body(prompt_tokens: Sequence[int], params: Sequence[SamplingParams]
     return body
 
 
+def prompt_body(prompt_tokens: Sequence[int], rid: str | None) -> dict[str, Any]:
+    """Body of a request that leaves the prompt in the engine's prefix cache and generates nothing."""
+    body: dict[str, Any] = {"input_ids": list(prompt_tokens), "sampling_params": {"max_new_tokens": 0}}
+    return body if rid is None else body | {"rid": f"{rid}-prompt"}
+
+
 def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
     """Refuse what would kill the server: SGLang looks ids up in the embedding unchecked.
 
