@@ -16,11 +16,13 @@ import sys
 import traceback
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
-MASK = 0xFFFFFFFF
 DEFAULT_SEED = 42  # SGLang's own, for a request without one
 
+_Words = npt.NDArray[np.uint32]
 _library: torch.library.Library | None = None
 
 
@@ -54,27 +56,42 @@ def murmur_hash32(seeds: torch.Tensor, positions: torch.Tensor, columns: torch.T
     Returns:
         [B, V] int64 in [0, 2**32).
     """
-    seeds = seeds.to(torch.int64)
-    row = _mix(torch.zeros_like(seeds), seeds & MASK)
-    row = _mix(row, (seeds >> 32) & MASK)
-    row = _mix(row, positions.to(torch.int64) & MASK)
-    hashed = _mix(row[:, None], (columns.to(torch.int64) & MASK)[None, :])
-    hashed ^= 16  # length in bytes
-    hashed ^= hashed >> 16
-    hashed.mul_(0x85EBCA6B).bitwise_and_(MASK)
-    hashed ^= hashed >> 13
-    hashed.mul_(0xC2B2AE35).bitwise_and_(MASK)
-    hashed ^= hashed >> 16
+    whole = seeds.to(torch.int64).numpy().view(np.uint64)
+    states = np.zeros(len(whole), np.uint32)
+    for word in (whole, whole >> 32, positions.numpy()):
+        states = _mix(states, _scrambled(word.astype(np.uint32)))
+    last_word = _scrambled(columns.numpy().astype(np.uint32))
+    hashed = torch.empty(len(states), len(last_word), dtype=torch.int64)
+    for row, state in zip(hashed.numpy(), states, strict=True):  # one at a time stays in the cache
+        row[:] = _finished(_mix(state, last_word))
     return hashed
 
 
-def _mix(state: torch.Tensor, word: torch.Tensor) -> torch.Tensor:
-    """One round; int64 products wrap, their low 32 bits are right."""
-    word = (word * 0xCC9E2D51) & MASK
-    word = ((word << 15) | (word >> 17)) & MASK
-    state = state ^ ((word * 0x1B873593) & MASK)
-    state = ((state << 13) | (state >> 19)) & MASK
-    return (state * 5 + 0xE6546B64) & MASK
+def _scrambled(word: _Words) -> _Words:
+    return _rotated(word * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+
+
+def _rotated(word: _Words, left: int) -> _Words:
+    return word << np.uint32(left) | word >> np.uint32(32 - left)
+
+
+def _mix(state: _Words | np.uint32, word: _Words) -> _Words:
+    """One round."""
+    mixed = _rotated(word ^ state, 13)
+    mixed *= np.uint32(5)
+    mixed += np.uint32(0xE6546B64)
+    return mixed
+
+
+def _finished(mixed: _Words) -> _Words:
+    """The avalanche at the end, in place."""
+    mixed ^= np.uint32(16)  # length in bytes
+    mixed ^= mixed >> np.uint32(16)
+    mixed *= np.uint32(0x85EBCA6B)
+    mixed ^= mixed >> np.uint32(13)
+    mixed *= np.uint32(0xC2B2AE35)
+    mixed ^= mixed >> np.uint32(16)
+    return mixed
 
 
 def _define_hash() -> None:
