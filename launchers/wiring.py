@@ -7,30 +7,25 @@ import logging
 import os
 import shutil
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import cached_property
 
 from core import data, loop
 from core.checkpoint import Checkpoints
 from core.collective import any_rank
 from core.config import load_run_file
-from core.device import gpu_uuid, resolve_device
-from core.engines import Engine, Engines
+from core.device import resolve_device
 from core.evaluation import Evaluation
 from core.journal import Journal
-from core.layout import colocated_engines, driven_engines, engine_gpus, nodes, rewards_names
+from core.layout import rewards_names
 from core.megatron.trainer import MegatronTrainer
-from core.node_ranks import NodeRanks
-from core.pairing import check_gpus, serving_ranks
 from core.parts import Parts
 from core.pause import Pause
 from core.phase import PHASE_KEY, Phases
 from core.planner import Device, MemoryPlan, plan_memory, takes_turns
 from core.pretrained import locate
 from core.progress import Progress
-from core.rendezvous import Address, Member, Rendezvous
+from core.rendezvous import Address, Rendezvous
 from core.requests import TrainRequests
-from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
 from core.residency.memory import read_memory
 from core.reward import RewardPool
@@ -41,12 +36,9 @@ from core.run_directory import RunDirectory
 from core.shape import model_shape
 from core.state import LoopState
 from core.tokenizer import load_tokenizer
-from core.weight_broadcast import WeightBroadcast
-from core.weight_check import WeightCheck
-from core.weight_files import WeightFiles
-from core.weight_ipc import WeightIpc
-from core.weight_sync import Transport, WeightSync
+from core.weight_sync import WeightSync
 from launchers.memory_table import render_memory
+from launchers.rank_engines import Place, RankEngines
 
 log = logging.getLogger("trainer")
 
@@ -60,7 +52,6 @@ class TrainerRank:
         """
         self.rank = int(os.environ["RANK"])
         self.first = self.rank == 0
-        self.drives = int(os.environ["LOCAL_RANK"]) == 0
         self.seat = seat
         self.directory = RunDirectory(seat.run_dir)
         self.rendezvous = Rendezvous(Address.parse(seat.store), seat.attempt, os.environ["EBBTIDE_API_KEY"])
@@ -72,6 +63,9 @@ class TrainerRank:
         self.shape = model_shape(self.config.model, self.model_dir)
         self.tokenizer = load_tokenizer(self.model_dir)
         self.stop_token_ids = (*self.tokenizer.eos_token_ids, *self.config.rollout.stop_token_ids)
+        self.drives = int(os.environ["LOCAL_RANK"]) == 0
+        place = Place(self.rank, seat.node, seat.host, self.drives, self.device)
+        self.engines = RankEngines(self.config, place, self.rendezvous, self.shape.vocab_size)
 
     def run(self) -> None:
         """Take back the latest checkpoint, turn the loop, write the final model. Collective: all trainer ranks."""
@@ -108,19 +102,19 @@ class TrainerRank:
             unfinished.rename(final)
 
     def _parts(self, stack: ExitStack) -> Parts:
-        self._publish()
-        engines = self._engines()
+        self.engines.publish_rank()
         if self._shares_devices:  # an engine sizes itself by the memory that is free when it starts: before the trainer
-            self._start(engines)
-            self._engine_owner(engines).shrink_to(frozenset())
+            self.engines.start()
+            self.engines.owner().shrink_to(frozenset())
         checkpoints = self._checkpoints()
         state = checkpoints.load_latest() or LoopState()
-        rollout, sync = self._rollout(stack, engines)
+        sync = self.engines.weight_sync(self.trainer, self.directory, self.model_dir)
+        rollout = self._rollout(stack, sync)
         if self._shares_devices:
-            self._share_devices(engines, sync)
+            self._share_devices(sync)
         else:
             self._plan()
-            self._start(engines)
+            self.engines.start()
         return Parts(
             phase=self.phases,
             state=state,
@@ -160,48 +154,12 @@ class TrainerRank:
         """Whether trainer ranks and engines of a node give memory back to each other."""
         return takes_turns(self.config, self.device)
 
-    def _engines(self) -> Engines:
-        return Engines(
-            self.rendezvous,
-            driven_engines(self.config, self.seat.node) if self.drives else [],
-            vocab_size=self.shape.vocab_size,
-            api_key=os.environ["EBBTIDE_API_KEY"],
-            start_s=self.config.placement.start_timeout_s,
-            request_s=self.config.rollout.request_timeout_s,
-        )
-
-    def _publish(self) -> None:
-        uuid = gpu_uuid(self.device)
-        member = Member("trainer", str(self.rank), self.seat.node, self.seat.host, os.getpid())
-        self.rendezvous.publish(replace(member, devices=(uuid,) if uuid is not None else ()))
-
-    @cached_property
-    def _trainers_here(self) -> list[Member]:
-        """The ranks of the node that this one drives."""
-        ranks = range(self.rank, self.rank + self.config.placement.trainers_per_node)
-        return self.rendezvous.wait("trainer", [str(rank) for rank in ranks], self.config.placement.start_timeout_s)
-
-    def _start(self, engines: Engines) -> None:
-        """Wait for the engines; on GPUs see that each is where it should be."""
-        engines.start()
-        if self.drives:
-            here = nodes(self.config)[self.seat.node].engines
-            check_gpus(
-                [engine.member for engine in engines.alive() if engine.name in here],
-                self._trainers_here,
-                colocated=self.config.placement.engines == "colocated",
-            )
-
-    def _engine_owner(self, engines: Engines) -> EngineOwner:
-        """Engines of this node share its devices; those of other nodes keep what they have."""
-        return EngineOwner(engines, colocated_engines(self.config, self.seat.node))
-
-    def _share_devices(self, engines: Engines, sync: WeightSync) -> None:
+    def _share_devices(self, sync: WeightSync) -> None:
         """From here on the residency table says who holds what."""
         self.trainer.memory.reserve()
         plan = self._plan()
         self.phases.residency = sync.residency = Residency(
-            (self.trainer.memory, self._engine_owner(engines)),
+            (self.trainer.memory, self.engines.owner()),
             agree=lambda: any_rank(False),
             device=self.device,
             planned={phase: (plan.begun_bytes(phase), plan.phase_bytes(phase)) for phase in plan.phases},
@@ -216,43 +174,12 @@ class TrainerRank:
         log.info("planned memory\n%s", render_memory(self.config, self.shape, plan))
         return plan
 
-    def _rollout(self, stack: ExitStack, engines: Engines) -> tuple[Rollout, WeightSync]:
-        sync = WeightSync(self.trainer, engines, self._transports(engines), self._sync_check(engines))
+    def _rollout(self, stack: ExitStack, sync: WeightSync) -> Rollout:
         rewards = self._rewards()
         if self.drives:
             stack.enter_context(rewards)
         width = self.config.placement.engine_max_running_requests
-        rollout = Rollout(self.rendezvous, engines, sync, self.tokenizer, rewards, width)
-        return rollout, sync
-
-    def _transports(self, engines: Engines) -> tuple[Transport, ...]:
-        """The ways to the engines that this rank drives; the same on every rank, as sending is collective."""
-        ways: list[Transport] = [self._weight_ipc(engines)]
-        if self.config.placement.weight_sync == "files":
-            ways.append(self._weight_files(engines))
-        else:
-            backend = "nccl" if self.device == "cuda" else "gloo"
-            ways.append(WeightBroadcast(engines, self.rendezvous.address, backend, f"rank{self.rank}"))
-        return tuple(ways)
-
-    def _weight_ipc(self, engines: Engines) -> WeightIpc:
-        placement, names = self.config.placement, colocated_engines(self.config, self.seat.node)
-        node = nodes(self.config)[self.seat.node]
-
-        def serving(engine: Engine) -> tuple[int, ...]:
-            places = engine_gpus(self.config, node, names.index(engine.name))
-            return serving_ranks(engine.member, places, self._trainers_here)
-
-        per_node = placement.trainers_per_node if names else 1
-        ranks = NodeRanks.meet(per_node, self.rendezvous.secret, placement.collective_timeout_s)
-        return WeightIpc(engines, names, ranks, serving)
-
-    def _weight_files(self, engines: Engines) -> WeightFiles:
-        return WeightFiles(engines, self.directory.path / "sync", self.model_dir)
-
-    def _sync_check(self, engines: Engines) -> WeightCheck | None:
-        interval = self.config.placement.check_sync
-        return WeightCheck(engines, self._weight_files(engines), interval) if interval else None
+        return Rollout(self.rendezvous, self.engines.driven, sync, self.tokenizer, rewards, width)
 
     def _rewards(self) -> RewardPool | RemoteRewardPool:
         """Scoring processes of this node, or the reward servers of others if there are any."""

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import torch
 
-from core.samples import SamplingParams
+from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout, RequestRefused, WeightsRefused
 from core.sglang.weights import WeightUpdate
@@ -123,6 +123,21 @@ def test_incomplete_and_repeated_updates_are_refused() -> None:
         update.send(tensors() + tensors())
     assert server.paths()[-1] == "/end_weight_update"
     assert server.weight_version == "v-incomplete"
+
+
+def test_group_whose_prompt_was_aborted_is_not_asked_for() -> None:
+    asked: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/generate":
+            return StandIn("0.5.21")(request)
+        asked.append(json.loads(request.content))
+        meta = {"finish_reason": {"type": "abort"}, "weight_version": "3"}
+        return httpx.Response(200, json={"output_ids": [], "meta_info": meta})
+
+    made = asyncio.run(client_of(handler).generate_group([1, 2], [SamplingParams(4)] * 3, "group"))
+    assert [one["rid"] for one in asked] == ["group-prompt"]
+    assert [(one.status, one.tokens) for one in made] == [(Status.ABORTED, [])] * 3
 
 
 def test_session_left_open_by_a_dead_driver_is_closed() -> None:

@@ -18,6 +18,7 @@ from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError, RequestRefused, WeightsRefused
 from core.sglang.expected import expected_tensors
 from core.sglang.generation import Generation
+from core.sglang.transport import Transport
 from core.sglang.weights import WeightUpdate, update_from_disk
 
 pytestmark = pytest.mark.engine
@@ -174,6 +175,23 @@ def test_logprobs_at_another_temperature_are_of_the_scaled_distribution(qwen3: R
     ):
         made = asyncio.run(qwen3.client.generate(PROMPT, params))
         assert_close(made.logprobs, hf_logprobs(model, PROMPT + made.tokens, temperature)[len(PROMPT) - 1 :])
+
+
+def test_prompt_of_a_group_is_computed_once(qwen3: RunningEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[Any] = []
+
+    async def ask(self: Transport, *asked: Any) -> Any:
+        answers.append(await ask_async(self, *asked))
+        return answers[-1]
+
+    ask_async = Transport.ask_async
+    monkeypatch.setattr(Transport, "ask_async", ask)
+    qwen3.client.flush_cache()
+    asyncio.run(qwen3.client.generate_group(PROMPT, [SamplingParams(3, seed=seed) for seed in range(5)]))
+    prompt, group = (answer.json() for answer in answers)
+    assert prompt["meta_info"]["cached_tokens"] == 0
+    # the last token of a prompt is computed for each response: it tells the first one of that
+    assert [one["meta_info"]["cached_tokens"] for one in group] == [len(PROMPT) - 1] * 5
 
 
 # -- seeds -----------------------------------------------------------------------------------------------------------
