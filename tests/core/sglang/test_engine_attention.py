@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from core.sglang.launch import CPU_SHIM
 
-HEADS, GROUPS, DIM, SLOTS, LONGEST = 6, 2, 8, 4096, 512
+HEADS, GROUPS, DIM, SLOTS, LONGEST = 9, 3, 64, 32768, 512
 LENGTHS = (1, 31, 32, 33, 64, 65, 300)
 
 
@@ -62,34 +62,26 @@ def test_as_request_by_request(shim: ModuleType, lengths: tuple[int, ...]) -> No
     torch.testing.assert_close(found, one_by_one(query, *cache), rtol=1e-5, atol=1e-6)
 
 
-def test_prompts_that_are_cached_but_for_a_token(shim: ModuleType) -> None:
-    query, output, *cache = cached(LENGTHS)
-    how = {"scaling": 0.3, "sliding_window_size": None, "causal": True}
-    ones = torch.ones(len(LENGTHS), dtype=torch.long)
-    found = shim.extend(refuse, None, query, output, *cache, cache[-1] - 1, ones, None, **how)
-    torch.testing.assert_close(found, one_by_one(query, *cache), rtol=1e-5, atol=1e-6)
+def test_a_request_is_rounded_as_if_alone(shim: ModuleType) -> None:
+    query, output, keys, values, *per_request = cached(LENGTHS * 40)
+    table, rows, lengths = per_request
+    how = {"scaling": 0.3, "sliding_window_size": None, "causal": False}
+    together = shim.decode(refuse, None, query, output, keys, values, table, rows, lengths, None, **how)
+    for some in (slice(3, 4), slice(10, 47)):
+        where = (keys, values, table, rows[some], lengths[some], None)
+        found = shim.decode(refuse, None, query[some], torch.empty_like(query[some]), *where, **how)
+        assert torch.equal(found, together[some])
 
 
-@pytest.mark.parametrize(
-    ("extend_lens", "encoder_lens", "changed"),
-    [
-        ([1, 2], None, {}),
-        ([1, 1], torch.tensor([1, 1]), {}),
-        ([1, 1], None, {"sliding_window_size": 8}),
-        ([1, 1], None, {"causal": False}),
-    ],
-)
-def test_the_rest_is_left_to_sglang(
-    shim: ModuleType, extend_lens: list[int], encoder_lens: Tensor | None, changed: dict[str, Any]
-) -> None:
-    query, output, *cache = cached((5, 6))
-    where = (query, output, *cache, cache[-1] - 1, torch.tensor(extend_lens), encoder_lens)
-    how = {"scaling": 0.3, "sliding_window_size": None, "causal": True} | changed
+@pytest.mark.parametrize(("encoder_lens", "window"), [(torch.tensor([1, 1]), None), (None, 8)])
+def test_the_rest_is_left_to_sglang(shim: ModuleType, encoder_lens: Tensor | None, window: int | None) -> None:
+    where = (*cached((5, 6)), encoder_lens)
+    how = {"scaling": 0.3, "sliding_window_size": window, "causal": False}
     asked: list[Any] = []
 
     def own(*arguments: Any, **options: Any) -> Tensor:
         asked.append((arguments, options))
-        return output
+        return where[1]
 
-    assert shim.extend(own, None, *where, **how) is output
+    assert shim.decode(own, None, *where, **how) is where[1]
     assert asked == [((None, *where), how)]
