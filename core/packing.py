@@ -36,7 +36,8 @@ class TrainSample:
 class UpdateResult:
     """What an update did; the same on every rank.
 
-    `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step.
+    `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step; NaN
+    where the sample was not computed (core/megatron/teaching.py).
     """
 
     metrics: dict[str, float]

@@ -112,7 +112,7 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     facts = (
         f"reward {record.reward[sample]:.4g}, advantage {record.advantage[sample]:+.4g}, {record.status[sample]}, "
         f"{len(record.response_tokens[sample])} tokens, label {record.label[sample]}, "
-        f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}"
+        + (f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}" if len(gaps) else "log-probs not computed")
     )
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("prompt", style="bold"), Text(visible(record.prompt_text[sample].strip())))
@@ -125,12 +125,12 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
 
 
 def _gaps(record: StepRecord, sample: int | None = None) -> Values:
-    """Between the trainer's and the engine's log-probs, per token that counts in the loss."""
+    """Between the trainer's and the engine's log-probs, per token that counts in the loss and was computed."""
     old, engine, mask = (
         ragged.values if sample is None else ragged[sample]
         for ragged in (record.logprobs_old, record.logprobs_engine, record.loss_mask)
     )
-    gaps: Values = np.abs(old - engine)[mask == 1]
+    gaps: Values = np.abs(old - engine)[(mask == 1) & ~np.isnan(old)]
     return gaps
 
 

@@ -31,6 +31,12 @@ class TokenTable:
         """[R] positions among the N of the row's targets."""
         return self.offsets[row.sample_index] + row.token_index
 
+    def of(self, places: Sequence[int]) -> Tensor:
+        """[N] bool: the tokens of the samples at these places."""
+        chosen = torch.zeros(len(self.lengths), dtype=torch.bool)
+        chosen[list(places)] = True
+        return chosen.repeat_interleave(torch.tensor(self.lengths))
+
     def flat(self, values: Sequence[Sequence[float]]) -> Tensor:
         """[N] float32 of one list per sample."""
         return torch.tensor([x for sample in values for x in sample], dtype=torch.float32)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.algorithm.loss import PolicyLoss, token_weights
 from core.collective import gather_lists
-from core.config.schema import AlgorithmConfig, RunConfig
+from core.config.schema import RunConfig
 from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
 from core.megatron.dither import dither
@@ -27,11 +27,10 @@ from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.parking import TrainerMemory
 from core.megatron.schedule import Output, evaluate_batch, train_batch
+from core.megatron.teaching import means_of_computed, teaching, with_unknown
 from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
 from core.packing import TrainSample, UpdateResult, build_row, plan_rows
 from modelcfg import ModelShape
-
-SILENT_WORTH_IT = 8  # from one in so many on
 
 
 class MegatronTrainer:
@@ -70,11 +69,11 @@ class MegatronTrainer:
         num_steps = self.config.train.num_steps_per_rollout
         self.memory.touched()
         samples = self._with_references(samples)
-        if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
-            old = self.log_probs(samples)
-            samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
         bounds = [len(samples) * i // num_steps for i in range(num_steps + 1)]
-        steps = [self._step(samples[a:b]) for a, b in pairwise(bounds)]
+        batches = [samples[a:b] for a, b in pairwise(bounds)]
+        if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
+            batches = self._with_old(batches)
+        steps = [self._step(batch) for batch in batches]
         return UpdateResult(
             metrics=_over_steps([metrics for metrics, _ in steps]),
             logprobs=[values for _, logprobs in steps for values in logprobs],
@@ -122,22 +121,20 @@ class MegatronTrainer:
         """One optimiser step over one global batch: metrics and log-probs."""
         table = TokenTable(samples)
         values = self._token_values(samples, table)
-        teaching, silent = split_by_gradient(samples, self.config.algorithm)
+        chosen = teaching(samples, self.config.algorithm)
         lr, model = self._optimizer.lr, self._optimizer.model
-        batches = self._micro_batches(samples, teaching, table, values)
+        batches = self._micro_batches(samples, chosen, table, values)
         self._optimizer.zero_grad()
         outputs = train_batch(model, batches, self._loss)
-        if silent:
-            rest = self._micro_batches(samples, silent, table, values)
-            outputs += evaluate_batch(model, rest, self._loss)
-            batches += rest
         grad_norm = self._optimizer.step()
         metrics = self._add_up(outputs, sum(len(batch.tokens) for batch in batches))
+        metrics |= means_of_computed(metrics, values.weights, table.of(chosen))
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
         flat = self._collect(outputs, table)
         if all(sample.logprobs_old is not None for sample in samples):
             return metrics, [list(sample.logprobs_old or ()) for sample in samples]
-        return metrics, table.per_sample(flat)
+        logprobs = table.per_sample(flat)
+        return metrics, with_unknown([logprobs[place] for place in chosen], samples, chosen)
 
     def _micro_batches(
         self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: TokenValues | None
@@ -180,6 +177,16 @@ class MegatronTrainer:
             own = [output.metrics for output in outputs] + [{"perf/train_tokens": float(num_tokens)}]
         return _combine(gather_lists(own), 1.0)
 
+    def _with_old(self, batches: Sequence[list[TrainSample]]) -> list[list[TrainSample]]:
+        """Log-probs before the first of several optimiser steps, of the samples that those compute."""
+        chosen = [teaching(batch, self.config.algorithm) for batch in batches]
+        found = iter(self.log_probs([batch[i] for batch, places in zip(batches, chosen, strict=True) for i in places]))
+        made = []
+        for batch, places in zip(batches, chosen, strict=True):
+            old = with_unknown([next(found) for _ in places], batch, places)
+            made.append([replace(sample, logprobs_old=values) for sample, values in zip(batch, old, strict=True)])
+        return made
+
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
         if self._reference is None or all(sample.logprobs_ref is not None for sample in samples):
             return samples
@@ -208,21 +215,6 @@ class MegatronTrainer:
         finally:
             for name, parameter in self._parameters.items():
                 parameter.data = own[name]
-
-
-def split_by_gradient(samples: Sequence[TrainSample], algorithm: AlgorithmConfig) -> tuple[list[int], list[int]]:
-    """Places of the samples that need a backward pass, and of those that need none.
-
-    A sample with advantage 0 (its whole group got one reward) or with everything masked has no gradient, unless KL or
-    entropy are in the loss. Few such samples are left among the others: an extra row costs more than it saves.
-    """
-    everything = list(range(len(samples)))
-    if algorithm.kl_loss_coef > 0 or algorithm.entropy_coef > 0:
-        return everything, []
-    silent = [i for i, sample in enumerate(samples) if sample.advantage == 0 or not any(sample.loss_mask)]
-    if len(silent) * SILENT_WORTH_IT < len(samples):
-        return everything, []
-    return sorted(set(everything) - set(silent)), silent
 
 
 def _model_options(config: RunConfig, device: str) -> ModelOptions:

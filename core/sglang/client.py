@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from core.samples import SamplingParams, Status
+from core.samples import SamplingParams
 from core.sglang.capabilities import Capabilities, ask_capabilities
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout
 from core.sglang.generation import (
@@ -18,6 +18,7 @@ from core.sglang.generation import (
     check_tokens,
     generate_body,
     parse_generation,
+    parse_prompt,
     prompt_body,
 )
 from core.sglang.transport import Transport
@@ -92,9 +93,9 @@ class EngineClient:
         for one in params:
             check_length(len(prompt_tokens), one.max_response_tokens, limit)
         if len(params) > 1:  # requests that arrive together would each compute it
-            first = parse_generation(await self._ask_generate(prompt_body(prompt_tokens, rid)))
-            if first.status is Status.ABORTED:
-                return [first] * len(params)
+            aborted = parse_prompt(await self._ask_generate(prompt_body(prompt_tokens, rid)))
+            if aborted is not None:
+                return [aborted] * len(params)
         return [parse_generation(one) for one in await self._ask_generate(generate_body(prompt_tokens, params, rid))]
 
     async def _ask_generate(self, body: dict[str, Any]) -> Any:

@@ -56,6 +56,13 @@ def prompt_body(prompt_tokens: Sequence[int], rid: str | None) -> dict[str, Any]
     return body if rid is None else body | {"rid": f"{rid}-prompt"}
 
 
+def parse_prompt(answer: dict[str, Any]) -> Generation | None:
+    """The answer to `prompt_body`: None, or what its responses are if it was aborted. Tokens in it mean nothing."""
+    meta = answer["meta_info"]
+    aborted = (meta.get("finish_reason") or {}).get("type") == "abort"
+    return Generation([], [], Status.ABORTED, str(meta["weight_version"])) if aborted else None
+
+
 def check_tokens(tokens: Sequence[int], vocab_size: int) -> None:
     """Refuse what would kill the server: SGLang looks ids up in the embedding unchecked.
 

@@ -41,7 +41,7 @@ class StepRecord:
     response_tokens: Ragged  # int32
     loss_mask: Ragged  # uint8; 0: the token takes no part in the loss
     logprobs_engine: Ragged  # float32, as sampled
-    logprobs_old: Ragged  # float32, by the trainer before the first update of the step
+    logprobs_old: Ragged  # float32, by the trainer before the first update of the step; NaN: not computed
 
     reward: NDArray[np.float64]  # [B]; NaN where `failure` says why there is none
     advantage: NDArray[np.float32]  # [B]

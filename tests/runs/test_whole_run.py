@@ -119,7 +119,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(straight: Path, tmp
     assert losses(run_dir) == losses(straight)
     for step in range(4):
         for name in EQUAL_AFTER_RESUME:
-            assert np.array_equal(read(run_dir, step, name), read(straight, step, name)), (step, name)
+            np.testing.assert_array_equal(read(run_dir, step, name), read(straight, step, name), f"{step} {name}")
 
 
 def test_a_finished_run_resumed_ends_at_once(straight: Path) -> None:

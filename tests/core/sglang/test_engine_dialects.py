@@ -140,6 +140,22 @@ def test_group_whose_prompt_was_aborted_is_not_asked_for() -> None:
     assert [(one.status, one.tokens) for one in made] == [(Status.ABORTED, [])] * 3
 
 
+def test_token_that_a_server_makes_of_a_prompt_is_not_looked_at() -> None:
+    """SGLang samples one token of every prefill; which versions then hide it is their affair."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/generate":
+            return StandIn("0.5.16")(request)
+        meta = {"finish_reason": {"type": "length"}, "weight_version": "3"}
+        if isinstance(json.loads(request.content)["sampling_params"], dict):
+            return httpx.Response(200, json={"output_ids": [7], "meta_info": meta})
+        meta |= {"output_token_logprobs": [[-0.5, 9, None]]}
+        return httpx.Response(200, json=[{"output_ids": [9], "meta_info": meta}] * 2)
+
+    made = asyncio.run(client_of(handler).generate_group([1, 2], [SamplingParams(1)] * 2))
+    assert [one.tokens for one in made] == [[9], [9]]
+
+
 def test_session_left_open_by_a_dead_driver_is_closed() -> None:
     server = StandIn("0.5.21")
     server.refuse_once.add("/begin_weight_update")
