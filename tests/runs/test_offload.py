@@ -1,4 +1,7 @@
-"""Trainer and engine that give memory back to each other: the same run, number for number, as without."""
+"""Trainer and engine that give memory back to each other: the same run, number for number, as without.
+
+But for how the engine rounds its log-probs: that depends on which requests happen to meet in a batch.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,12 @@ def test_giving_memory_back_changes_nothing(tmp_path: Path) -> None:
     for ours, theirs in zip(parked, plain, strict=True):
         assert ours.pop("perf/switch_time") > 0
         same = {name for name in theirs if not name.startswith("perf/")}
-        assert {name: ours[name] for name in same} == {name: theirs[name] for name in same}
+        rounded = {name for name in same if "logprob_abs_diff" in name}
+        assert len(rounded) == 2
+        assert {name: ours[name] for name in same - rounded} == {name: theirs[name] for name in same - rounded}
+        assert {name: ours[name] for name in rounded} == pytest.approx(
+            {name: theirs[name] for name in rounded}, abs=1e-6
+        )
     assert "residency=rollout" in log
     assert "planned memory" in log
     assert "plan_gib=0.00" not in log
