@@ -38,11 +38,3 @@ def means_of_computed(metrics: Mapping[str, float], weights: Tensor, computed: T
     """
     share = float(weights[computed].sum() / weights.sum()) if float(weights[computed].sum()) else 1.0
     return {name: metrics[name] / share for name in MEANS if name in metrics}
-
-
-def with_unknown(
-    values: Sequence[Sequence[float]], samples: Sequence[TrainSample], places: Sequence[int]
-) -> list[list[float]]:
-    """One list per sample: the values at these places, NaN for each response token of the others."""
-    at = dict(zip(places, values, strict=True))
-    return [list(at.get(i, [float("nan")] * len(sample.response_tokens))) for i, sample in enumerate(samples)]

@@ -27,7 +27,7 @@ from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.parking import TrainerMemory
 from core.megatron.schedule import Output, evaluate_batch, train_batch
-from core.megatron.teaching import means_of_computed, teaching, with_unknown
+from core.megatron.teaching import means_of_computed, teaching
 from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
 from core.packing import TrainSample, UpdateResult, build_row, plan_rows
 from modelcfg import ModelShape
@@ -70,10 +70,13 @@ class MegatronTrainer:
         self.memory.touched()
         samples = self._with_references(samples)
         bounds = [len(samples) * i // num_steps for i in range(num_steps + 1)]
-        batches = [samples[a:b] for a, b in pairwise(bounds)]
         if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
-            batches = self._with_old(batches)
-        steps = [self._step(batch) for batch in batches]
+            algorithm = self.config.algorithm
+            old = self._log_probs_at(
+                samples, [a + place for a, b in pairwise(bounds) for place in teaching(samples[a:b], algorithm)]
+            )
+            samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
+        steps = [self._step(samples[a:b]) for a, b in pairwise(bounds)]
         return UpdateResult(
             metrics=_over_steps([metrics for metrics, _ in steps]),
             logprobs=[values for _, logprobs in steps for values in logprobs],
@@ -81,10 +84,13 @@ class MegatronTrainer:
 
     def log_probs(self, samples: list[TrainSample]) -> list[list[float]]:
         """Log-probs of the response tokens under the current parameters, one list per sample, on every rank."""
+        return self._log_probs_at(samples, list(range(len(samples))))
+
+    def _log_probs_at(self, samples: list[TrainSample], places: list[int]) -> list[list[float]]:
+        """As `log_probs`, computed for the samples at these places; NaN for the others."""
         table = TokenTable(samples)
-        everything = list(range(len(samples)))
-        outputs = evaluate_batch(self._optimizer.model, self._micro_batches(samples, everything, table, None))
-        return table.per_sample(self._collect(outputs, table))
+        outputs = evaluate_batch(self._optimizer.model, self._micro_batches(samples, places, table, None))
+        return table.per_sample(self._collect(outputs, table, table.of(places)))
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
         """Full tensors under HuggingFace names: see `hf.named_buckets`."""
@@ -128,13 +134,13 @@ class MegatronTrainer:
         outputs = train_batch(model, batches, self._loss)
         grad_norm = self._optimizer.step()
         metrics = self._add_up(outputs, sum(len(batch.tokens) for batch in batches))
-        metrics |= means_of_computed(metrics, values.weights, table.of(chosen))
+        computed = table.of(chosen)
+        metrics |= means_of_computed(metrics, values.weights, computed)
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
-        flat = self._collect(outputs, table)
+        flat = self._collect(outputs, table, computed)
         if all(sample.logprobs_old is not None for sample in samples):
             return metrics, [list(sample.logprobs_old or ()) for sample in samples]
-        logprobs = table.per_sample(flat)
-        return metrics, with_unknown([logprobs[place] for place in chosen], samples, chosen)
+        return metrics, table.per_sample(flat)
 
     def _micro_batches(
         self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: TokenValues | None
@@ -161,13 +167,14 @@ class MegatronTrainer:
             logprobs_ref=optional([s.logprobs_ref for s in samples]),
         )
 
-    def _collect(self, outputs: Sequence[Output], table: TokenTable) -> Tensor:
-        """[N] log-probs on every rank: each replica fills in its own, the sum is everybody's."""
+    def _collect(self, outputs: Sequence[Output], table: TokenTable, computed: Tensor) -> Tensor:
+        """[N] log-probs on every rank: each replica fills in its own, the sum is everybody's; NaN if not computed."""
         flat = torch.zeros(table.num_tokens)
         if self.layout.speaks_for_replica:
             for output in outputs:
                 flat[output.index] = output.logprobs
         dist.all_reduce(flat, group=self.layout.control)
+        flat[~computed] = torch.nan
         return flat
 
     def _add_up(self, outputs: Sequence[Output], num_tokens: int) -> dict[str, float]:
@@ -176,16 +183,6 @@ class MegatronTrainer:
         if self.layout.speaks_for_replica:
             own = [output.metrics for output in outputs] + [{"perf/train_tokens": float(num_tokens)}]
         return _combine(gather_lists(own), 1.0)
-
-    def _with_old(self, batches: Sequence[list[TrainSample]]) -> list[list[TrainSample]]:
-        """Log-probs before the first of several optimiser steps, of the samples that those compute."""
-        chosen = [teaching(batch, self.config.algorithm) for batch in batches]
-        found = iter(self.log_probs([batch[i] for batch, places in zip(batches, chosen, strict=True) for i in places]))
-        made = []
-        for batch, places in zip(batches, chosen, strict=True):
-            old = with_unknown([next(found) for _ in places], batch, places)
-            made.append([replace(sample, logprobs_old=values) for sample, values in zip(batch, old, strict=True)])
-        return made
 
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
         if self._reference is None or all(sample.logprobs_ref is not None for sample in samples):

@@ -113,6 +113,7 @@ def test_samples_without_advantage_are_not_computed_and_gradients_are_the_same(
         left_out = [math.isnan(values[0]) for values in found["logprobs"]]
         assert 0 < sum(left_out) < len(left_out)
         for ours, theirs, out in zip(found["logprobs"], wanted["logprobs"], left_out, strict=True):
+            assert len(ours) == len(theirs)
             assert all(map(math.isnan, ours)) if out else ours == pytest.approx(theirs, abs=1e-4)
 
 

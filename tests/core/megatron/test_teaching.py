@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isnan
 
 import pytest
 import torch
 
 from core.config.schema import AlgorithmConfig
-from core.megatron.teaching import means_of_computed, teaching, with_unknown
+from core.megatron.teaching import means_of_computed, teaching
+from core.megatron.tokens import TokenTable
 from core.packing import TrainSample
 
 PLAIN = AlgorithmConfig(kl_loss_coef=0.0, entropy_coef=0.0)
@@ -44,8 +44,6 @@ def test_means_are_over_what_was_computed() -> None:
     assert means_of_computed(metrics, weights, ~computed & False)[name] == metrics[name]  # nothing counts
 
 
-def test_values_of_samples_that_were_not_computed_are_nan() -> None:
-    found = with_unknown([[-0.5, -0.6]], SAMPLES[:3], [1])
-    assert found[1] == [-0.5, -0.6]
-    assert [len(values) for values in found] == [2, 2, 2]
-    assert all(isnan(value) for place in (0, 2) for value in found[place])
+def test_tokens_of_samples() -> None:
+    table = TokenTable(SAMPLES[:3])
+    assert table.of([1]).tolist() == [False, False, True, True, False, False]
