@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import statistics
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ CASES = {
     "qwen3-4b": {4096: 0, 16384: 14},
     "qwen3-8b": {4096: 0, 16384: 30},
 }
-SEQUENCE, PROMPT, REPETITIONS = 4096, 512, 5
+SEQUENCE, PROMPT, REPETITIONS, NUM_KERNELS = 4096, 512, 5, 14
 
 
 def needed_flops(shape: ModelShape, row: Row) -> float:
@@ -81,91 +83,117 @@ def make_batch(samples: list[TrainSample], tokens: int) -> tuple[Row, Any]:
     return row, micro_batch(row, table, values, "cuda")
 
 
-def measure(name: str, tokens: int, recompute: int, profile: bool) -> dict[str, Any]:
-    """One line of the table."""
-    model = build(name, recompute)
-    length = min(SEQUENCE, tokens)
-    samples = make_samples(tokens // length, PROMPT, length - PROMPT + 1)
-    row, batch = make_batch(samples, tokens)
-    loss, seconds = PolicyLoss(make_config(8).algorithm), []
-    torch.cuda.reset_peak_memory_stats()
-    for repetition in range(REPETITIONS + 2):
+@dataclass
+class Case:
+    """A model and a batch for it, on the GPU."""
+
+    name: str
+    tokens: int
+    recompute: int
+
+    def __post_init__(self) -> None:
+        gc.collect()
+        torch.cuda.empty_cache()
+        self.model = build(self.name, self.recompute)
+        self.length = min(SEQUENCE, self.tokens)
+        samples = make_samples(self.tokens // self.length, PROMPT, self.length - PROMPT + 1)
+        self.row, self.batch = make_batch(samples, self.tokens)
+        self.loss = PolicyLoss(make_config(8).algorithm)
+
+    def compute(self) -> float:
+        """Seconds of forward and backward."""
         torch.cuda.synchronize()
         began = time.perf_counter()
-        model.zero_grad_buffer()
-        train_batch(model, [batch], loss)
+        self.model.zero_grad_buffer()
+        train_batch(self.model, [self.batch], self.loss)
         torch.cuda.synchronize()
-        if repetition > 1:
-            seconds.append(time.perf_counter() - began)
-    median = sorted(seconds)[len(seconds) // 2]
-    flops = needed_flops(modelcfg.load(name), row)
-    result = {
+        return time.perf_counter() - began
+
+
+def measure(name: str, tokens: int, recompute: int) -> dict[str, Any]:
+    """One line of the table."""
+    case = Case(name, tokens, recompute)
+    torch.cuda.reset_peak_memory_stats()
+    seconds = [case.compute() for _ in range(REPETITIONS + 2)][2:]
+    median = statistics.median(seconds)
+    flops = needed_flops(modelcfg.load(name), case.row)
+    return {
         "shape": name,
-        "tokens": len(row.tokens),
+        "tokens": len(case.row.tokens),
         "mfu": flops / median / PEAK,
         "tflops": flops / median / 1e12,
-        "tokens_per_s": len(row.tokens) / median,
-        "sequence": length,
+        "tokens_per_s": len(case.row.tokens) / median,
+        "sequence": case.length,
         "recomputed_layers": recompute,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "seconds": seconds,
     }
-    if profile:
-        result["kernels"] = hottest(lambda: train_batch(model, [batch], loss))
-    return result
 
 
-def hottest(act: Any, count: int = 14) -> list[dict[str, Any]]:
-    """The kernels that take the most GPU time, with their share of all of it."""
-    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=activities) as trace:
-        act()
-        torch.cuda.synchronize()
+def measure_or_recompute(name: str, tokens: int, recompute: int) -> dict[str, Any]:
+    """With all layers recomputed where it does not fit otherwise."""
+    try:
+        return measure(name, tokens, recompute)
+    except torch.OutOfMemoryError:
+        print(f"{name} {tokens}: out of memory with {recompute} layers recomputed, now all of them")
+        return measure(name, tokens, modelcfg.load(name).num_layers)
+
+
+def profile(line: dict[str, Any]) -> None:
+    """Add the kernels that take the most time, and the share of the measured time in which the GPU had one to run."""
+    case = Case(line["shape"], line["tokens"], line["recomputed_layers"])
+    case.compute()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        case.compute()
     events = [e for e in trace.key_averages() if e.self_device_time_total > 0 and e.device_type.name == "CUDA"]
     total = sum(e.self_device_time_total for e in events)
     events.sort(key=lambda e: -e.self_device_time_total)
-    return [
+    line["busy_share"] = total / 1e6 / statistics.median(line["seconds"])
+    line["num_kernels"] = sum(e.count for e in events)
+    line["kernels"] = [
         {
             "kernel": e.key[:90],
             "share": e.self_device_time_total / total,
             "calls": e.count,
             "ms": e.self_device_time_total / 1e3,
         }
-        for e in events[:count]
+        for e in events[:NUM_KERNELS]
     ]
 
 
+def show(line: dict[str, Any]) -> None:
+    """Print it."""
+    print(
+        f"{line['shape']:<12}{line['tokens']:>7} tokens  MFU {line['mfu']:.3f}  {line['tflops']:.0f} TFLOP/s  "
+        f"{line['tokens_per_s']:.0f} tokens/s  peak {line['peak_gib']:.1f} GiB  "
+        f"recomputed {line['recomputed_layers']}",
+        flush=True,
+    )
+    if "kernels" in line:
+        print(f"    {line['num_kernels']} kernels, the GPU busy for {line['busy_share']:.1%} of the time")
+    for kernel in line.get("kernels", []):
+        print(f"    {kernel['share']:6.1%} {kernel['ms']:8.1f} ms {kernel['calls']:5d}x {kernel['kernel']}")
+
+
 def main() -> None:
-    """Measure, print, write results/mfu.json."""
+    """Measure, print, write results/mfu.json. Profiles come last: a tracer slows down what follows it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="*", default=list(CASES))
     parser.add_argument("--profile", nargs="*", default=["qwen3-4b"])
     options = parser.parse_args()
     one_rank()
     initialise(make_config(8).placement, 0, "cuda")
-    peak, rows = matmul_flops(), []
+    peak, lines = matmul_flops(), []
     for name in options.shapes:
         for tokens, recompute in CASES[name].items():
-            try:
-                rows.append(measure(name, tokens, recompute, name in options.profile and tokens > SEQUENCE))
-            except torch.OutOfMemoryError:
-                gc.collect()
-                torch.cuda.empty_cache()
-                print(f"{name} {tokens}: out of memory with {recompute} layers recomputed, now all of them")
-                rows.append(measure(name, tokens, modelcfg.load(name).num_layers, False))
-            gc.collect()
-            torch.cuda.empty_cache()
-            line = rows[-1]
-            print(
-                f"{line['shape']:<12}{line['tokens']:>7} tokens  MFU {line['mfu']:.3f}  {line['tflops']:.0f} TFLOP/s  "
-                f"{line['tokens_per_s']:.0f} tokens/s  peak {line['peak_gib']:.1f} GiB  "
-                f"recomputed {line['recomputed_layers']}",
-                flush=True,
-            )
-            for kernel in line.get("kernels", []):
-                print(f"    {kernel['share']:6.1%} {kernel['ms']:8.1f} ms {kernel['calls']:5d}x {kernel['kernel']}")
-    seconds = {f"{r['shape']} {r['tokens']}": r["seconds"] for r in rows}
-    report("mfu", seconds, mfu=rows, matmul_tflops=peak / 1e12, peak_tflops=PEAK / 1e12)
+            lines.append(measure_or_recompute(name, tokens, recompute))
+            show(lines[-1])
+    for line in lines:
+        if line["shape"] in options.profile:
+            profile(line)
+            show(line)
+    seconds = {f"{line['shape']} {line['tokens']}": line["seconds"] for line in lines}
+    report("mfu", seconds, mfu=lines, matmul_tflops=peak / 1e12, peak_tflops=PEAK / 1e12)
 
 
 if __name__ == "__main__":

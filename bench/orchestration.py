@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import os
 import random
+import statistics
 import sys
 import time
 from itertools import pairwise
@@ -21,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from bench import park, weight_sync
-from bench.colocated import Colocated, colocated, median, timed
+from bench.colocated import Colocated, colocated, timed
 from bench.record import report
 from core import loop
 from core.batch import Batch, make_batch
@@ -35,7 +36,7 @@ from core.rollout import Request, Rollout
 from core.samples import Prompt, SamplingParams
 from core.state import LoopState
 
-STEPS = 3
+STEPS, ALONE = 4, 3  # the first step is not counted
 
 
 class Stub:
@@ -124,7 +125,7 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
     alone: dict[str, list[float]] = {"generate": [], "train": [], "sync": [], "switch": []}
     used: dict[str, float] = {}
     both.residency.take_seconds()
-    for number in range(2):
+    for number in range(ALONE):
         both.residency.enter("sync")
         alone["sync"].append(timed(weight_sync.push, both, f"alone{number}"))
         both.residency.enter("rollout")
@@ -138,8 +139,8 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
         used["update"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
         both.residency.enter("sync")
         alone["switch"].append(both.residency.take_seconds() + moments_s)
-    step = median(steps[1:])
-    parts = {name: median(values) for name, values in alone.items()}
+    step = statistics.median(steps[1:])
+    parts = {name: statistics.median(values) for name, values in alone.items()}
     return {
         "steps": steps,
         "switches": switches,
@@ -174,9 +175,9 @@ def main() -> None:
         if options.sync:
             weight_sync.write([weight_sync.measure(both, options.shape)])
         found = measure(both, options.groups, options.group_size, options.prompt, options.response)
-        if options.park:
-            both.residency.enter("update")
-            park.measure(both.trainer, both.engine_residual_bytes, beside="a released engine")
+        both.residency.enter("update")
+    if options.park:  # the engine is gone: what is used is the trainer's
+        park.measure(both.trainer, after=f"{STEPS} steps of the loop")
     seconds = {"step": found["steps"], **found.pop("alone"), "switch in the loop": found.pop("switches")}
     facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
     report("orchestration", seconds, shape=options.shape, **facts, **found)

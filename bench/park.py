@@ -64,15 +64,11 @@ def main() -> None:
     trainer = make_trainer(sys.argv[1] if len(sys.argv) > 1 else SHAPE, recompute="full")
     reserve_s = timed(trainer.memory.reserve)
     trainer.update(make_samples(8, 64, 448))
-    measure(trainer, 0, reserve_s=reserve_s)
+    measure(trainer, reserve_s=reserve_s)
 
 
-def measure(trainer: RandomTrainer, others_bytes: int, **facts: Any) -> None:
-    """Park and unpark a trainer that has made an update.
-
-    Args:
-        others_bytes: device memory that is not this process's, left out of the residual.
-    """
+def measure(trainer: RandomTrainer, **facts: Any) -> None:
+    """Park and unpark a trainer that has made an update, on a GPU of its own."""
     memory = trainer.memory
     before, resident = checksum(trainer), read_memory("cuda").used
     moved = memory.regions["masters"].num_bytes + memory.regions["moments"].num_bytes
@@ -101,7 +97,7 @@ def measure(trainer: RandomTrainer, others_bytes: int, **facts: Any) -> None:
         seconds,
         ratio_to_pinned_d2h=rate["park"] / limit["d2h"],
         ratio_to_pinned_h2d=rate["unpark"] / limit["h2d"],
-        residual_gib=(residual - others_bytes) / GIB,
+        residual_gib=residual / GIB,
         resident_gib=resident / GIB,
         moved_gib=moved / GIB,
         pinned_d2h_gb_per_s=limit["d2h"] / 1e9,

@@ -7,6 +7,7 @@ check afterwards: the engine's log-probs of random tokens against the trainer's 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 import modelcfg
-from bench.colocated import Colocated, colocated, median, timed
+from bench.colocated import Colocated, colocated, timed
 from bench.limits import device_copy_bandwidth
 from bench.record import report
 from core.packing import TrainSample
@@ -66,7 +67,7 @@ def measure(both: Colocated, shape: str) -> dict[str, Any]:
     push(both, "last")
     both.residency.enter("rollout")  # leaves room for the two buffers
     copy_s = num_bytes / device_copy_bandwidth(min(num_bytes, 4 * 2**30))
-    steady = median(seconds[1:])
+    steady = statistics.median(seconds[1:])
     return {
         "shape": shape,
         "bytes": num_bytes,
@@ -101,6 +102,7 @@ def main() -> None:
     for shape in options.shapes:
         with colocated(shape, engine_fraction=0.3, num_samples=16, recompute="full") as both:
             results.append(measure(both, shape))
+        both.trainer.close()  # the next one makes process groups of its own
     write(results)
 
 
