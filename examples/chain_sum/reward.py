@@ -63,9 +63,23 @@ def running_sum(begin: str, sizes: list[int], signs: list[str]) -> Steps:
     """Term by term: "60 + 40 = 100, 100 - 30 = 70". The sign of the first term is not written."""
     total = sizes[0]
     for size, sign in zip(sizes[1:], signs[1:], strict=True):
-        total = yield f"{begin}{total} {sign} {size} = ", total + (-size if sign == "-" else size)
+        total = yield from one_more(f"{begin}{total} {sign} {size} = ", total, sign, size)
         begin = ", "
     return total
+
+
+def one_more(text: str, total: int, sign: str, size: int) -> Steps:
+    """One term more; where a negative number is met, first as a sum or difference of numbers that are not."""
+    if total >= 0 and (sign == "+" or size <= total):  # 9 - 4 = 5
+        return (yield text, total + size if sign == "+" else total - size)
+    if total < 0 and sign == "+" and size >= -total:  # -4 + 9 = 9 - 4 = 5
+        larger = yield text, size
+        return (yield " = ", larger - (yield " - ", -total))
+    larger, smaller = (-total, size) if total < 0 else (size, total)
+    joined = "+" if (total < 0) == (sign == "-") else "-"
+    larger = yield f"{text}-(", larger  # 4 - 9 = -(9 - 4) = -5, -4 - 9 = -(4 + 9) = -13
+    smaller = yield f" {joined} ", smaller
+    return -(yield ") = -", larger + smaller if joined == "+" else larger - smaller)
 
 
 def credit_of(wanted: Steps, response: str) -> float:
