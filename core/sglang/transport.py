@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import httpx
 
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout
 
+KEEPALIVE_S = 1.0  # of an unused connection: well below the 5 s after which the server closes it
+
 
 class Transport:
     """Requests to one base URL.
 
-    Proxies from the environment are ignored: an engine is a node-internal address. Every request opens its own
-    connection, so a client may be used from one event loop after another and never meets a stale connection.
+    Proxies from the environment are ignored: an engine is a node-internal address. Synchronous requests, from any
+    thread, share connections that stay open for KEEPALIVE_S; asynchronous ones open their own, so they may come from
+    one event loop after another.
     """
 
     def __init__(self, base_url: str, api_key: str | None, connect_s: float, mock: Any = None) -> None:
@@ -30,6 +34,9 @@ class Transport:
             "verify": False,
             "transport": mock,
         }
+        client = httpx.Client(limits=httpx.Limits(max_connections=None, keepalive_expiry=KEEPALIVE_S), **self._options)
+        self._client = client
+        weakref.finalize(self, client.close)  # an engine that was restarted has another; threads may still use this one
 
     def request(self, method: str, path: str, body: object = None, timeout_s: float = 60.0) -> httpx.Response:
         """The answer, whatever its status.
@@ -39,8 +46,7 @@ class Transport:
             EngineTimeout: no answer within `timeout_s`.
         """
         try:
-            with httpx.Client(timeout=self._timeout(timeout_s), **self._options) as client:
-                return client.request(method, path, json=body)
+            return self._client.request(method, path, json=body, timeout=self._timeout(timeout_s))
         except httpx.TransportError as error:
             raise self._lost(error, method, path, timeout_s) from error
 
