@@ -75,6 +75,7 @@ class WeightIpc:
         self._threads = ThreadPoolExecutor(max(1, 2 * len(engines)), "weight-ipc")
         self._servers: dict[str, Sequence[int]] = {}
         self._ranks = self._node
+        self._replayed = bool(self._ranks.from_driver(self._all_replay)[self._ranks.local_rank])
         num_readers = self._ranks.from_driver(self._open)
         if not any(num_readers[1:]):
             self._ranks = ALONE
@@ -83,7 +84,7 @@ class WeightIpc:
         """Pack a bucket and have all engines take it at the same time."""
         slot = self._slots[0]
         num_readers = self._ranks.from_driver(partial(self._free, slot, tensors))[self._ranks.local_rank]
-        texts = _pack(slot.bucket, tensors, num_readers)
+        texts = _pack(slot.bucket, tensors, num_readers, self._replayed)
         slot.answers = self._send([data.decode().split() for data in self._ranks.to_driver(" ".join(texts).encode())])
         self._slots.reverse()
 
@@ -97,6 +98,11 @@ class WeightIpc:
         self._updates.begin()
         self._servers = {engine.name: self._serving(engine) for engine, _ in self._updates.alive()}
         return self._num_readers()
+
+    def _all_replay(self) -> list[int]:
+        """Whether all engines have our loader; other ranks cannot ask them."""
+        replay = all(engine.client.capabilities().replays_weights for engine, _ in self._updates.alive())
+        return [int(replay)] * self._ranks.size
 
     def _free(self, slot: _Slot, tensors: NamedTensors) -> list[int]:
         """Once the engines have answered for what is in the slot: who will read what comes next."""
@@ -122,13 +128,13 @@ class WeightIpc:
         answers = []
         for engine, update in self._updates.alive():
             own = [next(unused[rank]) for rank in self._servers[engine.name]]
-            answers.append((engine, self._threads.submit(update.post, own)))
+            answers.append((engine, self._threads.submit(update.post, own, self._replayed)))
         return answers
 
 
-def _pack(bucket: Bucket, tensors: NamedTensors, num_readers: int) -> list[str]:
+def _pack(bucket: Bucket, tensors: NamedTensors, num_readers: int, replayed: bool) -> list[str]:
     """A text for each reader."""
     if num_readers:
         bucket.fill(tensors)
         bucket.settle()
-    return [bucket.serialize() for _ in range(num_readers)]
+    return [bucket.serialize(replayed) for _ in range(num_readers)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.sglang.errors import EngineError
+from core.sglang.launch import WEIGHT_LOADER
 from core.sglang.transport import Transport
 
 # SGLang tells the longest prompt: this much less than prompt and response together may be
@@ -18,7 +19,7 @@ class Capabilities:
     """Facts about one server that stay the same while it runs.
 
     `max_request_tokens` bounds prompt plus response: min(context length, KV cache size) - 2. `routes` are the paths of
-    its /openapi.json.
+    its /openapi.json. `replays_weights`: it was started with our weight loader.
     """
 
     version: str
@@ -26,6 +27,7 @@ class Capabilities:
     model_dir: str
     tensor_parallel: int
     max_request_tokens: int
+    replays_weights: bool = False
 
     @property
     def needs_weight_session(self) -> bool:
@@ -69,6 +71,7 @@ def parse_capabilities(info: dict[str, Any], routes: frozenset[str]) -> Capabili
             model_dir=str(info["model_path"]),
             tensor_parallel=int(info["tp_size"]),
             max_request_tokens=int(info["max_req_input_len"]) + TOKENS_BESIDE_PROMPT,
+            replays_weights=WEIGHT_LOADER in (info.get("custom_weight_loader") or []),
         )
     except (KeyError, TypeError) as error:
         raise EngineError(f"/server_info does not tell {error}: found the keys {sorted(info)}") from error

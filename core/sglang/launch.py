@@ -10,6 +10,7 @@ from typing import Literal
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
+WEIGHT_LOADER = "ebbtide_weight_replay.load"  # of ENGINE_SITE: takes buckets faster than SGLang's own way
 CPU_TOTAL_TOKENS = 16384
 MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up time than they give back
 
@@ -71,6 +72,7 @@ def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
         "--random-seed": spec.random_seed,
         "--sampling-backend": "pytorch",
         "--grammar-backend": "none",
+        "--custom-weight-loader": WEIGHT_LOADER,
         "--context-length": spec.context_length,
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }

@@ -1,14 +1,16 @@
 """Tensors on their way to an engine on the same machine: one buffer, shared and not copied, named by a short text.
 
 The text is a base64 pickle of the buffer and of what lies where in it, as SGLang's /update_weights_from_tensor reads it
-under load format "flattened_bucket". On a CPU the buffer is a shared-memory file, on a GPU a CUDA IPC handle, one for
-all tensors. The buffer must live until the engine has answered.
+under load format "flattened_bucket", or as our own loader in the engine does (`engine_site/ebbtide_weight_replay.py`).
+On a CPU the buffer is a shared-memory file, on a GPU a CUDA IPC handle, one for all tensors. The buffer must live until
+the engine has answered.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
@@ -88,18 +90,29 @@ class Bucket:
         """The bytes of all tensors, as they are broadcast."""
         return self._buffer[: self._used]
 
+    def layout(self) -> str:
+        """What lies where, for our loader: the same text for the same names, shapes and dtypes."""
+        return json.dumps([_as_replayed(place) for place in self.places])
+
     def settle(self) -> None:
         """Wait for the copies: the engine reads on a stream of its own."""
         if self._buffer.is_cuda:
             torch.cuda.current_stream(self._buffer.device).synchronize()
 
-    def serialize(self) -> str:
-        """The text for one engine process. Call once per process: a CUDA handle counts its readers."""
+    def serialize(self, replayed: bool = False) -> str:
+        """The text for one engine process. Call once per process: a CUDA handle counts its readers.
+
+        Args:
+            replayed: for our loader; else for SGLang's.
+        """
         _use_named_shared_memory(self._buffer)
         stream = io.BytesIO()
         pickler = ForkingPickler(stream)
         pickler.dispatch_table[Tensor] = _reduce_tensor
-        pickler.dump({"flattened_tensor": self.contents(), "metadata": [_as_read(p) for p in self.places]})
+        if replayed:
+            pickler.dump([(self.layout(), self.contents())])
+        else:
+            pickler.dump({"flattened_tensor": self.contents(), "metadata": [_as_read(p) for p in self.places]})
         return base64.b64encode(stream.getvalue()).decode()
 
 
@@ -119,6 +132,10 @@ def _as_read(place: Place) -> SimpleNamespace:
     return SimpleNamespace(
         name=place.name, shape=place.shape, dtype=place.dtype, start_idx=place.start, end_idx=place.end, numel=size
     )
+
+
+def _as_replayed(place: Place) -> list[object]:
+    return [place.name, place.shape, str(place.dtype).removeprefix("torch."), place.start, place.end]
 
 
 def _use_named_shared_memory(buffer: Tensor) -> None:

@@ -16,6 +16,7 @@ from types import TracebackType
 from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError
 from core.sglang.expected import Checklist, Shapes, expected_tensors
+from core.sglang.launch import WEIGHT_LOADER
 from core.sglang.payload import Bucket, NamedTensors, check_dtype
 
 
@@ -61,7 +62,9 @@ class WeightUpdate:
             bucket = Bucket()
             bucket.fill(tensors)
             bucket.settle()
-            self.post([bucket.serialize() for _ in range(self._client.capabilities().tensor_parallel)])
+            capabilities = self._client.capabilities()
+            replayed = capabilities.replays_weights
+            self.post([bucket.serialize(replayed) for _ in range(capabilities.tensor_parallel)], replayed)
 
     def check(self, tensors: NamedTensors) -> None:
         """Tick the tensors off, before they are sent. Raises as `send`."""
@@ -71,13 +74,15 @@ class WeightUpdate:
             check_dtype(name, tensor)
             self._checklist.check(name, tuple(tensor.shape))
 
-    def post(self, texts: Sequence[str]) -> None:
+    def post(self, texts: Sequence[str], replayed: bool = False) -> None:
         """Have the engine take a settled bucket of checked tensors; returns when it has. May run in a thread.
 
         Args:
             texts: the bucket, serialised once for each tensor-parallel rank of the engine, in their order.
+            replayed: they are for our loader.
         """
-        body = {"serialized_named_tensors": texts, "load_format": "flattened_bucket", "flush_cache": False}
+        load_format = WEIGHT_LOADER if replayed else "flattened_bucket"
+        body = {"serialized_named_tensors": texts, "load_format": load_format, "flush_cache": False}
         self._client.post_checked("/update_weights_from_tensor", body)
 
     def take_broadcast(self, bucket: Bucket, group: str) -> None:

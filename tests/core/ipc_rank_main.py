@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from core.node_ranks import NodeRanks
 from core.sglang.capabilities import Capabilities
 from core.sglang.errors import EngineDied
+from core.sglang.launch import WEIGHT_LOADER
 from core.sglang.payload import Bucket
 from core.weight_ipc import WeightIpc
 from tests.fake_engines import FakeEngines
@@ -45,7 +46,9 @@ class FakeClient:
 
     base_url = "http://double"
 
-    def __init__(self, model_dir: Path, tensor_parallel: int, dies_at: int) -> None:
+    def __init__(self, model_dir: Path, tensor_parallel: int, dies_at: int, replays: bool) -> None:
+        self.replays = replays
+        self.load_formats: set[str] = set()
         self.model_dir, self.tensor_parallel, self.dies_at = model_dir, tensor_parallel, dies_at
         self.read: dict[int, list[float]] = {}
         self.version = ""
@@ -54,11 +57,11 @@ class FakeClient:
         self.arrived = threading.Condition()
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("0", frozenset(), str(self.model_dir), self.tensor_parallel, 100)
+        return Capabilities("0", frozenset(), str(self.model_dir), self.tensor_parallel, 100, self.replays)
 
     def post_checked(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/update_weights_from_tensor":
-            self._take(body["serialized_named_tensors"])
+            self._take(body["serialized_named_tensors"], body["load_format"])
         else:
             self.version = body["new_version"]
         return {"success": True}
@@ -69,7 +72,7 @@ class FakeClient:
     def weight_version(self) -> str:
         return self.version
 
-    def _take(self, texts: Sequence[str]) -> None:
+    def _take(self, texts: Sequence[str], load_format: str) -> None:
         with self.arrived:
             number = self.num_posted
             self.num_posted += 1
@@ -80,17 +83,22 @@ class FakeClient:
             self.arrived.wait_for(lambda: last or self.ended or self.num_posted > number + 1, PATIENCE_S)
         time.sleep(DAWDLE_S)
         found = [pickle.loads(base64.b64decode(text)) for text in texts]
-        self.read[number] = [float(one["flattened_tensor"].view(torch.float32)[0]) for one in found]
+        buffers = [one[0][1] if load_format == WEIGHT_LOADER else one["flattened_tensor"] for one in found]
+        self.read[number] = [float(buffer.view(torch.float32)[0]) for buffer in buffers]
+        self.load_formats.add(load_format)
 
 
 class Case:
     """A sync with engines of its own; `engines`: name -> the local ranks that serve it, and the bucket it dies at."""
 
-    def __init__(self, folder: Path, ranks: NodeRanks, engines: dict[str, tuple[tuple[int, ...], int]]) -> None:
+    def __init__(
+        self, folder: Path, ranks: NodeRanks, engines: dict[str, tuple[tuple[int, ...], int]], replaying: str = ""
+    ) -> None:
+        """Args: replaying: the engines that have our loader."""
         self.registry: Any = FakeEngines({name: "host" for name in engines} if ranks.local_rank == 0 else {})
         for engine in self.registry.engines:
             serving, dies_at = engines[engine.name]
-            engine.client = FakeClient(folder, len(serving), dies_at)
+            engine.client = FakeClient(folder, len(serving), dies_at, engine.name in replaying)
         self.rank = ranks.local_rank
         self.way = WeightIpc(self.registry, None, ranks, lambda engine: engines[engine.name][0])
 
@@ -112,14 +120,15 @@ class Case:
             "error": error,
             "texts": num_texts[0] - before,
             "versions": {engine.name: engine.weight_version for engine in self.registry.engines},
+            "formats": {engine.name: sorted(engine.client.load_formats) for engine in self.registry.engines},
             "read": {engine.name: sorted(engine.client.read.items()) for engine in self.registry.engines},
         }
 
 
-def counted(serialize: Callable[[Bucket], str]) -> Callable[[Bucket], str]:
-    def count(bucket: Bucket) -> str:
+def counted(serialize: Callable[[Bucket, bool], str]) -> Callable[[Bucket, bool], str]:
+    def count(bucket: Bucket, replayed: bool) -> str:
         num_texts[0] += 1
-        return serialize(bucket)
+        return serialize(bucket, replayed)
 
     return count
 
@@ -152,6 +161,8 @@ if __name__ == "__main__":
         "uneven": [part.decode() for part in ranks.to_driver(b"x" * rank)],
         "two ranks": Case(model, ranks, pair).run(),
         "other order": Case(model, ranks, {"a": ((1, 0), NEVER), "b": ((1,), NEVER)}).run(),
+        "replayed": Case(model, ranks, pair, "a").run(),
+        "replayed by one": Case(model, ranks, {"a": ((0, 1), NEVER), "b": ((1,), NEVER)}, "a").run(),
         "death": Case(model, ranks, {"a": ((0,), NEVER), "b": ((1, 1), 1)}).run(),
         "refusal": Case(model, ranks, pair).run(wrong=2),
         "refusal at once": Case(folder / "none", ranks, pair).run(),

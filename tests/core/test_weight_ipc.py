@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from core.sglang.launch import WEIGHT_LOADER
 from tests.core.ipc_rank_main import NUM_BUCKETS
 
 
@@ -54,6 +55,14 @@ def test_a_bucket_is_serialised_once_for_each_reader(cases: list[dict[str, Any]]
     driver, other = (case["other order"] for case in cases)
     assert driver["read"] == {"a": buckets_of(1, 0), "b": buckets_of(1)}
     assert (driver["texts"], other["texts"]) == (NUM_BUCKETS, 2 * NUM_BUCKETS)
+
+
+def test_our_loader_is_named_where_all_engines_have_it(cases: list[dict[str, Any]]) -> None:
+    """All ranks pack for it then, though the driver alone can ask."""
+    assert cases[0]["replayed"]["formats"] == {"a": [WEIGHT_LOADER]}
+    assert cases[0]["replayed"]["read"] == {"a": buckets_of(0, 1)}
+    assert cases[0]["replayed by one"]["formats"] == {key: ["flattened_bucket"] for key in "ab"}
+    assert cases[0]["replayed by one"]["read"] == {"a": buckets_of(0, 1), "b": buckets_of(1)}
 
 
 def test_an_engine_that_dies_is_left_out_and_holds_nobody_up(cases: list[dict[str, Any]]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import torch
-from engine_servers import RunningEngine, running_engine, wait_ended
+from engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
 from tiny_models import EOS_TOKEN_ID, tiny_model
 
 from core.samples import SamplingParams, Status
@@ -93,6 +94,26 @@ def test_logprobs_are_the_models_before_and_after_updates(engine: RunningEngine,
     assert_same_model(engine.client, model)
 
 
+def test_the_second_update_replays_the_first(engine: RunningEngine, tmp_path: Path) -> None:
+    """What came from disk in between is overwritten, and a client that knows nothing of it has its way, too."""
+    model = load(engine.model_dir)
+    push(engine.client, perturbed(model, 11), "first")
+    assert_same_model(engine.client, model)
+    watched = engine.log.read_text().count(" weight_replay ")
+    assert 0 < watched == engine.log.read_text().count(" why_not=\n")
+    model.save_pretrained(tmp_path)
+    push(engine.client, perturbed(model, 12), "second")
+    assert_same_model(engine.client, model)
+    update_from_disk(engine.client, tmp_path, "back")
+    push(engine.client, perturbed(model, 13), "third")
+    assert_same_model(engine.client, model)
+    assert engine.log.read_text().count(" weight_replay ") == watched
+    engine.client._capabilities = replace(engine.client.capabilities(), replays_weights=False)
+    push(engine.client, perturbed(model, 14), "by SGLang's own way")
+    assert_same_model(engine.client, model)
+    engine.client._capabilities = replace(engine.client.capabilities(), replays_weights=True)
+
+
 def test_buckets_of_mixed_precision(qwen3: RunningEngine) -> None:
     model = load(qwen3.model_dir)
     tensors = perturbed(model, 4)
@@ -116,6 +137,25 @@ def test_refused_weights_leave_the_engine_alive_and_marked(qwen3: RunningEngine)
         assert qwen3.client.weight_version() == "bad-incomplete"
     push(qwen3.client, tensors, "good")
     assert qwen3.client.weight_version() == "good"
+
+
+def test_an_engine_of_two_ranks_replays(tmp_path: Path) -> None:
+    """Each rank its own parts: slices of rows, of columns, and whole tensors."""
+    server = start_engine(tiny_model("llama-tied", tmp_path / "model"), tmp_path / "tp2.log", tensor_parallel=2)
+    try:
+        wait_up(server)
+        model = load(server.model_dir)
+        for number in range(3):
+            push(server.client, perturbed(model, 30 + number), f"step-{number}")
+            assert_same_model(server.client, model)
+        lines = [line for line in server.log.read_text().splitlines() if " weight_replay " in line]
+        num_buckets = 3
+        assert len(lines) == 2 * num_buckets  # those of the first update
+        # a rank of a CPU engine pads what does not divide, with zeros: that one is loaded again
+        assert len([line for line in lines if line.endswith("why_not=")]) >= num_buckets
+    finally:
+        server.process.kill()
+        server.process.wait(30)
 
 
 def test_other_models_are_not_loaded_from_disk(qwen3: RunningEngine, tmp_path: Path) -> None:
