@@ -5,9 +5,12 @@ nothing crosses from one GPU to another, and an engine's memory may be of a kind
 driver, which alone talks to the engines, collects the texts that name the buckets:
 
     driver                                          every rank of the node
-    the engines have answered for this slot ──────► so many readers: fill the bucket, a text for each
+    the engines have answered for this slot ──────► so many readers: fill the bucket
+    the first time: the engines are open    ──────► so many readers still live: a text for each
     each engine gets the text of the rank on        ◄────── texts
     the GPU of each of its processes
+
+Engines are opened while the first bucket is gathered and packed: where the model is small that takes as long.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ def first_rank(engine: Engine) -> Sequence[int]:
 class _Slot:
     """A bucket, and the engines that are taking it."""
 
-    bucket: Bucket = field(default_factory=Bucket)
+    bucket: Bucket = field(default_factory=Bucket)  # knows from one sync to the next where tensors lie in it
     answers: list[Answer] = field(default_factory=list)
 
 
@@ -63,28 +66,33 @@ class WeightIpc:
         self._names = names
         self._node = ranks
         self._serving = serving
+        self._slots = [_Slot(), _Slot()]
 
     def takes(self, engine: Engine) -> bool:
         """Engines on these GPUs."""
         return self._names is None or engine.name in self._names
 
     def begin(self, engines: Sequence[Engine], version: str) -> None:
-        """Open an update on each."""
+        """Open an update on each; `post` waits for it."""
         self._updates = WeightUpdates(self._registry, engines, version)
-        self._slots = [_Slot(), _Slot()]
+        self._opening: list[Answer] = []
+        self._empty()  # a sync that failed has left something
         self._threads = ThreadPoolExecutor(max(1, 2 * len(engines)), "weight-ipc")
         self._servers: dict[str, Sequence[int]] = {}
         self._ranks = self._node
-        self._replayed = bool(self._ranks.from_driver(self._all_replay)[self._ranks.local_rank])
         num_readers = self._ranks.from_driver(self._open)
         if not any(num_readers[1:]):
             self._ranks = ALONE
+        self._replayed = bool(self._from_driver(self._all_replay))
 
     def post(self, tensors: NamedTensors) -> None:
         """Pack a bucket and have all engines take it at the same time."""
         slot = self._slots[0]
-        num_readers = self._ranks.from_driver(partial(self._free, slot, tensors))[self._ranks.local_rank]
-        texts = _pack(slot.bucket, tensors, num_readers, self._replayed)
+        num_readers = self._from_driver(partial(self._free, slot))
+        if num_readers:
+            slot.bucket.fill(tensors)
+        num_readers = self._from_driver(partial(self._check, tensors))
+        texts = _texts(slot.bucket, num_readers, self._replayed)
         slot.answers = self._send([data.decode().split() for data in self._ranks.to_driver(" ".join(texts).encode())])
         self._slots.reverse()
 
@@ -92,10 +100,19 @@ class WeightIpc:
         """Close the updates; the buffers go."""
         self._ranks.from_driver(self._close)
         self._threads.shutdown()
-        self._slots = []
+        self._empty()
+
+    def _empty(self) -> None:
+        for slot in self._slots:
+            slot.bucket.release()
+            slot.answers = []
+
+    def _from_driver(self, count: Callable[[], Sequence[int]]) -> int:
+        """What it counts for this rank."""
+        return self._ranks.from_driver(count)[self._ranks.local_rank]
 
     def _open(self) -> list[int]:
-        self._updates.begin()
+        self._opening = self._updates.opening()
         self._servers = {engine.name: self._serving(engine) for engine, _ in self._updates.alive()}
         return self._num_readers()
 
@@ -104,18 +121,29 @@ class WeightIpc:
         replay = all(engine.client.capabilities().replays_weights for engine, _ in self._updates.alive())
         return [int(replay)] * self._ranks.size
 
-    def _free(self, slot: _Slot, tensors: NamedTensors) -> list[int]:
+    def _free(self, slot: _Slot) -> list[int]:
         """Once the engines have answered for what is in the slot: who will read what comes next."""
         self._updates.settle(slot.answers)
         slot.answers = []
+        return self._num_readers()
+
+    def _check(self, tensors: NamedTensors) -> list[int]:
+        """Once the engines are open, and may have what comes next: who will read it."""
+        self._await_opening()
         self._updates.check(tensors)
         return self._num_readers()
 
     def _close(self) -> list[int]:
+        self._await_opening()
         for slot in self._slots:
             self._updates.settle(slot.answers)
         self._updates.end()
         return [0] * self._ranks.size
+
+    def _await_opening(self) -> None:
+        """An engine that dies of it is left out from here on: texts are for readers that live."""
+        opening, self._opening = self._opening, []
+        self._updates.settle(opening)
 
     def _num_readers(self) -> list[int]:
         """Of each rank's bucket."""
@@ -132,9 +160,8 @@ class WeightIpc:
         return answers
 
 
-def _pack(bucket: Bucket, tensors: NamedTensors, num_readers: int, replayed: bool) -> list[str]:
-    """A text for each reader."""
+def _texts(bucket: Bucket, num_readers: int, replayed: bool) -> list[str]:
+    """One for each reader of a bucket that was filled."""
     if num_readers:
-        bucket.fill(tensors)
         bucket.settle()
     return [bucket.serialize(replayed) for _ in range(num_readers)]

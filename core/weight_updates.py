@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 from core.engines import Engine, Engines
+from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
 from core.sglang.weights import WeightUpdate
@@ -23,19 +24,15 @@ class WeightUpdates:
 
     def begin(self) -> None:
         """Open them all."""
-        self.each(lambda update: update.begin())
+        self.settle(self.opening())
+
+    def opening(self) -> list[Answer]:
+        """Open them all at the same time; returns at once."""
+        return [(engine, in_background(update.begin)) for engine, update in self.alive()]
 
     def alive(self) -> list[tuple[Engine, WeightUpdate]]:
         """Those that still take part."""
         return [(engine, update) for engine, update in self._updates if engine.alive]
-
-    def each(self, act: Callable[[WeightUpdate], None]) -> None:
-        """Do it for every engine that takes part."""
-        for engine, update in self.alive():
-            try:
-                act(update)
-            except EngineDied as error:
-                self._registry.mark_dead(engine, error)
 
     def check(self, tensors: NamedTensors) -> None:
         """Tick the tensors off before they are sent; raises WeightsRefused."""
@@ -52,12 +49,12 @@ class WeightUpdates:
 
     def end(self) -> None:
         """Close them: from here on the engines have the version."""
-        self.each(lambda update: update.end())
+        self.settle([(engine, in_background(update.end)) for engine, update in self.alive()])
         for engine, _ in self.alive():
             engine.weight_version = self._version
 
     def abandon(self) -> None:
         """Close them half done: the engines stay stale, and take another update."""
-        self.each(lambda update: update.abandon())
+        self.settle([(engine, in_background(update.abandon)) for engine, update in self.alive()])
         for engine, _ in self._updates:
             engine.weight_version = None

@@ -222,6 +222,13 @@ class EngineClient:
         """Forget cached prefixes. Nothing may be in flight."""
         self._transport.ask("POST", "/flush_cache", timeout_s=self._timeouts.control_s)
 
+    def forget_prefixes(self) -> None:
+        """As `flush_cache`, once the last request is put away. Without a KV cache there is nothing to forget: it was
+        flushed as it was released.
+        """
+        if "kv_cache" in self.resident_memory():
+            self._wait_idle()
+
     # -- for core.sglang.weights ----------------------------------------------------------------------------------
 
     def post_checked(self, path: str, body: dict[str, Any], loads: bool = False) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from multiprocessing.reduction import ForkingPickler
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from core.sglang.errors import WeightsRefused
 NamedTensors = Sequence[tuple[str, Tensor]]
 ALIGNMENT_BYTES = 64  # any dtype may start there
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+NO_BUFFER = torch.empty(0, dtype=torch.uint8)
 DEVICE_ARGUMENT = 6  # of torch's rebuild_cuda_tensor
 
 
@@ -47,6 +49,7 @@ class Place:
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
+    strides: tuple[int, ...]
     start: int  # bytes
     end: int
 
@@ -64,8 +67,10 @@ class Bucket:
             Then tensors of wider dtypes must come first.
         """
         self._alignment = alignment_bytes
-        self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._buffer = NO_BUFFER
         self._used = 0
+        self._contained: list[tuple[str, torch.Size, torch.dtype]] = []
+        self._layout = ""
         self.places: list[Place] = []
 
     def fill(self, tensors: NamedTensors) -> None:
@@ -74,17 +79,26 @@ class Bucket:
         Args:
             tensors: (name, tensor), all on one device; dtypes may differ.
         """
-        self.places, self._used = _lay_out(tensors, self._alignment)
+        contained = [(name, tensor.shape, tensor.dtype) for name, tensor in tensors]
+        if contained != self._contained:
+            self.places, self._used = _lay_out(tensors, self._alignment)
+            self._contained, self._layout = contained, ""
         device = tensors[0][1].device
         if self._buffer.device != device or self._buffer.numel() < self._used:
-            self._buffer = torch.empty(0, dtype=torch.uint8)  # the old one goes before the new one comes
+            self.release()  # the old one goes before the new one comes
             self._buffer = torch.empty(self._used, dtype=torch.uint8, device=device)
-        for (_, view), (_, tensor) in zip(self.views(), tensors, strict=True):
-            view.copy_(tensor.detach())
+        _copy([view for _, view in self.views()], [tensor for _, tensor in tensors])
+
+    def release(self) -> None:
+        """Give up the buffer; where tensors lay in it is remembered, as they may come again."""
+        self._buffer = NO_BUFFER
 
     def views(self) -> list[tuple[str, Tensor]]:
         """The tensors as they lie in the buffer."""
-        return [(p.name, self._buffer[p.start : p.end].view(p.dtype).view(p.shape)) for p in self.places]
+        typed = {dtype: _as_dtype(self.contents(), dtype) for dtype in {place.dtype for place in self.places}}
+        return [
+            (p.name, typed[p.dtype].as_strided(p.shape, p.strides, p.start // p.dtype.itemsize)) for p in self.places
+        ]
 
     def contents(self) -> Tensor:
         """The bytes of all tensors, as they are broadcast."""
@@ -92,7 +106,8 @@ class Bucket:
 
     def layout(self) -> str:
         """What lies where, for our loader: the same text for the same names, shapes and dtypes."""
-        return json.dumps([_as_replayed(place) for place in self.places])
+        self._layout = self._layout or json.dumps([_as_replayed(place) for place in self.places])
+        return self._layout
 
     def settle(self) -> None:
         """Wait for the copies: the engine reads on a stream of its own."""
@@ -121,9 +136,32 @@ def _lay_out(tensors: NamedTensors, alignment: int) -> tuple[list[Place], int]:
     places, total = [], 0
     for name, tensor in tensors:
         num_bytes = tensor.numel() * tensor.element_size()
-        places.append(Place(name, tuple(tensor.shape), tensor.dtype, total, total + num_bytes))
+        shape = tuple(tensor.shape)
+        places.append(Place(name, shape, tensor.dtype, _strides(shape), total, total + num_bytes))
         total += -(-num_bytes // alignment) * alignment
     return places, total
+
+
+def _strides(shape: Sequence[int]) -> tuple[int, ...]:
+    """Without gaps."""
+    return tuple(prod(shape[dim + 1 :]) for dim in range(len(shape)))
+
+
+def _as_dtype(data: Tensor, dtype: torch.dtype) -> Tensor:
+    """All of it as elements of `dtype`, but for a remainder that is smaller than one."""
+    return data[: data.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
+
+
+def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """A few kernels for all of them: one odd pair among those given to a fused copy, and each is copied on its own."""
+    groups: dict[tuple[torch.dtype, bool], tuple[list[Tensor], list[Tensor]]] = {}
+    for target, source in zip(targets, sources, strict=True):
+        group = groups.setdefault((source.dtype, source.is_contiguous()), ([], []))
+        group[0].append(target)
+        group[1].append(source)
+    with torch.no_grad():
+        for alike in groups.values():
+            torch._foreach_copy_(*alike)
 
 
 def _as_read(place: Place) -> SimpleNamespace:

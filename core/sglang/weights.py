@@ -38,12 +38,13 @@ class WeightUpdate:
         self._checklist: Checklist | None = None
 
     def begin(self) -> None:
-        """Open the update."""
+        """Open the update, and forget cached prefixes: nothing makes new ones meanwhile. May run in a thread."""
         assert self._checklist is None, "begin() was called twice"
         capabilities = self._client.capabilities()
         if self._expected is None:
             self._expected = expected_tensors(capabilities.model_dir)
         stamp(self._client, f"{self._version}-incomplete")
+        self._client.forget_prefixes()
         if capabilities.needs_weight_session:
             self._open()
         self._checklist = Checklist(self._expected)
@@ -96,7 +97,7 @@ class WeightUpdate:
         self._client.post_checked("/update_weights_from_distributed", body)
 
     def end(self) -> None:
-        """Close the update, forget cached prefixes, stamp the version and read it back.
+        """Close the update, stamp the version and read it back. May run in a thread.
 
         Raises:
             WeightsRefused: tensors are missing. The engine stays marked incomplete.
@@ -107,7 +108,6 @@ class WeightUpdate:
             self._checklist.check_complete()
         finally:
             self._close()
-        self._client.flush_cache()
         stamp(self._client, self._version)
         verify(self._client, self._version)
 

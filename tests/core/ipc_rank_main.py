@@ -62,11 +62,13 @@ class FakeClient:
     def post_checked(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/update_weights_from_tensor":
             self._take(body["serialized_named_tensors"], body["load_format"])
+        elif self.dies_at < 0:
+            raise EngineDied("killed before")
         else:
             self.version = body["new_version"]
         return {"success": True}
 
-    def flush_cache(self) -> None:
+    def forget_prefixes(self) -> None:
         pass
 
     def weight_version(self) -> str:
@@ -164,6 +166,7 @@ if __name__ == "__main__":
         "replayed": Case(model, ranks, pair, "a").run(),
         "replayed by one": Case(model, ranks, {"a": ((0, 1), NEVER), "b": ((1,), NEVER)}, "a").run(),
         "death": Case(model, ranks, {"a": ((0,), NEVER), "b": ((1, 1), 1)}).run(),
+        "death at once": Case(model, ranks, {"a": ((0,), NEVER), "b": ((1, 1), -1)}).run(),
         "refusal": Case(model, ranks, pair).run(wrong=2),
         "refusal at once": Case(folder / "none", ranks, pair).run(),
         "driver alone": Case(model, ranks, {"a": ((0, 0), NEVER)}).run(posts=rank == 0),

@@ -73,6 +73,13 @@ def test_an_engine_that_dies_is_left_out_and_holds_nobody_up(cases: list[dict[st
     assert other["texts"] == 2 * 3  # its answer to the second bucket is looked at before the fourth
 
 
+def test_nothing_is_made_for_an_engine_that_dies_while_the_first_bucket_is_packed(cases: list[dict[str, Any]]) -> None:
+    driver, other = (case["death at once"] for case in cases)
+    assert driver["error"] == other["error"] == ""
+    assert driver["versions"] == {"a": "v1", "b": None}
+    assert (driver["texts"], other["texts"]) == (NUM_BUCKETS, 0)
+
+
 @pytest.mark.parametrize("name", ["refusal", "refusal at once"])
 def test_the_others_hear_of_a_refusal(cases: list[dict[str, Any]], name: str) -> None:
     assert [case[name]["error"] for case in cases] == ["WeightsRefused", "DriverFailed"]

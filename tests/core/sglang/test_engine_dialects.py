@@ -77,16 +77,32 @@ def test_update_in_both_dialects(version: str) -> None:
     session = version == "0.5.21"
     assert server.paths() == [
         "/update_weight_version",
+        "/flush_cache",
         *(["/begin_weight_update"] if session else []),
         "/update_weights_from_tensor",
         "/update_weights_from_tensor",
         *(["/end_weight_update"] if session else []),
-        "/flush_cache",
         "/update_weight_version",
     ]
     sent = dict(server.asked)["/update_weights_from_tensor"]
     assert len(sent["serialized_named_tensors"]) == 2  # one for each tensor-parallel rank
     assert server.weight_version == "step-3"
+
+
+def test_prefixes_are_forgotten_when_the_last_request_is_put_away() -> None:
+    server = StandIn("0.5.21")
+    server.refuse_once.add("/flush_cache")
+    WeightUpdate(client_of(server), "v", SHAPES).begin()
+    assert server.paths() == ["/update_weight_version", "/flush_cache", "/flush_cache", "/begin_weight_update"]
+
+
+def test_without_a_kv_cache_there_are_no_prefixes() -> None:
+    server = StandIn("0.5.21")
+    client = client_of(server)
+    client.release_memory(["kv_cache"])
+    server.asked.clear()
+    WeightUpdate(client, "v", SHAPES).begin()
+    assert server.paths() == ["/update_weight_version", "/begin_weight_update"]
 
 
 @pytest.mark.parametrize(
@@ -161,7 +177,7 @@ def test_session_left_open_by_a_dead_driver_is_closed() -> None:
     server.refuse_once.add("/begin_weight_update")
     with WeightUpdate(client_of(server), "v", SHAPES) as update:
         update.send(tensors())
-    assert server.paths()[1:4] == ["/begin_weight_update", "/end_weight_update", "/begin_weight_update"]
+    assert server.paths()[2:5] == ["/begin_weight_update", "/end_weight_update", "/begin_weight_update"]
     assert server.weight_version == "v"
 
 

@@ -29,7 +29,8 @@ def mixed() -> list[tuple[str, torch.Tensor]]:
 
 def test_a_bucket_holds_copies_in_one_buffer_and_can_be_filled_again() -> None:
     bucket = Bucket()
-    for tensors in (mixed(), mixed()[:2], mixed()):
+    for tensors in (mixed(), mixed(), mixed()[:2], mixed(), mixed()):
+        bucket.release()
         bucket.fill(tensors)
         bucket.settle()
         views = bucket.views()
@@ -38,6 +39,15 @@ def test_a_bucket_holds_copies_in_one_buffer_and_can_be_filled_again() -> None:
             assert name == view_name
             assert view.storage_offset() * view.element_size() % ALIGNMENT_BYTES == 0
             torch.testing.assert_close(view, tensor, rtol=0, atol=0)
+
+
+def test_a_layout_is_told_by_the_same_text_as_long_as_names_shapes_and_dtypes_are_the_same() -> None:
+    bucket, texts = Bucket(), []
+    for tensors in (mixed(), mixed(), mixed()[::-1], mixed()[1:]):
+        bucket.fill(tensors)
+        texts.append(bucket.layout())
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
 
 
 def receive(pipe: Connection) -> None:
