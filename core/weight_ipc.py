@@ -153,10 +153,13 @@ class WeightIpc:
     def _send(self, texts: Sequence[Sequence[str]]) -> list[Answer]:
         """Args: texts: of each rank, as many as it has readers; none where no engine is driven."""
         unused = [iter(of_one) for of_one in texts]
+        alone = not self._slots[1].answers
         answers = []
         for engine, update in self._updates.alive():
             own = [next(unused[rank]) for rank in self._servers[engine.name]]
-            answers.append((engine, self._threads.submit(update.post, own, self._replayed)))
+            answers.append(
+                (engine, self._threads.submit(update.post, own, self._replayed, alone and update.may_stamp()))
+            )
         return answers
 
 

@@ -58,6 +58,10 @@ class Checklist:
             raise WeightsRefused(f"{name} was sent twice in one update: each tensor must come once")
         self._seen.add(name)
 
+    def is_complete(self) -> bool:
+        """Whether all were ticked off."""
+        return len(self._seen) == len(self._expected)
+
     def check_complete(self) -> None:
         """Raises WeightsRefused, naming some, if tensors are missing."""
         missing = [name for name in self._expected if name not in self._seen]

@@ -4,7 +4,7 @@
                         └── abandon (also on an error inside `with`) ──► the engine keeps a version that says so
 
 While an update is open the engine's version is "<version>-incomplete": an engine that was half updated never claims a
-version it does not have.
+version it does not have. A server without sessions may stamp the version itself, as it takes the last bucket.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class WeightUpdate:
         self._version = version
         self._expected: Shapes | None = dict(expected) if expected is not None else None
         self._checklist: Checklist | None = None
+        self._stamped = False  # by the engine
 
     def begin(self) -> None:
         """Open the update, and forget cached prefixes: nothing makes new ones meanwhile. May run in a thread."""
@@ -65,7 +66,9 @@ class WeightUpdate:
             bucket.settle()
             capabilities = self._client.capabilities()
             replayed = capabilities.replays_weights
-            self.post([bucket.serialize(replayed) for _ in range(capabilities.tensor_parallel)], replayed)
+            self.post(
+                [bucket.serialize(replayed) for _ in range(capabilities.tensor_parallel)], replayed, self.may_stamp()
+            )
 
     def check(self, tensors: NamedTensors) -> None:
         """Tick the tensors off, before they are sent. Raises as `send`."""
@@ -75,16 +78,27 @@ class WeightUpdate:
             check_dtype(name, tensor)
             self._checklist.check(name, tuple(tensor.shape))
 
-    def post(self, texts: Sequence[str], replayed: bool = False) -> None:
+    def may_stamp(self) -> bool:
+        """Whether an engine that takes what was checked last has the version: there is no more to send or to close.
+
+        Nothing else may be under way: of two buckets the last might arrive and the other be refused.
+        """
+        complete = self._checklist is not None and self._checklist.is_complete()
+        return complete and not self._client.capabilities().needs_weight_session
+
+    def post(self, texts: Sequence[str], replayed: bool = False, stamps: bool = False) -> None:
         """Have the engine take a settled bucket of checked tensors; returns when it has. May run in a thread.
 
         Args:
             texts: the bucket, serialised once for each tensor-parallel rank of the engine, in their order.
             replayed: they are for our loader.
+            stamps: the engine stamps the version, too, if it knows how: see `may_stamp`.
         """
         load_format = WEIGHT_LOADER if replayed else "flattened_bucket"
         body = {"serialized_named_tensors": texts, "load_format": load_format, "flush_cache": False}
-        self._client.post_checked("/update_weights_from_tensor", body)
+        stamping = {"weight_version": self._version} if stamps else {}
+        answer = self._client.post_checked("/update_weights_from_tensor", body | stamping)
+        self._stamped = stamps and f"Weight version updated to {self._version}." in str(answer.get("message"))
 
     def take_broadcast(self, bucket: Bucket, group: str) -> None:
         """Have the engine receive a bucket of checked tensors in a process group; returns when it has. May run in a
@@ -108,7 +122,8 @@ class WeightUpdate:
             self._checklist.check_complete()
         finally:
             self._close()
-        stamp(self._client, self._version)
+        if not self._stamped:
+            stamp(self._client, self._version)
         verify(self._client, self._version)
 
     def abandon(self) -> None:

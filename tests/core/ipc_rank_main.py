@@ -61,6 +61,7 @@ class FakeClient:
 
     def post_checked(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/update_weights_from_tensor":
+            assert "weight_version" not in body, "others are under way"
             self._take(body["serialized_named_tensors"], body["load_format"])
         elif self.dies_at < 0:
             raise EngineDied("killed before")

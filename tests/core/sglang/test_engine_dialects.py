@@ -36,6 +36,7 @@ class StandIn:
         self.asked: list[tuple[str, Any]] = []
         self.refuse: set[str] = set()
         self.refuse_once: set[str] = set()
+        self.stamps = True
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
@@ -53,7 +54,11 @@ class StandIn:
             return httpx.Response(400, json={"success": False, "message": "no, because"})
         if path == "/update_weight_version":
             self.weight_version = body["new_version"]
-        return httpx.Response(200, json={"success": True, "message": "ok"})
+        message = "ok"
+        if self.stamps and body and "weight_version" in body:
+            self.weight_version = body["weight_version"]
+            message = f"ok Weight version updated to {self.weight_version}."
+        return httpx.Response(200, json={"success": True, "message": message})
 
     def paths(self) -> list[str]:
         return [path for path, _ in self.asked]
@@ -81,12 +86,32 @@ def test_update_in_both_dialects(version: str) -> None:
         *(["/begin_weight_update"] if session else []),
         "/update_weights_from_tensor",
         "/update_weights_from_tensor",
-        *(["/end_weight_update"] if session else []),
-        "/update_weight_version",
+        *(["/end_weight_update", "/update_weight_version"] if session else []),  # else: stamped with the last bucket
     ]
     sent = dict(server.asked)["/update_weights_from_tensor"]
     assert len(sent["serialized_named_tensors"]) == 2  # one for each tensor-parallel rank
     assert server.weight_version == "step-3"
+
+
+def test_a_server_that_does_not_stamp_is_told_the_version() -> None:
+    server = StandIn("0.5.16")
+    server.stamps = False
+    with WeightUpdate(client_of(server), "v", SHAPES) as update:
+        update.send(tensors())
+    assert server.paths()[-2:] == ["/update_weights_from_tensor", "/update_weight_version"]
+    assert server.weight_version == "v"
+
+
+def test_only_the_last_bucket_stamps_and_only_if_it_is_taken() -> None:
+    server = StandIn("0.5.16")
+    update = WeightUpdate(client_of(server), "v", SHAPES)
+    update.begin()
+    update.send(tensors()[:1])
+    assert server.weight_version == "v-incomplete"
+    server.refuse.add("/update_weights_from_tensor")
+    with pytest.raises(EngineError, match="no, because"):
+        update.send(tensors()[1:])
+    assert server.weight_version == "v-incomplete"
 
 
 def test_prefixes_are_forgotten_when_the_last_request_is_put_away() -> None:
