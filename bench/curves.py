@@ -32,7 +32,10 @@ PANELS = {
     "logprob_gap": "engine-trainer log-prob gap, mean",
 }
 LINES = ("-", "--", ":")
-COLOURS = ("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555", "#d4a5c9", "#00a6a6")
+COLOURS = (
+    *("#1b6ca8", "#c8553d", "#588157", "#7b4b94", "#b08900", "#555555"),
+    *("#d4a5c9", "#00a6a6", "#e8890c", "#000000", "#8fbf3f", "#e0569b"),
+)
 
 
 def read(run_dir: Path, variant: str) -> Curve:
