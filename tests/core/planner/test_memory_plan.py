@@ -35,18 +35,18 @@ def test_a_4b_model_parks_45_gib_per_gpu() -> None:
 
 
 def test_what_a_parked_trainer_and_a_released_engine_leave_is_as_measured() -> None:
-    left = {owner: sum(parts.values()) / GIB for owner, parts in plan(run()).phases["score"].items()}
-    assert left[TRAINER] == pytest.approx(measured("park")["residual_gib"], abs=0.1)
-    assert left[ENGINE] == pytest.approx(measured("orchestration")["engine_residual_gib"], abs=0.1)
+    """Both together: after the run whose figures these are nobody told them apart."""
+    assert plan(run()).phase_bytes("score") / GIB == pytest.approx(
+        measured("orchestration")["used_gib"]["score"], abs=0.5
+    )
 
 
-def test_the_measured_run_is_foreseen_within_a_gib() -> None:
-    """16 groups of 8 samples of 128 + 512 tokens; in the update a row holds one of them."""
+def test_the_measured_run_is_foreseen_within_one_and_a_half_gib() -> None:
+    """16 groups of 8 samples of 128 + 1536 tokens; in the update a row holds five of one group."""
     used = measured("orchestration")["used_gib"]
-    sizes = {"data": {"max_prompt_tokens": 128}, "rollout": run().rollout.model_dump() | {"max_response_tokens": 512}}
-    found = plan(run(**sizes, train={"max_tokens_per_micro_batch": 128 + 8 * 511}))
+    found = plan(run(data={"max_prompt_tokens": 128}, train={"max_tokens_per_micro_batch": 128 + 5 * 1535}))
     for phase, gib in used.items():
-        assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.0), phase
+        assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.5), phase
 
 
 @pytest.mark.parametrize("phase", TABLE)
