@@ -26,6 +26,7 @@ from core.engines import Engine, Engines
 from core.rendezvous import Address, Member, Rendezvous
 from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
+from core.sglang.generation import prompt_first_tokens
 from core.sglang.launch import EngineSpec, command, environment
 from core.weight_sync import WeightSync
 
@@ -85,8 +86,16 @@ def colocated(shape: str, *, engine_fraction: float, num_samples: int, **train: 
         rendezvous = Rendezvous(Address(*listener.getsockname()), 1, "bench", listener=listener)
         url = f"http://127.0.0.1:{spec.port}"
         rendezvous.publish(Member("engine", NAME, 0, "127.0.0.1", process.pid, url, (), 0))
-        vocab = modelcfg.load(shape).vocab_size
-        engines = Engines(rendezvous, [NAME], vocab_size=vocab, api_key="", start_s=START_S, request_s=REQUEST_S)
+        size = modelcfg.load(shape)
+        engines = Engines(
+            rendezvous,
+            [NAME],
+            vocab_size=size.vocab_size,
+            api_key="",
+            start_s=START_S,
+            request_s=REQUEST_S,
+            prompt_first_tokens=prompt_first_tokens(device, modelcfg.num_parameters(size)),
+        )
         engines.start()
         start_s = time.perf_counter() - began
         owner = EngineOwner(engines, [NAME])

@@ -40,14 +40,17 @@ class Engines:
         api_key: str,
         start_s: float,
         request_s: float,
+        prompt_first_tokens: int = 0,
     ) -> None:
         """Args:
         names: the engines to drive, as the node agent publishes them.
         vocab_size: token ids at or above it are refused before they reach an engine.
         start_s: deadline for an engine to be up, at the beginning and after a restart.
         request_s: deadline of one generation request.
+        prompt_first_tokens: as of EngineClient.
         """
         self._request_s = request_s
+        self._prompt_first_tokens = prompt_first_tokens
         self._rendezvous = rendezvous
         self._vocab_size = vocab_size
         self._api_key = api_key
@@ -192,7 +195,8 @@ class Engines:
 
     def _client(self, member: Member) -> EngineClient:
         timeouts = Timeouts(generate_s=self._request_s)
-        return EngineClient(member.url, self._api_key, self._vocab_size, timeouts)
+        least = self._prompt_first_tokens
+        return EngineClient(member.url, self._api_key, self._vocab_size, timeouts, prompt_first_tokens=least)
 
     def _is_replaced(self, member: Member) -> bool:
         return not self._is_current(member)

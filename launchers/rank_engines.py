@@ -17,11 +17,13 @@ from core.pairing import check_gpus, serving_ranks
 from core.rendezvous import Member, Rendezvous
 from core.residency.engines import EngineOwner
 from core.run_directory import RunDirectory
+from core.sglang.generation import prompt_first_tokens
 from core.weight_broadcast import WeightBroadcast
 from core.weight_check import WeightCheck
 from core.weight_files import WeightFiles
 from core.weight_ipc import WeightIpc
 from core.weight_sync import Transport, WeightSync
+from modelcfg import ModelShape, num_parameters
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Place:
 class RankEngines:
     """What one rank does with engines. Made by every rank; most have none to drive."""
 
-    def __init__(self, config: RunConfig, place: Place, rendezvous: Rendezvous, vocab_size: int) -> None:
+    def __init__(self, config: RunConfig, place: Place, rendezvous: Rendezvous, shape: ModelShape) -> None:
         self._config = config
         self._place = place
         self._rendezvous = rendezvous
@@ -52,10 +54,11 @@ class RankEngines:
         self.driven = Engines(
             rendezvous,
             driven_engines(config, place.node) if place.drives else [],
-            vocab_size=vocab_size,
+            vocab_size=shape.vocab_size,
             api_key=os.environ["EBBTIDE_API_KEY"],
             start_s=config.placement.start_timeout_s,
             request_s=config.rollout.request_timeout_s,
+            prompt_first_tokens=prompt_first_tokens(place.device, num_parameters(shape)),
         )
 
     def publish_rank(self) -> None:

@@ -65,7 +65,7 @@ class TrainerRank:
         self.stop_token_ids = (*self.tokenizer.eos_token_ids, *self.config.rollout.stop_token_ids)
         self.drives = int(os.environ["LOCAL_RANK"]) == 0
         place = Place(self.rank, seat.node, seat.host, self.drives, self.device)
-        self.engines = RankEngines(self.config, place, self.rendezvous, self.shape.vocab_size)
+        self.engines = RankEngines(self.config, place, self.rendezvous, self.shape)
 
     def run(self) -> None:
         """Take back the latest checkpoint, turn the loop, write the final model. Collective: all trainer ranks."""

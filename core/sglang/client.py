@@ -53,14 +53,17 @@ class EngineClient:
         vocab_size: int | None = None,
         timeouts: Timeouts | None = None,
         mock: Any = None,
+        prompt_first_tokens: int = 0,
     ) -> None:
         """Args:
         vocab_size: token ids at or above it are refused; None: as in the config.json of the engine's model directory.
         mock: an httpx transport in place of the network, for tests.
+        prompt_first_tokens: a group's prompt is asked for first if that saves the engine so many prompt tokens.
         """
         self._timeouts = timeouts or Timeouts()
         self._transport = Transport(base_url, api_key, self._timeouts.connect_s, mock)
         self._vocab_size = vocab_size
+        self._prompt_first_tokens = prompt_first_tokens
         self._capabilities: Capabilities | None = None
         self._released: set[str] = set()
         self.base_url = self._transport.base_url
@@ -82,7 +85,7 @@ class EngineClient:
     async def generate_group(
         self, prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None = None
     ) -> list[Generation]:
-        """One response per element of `params`, in that order. The prompt is computed once, before them.
+        """One response per element of `params`, in that order. A long prompt is computed once, before them.
 
         With a seed each, tokens do not depend on what else the engine has in its batch: on a GPU if it was started
         `deterministic` (without: seeds are ignored there), on a CPU always, but for a draw within the rounding of a
@@ -92,7 +95,8 @@ class EngineClient:
         limit = self.capabilities().max_request_tokens
         for one in params:
             check_length(len(prompt_tokens), one.max_response_tokens, limit)
-        if len(params) > 1:  # requests that arrive together would each compute it
+        saved = (len(params) - 1) * len(prompt_tokens)  # requests that arrive together would each compute it
+        if len(params) > 1 and saved >= self._prompt_first_tokens:
             aborted = parse_prompt(await self._ask_generate(prompt_body(prompt_tokens, rid)))
             if aborted is not None:
                 return [aborted] * len(params)

@@ -23,7 +23,7 @@ class Client:
     broken: bool = False
     on_wait: Callable[[], object] = staticmethod(lambda: None)
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         self.resident = set(ENGINE_PARTS)
 
     def wait_healthy(self, deadline_s: float, alive: Callable[[], bool]) -> None:

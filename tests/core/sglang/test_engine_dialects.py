@@ -13,6 +13,7 @@ import torch
 from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout, RequestRefused, WeightsRefused
+from core.sglang.generation import prompt_first_tokens
 from core.sglang.weights import WeightUpdate
 
 SHAPES = {"a.weight": (2, 3), "b.weight": (3,)}
@@ -195,6 +196,33 @@ def test_token_that_a_server_makes_of_a_prompt_is_not_looked_at() -> None:
 
     made = asyncio.run(client_of(handler).generate_group([1, 2], [SamplingParams(1)] * 2))
     assert [one.tokens for one in made] == [[9], [9]]
+
+
+@pytest.mark.parametrize(("least", "requests"), [(0, 2), (6, 2), (7, 1)])
+def test_prompt_is_asked_for_first_if_that_saves_enough(least: int, requests: int) -> None:
+    """Three samples, three prompt tokens: six of nine are saved."""
+    asked: list[Any] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path != "/generate":
+            return StandIn("0.5.21")(request)
+        asked.append(json.loads(request.content))
+        meta = {"finish_reason": {"type": "length"}, "weight_version": "3"}
+        if isinstance(asked[-1]["sampling_params"], dict):
+            return httpx.Response(200, json={"output_ids": [], "meta_info": meta})
+        meta |= {"output_token_logprobs": [[-0.5, 9, None]]}
+        return httpx.Response(200, json=[{"output_ids": [9], "meta_info": meta}] * 3)
+
+    client = client_of(handler, prompt_first_tokens=least)
+    made = asyncio.run(client.generate_group([1, 2, 3], [SamplingParams(1)] * 3))
+    assert [one.tokens for one in made] == [[9]] * 3
+    assert len(asked) == requests
+
+
+def test_large_models_share_short_prompts_on_a_gpu_and_all_do_on_a_cpu() -> None:
+    assert prompt_first_tokens("cpu", 10**6) == 0
+    assert prompt_first_tokens("cuda", 135 * 10**6) == 3703
+    assert prompt_first_tokens("cuda", 4 * 10**9) == 125
 
 
 def test_session_left_open_by_a_dead_driver_is_closed() -> None:
