@@ -1,7 +1,7 @@
 """Attention over a packed row, in the place of Megatron's core attention.
 
 Legend: T row tokens, h query heads and g key-value heads of this tensor-parallel rank, d head dim; N, Q, K as in
-`attention_plan`.
+`attention_blocks`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.megatron.attention_plan import AttentionPlan, Block
+from core.megatron.attention_blocks import Block
+from core.megatron.attention_plan import AttentionPlan
 from core.megatron.gpu_attention import ragged, takes
 from core.megatron.rotary import rotate
 
@@ -52,8 +53,8 @@ class RowAttention(torch.nn.Module):
 
 def _blockwise(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
     """Gather each block, attend, and put the tokens back in row order: [T, h, d]."""
-    outputs = [_attend_block(query, key, value, block, scale).flatten(0, 1) for block in plan.blocks]
-    return torch.cat(outputs).index_select(0, plan.order)
+    outputs = [_attend_block(query, key, value, block, scale).flatten(0, 1) for block in plan.blocks.blocks]
+    return torch.cat(outputs).index_select(0, plan.blocks.order)
 
 
 def _attend_block(query: Tensor, key: Tensor, value: Tensor, block: Block, scale: float) -> Tensor:

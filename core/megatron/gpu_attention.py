@@ -38,7 +38,7 @@ def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale
     if USE_CUDNN and plan.whole is not None and torch.cuda.get_device_capability(query.device) >= SM90:
         return _whole_sequences(query, key, value, plan, plan.whole, scale)
     if not plan.is_plain:
-        key, value = (rows.index_select(0, plan.packed_keys) for rows in (key, value))
+        key, value = (rows.index_select(0, plan.ragged.packed_keys) for rows in (key, value))
     result: Tensor = Flash.apply(query, key, value, plan, scale)  # type: ignore[no-untyped-call]
     return result
 
@@ -90,7 +90,8 @@ class Flash(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
-        lengths = (plan.cu_queries, plan.cu_keys, plan.max_queries, plan.max_keys, 0.0, True)
+        row = plan.ragged
+        lengths = (row.cu_queries, row.cu_keys, row.max_queries, row.max_keys, 0.0, True)
         out, log_sum, rng, unused, _ = torch.ops.aten._flash_attention_forward(
             query, key, value, *lengths, False, scale=scale
         )

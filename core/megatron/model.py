@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.megatron.attention import RowAttention
-from core.megatron.attention_plan import AttentionPlan, plan_attention
+from core.megatron.attention_plan import AttentionPlan
 from core.megatron.mlp import GatedMLP
 from core.megatron.norm import RMSNorm
 from core.megatron.rotary import RowRotary
@@ -107,7 +107,7 @@ def row_params(row: Row, device: str) -> RowParams:
     return RowParams(
         qkv_format="sbhd",
         positions=row.positions.to(device),
-        attention=plan_attention(row.segments).to(device),
+        attention=AttentionPlan(row.segments, device),
         logit_index=row.logit_index.to(device),
         targets=row.targets.to(device),
     )

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from core.megatron import attention_plan, gpu_attention
 from core.megatron.attention import _blockwise
-from core.megatron.attention_plan import plan_attention
+from core.megatron.attention_plan import AttentionPlan
 from core.packing import Segment
 
 
@@ -50,7 +50,7 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_matches_dense_attention(name: str) -> None:
     segments = _row(0, ROWS[name])
-    plan = plan_attention(segments)
+    plan = AttentionPlan(segments)
     total = sum(s.length for s in segments)
     generator = torch.Generator().manual_seed(1)
     q, k, v, upstream = (
@@ -74,7 +74,7 @@ def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 def test_ragged_indices_say_the_same() -> None:
     segments = _row(0, ROWS["ragged"])
-    plan, mask = plan_attention(segments), _dense_mask(segments)
+    plan, mask = AttentionPlan(segments).ragged, _dense_mask(segments)
     for number, segment in enumerate(segments):
         keys = plan.packed_keys[plan.cu_keys[number] : plan.cu_keys[number + 1]]
         last = segment.start + segment.length - 1
@@ -84,11 +84,11 @@ def test_ragged_indices_say_the_same() -> None:
 
 def test_padding_stays_small_and_blocks_few() -> None:
     segments = _row(0, [(RNG.randrange(200, 800), [RNG.randrange(50, 900) for _ in range(8)]) for _ in range(8)])
-    plan = plan_attention(segments)
+    blocks = AttentionPlan(segments).blocks.blocks
     own = sum(s.length * (s.prefix_length + s.length) for s in segments)
-    padded = sum(b.queries.numel() * b.keys.shape[1] for b in plan.blocks)
+    padded = sum(b.queries.numel() * b.keys.shape[1] for b in blocks)
     assert padded <= 1.5 * own
-    assert len(plan.blocks) <= len(segments) / 2
+    assert len(blocks) <= len(segments) / 2
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -105,7 +105,7 @@ def test_whole_sequences_give_the_same(row: list[tuple[int, list[int]]], monkeyp
     monkeypatch.setattr(attention_plan, "MAX_REPEATED", 10.0)
     monkeypatch.setattr(gpu_attention, "_dense", _causal)
     segments = _row(0, row)
-    plan = plan_attention(segments)
+    plan = AttentionPlan(segments)
     assert plan.whole is not None
     assert all(length % 256 == 0 for length in plan.whole.lengths)
     generator = torch.Generator().manual_seed(0)
@@ -125,6 +125,6 @@ def test_whole_sequences_give_the_same(row: list[tuple[int, list[int]]], monkeyp
 
 
 def test_short_or_wasteful_rows_are_not_made_whole() -> None:
-    assert plan_attention(_row(0, [(100, [50, 60])])).whole is None  # short
-    assert plan_attention(_row(0, [(4000, [200] * 8)])).whole is None  # the prompt would be computed eight times
-    assert plan_attention(_row(0, [(100, [3000, 2000])])).whole is not None
+    assert AttentionPlan(_row(0, [(100, [50, 60])])).whole is None  # short
+    assert AttentionPlan(_row(0, [(4000, [200] * 8)])).whole is None  # the prompt would be computed eight times
+    assert AttentionPlan(_row(0, [(100, [3000, 2000])])).whole is not None

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from core.megatron import attention, gpu_attention
-from core.megatron.attention_plan import plan_attention
+from core.megatron.attention_plan import AttentionPlan
 from core.packing import Segment
 
 pytestmark = pytest.mark.gpu
@@ -23,7 +23,7 @@ def test_ragged_is_right(segments: list[Segment], groups: int, kernel: str, monk
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     tokens = sum(s.length for s in segments)
-    plan = plan_attention(segments).to("cuda")
+    plan = AttentionPlan(segments, "cuda")
     torch.manual_seed(0)
     made = [torch.randn(tokens, heads, 64, device="cuda") for heads in (8, groups, groups)]
     incoming = torch.randn(tokens, 8, 64, device="cuda")
