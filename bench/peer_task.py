@@ -72,5 +72,7 @@ def task(config: RunConfig, model_dir: Path) -> dict[str, Any]:
         "std_normalization": algorithm.grpo_std_normalization,
         "loss_aggregation": algorithm.loss_aggregation,
         "reward": config.reward.model_dump(mode="json"),
-        "prompts": [{"text": p.text, "tokens": list(p.tokens), "label": p.label} for p in prompts],
+        "prompts": [
+            {"text": p.text, "tokens": list(p.tokens), "label": p.label, "metadata": dict(p.metadata)} for p in prompts
+        ],
     }

@@ -62,13 +62,19 @@ class Watch(TrainerCallback):
         self.rewards: list[float] = []
 
     def __call__(
-        self, prompts: list[str], completions: list[str], completion_ids: list[list[int]], label: list[Any], **_: Any
+        self,
+        prompts: list[str],
+        completions: list[str],
+        completion_ids: list[list[int]],
+        label: list[Any],
+        metadata: list[str],
+        **_: Any,
     ) -> list[float]:
         """TRL's reward function."""
         self.generated.append(time.time())
         scores = [
-            self._score(RewardInput(prompt, completion, wanted))
-            for prompt, completion, wanted in zip(prompts, completions, label, strict=True)
+            self._score(RewardInput(prompt, completion, wanted, json.loads(about)))
+            for prompt, completion, wanted, about in zip(prompts, completions, label, metadata, strict=True)
         ]
         self.tokens.append(sum(map(len, completion_ids)))
         self.rewards.append(sum(scores) / len(scores))
@@ -140,7 +146,9 @@ def run(task: dict[str, Any], variant: str, began: float) -> dict[str, Any]:
             model=task["model_dir"],
             reward_funcs=watch,
             args=settings(task, variant, folder),
-            train_dataset=Dataset.from_list([{"prompt": p["text"], "label": p["label"]} for p in prompts]),
+            train_dataset=Dataset.from_list(
+                [{"prompt": p["text"], "label": p["label"], "metadata": json.dumps(p["metadata"])} for p in prompts]
+            ),
             processing_class=tokenizer,
             callbacks=[watch],
         )

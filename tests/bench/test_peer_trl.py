@@ -62,7 +62,8 @@ def test_prompts_are_those_of_the_run_in_its_order(tmp_path: Path) -> None:
     task = peer_task.task(config, tmp_path / "model")
     source = build(config.data, load_tokenizer(tmp_path / "model"))
     assert len(source) < 5 * 4  # a second epoch, in another order, is among them
-    assert [p["label"] for p in task["prompts"]] == [source.prompt(position).label for position in range(5 * 4)]
+    wanted = [source.prompt(position) for position in range(5 * 4)]
+    assert [(p["label"], p["metadata"]) for p in task["prompts"]] == [(p.label, dict(p.metadata)) for p in wanted]
     assert task["num_steps"] == 5
     assert task["optimiser"]["learning_rate"] == config.train.lr == 1e-3
     json.dumps(task)
