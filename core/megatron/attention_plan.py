@@ -1,6 +1,6 @@
 """Which tokens of a row attend to which, in the form that each attention kernel wants. Pure: torch, no Megatron.
 
-Legend: T row tokens, S segments.
+Legend: T row tokens, S segments, K keys of all segments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Ragged:
 
     cu_queries: Tensor  # [S + 1] int32, cumulative over the segments in row order
     cu_keys: Tensor  # [S + 1] int32
-    packed_keys: Tensor  # int64 row positions: for each segment its prefix, then itself
+    packed_keys: Tensor  # [K] int64 row positions: for each segment its prefix, then itself
+    copies: Tensor  # [K] int64: places in packed_keys, those of one row position together, in order of position
+    first_copy: Tensor  # [T] int64: where in `copies` those of each row position begin
     max_queries: int
     max_keys: int
 
@@ -66,10 +68,15 @@ class AttentionPlan:
     def ragged(self) -> Ragged:
         """For kernels that do."""
         num_keys = [s.prefix_length + s.length for s in self._segments]
+        positions = torch.cat([key_positions(s) for s in self._segments])
+        counts = positions.bincount()  # of each row position: every token is a key of its own segment
+        packed_keys = positions.to(self._device)
         return Ragged(
             cu_queries=self._cumulative([s.length for s in self._segments]),
             cu_keys=self._cumulative(num_keys),
-            packed_keys=torch.cat([key_positions(s) for s in self._segments]).to(self._device),
+            packed_keys=packed_keys,
+            copies=packed_keys.argsort(stable=True),
+            first_copy=(counts.cumsum(0) - counts).to(self._device),
             max_queries=max(s.length for s in self._segments),
             max_keys=max(num_keys),
         )

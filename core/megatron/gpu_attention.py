@@ -10,7 +10,7 @@ padded to multiples of 256. A long response behind a shared prompt is computed a
 thrown away, if the prompt is short beside it. Everything else goes to FlashAttention, below torch's public function,
 which asks for key-value heads to be repeated. (cuDNN's own ragged form, as torch 2.11 calls it, prepares its kernel
 anew in every call and gave infinities.) bfloat16 and float16 only.
-Legend: T row tokens, h query heads, g key-value heads, d head dim.
+Legend: T row tokens, K keys of all segments, h query heads, g key-value heads, d head dim.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from core.megatron.attention_plan import AttentionPlan, Whole
+from core.megatron.attention_plan import AttentionPlan, Ragged, Whole
 
 SM90 = (9, 0)  # older GPUs: cuDNN's kernel is not faster there
 USE_CUDNN = True
@@ -38,9 +38,33 @@ def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale
     if USE_CUDNN and plan.whole is not None and torch.cuda.get_device_capability(query.device) >= SM90:
         return _whole_sequences(query, key, value, plan, plan.whole, scale)
     if not plan.is_plain:
-        key, value = (rows.index_select(0, plan.ragged.packed_keys) for rows in (key, value))
+        key, value = (_packed(rows, plan.ragged) for rows in (key, value))
     result: Tensor = Flash.apply(query, key, value, plan, scale)  # type: ignore[no-untyped-call]
     return result
+
+
+def _packed(rows: Tensor, ragged: Ragged) -> Tensor:
+    packed: Tensor = _Pack.apply(rows, ragged)  # type: ignore[no-untyped-call]
+    return packed
+
+
+class _Pack(torch.autograd.Function):
+    """[T, g, d] to [K, g, d]: a prefix is there once for each of its segments.
+
+    index_select's own gradient adds up in bfloat16 and in no fixed order; this one in float32 and always alike.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, ragged: Ragged) -> Tensor:
+        ctx.ragged = ragged
+        return rows.index_select(0, ragged.packed_keys)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (incoming,) = gradients
+        copies, first = ctx.ragged.copies, ctx.ragged.first_copy
+        total = functional.embedding_bag(copies, incoming.flatten(1), first, mode="sum")
+        return total.view(-1, *incoming.shape[1:]), None
 
 
 def _whole_sequences(

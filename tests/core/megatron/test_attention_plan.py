@@ -82,6 +82,21 @@ def test_ragged_indices_say_the_same() -> None:
     assert plan.cu_queries.tolist()[-1] == len(mask)
 
 
+def test_gradients_of_shared_keys_are_added_up() -> None:
+    segments = _row(0, ROWS["ragged"])
+    plan = AttentionPlan(segments).ragged
+    generator = torch.Generator().manual_seed(2)
+    ours = torch.randn(sum(s.length for s in segments), 2, 4, generator=generator, dtype=torch.float64).requires_grad_()
+    theirs = ours.detach().clone().requires_grad_()
+    incoming = torch.randn(len(plan.packed_keys), 2, 4, generator=generator, dtype=torch.float64)
+    packed = gpu_attention._packed(ours, plan)
+    packed.backward(incoming)
+    wanted = theirs.index_select(0, plan.packed_keys)
+    wanted.backward(incoming)
+    assert torch.equal(packed, wanted)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
+
+
 def test_padding_stays_small_and_blocks_few() -> None:
     segments = _row(0, [(RNG.randrange(200, 800), [RNG.randrange(50, 900) for _ in range(8)]) for _ in range(8)])
     blocks = AttentionPlan(segments).blocks.blocks
