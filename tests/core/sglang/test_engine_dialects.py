@@ -167,56 +167,51 @@ def test_incomplete_and_repeated_updates_are_refused() -> None:
     assert server.weight_version == "v-incomplete"
 
 
-def test_group_whose_prompt_was_aborted_is_not_asked_for() -> None:
-    asked: list[Any] = []
+class Generating:
+    """Answers a request for a prompt alone, and one for a group with one token per sample."""
 
-    def handler(request: httpx.Request) -> httpx.Response:
+    def __init__(self, version: str, prompt_tokens: list[int], prompt_ends: str = "length") -> None:
+        self.others = StandIn(version)
+        self.prompt_tokens, self.prompt_ends = prompt_tokens, prompt_ends
+        self.asked: list[Any] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
         if request.url.path != "/generate":
-            return StandIn("0.5.21")(request)
-        asked.append(json.loads(request.content))
-        meta = {"finish_reason": {"type": "abort"}, "weight_version": "3"}
-        return httpx.Response(200, json={"output_ids": [], "meta_info": meta})
+            return self.others(request)
+        body = json.loads(request.content)
+        self.asked.append(body)
+        if isinstance(body["sampling_params"], dict):
+            meta = {"finish_reason": {"type": self.prompt_ends}, "weight_version": "3"}
+            return httpx.Response(200, json={"output_ids": self.prompt_tokens, "meta_info": meta})
+        meta = {
+            "finish_reason": {"type": "length"},
+            "weight_version": "3",
+            "output_token_logprobs": [[-0.5, 9, None]],
+        }
+        return httpx.Response(200, json=[{"output_ids": [9], "meta_info": meta}] * len(body["input_ids"]))
 
-    made = asyncio.run(client_of(handler).generate_group([1, 2], [SamplingParams(4)] * 3, "group"))
-    assert [one["rid"] for one in asked] == ["group-prompt"]
+
+def test_group_whose_prompt_was_aborted_is_not_asked_for() -> None:
+    engine = Generating("0.5.21", [], "abort")
+    made = asyncio.run(client_of(engine).generate_group([1, 2], [SamplingParams(4)] * 3, "group"))
+    assert [one["rid"] for one in engine.asked] == ["group-prompt"]
     assert [(one.status, one.tokens) for one in made] == [(Status.ABORTED, [])] * 3
 
 
 def test_token_that_a_server_makes_of_a_prompt_is_not_looked_at() -> None:
     """SGLang samples one token of every prefill; which versions then hide it is their affair."""
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        if request.url.path != "/generate":
-            return StandIn("0.5.16")(request)
-        meta = {"finish_reason": {"type": "length"}, "weight_version": "3"}
-        if isinstance(json.loads(request.content)["sampling_params"], dict):
-            return httpx.Response(200, json={"output_ids": [7], "meta_info": meta})
-        meta |= {"output_token_logprobs": [[-0.5, 9, None]]}
-        return httpx.Response(200, json=[{"output_ids": [9], "meta_info": meta}] * 2)
-
-    made = asyncio.run(client_of(handler).generate_group([1, 2], [SamplingParams(1)] * 2))
+    made = asyncio.run(client_of(Generating("0.5.16", [7])).generate_group([1, 2], [SamplingParams(1)] * 2))
     assert [one.tokens for one in made] == [[9], [9]]
 
 
 @pytest.mark.parametrize(("least", "requests"), [(0, 2), (6, 2), (7, 1)])
 def test_prompt_is_asked_for_first_if_that_saves_enough(least: int, requests: int) -> None:
     """Three samples, three prompt tokens: six of nine are saved."""
-    asked: list[Any] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        if request.url.path != "/generate":
-            return StandIn("0.5.21")(request)
-        asked.append(json.loads(request.content))
-        meta = {"finish_reason": {"type": "length"}, "weight_version": "3"}
-        if isinstance(asked[-1]["sampling_params"], dict):
-            return httpx.Response(200, json={"output_ids": [], "meta_info": meta})
-        meta |= {"output_token_logprobs": [[-0.5, 9, None]]}
-        return httpx.Response(200, json=[{"output_ids": [9], "meta_info": meta}] * 3)
-
-    client = client_of(handler, prompt_first_tokens=least)
+    engine = Generating("0.5.21", [])
+    client = client_of(engine, prompt_first_tokens=least)
     made = asyncio.run(client.generate_group([1, 2, 3], [SamplingParams(1)] * 3))
     assert [one.tokens for one in made] == [[9]] * 3
-    assert len(asked) == requests
+    assert len(engine.asked) == requests
 
 
 def test_large_models_share_short_prompts_on_a_gpu_and_all_do_on_a_cpu() -> None:
