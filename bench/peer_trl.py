@@ -39,7 +39,8 @@ def by_trl(config: RunConfig, folder: Path, options: argparse.Namespace) -> tupl
     if options.trl_result:
         return _trl_result(*options.trl_result)
     python = options.trl_python or trl_venv.make(ROOT / ".cache" / "trl-venv")
-    task = peer_task.task(config, locate(config.model.path)) | {"limit_s": options.limit_s}
+    task = peer_task.task(config, locate(config.model.path))
+    task |= {"limit_s": options.limit_s, "micro_batch_size": options.trl_micro_batch or task["batch_size"]}
     (folder / "task.json").write_text(json.dumps(task))
     path = [options.trl_path] if options.trl_path else []
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([*path, str(ROOT), os.environ.get("PYTHONPATH", "")])}
@@ -193,6 +194,7 @@ def _arguments() -> argparse.Namespace:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--only", choices=("trl", "ebbtide"), help="one of the two; nothing is written to results/")
     add("--variants", nargs="+", help="of bench/trl_steps.py")
+    add("--trl-micro-batch", type=int, metavar="SAMPLES", help="TRL's, where the whole batch is too much for the GPU")
     add("--trl-python", type=Path, help="a Python that imports TRL; else one is made in .cache/trl-venv")
     add("--trl-path", help="put first on its PYTHONPATH")
     add("--trl-result", type=Path, nargs="+", help="trl.json that --keep left on this machine: TRL is not run again")

@@ -110,7 +110,8 @@ def settings(task: dict[str, Any], variant: str, folder: str) -> GRPOConfig:
     return GRPOConfig(
         output_dir=folder,
         max_steps=task["num_steps"],
-        per_device_train_batch_size=task["batch_size"],
+        per_device_train_batch_size=task["micro_batch_size"],
+        gradient_accumulation_steps=task["batch_size"] // task["micro_batch_size"],
         num_generations=task["group_size"],
         max_completion_length=task["max_response_tokens"],
         **task["sampling"],
