@@ -9,16 +9,23 @@ from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
+from core.python_path import load_function
+
 ROWS = Path(__file__).parent / "train.jsonl"
+beginnings = load_function(f"{Path(__file__).parent / 'reward.py'}:beginnings", "chain_sum")
 Mix = Mapping[str, float]  # kind (terms x digits, "3x1") to weight
 
 
-def rows(num_steps: int, prompts_per_step: int, mixes: Sequence[Mix], seed: int = 0) -> Iterator[dict[str, Any]]:
+def rows(
+    num_steps: int, prompts_per_step: int, mixes: Sequence[Mix], begun: float = 0.0, seed: int = 0
+) -> Iterator[dict[str, Any]]:
     """`num_steps` x `prompts_per_step` rows of train.jsonl, with `worked`: the reward is for the steps, too.
 
     Args:
         mixes: how much of each kind from which step on, by rising `step`: [{"step": 0, "2x1": 0.6, "3x1": 0.4}, ...];
             between two of them the weights change evenly, after the last one no more.
+        begun: share of the rows whose answer has a right beginning already, cut after any of its numbers, so that
+            every step of it is met by itself (a reverse curriculum, arXiv:2402.05808).
         seed: of the order and the draws.
     Raises:
         ValueError: a kind that train.jsonl has not, or no mix for step 0.
@@ -31,7 +38,17 @@ def rows(num_steps: int, prompts_per_step: int, mixes: Sequence[Mix], seed: int 
     for step in range(num_steps):
         weights = weights_at(step, mixes, sorted(kinds))
         for kind in rng.choices(sorted(kinds), weights=weights, k=prompts_per_step):
-            yield {**next(pools[kind]), "worked": True}
+            row = {**next(pools[kind]), "worked": True}
+            yield begin(row, rng) if rng.random() < begun else row
+
+
+def begin(row: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
+    """The row with a beginning of its answer as the assistant's, to be gone on with; as it is, if there is none."""
+    if not (possible := beginnings(row["question"])):
+        return dict(row)
+    written = rng.choice(possible)
+    messages = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": written}]
+    return {**row, "question": messages, "begun": written}
 
 
 def weights_at(step: int, mixes: Sequence[Mix], kinds: Sequence[str]) -> list[float]:

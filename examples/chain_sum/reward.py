@@ -5,8 +5,9 @@
 
 Tens and ones are summed apart, so every step is a sum of one digit, which the model can learn from few samples. Each
 number is judged by itself, after the numbers that the response gave before it: a slip does not hide right steps that
-follow. Credit ends where the response leaves the form, so the form is learnt first. Rows without `worked` (those of the
-evaluation) count the last number alone, whatever else is written.
+follow. Credit ends where the response leaves the form, so the form is learnt first. Of an answer that the prompt has
+begun (`begun` of its row) what the response adds is judged. Rows without `worked` (those of the evaluation) count the
+last number alone, whatever else is written.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def score(sample: RewardInput) -> float:
     """
     if not sample.metadata.get("worked"):
         return float(last_number(sample.response_text) == last_number(str(sample.label)))
-    credit = credit_of(steps(terms(sample.prompt_text)), sample.response_text.strip())
+    begun = sample.metadata.get("begun", "")
+    signed = terms(sample.prompt_text.removesuffix(begun))
+    credit = credit_of(steps(signed), (begun + sample.response_text).strip(), len(begun))
     return credit if credit == 1 else UNFINISHED * credit
 
 
@@ -82,13 +85,31 @@ def one_more(text: str, total: int, sign: str, size: int) -> Steps:
     return -(yield ") = -", larger + smaller if joined == "+" else larger - smaller)
 
 
-def credit_of(wanted: Steps, response: str) -> float:
-    """Share of the numbers that are there and right; one that is wrong in its right place counts half."""
+def beginnings(prompt: str) -> list[str]:
+    """The right answer to the prompt's sum up to each of its numbers but the last; none if there is one alone."""
+    wanted, found = steps(terms(prompt)), [""]
+    piece = next(wanted)
+    while True:
+        text, number = piece
+        found.append(f"{found[-1]}{text}{number}")
+        try:
+            piece = wanted.send(number)
+        except StopIteration:
+            return found[1:-1]
+
+
+def credit_of(wanted: Steps, response: str, begun: int = 0) -> float:
+    """Share of the numbers that are there and right; one that is wrong in its right place counts half.
+
+    Args:
+        begun: characters of the response that are given; numbers within them do not count.
+    """
     credits: list[float] = []
     at, (text, number) = 0, next(wanted)
     while True:
         found = NUMBER.match(response, at + len(text)) if response.startswith(text, at) else None
-        credits.append(0.0 if found is None else 1.0 if int(found[0]) == number else 0.5)
+        if found is None or found.end() > begun:
+            credits.append(0.0 if found is None else 1.0 if int(found[0]) == number else 0.5)
         at = found.end() if found else len(response)
         try:
             text, number = wanted.send(int(found[0]) if found else number)

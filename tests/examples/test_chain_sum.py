@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 
@@ -74,6 +75,31 @@ def test_worked_examples_of_the_prompt_earn_all(sum_: str) -> None:
     assert all(score(asking(asked, steps, worked=True)) == 1.0 for asked, steps in shown)
 
 
+@pytest.mark.parametrize(
+    ("begun", "response", "wanted"),
+    [
+        ("4 - 9 = -(9", " - 4) = -5", 1.0),
+        ("4 - 9 = -(9", " - 4) = -6", 0.5 * 1.5 / 2),
+        ("4 - 9 = -(9 - 4", ") = -5", 1.0),
+        ("4 - 9 = -(9 - 4", ") = -5, -5", 0.0),
+        ("4 - 9 = -(9 - 4", "", 0.0),
+        ("4 - 9 = -(9 - 4", "0) = -31", 0.5 * 0.5),  # goes on with a number of the beginning
+    ],
+)
+def test_of_an_answer_that_is_begun_the_rest_is_judged(begun: str, response: str, wanted: float) -> None:
+    asked = asking("4 - 9", response)
+    row = {"worked": True, "begun": begun}
+    assert score(RewardInput(asked.prompt_text + begun, response, "-5", row)) == pytest.approx(wanted)
+
+
+def test_beginnings_are_the_right_answer_up_to_each_number_but_the_last() -> None:
+    beginnings = load_function(f"{EXAMPLE / 'reward.py'}:beginnings", "reward.path")
+    assert beginnings("... 4 - 9 =") == ["4 - 9 = -(9", "4 - 9 = -(9 - 4"]
+    assert beginnings("... 8 - 3 =") == []
+    found = beginnings("... 64 - 27 =")
+    assert (len(found), found[0], found[-1]) == (8, "64 = 60", WORKED.partition(". Sum")[0])
+
+
 def test_a_prompt_without_a_sum_is_a_failure() -> None:
     with pytest.raises(ValueError, match="wanted a sum"):
         score(RewardInput("How are you?", "7", "8", {"worked": True}))
@@ -99,6 +125,17 @@ def test_curriculum_repeats_itself_and_another_seed_gives_another_order() -> Non
     first, again, other = (list(islice(curriculum(**{**OPTIONS, "seed": seed}), 64)) for seed in (3, 3, 4))
     assert first == again != other
     assert all(row["worked"] for row in first)
+
+
+def test_a_share_of_the_rows_has_a_begun_answer_that_the_template_writes_last() -> None:
+    mixes = [{"step": 0, "3x1": 0.5, "2x2": 0.5}]
+    rows = list(curriculum(num_steps=1, prompts_per_step=400, mixes=mixes, begun=0.25))
+    begun = [row for row in rows if "begun" in row]
+    assert len(begun) == pytest.approx(100, abs=30)
+    template = (EXAMPLE / "steps.jinja").read_text()
+    for row in begun:
+        text = jinja2.Template(template).render(messages=row["question"], add_generation_prompt=True)
+        assert text.endswith(f"{row['question'][0]['content']}<|im_end|>\n<|im_start|>assistant\n{row['begun']}")
 
 
 @pytest.mark.parametrize(
