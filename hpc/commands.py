@@ -59,7 +59,7 @@ def run_command(argv: Sequence[str], timeout_s: float = 30.0, env: Mapping[str, 
             timeout=timeout_s,
             env={**environment, **(env or {})},
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter: a file of that name that cannot be executed
         raise SlurmError(
             argv[0], None, "no such command", "use a login node of a Slurm cluster, or load Slurm's module"
         ) from None

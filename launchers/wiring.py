@@ -27,7 +27,7 @@ from core.progress import Progress
 from core.rendezvous import Address, Rendezvous
 from core.requests import TrainRequests
 from core.residency.machine import Residency
-from core.residency.memory import read_memory
+from core.residency.memory import total_memory
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
@@ -149,10 +149,14 @@ class TrainerRank:
             decides=self.first,
         )
 
-    @property
+    @cached_property
     def _shares_devices(self) -> bool:
-        """Whether trainer ranks and engines of a node give memory back to each other."""
-        return takes_turns(self.config, self.device)
+        """Whether trainer ranks and engines of a node give memory back to each other, everywhere or nowhere."""
+        return any_rank(takes_turns(self.config, self.shape, self._memory()))
+
+    def _memory(self) -> Device:
+        """This rank's device, and what it has."""
+        return Device("cuda" if self.device == "cuda" else "cpu", total_memory(self.device))
 
     def _share_devices(self, sync: WeightSync) -> None:
         """From here on the residency table says who holds what."""
@@ -168,9 +172,7 @@ class TrainerRank:
 
     def _plan(self) -> MemoryPlan:
         """What was to be expected of this rank's device; into the log, to be read beside what is found."""
-        total = read_memory(self.device).total if self.device == "cuda" else None
-        device = Device("cuda" if self.device == "cuda" else "cpu", total)
-        plan = plan_memory(self.config, self.shape, device, stage=self.trainer.layout.pp_rank)
+        plan = plan_memory(self.config, self.shape, self._memory(), stage=self.trainer.layout.pp_rank)
         log.info("planned memory\n%s", render_memory(self.config, self.shape, plan))
         return plan
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterator
 from core.config.problem import Problem
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
-from core.planner.memory import GIB, MemoryPlan
-from core.planner.remedy import GENERATING, TIGHT, TRAINING, engine_remedy, update_remedy
+from core.planner.memory import GIB, TIGHT, MemoryPlan
+from core.planner.remedy import GENERATING, TRAINING, engine_remedy, update_remedy
 from core.residency.memory import describe, gib
 from core.residency.table import TABLE
 from modelcfg import ModelShape

@@ -20,6 +20,7 @@ BESIDE = {
     "cpu": {TRAINER: round(1.0 * GIB), ENGINE: round(1.5 * GIB)},
 }
 PROCESS = "process"  # the part of that name
+TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 
 Parts = Mapping[str, int]
 
@@ -86,11 +87,36 @@ def plan_memory(config: RunConfig, shape: ModelShape, device: Device, *, stage: 
         device: a GPU's memory has to be known, for the engine takes a share of it.
         stage: of the pipeline; None: the one that needs most.
     """
-    if stage is None:
-        plans = [plan_memory(config, shape, device, stage=s) for s in range(config.placement.pipeline_parallel)]
-        return max(plans, key=lambda plan: plan.needed_bytes())
+    in_turns = takes_turns(config, shape, device)
+    return _fullest(config, shape, device, in_turns) if stage is None else _plan(config, shape, device, in_turns, stage)
+
+
+def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
+    """Whether trainer ranks and engines of a node give memory back to each other.
+
+    With `offload: auto` they do on GPUs that do not hold everything at once, or of which that is not known.
+    """
+    wanted = config.placement.offload
+    if not colocated(config) or wanted != "auto":
+        return colocated(config) and wanted == "on"
+    if device.kind == "cpu" or device.total_bytes is None:
+        return device.kind == "cuda"
+    return not _fullest(config, shape, device, in_turns=False).fits(share=TIGHT)
+
+
+def colocated(config: RunConfig) -> bool:
+    """Whether engines are on the trainers' devices."""
+    return config.placement.engines == "colocated"
+
+
+def _fullest(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool) -> MemoryPlan:
+    """Of the pipeline stage that needs most."""
+    plans = [_plan(config, shape, device, in_turns, stage) for stage in range(config.placement.pipeline_parallel)]
+    return max(plans, key=lambda plan: plan.needed_bytes())
+
+
+def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, stage: int) -> MemoryPlan:
     kind = device.kind
-    in_turns = takes_turns(config, kind)
     cache = engine.cache(config, shape, kind, device.total_bytes or 0)
     own = trainer.part_bytes(config, shape, kind, stage)
     sizes = {TRAINER: own, ENGINE: engine.part_bytes(config, shape, kind, cache)}
@@ -112,17 +138,6 @@ def plan_memory(config: RunConfig, shape: ModelShape, device: Device, *, stage: 
     }
     host_bytes = copies * config.placement.trainers_per_node
     return MemoryPlan(device, in_turns, kind == "cuda" and not colocated(config), phases, stage, cache, host_bytes)
-
-
-def takes_turns(config: RunConfig, device: str) -> bool:
-    """Whether trainer ranks and engines of a node give memory back to each other."""
-    wanted = config.placement.offload
-    return colocated(config) and (wanted == "on" or (wanted == "auto" and device == "cuda"))
-
-
-def colocated(config: RunConfig) -> bool:
-    """Whether engines are on the trainers' devices."""
-    return config.placement.engines == "colocated"
 
 
 def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:

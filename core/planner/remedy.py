@@ -10,13 +10,12 @@ from core.config.checks import batch, model, parallel
 from core.config.problem import Problem
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
-from core.planner.memory import Device, plan_memory
+from core.planner.memory import TIGHT, Device, plan_memory
 from core.residency.table import TABLE
 from modelcfg import ModelShape
 
 STEP_TOKENS = 256
 MOST_SHOWN = 4
-TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 SIZES = (2, 4, 8)
 RULES = (
     batch.a_sample_fits_a_micro_batch,

@@ -28,6 +28,15 @@ def read_memory(device: str) -> DeviceMemory:
     return DeviceMemory(total, total - free, torch.cuda.memory_reserved(), torch.cuda.memory_allocated())
 
 
+def total_memory(device: str) -> int | None:
+    """Bytes of the GPU, None for a CPU; makes no context, which would take memory itself."""
+    if device != "cuda":
+        return None
+    import torch
+
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
 def gib(num_bytes: float) -> str:
     """1.25 for 1.25 GiB."""
     return f"{num_bytes / GIB:.2f}"

@@ -56,7 +56,7 @@ def write_gpu_run(folder: Path, **rollout: Any) -> Path:
         kind="qwen3-tied",
         rollout={"num_rollout": 6, "max_response_tokens": 500, **rollout},
         train={"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 40000},
-        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400},
+        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400, "offload": "on"},
         logging={"tensorboard": False},
     )
     tiny_model("qwen3-tied", folder / "model", max_position_embeddings=4096, **MODEL)

@@ -11,8 +11,8 @@ import yaml
 import modelcfg
 from core.config.schema import RunConfig
 from core.planner import notices, problems, size_problems
-from core.planner.memory import Device
-from core.planner.remedy import TIGHT, TRAINING, apply
+from core.planner.memory import TIGHT, Device
+from core.planner.remedy import TRAINING, apply
 from tests.core.planner.plans import A100_40, CPU, GIB, H100, plan, run
 
 

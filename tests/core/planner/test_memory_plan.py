@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import modelcfg
-from core.planner import plan_memory
+from core.planner import Device, plan_memory, takes_turns
+from core.planner.memory import TIGHT
 from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
 from tests.core.planner.plans import CPU, GIB, H100, plan, run
 
@@ -57,12 +58,43 @@ def test_a_phase_holds_what_the_table_grants_and_what_it_takes_itself(phase: str
 
 
 def test_without_offload_everything_is_there_in_every_phase() -> None:
-    found, in_turns = plan(run("qwen3-0.6b", placement={"offload": "off"})), plan(run("qwen3-0.6b"))
+    found, in_turns = (plan(run("qwen3-0.6b", placement={"offload": choice})) for choice in ("off", "on"))
     assert found.host_bytes == 0
     for phase in TABLE:
         assert set(TRAINER_PARTS) - {"reference"} <= set(found.phases[phase][TRAINER])
         assert {"weights", "kv_cache"} <= set(found.phases[phase][ENGINE])
         assert found.phase_bytes(phase) > in_turns.phase_bytes(phase)
+
+
+@pytest.mark.parametrize(
+    ("shape", "offload", "device", "wanted"),
+    [
+        ("qwen3-0.6b", "auto", H100, False),
+        ("qwen3-0.6b", "on", H100, True),
+        ("qwen3-0.6b", "auto", Device("cuda", 24 * GIB), True),
+        ("qwen3-0.6b", "auto", Device("cuda", None), True),
+        ("qwen3-0.6b", "auto", CPU, False),
+        ("qwen3-4b", "auto", H100, True),
+        ("qwen3-4b", "off", H100, False),
+    ],
+)
+def test_memory_is_given_back_where_a_gpu_does_not_hold_everything_at_once(
+    shape: str, offload: str, device: Device, wanted: bool
+) -> None:
+    config = run(shape, placement={"offload": offload})
+    assert takes_turns(config, modelcfg.load(shape), device) is wanted
+    if device.total_bytes is not None:
+        assert plan(config, device).in_turns is wanted
+
+
+def test_what_stays_on_the_gpu_unasked_leaves_room_for_fragments() -> None:
+    config = run("qwen3-0.6b")
+    sizes = [size for size in range(24, 81) if not plan(config, Device("cuda", size * GIB)).in_turns]
+    assert sizes == list(range(sizes[0], 81)), "once there is room, more of it is no less"
+    assert plan(config, Device("cuda", sizes[0] * GIB)).fits(share=TIGHT)
+    assert not plan(run("qwen3-0.6b", placement={"offload": "off"}), Device("cuda", (sizes[0] - 1) * GIB)).fits(
+        share=TIGHT
+    )
 
 
 def test_engines_with_gpus_of_their_own_do_not_add_up() -> None:
