@@ -146,6 +146,22 @@ class Rendezvous:
         """Add to a counter that starts at 0 and return the new value; atomic over all processes."""
         return int(self.store.add(key, amount))
 
+    def any_of(self, key: str, flag: bool, num_ranks: int, deadline_s: float) -> bool:
+        """Whether at least one of so many ranks says yes; for ranks that have no process group yet.
+
+        Raises:
+            RendezvousTimeout: not all have answered after deadline_s.
+        Collective: those ranks, once per key.
+        """
+        self.add(f"{key}/yes", int(flag))
+        self.add(f"{key}/answers")
+        if not wait_until(lambda: self.add(f"{key}/answers", 0) >= num_ranks, deadline_s):
+            raise RendezvousTimeout(
+                f"{self.add(f'{key}/answers', 0)} of {num_ranks} trainer ranks answered {key} within "
+                f"{deadline_s:.0f} s. See their logs in the attempt's folder."
+            )
+        return self.add(f"{key}/yes", 0) > 0
+
     def _signature(self, key: str, value: str) -> str:
         return hmac.new(self.secret.encode(), f"{key}\0{value}".encode(), hashlib.sha256).hexdigest()
 

@@ -152,7 +152,8 @@ class TrainerRank:
     @cached_property
     def _shares_devices(self) -> bool:
         """Whether trainer ranks and engines of a node give memory back to each other, everywhere or nowhere."""
-        return any_rank(takes_turns(self.config, self.shape, self._memory()))
+        wanted, deadline_s = takes_turns(self.config, self.shape, self._memory()), self.config.placement.start_timeout_s
+        return self.rendezvous.any_of("offload", wanted, int(os.environ["WORLD_SIZE"]), deadline_s)
 
     def _memory(self) -> Device:
         """This rank's device, and what it has."""

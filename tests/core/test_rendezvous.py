@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,6 +63,21 @@ def test_waiting_names_who_is_missing(server: Rendezvous) -> None:
     server.publish(member("a"))
     with pytest.raises(RendezvousTimeout, match=r"1 of 3 engine processes appeared within 0 s; missing: b, c"):
         server.wait("engine", ["a", "b", "c"], deadline_s=0.2)
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [((False, True, False), True), ((False, False, False), False)])
+def test_ranks_without_a_process_group_agree(flags: tuple[bool, ...], wanted: bool, server: Rendezvous) -> None:
+    clients = [Rendezvous(server.address, attempt=1, secret=SECRET) for _ in flags]
+    with ThreadPoolExecutor(len(flags)) as pool:
+        answers = pool.map(
+            lambda who: who[0].any_of("offload", who[1], len(flags), 10), zip(clients, flags, strict=True)
+        )
+        assert list(answers) == [wanted] * len(flags)
+
+
+def test_a_rank_that_does_not_answer_is_waited_for_no_longer_than_allowed(server: Rendezvous) -> None:
+    with pytest.raises(RendezvousTimeout, match="1 of 2 trainer ranks answered offload within 0 s"):
+        server.any_of("offload", True, 2, 0.2)
 
 
 def test_claims_hand_out_every_group_once_whoever_asks(server: Rendezvous) -> None:
