@@ -47,7 +47,7 @@ def by_trl(config: RunConfig, folder: Path, options: argparse.Namespace) -> tupl
     variants = options.variants or VARIANTS[config.placement.device]
     command = [str(python), "-W", "ignore", str(ROOT / "bench" / "trl_steps.py"), "task.json", "trl.json", *variants]
     try:
-        _run(command, folder, env, options.timeout_s)
+        _run(command, folder / "trl-output.txt", env, options.timeout_s)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         if not (folder / "trl.json").exists():
             raise
@@ -70,7 +70,7 @@ def by_ebbtide(config: RunConfig, folder: Path, timeout_s: float) -> Run:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     began = time.time()
     command = [sys.executable, "-m", "launchers", "run", "run.yaml", "--run-dir", "run"]
-    _run(command, folder, env, timeout_s)
+    _run(command, folder / "output.txt", env, timeout_s)
     events = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
     return {"name": "ebbtide", **steps_of(events, began)}
 
@@ -171,13 +171,12 @@ def _result_name(run_file: Path, config: RunConfig) -> str:
     return f"peer_trl_{machine}" + ("" if run_file.resolve() == DEMO else f"_{config.name}")
 
 
-def _run(command: list[str], folder: Path, env: dict[str, str], timeout_s: float) -> None:
-    """Run in `folder`; raise with the end of its output if it fails or takes too long."""
+def _run(command: list[str], log: Path, env: dict[str, str], timeout_s: float) -> None:
+    """Run in the log's folder; raise with the end of the output if it fails or takes too long."""
     env = {**env, "EBBTIDE_CACHE": os.environ.get("EBBTIDE_CACHE") or str(Path.cwd() / ".cache" / "ebbtide")}
-    log = folder / "output.txt"
     with log.open("wb") as output:
         done = subprocess.run(
-            command, cwd=folder, env=env, stdout=output, stderr=output, timeout=timeout_s, check=False
+            command, cwd=log.parent, env=env, stdout=output, stderr=output, timeout=timeout_s, check=False
         )
     if done.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-30:])

@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def main() -> None:
         try:
             runs.append(run(task, variant, began))
         except Exception as error:
+            traceback.print_exc()
             runs.append({"name": f"trl, {variant}", "failed": f"{type(error).__name__}: {error}"[:500]})
         gc.collect()
         torch.cuda.empty_cache()

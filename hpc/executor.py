@@ -103,6 +103,11 @@ class HetSlurmExecutor(SlurmExecutor):
         made._note_time()
         return made
 
+    @classmethod
+    def affinity(cls) -> int:
+        """Usable everywhere: submitit would refuse a machine without srun, where a script can still be shown."""
+        return 2
+
     def script(self) -> str:
         """The text that would be given to sbatch."""
         return sbatch_text(self.job)

@@ -38,7 +38,6 @@ class Login:
         stand_in(self.programs, "sacct", "")
         stand_in(self.programs, "squeue", "")
         stand_in(self.programs, "scancel", "")
-        stand_in(self.programs, "srun", "")
         stand_in(self.programs, "sbatch", SBATCH % self.programs)
         self.site(shared_filesystems=[str(folder)])
 
