@@ -23,6 +23,7 @@ TERM = re.compile(r"([-+]?) ?(\d+)")
 NUMBER = re.compile(r"-?\d+")
 UNFINISHED = 0.5  # most that a wrong response can earn
 
+Term = tuple[str, int]  # sign and size: the sum may ask for "- 0"
 Steps = Generator[tuple[str, int], int, int]  # text up to a number, and what it should be; is sent what it is
 
 
@@ -35,23 +36,23 @@ def score(sample: RewardInput) -> float:
     if not sample.metadata.get("worked"):
         return float(last_number(sample.response_text) == last_number(str(sample.label)))
     begun = sample.metadata.get("begun", "")
-    signed = terms(sample.prompt_text.removesuffix(begun))
-    credit = credit_of(steps(signed), (begun + sample.response_text).strip(), len(begun))
+    asked = terms(sample.prompt_text.removesuffix(begun))
+    credit = credit_of(steps(asked), (begun + sample.response_text).strip(), len(begun))
     return credit if credit == 1 else UNFINISHED * credit
 
 
-def terms(prompt: str) -> list[int]:
-    """The signed terms of the last "a + b - c =" in the prompt."""
+def terms(prompt: str) -> list[Term]:
+    """The terms of the last "a + b - c =" in the prompt."""
     asked = LAST_EQUATION.findall(prompt)
-    found = [int(sign + digits) for sign, digits in TERM.findall(asked[-1])] if asked else []
+    found = [(sign or "+", int(digits)) for sign, digits in TERM.findall(asked[-1])] if asked else []
     if len(found) < 2:
         raise ValueError(f"the prompt ends in {prompt[-80:]!r}; wanted a sum such as '38 + 45 - 17 ='")
     return found
 
 
-def steps(signed: list[int]) -> Steps:
+def steps(asked: list[Term]) -> Steps:
     """The whole response, number by number."""
-    signs, sizes = ["-" if term < 0 else "+" for term in signed], [abs(term) for term in signed]
+    signs, sizes = [sign for sign, _ in asked], [size for _, size in asked]
     if max(sizes) < 10:
         return (yield from running_sum("", sizes, signs))
     tens, ones = [], []
