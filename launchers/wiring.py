@@ -173,8 +173,10 @@ class TrainerRank:
 
     def _plan(self) -> MemoryPlan:
         """What was to be expected of this rank's device; into the log, to be read beside what is found."""
-        plan = plan_memory(self.config, self.shape, self._memory(), stage=self.trainer.layout.pp_rank)
-        log.info("planned memory\n%s", render_memory(self.config, self.shape, plan))
+        agreed = self.config.placement.model_copy(update={"offload": "on" if self._shares_devices else "off"})
+        config = self.config.model_copy(update={"placement": agreed})
+        plan = plan_memory(config, self.shape, self._memory(), stage=self.trainer.layout.pp_rank)
+        log.info("planned memory\n%s", render_memory(config, self.shape, plan))
         return plan
 
     def _rollout(self, stack: ExitStack, sync: WeightSync) -> Rollout:

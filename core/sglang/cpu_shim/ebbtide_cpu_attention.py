@@ -75,7 +75,8 @@ def one_token_each(
 def attend(query: Tensor, keys: Tensor, values: Tensor, seq_lens: Tensor, scaling: float) -> Tensor:
     """Attention of one query per request.
 
-    Written out, because torch's own attention on several threads rounds a request differently from batch to batch.
+    Written out, and summed along the dimension that is contiguous in memory: torch's own attention, and its sums over
+    other dimensions, round a request differently from batch to batch, by the machine's threads and vector length.
 
     Args:
         query: [B, H, D].
@@ -86,7 +87,8 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, seq_lens: Tensor, scalin
     """
     batch, length, num_groups, dim = keys.shape
     grouped = query.view(batch, 1, num_groups, -1, dim) * scaling
-    scores = (grouped * keys[:, :, :, None]).sum(-1)  # [B, L, G, H / G]
-    scores[torch.arange(length) >= seq_lens[:, None]] = float("-inf")
-    weights = scores.softmax(1)
-    return (weights[..., None] * values[:, :, :, None]).sum(1).view(batch, -1, values.shape[-1])
+    scores = (grouped * keys[:, :, :, None]).sum(-1).permute(0, 2, 3, 1)  # [B, G, H / G, L]
+    scores = scores.masked_fill((torch.arange(length) >= seq_lens[:, None])[:, None, None], float("-inf"))
+    weights = scores.contiguous().softmax(-1)[:, :, :, None]
+    by_channel = values.permute(0, 2, 3, 1).contiguous()[:, :, None]  # [B, G, 1, E, L]
+    return (weights * by_channel).sum(-1).view(batch, -1, values.shape[-1])

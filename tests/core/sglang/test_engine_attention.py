@@ -62,7 +62,17 @@ def test_as_request_by_request(shim: ModuleType, lengths: tuple[int, ...]) -> No
     torch.testing.assert_close(found, one_by_one(query, *cache), rtol=1e-5, atol=1e-6)
 
 
-def test_a_request_is_rounded_as_if_alone(shim: ModuleType) -> None:
+@pytest.fixture
+def restored_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("restored_threads")
+@pytest.mark.parametrize("threads", [1, 2, 7])
+def test_a_request_is_rounded_as_if_alone(shim: ModuleType, threads: int) -> None:
+    torch.set_num_threads(threads)
     query, output, keys, values, *per_request = cached(LENGTHS * 40)
     table, rows, lengths = per_request
     how = {"scaling": 0.3, "sliding_window_size": None, "causal": False}
