@@ -78,11 +78,12 @@ def measure(trainer: RandomTrainer, **facts: Any) -> None:
         "unpark until computing may begin": [],
         "keep parameters only": [],
     }
-    residual = 0
+    residual = allocator = 0
     for _ in range(REPETITIONS):
         memory.touched()
         seconds["park"].append(timed(memory.shrink_to, frozenset()))
-        residual = max(residual, read_memory("cuda").used)
+        parked = read_memory("cuda")
+        residual, allocator = max(residual, parked.used), max(allocator, parked.own_reserved)
         time.sleep(PAUSE_S)
         seconds["unpark"].append(timed(memory.grow_to, ALL))
         memory.touched()
@@ -98,6 +99,7 @@ def measure(trainer: RandomTrainer, **facts: Any) -> None:
         ratio_to_pinned_d2h=rate["park"] / limit["d2h"],
         ratio_to_pinned_h2d=rate["unpark"] / limit["h2d"],
         residual_gib=residual / GIB,
+        residual_of_allocator_gib=allocator / GIB,
         resident_gib=resident / GIB,
         moved_gib=moved / GIB,
         pinned_d2h_gb_per_s=limit["d2h"] / 1e9,
