@@ -45,7 +45,9 @@ def site_notices(site: Site, facts: ClusterFacts, interfaces: Collection[str], o
         notices.append("sacct does not work here: of a job that ended minutes ago only the run directory knows how")
     if not facts.heterogeneous and site.heterogeneous:
         notices.append("heterogeneous jobs do not start here: jobs of several components need heterogeneous: false")
-    if site.interface is not None and site.interface not in interfaces:
+    if site.interface == "lo":
+        notices.append("interface: lo reaches one machine only: right for jobs of one node, no others")
+    elif site.interface is not None and site.interface not in interfaces:
         notices.append(f"interface: {site.interface} is not on this machine: have the nodes got it?")
     if len(overlap):
         notices.append(

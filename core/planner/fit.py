@@ -99,7 +99,7 @@ def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterato
 
 
 def _need(plan: MemoryPlan, phases: Collection[str]) -> str:
-    """85.90 GiB in phase update (trainer: moments 30.00, ... GiB; engine: process 2.30 GiB)"""
+    """85.90 GiB in phase update (trainer: moments 30.00, ... GiB; engine: process 1.55 GiB)"""
     phase = plan.fullest(phases)
     return f"{gib(plan.needed_bytes(phases))} GiB in phase {phase} ({describe(plan.phases[phase])})"
 

@@ -16,7 +16,7 @@ GIB = 2**30
 # What a process takes beside the parts, in every phase. GPU: measured on an H100 with nothing left of the parts (bench/
 # results/park.json and orchestration.json), CUDA contexts included. CPU: resident memory of the loaded libraries.
 BESIDE = {
-    "cuda": {TRAINER: round(1.75 * GIB), ENGINE: round(2.3 * GIB)},
+    "cuda": {TRAINER: round(2.5 * GIB), ENGINE: round(1.55 * GIB)},
     "cpu": {TRAINER: round(1.0 * GIB), ENGINE: round(1.5 * GIB)},
 }
 PROCESS = "process"  # the part of that name

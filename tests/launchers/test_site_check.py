@@ -58,6 +58,7 @@ def test_an_accounting_that_is_not_there_is_only_a_notice_until_the_site_file_cl
     [
         ({}, FACTS, range(0), []),
         ({"interface": "ib0"}, FACTS, range(0), ["interface: ib0 is not on this machine"]),
+        ({"interface": "lo"}, FACTS, range(0), ["interface: lo reaches one machine only"]),
         ({}, FACTS, range(29000, 30000), ["the kernel also takes 29000-29999"]),
         ({}, POOR, range(0), ["JobRequeue=0", "sacct does not work", "heterogeneous jobs do not start"]),
         ({"requeue": False, "heterogeneous": False}, POOR, range(0), ["sacct does not work"]),
