@@ -40,8 +40,8 @@ PEAK = 989e12  # dense bf16, NVIDIA's data sheet for the H100 and H200 SXM
 CASES = {
     "qwen3-0.6b": {4096: 0, 16384: 0},
     "qwen3-1.7b": {4096: 0, 16384: 0},
-    "qwen3-4b": {4096: 0, 16384: 14},
-    "qwen3-8b": {4096: 0, 16384: 30},
+    "qwen3-4b": {4096: 0, 16384: 12},
+    "qwen3-8b": {4096: 0, 16384: 27},
 }
 SEQUENCE, PROMPT, REPETITIONS, NUM_KERNELS = 4096, 512, 5, 14
 
@@ -131,12 +131,15 @@ def measure(name: str, tokens: int, recompute: int) -> dict[str, Any]:
 
 
 def measure_or_recompute(name: str, tokens: int, recompute: int) -> dict[str, Any]:
-    """With all layers recomputed where it does not fit otherwise."""
-    try:
-        return measure(name, tokens, recompute)
-    except torch.OutOfMemoryError:
-        print(f"{name} {tokens}: out of memory with {recompute} layers recomputed, now all of them")
-        return measure(name, tokens, modelcfg.load(name).num_layers)
+    """With as many layers more recomputed as it takes to fit."""
+    while True:
+        try:
+            return measure(name, tokens, recompute)
+        except torch.OutOfMemoryError:
+            if recompute == modelcfg.load(name).num_layers:
+                raise
+        print(f"{name} {tokens}: out of memory with {recompute} layers recomputed", flush=True)
+        recompute += 1
 
 
 def profile(line: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from megatron.core.distributed import DistributedDataParallel, DistributedDataParallelConfig
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from torch import Tensor
@@ -64,7 +65,7 @@ class Optimizer:
         for group in self.adam.param_groups:
             group["lr"] = self.lr
         self.adam.prepare_grads()
-        norm = float(self.adam.get_grad_norm())
+        norm = self._norm()
         if not math.isfinite(norm):
             raise NonFiniteGradient(
                 f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. "
@@ -78,6 +79,16 @@ class Optimizer:
         self.num_steps += 1
         return norm
 
+    def _norm(self) -> float:
+        """Of the gradients of all ranks, each counted once. Megatron's own asks for a kernel and a sum per tensor."""
+        gradients, group = self.adam.get_main_grads_for_grad_norm(), self.adam.get_grad_stats_parallel_group()
+        squares = torch.zeros(1, device=self.model.buffers[0].grad_data.device)
+        if gradients:
+            squares = torch.stack(torch._foreach_norm(gradients)).square().sum(dim=0, keepdim=True)
+        if group.size() > 1:
+            dist.all_reduce(squares, group=group)
+        return math.sqrt(float(squares))
+
 
 def _nothing() -> None:
     pass
@@ -88,7 +99,16 @@ def wrap(model: torch.nn.Module, use_distributed_optimizer: bool) -> Any:
     settings = DistributedDataParallelConfig(
         grad_reduce_in_fp32=True, use_distributed_optimizer=use_distributed_optimizer
     )
-    return DistributedDataParallel(config=model.config, ddp_config=settings, module=model)
+    wrapped = DistributedDataParallel(config=model.config, ddp_config=settings, module=model)
+    if not use_distributed_optimizer:
+        for group in (*wrapped.bucket_groups, *wrapped.expert_parallel_bucket_groups):
+            if group.data_parallel_group.size() == 1:
+                group.finish_grad_sync = _nothing_to_add  # a sum over one rank would have NCCL connect it with itself
+    return wrapped
+
+
+def _nothing_to_add(**_: Any) -> None:
+    pass
 
 
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:

@@ -40,7 +40,9 @@ class Layout:
         return self.is_last_stage and self.tp_rank == 0
 
 
-def initialise(placement: PlacementConfig, seed: int, device: str) -> Layout:
+def initialise(
+    placement: PlacementConfig, seed: int, device: str, *, use_distributed_optimizer: bool = False
+) -> Layout:
     """Start torch.distributed if that has not happened, and Megatron's groups in it; seed all generators.
 
     Args:
@@ -66,7 +68,7 @@ def initialise(placement: PlacementConfig, seed: int, device: str) -> Layout:
     torch.manual_seed(seed)
     model_parallel_cuda_manual_seed(seed)
     if device == "cuda":
-        _connect()
+        _connect(use_distributed_optimizer)
     return _layout(dist.new_group(backend="gloo", timeout=timeout))
 
 
@@ -75,20 +77,25 @@ def shut_down() -> None:
     parallel_state.destroy_model_parallel()
 
 
-def _connect() -> None:
+def _connect(use_distributed_optimizer: bool) -> None:
     """Make NCCL's communicators now, while there is memory for them.
 
     At their first use, after a forward pass, torch's allocator may hold the whole GPU, and NCCL asks the driver itself.
+    A communicator takes 0.4 GiB even of one rank, so a group of one gets none: nothing is ever sent in it, unless by
+    the distributed optimiser.
     Collective: all trainer ranks.
     """
-    groups = (
-        parallel_state.get_data_parallel_group(with_context_parallel=True),
+    data_parallel = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    others = (
         parallel_state.get_tensor_model_parallel_group(),
         parallel_state.get_model_parallel_group(),
         parallel_state.get_pipeline_model_parallel_group(),
     )
-    for group in groups:
-        dist.all_reduce(torch.zeros(1, device="cuda"), group=group)
+    if data_parallel.size() > 1 or use_distributed_optimizer:
+        dist.all_reduce(torch.zeros(1, device="cuda"), group=data_parallel)
+    for group in others:
+        if group.size() > 1:
+            dist.all_reduce(torch.zeros(1, device="cuda"), group=group)
     torch.cuda.synchronize()
 
 

@@ -34,7 +34,7 @@ def train_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss) -> 
         outputs in order on the last pipeline stage, nothing on the others.
     Collective: all trainer ranks, each with as many micro-batches.
     """
-    model.train()
+    _set_mode(model, training=True)
     model.config.finalize_model_grads_func = _finish_gradients
     return _run(model, micro_batches, loss, forward_only=False)
 
@@ -42,8 +42,14 @@ def train_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss) -> 
 @torch.no_grad()
 def evaluate_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None = None) -> list[Output]:
     """Forward only, with the loss's metrics if it is given. Returns and collective as `train_batch`."""
-    model.eval()
+    _set_mode(model, training=False)
     return _run(model, micro_batches, loss, forward_only=True)
+
+
+def _set_mode(model: Any, *, training: bool) -> None:
+    """Only if it changes: a walk over all modules takes longer than a small model's forward pass on the GPU."""
+    if model.training != training:
+        model.train(training)
 
 
 def _run(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None, forward_only: bool) -> list[Output]:

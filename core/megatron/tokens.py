@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,9 +34,13 @@ class TokenTable:
 
     def of(self, places: Sequence[int]) -> Tensor:
         """[N] bool: the tokens of the samples at these places."""
-        chosen = torch.zeros(len(self.lengths), dtype=torch.bool)
+        chosen = np.zeros(len(self.lengths), dtype=bool)
         chosen[list(places)] = True
-        return chosen.repeat_interleave(torch.tensor(self.lengths))
+        return torch.from_numpy(np.repeat(chosen, self.lengths))
+
+    def spread(self, values: Sequence[float]) -> Tensor:
+        """[N] float32 of one value per sample. (torch's repeat_interleave wakes all threads for it: 10 ms.)"""
+        return torch.from_numpy(np.repeat(np.asarray(values, dtype=np.float32), self.lengths))
 
     def flat(self, values: Sequence[Sequence[float]]) -> Tensor:
         """[N] float32 of one list per sample."""

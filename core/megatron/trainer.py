@@ -43,10 +43,13 @@ class MegatronTrainer:
         """Args: device: "cpu" or "cuda". The environment of torch.distributed (torchrun's) must be set."""
         self.config, self.shape, self.device = config, shape, device
         self._model_dir = model_dir
-        self.layout: Layout = initialise(config.placement, config.train.seed, device)
+        shared_out = config.train.use_distributed_optimizer
+        self.layout: Layout = initialise(
+            config.placement, config.train.seed, device, use_distributed_optimizer=shared_out
+        )
         model = build_model(shape, _model_options(config, device))
         self._parameters = dict(model.named_parameters())
-        if not config.train.use_distributed_optimizer:  # which has a flat buffer of its own
+        if not shared_out:  # which has a flat buffer of its own
             move_into_flat(list(self._parameters.values()))
         self._load_weights()
         self._reference = self._load_reference() if config.algorithm.kl_loss_coef > 0 else None
@@ -161,7 +164,7 @@ class MegatronTrainer:
 
         return TokenValues(
             weights=table.flat(token_weights([s.loss_mask for s in samples], self.config.algorithm.loss_aggregation)),
-            advantages=torch.tensor([s.advantage for s in samples]).repeat_interleave(torch.tensor(table.lengths)),
+            advantages=table.spread([s.advantage for s in samples]),
             logprobs_engine=table.flat([s.logprobs_engine for s in samples]),
             logprobs_old=optional([s.logprobs_old for s in samples]),
             logprobs_ref=optional([s.logprobs_ref for s in samples]),

@@ -16,9 +16,10 @@ GIB = 2**30
 # What a process takes beside the parts, in every phase. GPU: measured on an H100 with nothing left of the parts (bench/
 # results/park.json and orchestration.json), CUDA contexts included. CPU: resident memory of the loaded libraries.
 BESIDE = {
-    "cuda": {TRAINER: round(2.5 * GIB), ENGINE: round(1.55 * GIB)},
+    "cuda": {TRAINER: round(1.0 * GIB), ENGINE: round(1.55 * GIB)},
     "cpu": {TRAINER: round(1.0 * GIB), ENGINE: round(1.5 * GIB)},
 }
+COMMUNICATOR = round(0.4 * GIB)  # of NCCL, each; measured with one rank in it, those of several may take more
 PROCESS = "process"  # the part of that name
 TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 
@@ -109,6 +110,12 @@ def colocated(config: RunConfig) -> bool:
     return config.placement.engines == "colocated"
 
 
+def _beside(config: RunConfig, kind: str) -> dict[str, int]:
+    """Owner -> bytes of its process on a device."""
+    communicators = trainer.num_communicators(config) if kind == "cuda" else 0
+    return {**BESIDE[kind], TRAINER: BESIDE[kind][TRAINER] + communicators * COMMUNICATOR}
+
+
 def _fullest(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool) -> MemoryPlan:
     """Of the pipeline stage that needs most."""
     plans = [_plan(config, shape, device, in_turns, stage) for stage in range(config.placement.pipeline_parallel)]
@@ -121,7 +128,7 @@ def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, 
     own = trainer.part_bytes(config, shape, kind, stage)
     sizes = {TRAINER: own, ENGINE: engine.part_bytes(config, shape, kind, cache)}
     copies = trainer.host_copy_bytes(config, shape, kind, own) if in_turns else 0
-    counts = _counts(config, kind)
+    counts, beside = _counts(config, kind), _beside(config, kind)
     phases = {
         phase: {
             owner: {
@@ -129,7 +136,7 @@ def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, 
                 for name, size in {
                     **_held(sizes[owner], TABLE[phase].of(owner) if in_turns else None),
                     **_work(config, shape, kind, stage, phase).get(owner, {}),
-                    PROCESS: BESIDE[kind][owner],
+                    PROCESS: beside[owner],
                 }.items()
             }
             for owner in (TRAINER, ENGINE)

@@ -42,6 +42,14 @@ def host_copy_bytes(config: RunConfig, shape: ModelShape, device: str, parts: Ma
     return sum(size for name, size in parts.items() if name in kept)
 
 
+def num_communicators(config: RunConfig) -> int:
+    """NCCL communicators of a rank: one per group of more than one rank (`core/megatron/parallel.py`)."""
+    placement = config.placement
+    tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
+    data = num_trainers(placement) > replica_size(placement) or config.train.use_distributed_optimizer
+    return sum((tensor, pipeline, tensor or pipeline, data))
+
+
 def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> dict[str, int]:
     """What an update takes beside the flat buffers, for the largest row that the samples can make."""
     row = largest_row(config)

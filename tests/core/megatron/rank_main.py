@@ -16,6 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -125,6 +126,20 @@ def spoil(trainer: Any) -> None:
         list(trainer._parameters.values())[-1].view(-1)[0] = float("nan")
 
 
+def sums_over_one_rank(trainer: Any) -> int:
+    """How many sums an update asks of groups of one rank, control traffic aside: NCCL would connect each to itself."""
+    asked, real = [], dist.all_reduce
+
+    def noted(tensor: Any, op: Any = dist.ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Any:
+        asked.append(group)
+        return real(tensor, op, group, async_op)
+
+    with mock.patch.object(dist, "all_reduce", noted):
+        trainer.update(make_samples(0))
+    assert trainer.layout.control in asked
+    return sum(group is not trainer.layout.control and dist.get_world_size(group) == 1 for group in asked)
+
+
 def parallel_output(trainer: Any) -> bool:
     """Whether logits stay split over the vocabulary."""
     return bool(trainer._optimizer.model.module.parallel_output)
@@ -190,6 +205,7 @@ LOOK = {
     "steps_are_apart": steps_are_apart,
     "spoil": spoil,
     "parallel_output": parallel_output,
+    "sums_over_one_rank": sums_over_one_rank,
     "children": lambda _: [str(child) for child in multiprocessing.active_children()],
 }
 

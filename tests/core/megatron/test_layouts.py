@@ -61,10 +61,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     extra: dict[int, dict[str, Any]] = {
         1: {
             "lonely": {**llama, "actions": LONELY},
+            "one": {**llama, "actions": ["sums_over_one_rank"]},
             "nan": {**llama, "actions": [["update", 0], "spoil", ["update", 1]]},
         },
         2: {
             "lonely-dp2": {**llama, "actions": LONELY},
+            "one-tp2": {**llama, "config": TP2, "actions": ["sums_over_one_rank"]},
             "marks": {**qwen3, "config": TP2, "actions": ["split_parameters", "parallel_output"]},
         },
         4: {"lonely-pp2-dp2": {**llama, "config": PP2, "actions": LONELY}},
@@ -95,6 +97,11 @@ def _check_same(ours: list[Any], theirs: list[Any]) -> None:
                 assert found["metrics"][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
         for a, b in zip(found["logprobs"], wanted["logprobs"], strict=True):
             assert a == pytest.approx(b, abs=1e-4, nan_ok=True)
+
+
+@pytest.mark.parametrize("case", ["one", "one-tp2"])
+def test_nothing_is_summed_over_a_group_of_one_rank(outcomes: dict[str, list[Any]], case: str) -> None:
+    assert outcomes[case] == [0]
 
 
 @pytest.mark.parametrize("case", ["lonely-dp2", "lonely-pp2-dp2"])

@@ -15,6 +15,7 @@ from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
 from tests.core.planner.plans import CPU, GIB, H100, plan, run
 
 RESULTS = Path(__file__).parents[3] / "bench" / "results"
+GONE_SINCE_GIB = 4 * 0.38  # of the trainer measured in orchestration.json: four communicators of one rank
 BEYOND_THE_TABLE = {"process", "buckets", "activations", "logits", "forward pass"}
 
 
@@ -37,9 +38,15 @@ def test_a_4b_model_parks_45_gib_per_gpu() -> None:
 
 def test_what_a_parked_trainer_and_a_released_engine_leave_is_as_measured() -> None:
     """Both together: after the run whose figures these are nobody told them apart."""
-    assert plan(run()).phase_bytes("score") / GIB == pytest.approx(
-        measured("orchestration")["used_gib"]["score"], abs=0.5
-    )
+    used = measured("orchestration")["used_gib"]["score"] - GONE_SINCE_GIB
+    assert plan(run()).phase_bytes("score") / GIB == pytest.approx(used, abs=0.5)
+
+
+def test_the_trainers_process_is_as_measured() -> None:
+    alone = plan(run()).phases["score"][TRAINER]["process"] / GIB
+    assert alone == pytest.approx(measured("park")["residual_gib"], abs=0.15)
+    shared_out = plan(run(train={"use_distributed_optimizer": True})).phases["score"][TRAINER]["process"] / GIB
+    assert shared_out == pytest.approx(alone + 0.4)
 
 
 def test_the_measured_run_is_foreseen_within_one_and_a_half_gib() -> None:
@@ -47,7 +54,7 @@ def test_the_measured_run_is_foreseen_within_one_and_a_half_gib() -> None:
     used = measured("orchestration")["used_gib"]
     found = plan(run(data={"max_prompt_tokens": 128}, train={"max_tokens_per_micro_batch": 128 + 5 * 1535}))
     for phase, gib in used.items():
-        assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.5), phase
+        assert found.phase_bytes(phase) / GIB == pytest.approx(gib - GONE_SINCE_GIB, abs=1.5), phase
 
 
 @pytest.mark.parametrize("phase", TABLE)
