@@ -86,15 +86,16 @@ def _connect(use_distributed_optimizer: bool) -> None:
     Collective: all trainer ranks.
     """
     data_parallel = parallel_state.get_data_parallel_group(with_context_parallel=True)
-    others = (
+    groups = [
+        data_parallel,
         parallel_state.get_tensor_model_parallel_group(),
         parallel_state.get_model_parallel_group(),
         parallel_state.get_pipeline_model_parallel_group(),
-    )
-    if data_parallel.size() > 1 or use_distributed_optimizer:
-        dist.all_reduce(torch.zeros(1, device="cuda"), group=data_parallel)
-    for group in others:
-        if group.size() > 1:
+    ]
+    if use_distributed_optimizer:
+        groups.append(parallel_state.get_intra_distributed_optimizer_instance_group())  # of the gradient norm
+    for group in groups:
+        if group.size() > 1 or (group is data_parallel and use_distributed_optimizer):
             dist.all_reduce(torch.zeros(1, device="cuda"), group=group)
     torch.cuda.synchronize()
 

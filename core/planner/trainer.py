@@ -43,11 +43,11 @@ def host_copy_bytes(config: RunConfig, shape: ModelShape, device: str, parts: Ma
 
 
 def num_communicators(config: RunConfig) -> int:
-    """NCCL communicators of a rank: one per group of more than one rank (`core/megatron/parallel.py`)."""
-    placement = config.placement
+    """NCCL communicators of a rank, those that `core/megatron/parallel.py` makes."""
+    placement, shared_out = config.placement, config.train.use_distributed_optimizer
     tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
-    data = num_trainers(placement) > replica_size(placement) or config.train.use_distributed_optimizer
-    return sum((tensor, pipeline, tensor or pipeline, data))
+    data, all_ranks = num_trainers(placement) > replica_size(placement), num_trainers(placement) > 1
+    return sum((tensor, pipeline, tensor or pipeline, data or shared_out, shared_out and all_ranks))
 
 
 def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> dict[str, int]:
