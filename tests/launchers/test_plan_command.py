@@ -18,7 +18,7 @@ __all__ = ["login"]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 PAGE = ROOT / "docs" / "plan.md"
 WIDTH = 100
-SMALL = "3GiB"  # less than the processes alone need
+SMALL = "2GiB"  # less than the processes alone need
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_a_run_on_cpus_is_planned_for_the_memory_of_a_node(run_file: Path, tmp_p
         (("--gpu-memory", "lots"), "--gpu-memory: found 'lots'; wanted a size such as 80GiB"),
         (("--set", "placement.tensor_parallel=3"), "placement.tensor_parallel: found tensor_parallel 3"),
         (("--set", "model.path=/nowhere"), "model: found no shape at /nowhere; wanted a directory with a config.json"),
-        (("--gpu-memory", SMALL), "at most the 3.00 GiB of a GPU: use GPUs with more memory"),
+        (("--gpu-memory", SMALL), "at most the 2.00 GiB of a GPU: use GPUs with more memory"),
     ],
 )
 def test_what_cannot_be_planned_or_does_not_fit(
