@@ -73,9 +73,11 @@ def make_request(vocab: int, groups: int, group_size: int, prompt: int, response
 
 async def generate_alone(both: Colocated, request: Request) -> None:
     """All groups at once, straight to the engine."""
-    settings = [[request.sampling(g, i) for i in range(request.num_samples)] for g in range(len(request.prompts))]
-    work = [both.engine.client.generate_group(p.tokens, s) for p, s in zip(request.prompts, settings, strict=True)]
-    await asyncio.gather(*work)
+    groups = [request.group(number) for number in range(len(request.prompts))]
+    if request.is_short:
+        await both.engine.client.generate_groups(groups)
+    else:
+        await asyncio.gather(*(both.engine.client.generate_groups([group]) for group in groups))
 
 
 def run_loop(both: Colocated, request: Any, stub: Any, width: int) -> tuple[list[float], list[float]]:
@@ -84,7 +86,7 @@ def run_loop(both: Colocated, request: Any, stub: Any, width: int) -> tuple[list
     phases = Phases(lambda _: None)
     phases.residency = both.residency
     with rewards:
-        rollout = Rollout(both.rendezvous, both.engines, both.sync, stub, rewards, width)
+        rollout = Rollout(both.rendezvous, both.engines, both.sync, stub, rewards, width, num_engines=1)
         began = time.perf_counter()
         parts = Parts(
             phase=phases,

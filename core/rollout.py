@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.claims import Claims
+from core.claims import Claims, Width, width
 from core.collective import any_rank, gather_lists
 from core.engines import Engine, Engines
 from core.rendezvous import Rendezvous
@@ -21,11 +21,12 @@ from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
 from core.sample_bytes import gather_samples
 from core.samples import Prompt, Sample, SamplingParams, Status
 from core.sglang.errors import EngineDied
-from core.sglang.generation import Generation
+from core.sglang.generation import Generation, GroupRequest
 from core.tokenizer import Tokenizer
 from core.weight_sync import WeightSync
 
 MAX_ROUNDS = 10  # of one step; more engine deaths than that are no accident
+WAIT_TOKENS = 128  # of a response, about half a second of an H100: groups so short may wait for one another
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,16 @@ class Request:
     num_samples: int  # per prompt
     sampling: Callable[[int, int], SamplingParams]  # (group, index) -> settings, its seed among them
     weight_version: str
+
+    def group(self, number: int) -> GroupRequest:
+        """What an engine is asked for group `number`."""
+        params = [self.sampling(number, index) for index in range(self.num_samples)]
+        return GroupRequest(self.prompts[number].tokens, params)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether no response can be longer than WAIT_TOKENS."""
+        return self.sampling(0, 0).max_response_tokens <= WAIT_TOKENS
 
 
 @dataclass
@@ -61,9 +72,11 @@ class Rollout:
         tokenizer: Tokenizer,
         rewards: Rewards,
         max_running_requests: int,
+        num_engines: int,
     ) -> None:
         """Args:
         max_running_requests: how many samples an engine works on at a time.
+        num_engines: of the whole run.
         """
         self._rendezvous = rendezvous
         self._engines = engines
@@ -71,6 +84,7 @@ class Rollout:
         self._tokenizer = tokenizer
         self._rewards = rewards
         self._max_running_requests = max_running_requests
+        self._num_engines = num_engines
 
     def generate(self, request: Request) -> Generated:
         """Have every group answered exactly once, by some engine of some node.
@@ -83,7 +97,7 @@ class Rollout:
         missing = list(range(len(request.prompts)))
         for round_number in range(MAX_ROUNDS):
             claims = Claims(self._rendezvous, f"{request.key}/{round_number}", missing)
-            asyncio.run(self._round(claims, request, made))
+            asyncio.run(self._round(claims, self._width(len(missing), request), request, made))
             done = set(gather_lists(sorted({sample.group for sample in made.samples})))
             missing = [group for group in range(len(request.prompts)) if group not in done]
             if not missing:
@@ -106,29 +120,31 @@ class Rollout:
         samples = gather_samples(made.samples, made.prompts)
         return sorted(samples, key=lambda sample: (sample.group, sample.index))
 
-    async def _round(self, claims: Claims, request: Request, made: Generated) -> None:
-        groups_in_flight = max(1, self._max_running_requests // request.num_samples)
+    def _width(self, num_groups: int, request: Request) -> Width:
+        in_flight = max(1, self._max_running_requests // request.num_samples)
+        return width(num_groups, self._num_engines, in_flight, may_wait=request.is_short)
+
+    async def _round(self, claims: Claims, width: Width, request: Request, made: Generated) -> None:
         workers = [
-            self._work(engine, claims, request, made)
-            for _ in range(groups_in_flight)  # engine by engine in turns: each claims one group before any claims two
+            self._work(engine, claims, width.groups, request, made)
+            for _ in range(width.requests)  # engine by engine in turns: each claims once before any claims twice
             for engine in self._engines.alive()
         ]
         await asyncio.gather(*workers)
 
-    async def _work(self, engine: Engine, claims: Claims, request: Request, made: Generated) -> None:
+    async def _work(self, engine: Engine, claims: Claims, count: int, request: Request, made: Generated) -> None:
         """Claim and answer groups until there are none left or the engine dies."""
-        while engine.alive and (group := claims.next()) is not None:
-            prompt = request.prompts[group]
-            settings = [request.sampling(group, index) for index in range(request.num_samples)]
+        while engine.alive and (groups := claims.next(count)):
             try:
-                answers = await engine.client.generate_group(prompt.tokens, settings)
+                answers = await engine.client.generate_groups([request.group(group) for group in groups])
             except EngineDied as error:
                 self._engines.mark_dead(engine, error)
                 return
-            for index, answer in enumerate(answers):
-                sample = self._sample(group, index, prompt, answer, engine)
-                made.samples.append(sample)
-                made.scores.append(self._rewards.submit(_reward_input(sample)))
+            for group, responses in zip(groups, answers, strict=True):
+                for index, answer in enumerate(responses):
+                    sample = self._sample(group, index, request.prompts[group], answer, engine)
+                    made.samples.append(sample)
+                    made.scores.append(self._rewards.submit(_reward_input(sample)))
 
     def _sample(self, group: int, index: int, prompt: Prompt, answer: Generation, engine: Engine) -> Sample:
         return Sample(

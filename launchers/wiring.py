@@ -16,7 +16,7 @@ from core.config import load_run_file
 from core.device import resolve_device
 from core.evaluation import Evaluation
 from core.journal import Journal
-from core.layout import rewards_names
+from core.layout import num_engines, rewards_names
 from core.megatron.trainer import MegatronTrainer
 from core.parts import Parts
 from core.pause import Pause
@@ -183,8 +183,15 @@ class TrainerRank:
         rewards = self._rewards()
         if self.drives:
             stack.enter_context(rewards)
-        width = self.config.placement.engine_max_running_requests
-        return Rollout(self.rendezvous, self.engines.driven, sync, self.tokenizer, rewards, width)
+        return Rollout(
+            self.rendezvous,
+            self.engines.driven,
+            sync,
+            self.tokenizer,
+            rewards,
+            max_running_requests=self.config.placement.engine_max_running_requests,
+            num_engines=num_engines(self.config),
+        )
 
     def _rewards(self) -> RewardPool | RemoteRewardPool:
         """Scoring processes of this node, or the reward servers of others if there are any."""

@@ -14,12 +14,13 @@ from core.sglang.capabilities import Capabilities, ask_capabilities
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout
 from core.sglang.generation import (
     Generation,
+    GroupRequest,
     check_length,
     check_tokens,
     generate_body,
     parse_generation,
     parse_prompt,
-    prompt_body,
+    prompts_body,
 )
 from core.sglang.transport import Transport
 
@@ -31,7 +32,7 @@ IDLE_S, IDLE_POLL_S = 30.0, 0.002  # how long an engine may take to put away its
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Deadlines of single requests. A whole group is one request."""
+    """Deadlines of single requests. A request may be for several groups."""
 
     connect_s: float = 10.0
     control_s: float = 120.0
@@ -85,24 +86,52 @@ class EngineClient:
     async def generate_group(
         self, prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None = None
     ) -> list[Generation]:
-        """One response per element of `params`, in that order. A long prompt is computed once, before them.
+        """One response per element of `params`, in that order."""
+        return (await self.generate_groups([GroupRequest(prompt_tokens, params)], rid))[0]
+
+    async def generate_groups(self, groups: Sequence[GroupRequest], rid: str | None = None) -> list[list[Generation]]:
+        """The responses of each group, in the order of its `params`. Long prompts are computed once, before them.
+
+        All arrive in the engine together, and the answer comes when the last response has ended.
 
         With a seed each, tokens do not depend on what else the engine has in its batch: on a GPU if it was started
         `deterministic` (without: seeds are ignored there), on a CPU always, but for a draw within the rounding of a
         log-prob. This holds among requests that agree on whether top_p or top_k is on.
         """
-        check_tokens(prompt_tokens, self.vocab_size())
-        limit = self.capabilities().max_request_tokens
-        for one in params:
-            check_length(len(prompt_tokens), one.max_response_tokens, limit)
-        saved = (len(params) - 1) * len(prompt_tokens)  # requests that arrive together would each compute it
-        if len(params) > 1 and saved >= self._prompt_first_tokens:
-            aborted = parse_prompt(await self._ask_generate(prompt_body(prompt_tokens, rid)))
-            if aborted is not None:
-                return [aborted] * len(params)
-        return [parse_generation(one) for one in await self._ask_generate(generate_body(prompt_tokens, params, rid))]
+        self._check(groups)
+        aborted = await self._compute_prompts(groups, rid)
+        asked = [group for place, group in enumerate(groups) if place not in aborted]
+        made = iter([parse_generation(one) for one in await self._ask(generate_body(asked, rid))] if asked else [])
+        return [
+            [aborted[place] if place in aborted else next(made) for _ in group.params]
+            for place, group in enumerate(groups)
+        ]
 
-    async def _ask_generate(self, body: dict[str, Any]) -> Any:
+    def _check(self, groups: Sequence[GroupRequest]) -> None:
+        limit = self.capabilities().max_request_tokens
+        for group in groups:
+            check_tokens(group.prompt_tokens, self.vocab_size())
+            for one in group.params:
+                check_length(len(group.prompt_tokens), one.max_response_tokens, limit)
+
+    async def _compute_prompts(self, groups: Sequence[GroupRequest], rid: str | None) -> dict[int, Generation]:
+        """Those that pay; samples of a group that arrive together would each compute its prompt.
+
+        Returns:
+            what the responses are of the groups, by place, whose prompts were aborted.
+        """
+        places = [
+            place
+            for place, group in enumerate(groups)
+            if len(group.params) > 1 and (len(group.params) - 1) * len(group.prompt_tokens) >= self._prompt_first_tokens
+        ]
+        if not places:
+            return {}
+        answers = await self._ask(prompts_body([groups[place] for place in places], rid))
+        found = {place: parse_prompt(answer) for place, answer in zip(places, answers, strict=True)}
+        return {place: aborted for place, aborted in found.items() if aborted is not None}
+
+    async def _ask(self, body: dict[str, Any]) -> Any:
         return (await self._transport.ask_async("POST", "/generate", body, self._timeouts.generate_s)).json()
 
     def score(self, tokens: Sequence[int]) -> list[float]:

@@ -27,6 +27,14 @@ class Generation:
     weight_version: str
 
 
+@dataclass(frozen=True)
+class GroupRequest:
+    """One prompt, and what each response to it is sampled with."""
+
+    prompt_tokens: Sequence[int]
+    params: Sequence[SamplingParams]
+
+
 def sampling_body(params: SamplingParams) -> dict[str, Any]:
     """`sampling_params` of one request."""
     return {
@@ -39,10 +47,11 @@ def sampling_body(params: SamplingParams) -> dict[str, Any]:
     }
 
 
-def generate_body(prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None) -> dict[str, Any]:
-    """Body of one request for len(params) responses to the same prompt."""
+def generate_body(groups: Sequence[GroupRequest], rid: str | None) -> dict[str, Any]:
+    """Body of one request for all responses to all prompts, group by group."""
+    params = [one for group in groups for one in group.params]
     body: dict[str, Any] = {
-        "input_ids": [list(prompt_tokens)] * len(params),
+        "input_ids": [list(group.prompt_tokens) for group in groups for _ in group.params],
         "sampling_params": [sampling_body(one) for one in params],
         "return_logprob": True,
     }
@@ -63,14 +72,18 @@ def prompt_first_tokens(device: str, num_parameters: int) -> int:
     return 0 if device == "cpu" else int(PROMPT_FIRST_FLOP / (2 * num_parameters))
 
 
-def prompt_body(prompt_tokens: Sequence[int], rid: str | None) -> dict[str, Any]:
-    """Body of a request that leaves the prompt in the engine's prefix cache and generates nothing."""
-    body: dict[str, Any] = {"input_ids": list(prompt_tokens), "sampling_params": {"max_new_tokens": 0}}
-    return body if rid is None else body | {"rid": f"{rid}-prompt"}
+def prompts_body(groups: Sequence[GroupRequest], rid: str | None) -> dict[str, Any]:
+    """Body of a request that leaves the prompts in the engine's prefix cache and generates nothing."""
+    prompts = [list(group.prompt_tokens) for group in groups]
+    body: dict[str, Any] = {"input_ids": prompts, "sampling_params": {"max_new_tokens": 0}}
+    return body if rid is None else body | {"rid": [f"{rid}-prompt-{index}" for index in range(len(groups))]}
 
 
 def parse_prompt(answer: dict[str, Any]) -> Generation | None:
-    """The answer to `prompt_body`: None, or what its responses are if it was aborted. Tokens in it mean nothing."""
+    """One element of the answer to `prompts_body`: None, or what the prompt's responses are if it was aborted.
+
+    Tokens in it mean nothing.
+    """
     meta = answer["meta_info"]
     aborted = (meta.get("finish_reason") or {}).get("type") == "abort"
     return Generation([], [], Status.ABORTED, str(meta["weight_version"])) if aborted else None

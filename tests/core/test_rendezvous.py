@@ -80,13 +80,14 @@ def test_a_rank_that_does_not_answer_is_waited_for_no_longer_than_allowed(server
         server.any_of("offload", True, 2, 0.2)
 
 
-def test_claims_hand_out_every_group_once_whoever_asks(server: Rendezvous) -> None:
+@pytest.mark.parametrize("count", [1, 7])
+def test_claims_hand_out_every_group_once_whoever_asks(server: Rendezvous, count: int) -> None:
     got: list[int] = []
 
     def claim() -> None:
         claims = Claims(Rendezvous(server.address, attempt=1, secret=SECRET), "train/0/0", range(10, 60))
-        while (group := claims.next()) is not None:
-            got.append(group)
+        while groups := claims.next(count):
+            got.extend(groups)
 
     threads = [threading.Thread(target=claim) for _ in range(4)]
     for thread in threads:

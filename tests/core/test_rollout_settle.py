@@ -22,7 +22,7 @@ SCORES = {(1, 0): Score(0.5), (0, 1): Score(None, "KeyError"), (0, 0): Score(1.0
 def rollout(tmp_path: Path) -> Iterator[Rollout]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     nobody: Any = None
-    yield Rollout(nobody, nobody, nobody, nobody, nobody, 1)
+    yield Rollout(nobody, nobody, nobody, nobody, nobody, 1, 1)
     dist.destroy_process_group()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import torch
 from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout, RequestRefused, WeightsRefused
-from core.sglang.generation import prompt_first_tokens
+from core.sglang.generation import GroupRequest, prompt_first_tokens
 from core.sglang.weights import WeightUpdate
 
 SHAPES = {"a.weight": (2, 3), "b.weight": (3,)}
@@ -168,9 +169,9 @@ def test_incomplete_and_repeated_updates_are_refused() -> None:
 
 
 class Generating:
-    """Answers a request for a prompt alone, and one for a group with one token per sample."""
+    """Answers a request for prompts alone, and one for groups with one token per sample: the prompt's first."""
 
-    def __init__(self, version: str, prompt_tokens: list[int], prompt_ends: str = "length") -> None:
+    def __init__(self, version: str, prompt_tokens: list[int], prompt_ends: Sequence[str] = ("length",)) -> None:
         self.others = StandIn(version)
         self.prompt_tokens, self.prompt_ends = prompt_tokens, prompt_ends
         self.asked: list[Any] = []
@@ -181,27 +182,39 @@ class Generating:
         body = json.loads(request.content)
         self.asked.append(body)
         if isinstance(body["sampling_params"], dict):
-            meta = {"finish_reason": {"type": self.prompt_ends}, "weight_version": "3"}
-            return httpx.Response(200, json={"output_ids": self.prompt_tokens, "meta_info": meta})
-        meta = {
-            "finish_reason": {"type": "length"},
-            "weight_version": "3",
-            "output_token_logprobs": [[-0.5, 9, None]],
-        }
-        return httpx.Response(200, json=[{"output_ids": [9], "meta_info": meta}] * len(body["input_ids"]))
+            ends = [{"finish_reason": {"type": end}, "weight_version": "3"} for end in self.prompt_ends]
+            return httpx.Response(200, json=[{"output_ids": self.prompt_tokens, "meta_info": meta} for meta in ends])
+        return httpx.Response(200, json=[self.sample(prompt[0]) for prompt in body["input_ids"]])
+
+    def sample(self, token: int) -> dict[str, Any]:
+        meta = {"finish_reason": {"type": "length"}, "weight_version": "3"}
+        return {"output_ids": [token], "meta_info": meta | {"output_token_logprobs": [[-0.5, token, None]]}}
 
 
 def test_group_whose_prompt_was_aborted_is_not_asked_for() -> None:
-    engine = Generating("0.5.21", [], "abort")
+    engine = Generating("0.5.21", [], ["abort"])
     made = asyncio.run(client_of(engine).generate_group([1, 2], [SamplingParams(4)] * 3, "group"))
-    assert [one["rid"] for one in engine.asked] == ["group-prompt"]
+    assert [one["rid"] for one in engine.asked] == [["group-prompt-0"]]
     assert [(one.status, one.tokens) for one in made] == [(Status.ABORTED, [])] * 3
+
+
+def test_groups_of_one_request_come_back_in_order_but_for_those_whose_prompt_was_aborted() -> None:
+    """The second is of one sample, whose prompt needs no request of its own; the third is aborted."""
+    engine = Generating("0.5.21", [], ["length", "abort", "length"])
+    sizes = {11: 2, 12: 1, 13: 2, 14: 3}
+    groups = [GroupRequest([token, 1], [SamplingParams(1)] * size) for token, size in sizes.items()]
+    made = asyncio.run(client_of(engine).generate_groups(groups))
+    assert [[one.tokens for one in group] for group in made] == [[[11]] * 2, [[12]], [[]] * 2, [[14]] * 3]
+    assert [one.status for one in made[2]] == [Status.ABORTED] * 2
+    prompts, samples = (one["input_ids"] for one in engine.asked)
+    assert prompts == [[11, 1], [13, 1], [14, 1]]
+    assert samples == [[11, 1]] * 2 + [[12, 1]] + [[14, 1]] * 3
 
 
 def test_token_that_a_server_makes_of_a_prompt_is_not_looked_at() -> None:
     """SGLang samples one token of every prefill; which versions then hide it is their affair."""
     made = asyncio.run(client_of(Generating("0.5.16", [7])).generate_group([1, 2], [SamplingParams(1)] * 2))
-    assert [one.tokens for one in made] == [[9], [9]]
+    assert [one.tokens for one in made] == [[1], [1]]
 
 
 @pytest.mark.parametrize(("least", "requests"), [(0, 2), (6, 2), (7, 1)])
@@ -210,7 +223,7 @@ def test_prompt_is_asked_for_first_if_that_saves_enough(least: int, requests: in
     engine = Generating("0.5.21", [])
     client = client_of(engine, prompt_first_tokens=least)
     made = asyncio.run(client.generate_group([1, 2, 3], [SamplingParams(1)] * 3))
-    assert [one.tokens for one in made] == [[9]] * 3
+    assert [one.tokens for one in made] == [[1]] * 3
     assert len(engine.asked) == requests
 
 

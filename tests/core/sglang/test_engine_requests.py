@@ -8,7 +8,7 @@ import pytest
 
 from core.samples import SamplingParams, Status
 from core.sglang.errors import EngineError, RequestRefused
-from core.sglang.generation import check_length, check_tokens, generate_body, parse_generation
+from core.sglang.generation import GroupRequest, check_length, check_tokens, generate_body, parse_generation
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,22 @@ def test_refused_length() -> None:
 
 def test_body_of_a_group() -> None:
     params = [SamplingParams(8, top_p=0.9, stop_token_ids=(9, 3), seed=seed) for seed in (5, 6)]
-    body = generate_body((1, 2), params, "g")
+    body = generate_body([GroupRequest((1, 2), params)], "g")
     assert body["input_ids"] == [[1, 2], [1, 2]]
     assert body["rid"] == ["g-0", "g-1"]
     assert body["sampling_params"][1] == {
         **{"max_new_tokens": 8, "temperature": 1.0, "top_p": 0.9, "top_k": -1, "stop_token_ids": [3, 9]},
         "sampling_seed": 6,
     }
+
+
+def test_body_of_several_groups_names_the_samples_of_the_first_before_those_of_the_next() -> None:
+    groups = [GroupRequest((n,), [SamplingParams(n, seed=10 * n + index) for index in range(2)]) for n in (1, 2)]
+    body = generate_body(groups, None)
+    assert body["input_ids"] == [[1], [1], [2], [2]]
+    assert [one["sampling_seed"] for one in body["sampling_params"]] == [10, 11, 20, 21]
+    assert [one["max_new_tokens"] for one in body["sampling_params"]] == [1, 1, 2, 2]
+    assert "rid" not in body
 
 
 def answer(reason: str, **meta: Any) -> dict[str, Any]:

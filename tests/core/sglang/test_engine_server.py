@@ -18,7 +18,7 @@ from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError, RequestRefused, WeightsRefused
 from core.sglang.expected import expected_tensors
-from core.sglang.generation import Generation
+from core.sglang.generation import Generation, GroupRequest
 from core.sglang.transport import Transport
 from core.sglang.weights import WeightUpdate, update_from_disk
 
@@ -228,10 +228,26 @@ def test_prompt_of_a_group_is_computed_once(qwen3: RunningEngine, monkeypatch: p
     monkeypatch.setattr(Transport, "ask_async", ask)
     qwen3.client.flush_cache()
     asyncio.run(qwen3.client.generate_group(PROMPT, [SamplingParams(3, seed=seed) for seed in range(5)]))
-    prompt, group = (answer.json() for answer in answers)
+    (prompt,), group = (answer.json() for answer in answers)
     assert prompt["meta_info"]["cached_tokens"] == 0
     # the last token of a prompt is computed for each response: it tells the first one of that
     assert [one["meta_info"]["cached_tokens"] for one in group] == [len(PROMPT) - 1] * 5
+
+
+def test_groups_of_one_request_are_answered_as_they_would_be_alone(qwen3: RunningEngine) -> None:
+    update_from_disk(qwen3.client, qwen3.model_dir, "base")
+    prompts = (PROMPT, PROMPT[:3], [20, 21, 22, 23])
+    sizes = (3, 1, 4)
+    groups = [
+        GroupRequest(prompt, [SamplingParams(6 + index, seed=10 * size + index) for index in range(size)])
+        for prompt, size in zip(prompts, sizes, strict=True)
+    ]
+    together = asyncio.run(qwen3.client.generate_groups(groups))
+    for group, made in zip(groups, together, strict=True):
+        alone = asyncio.run(qwen3.client.generate_group(group.prompt_tokens, group.params))
+        assert [one.tokens for one in made] == [one.tokens for one in alone]
+        for one, other in zip(made, alone, strict=True):
+            assert_close(one.logprobs, torch.tensor(other.logprobs))
 
 
 # -- seeds -----------------------------------------------------------------------------------------------------------
