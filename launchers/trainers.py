@@ -7,7 +7,7 @@ import os
 import sys
 
 from core.config.schema import RunConfig
-from core.device import num_threads
+from core.device import num_threads, thread_environment
 from core.layout import Node
 from core.run_directory import RunDirectory
 from launchers.children import Child, log_tail
@@ -64,7 +64,7 @@ class TrainerGroup:
             **trainer_environment(self._config),
             **collective_environment(self._seat.host),
             "EBBTIDE_API_KEY": self._seat.key,
-            "OMP_NUM_THREADS": str(num_threads(self._config.placement.trainers_per_node)),
+            **thread_environment(num_threads(self._config.placement.trainers_per_node), os.environ),
             "TORCH_ELASTIC_WORKER_IDENTICAL": "1",  # the same number of ranks on every node: nothing to negotiate
         }
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.device import thread_environment
+
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
 WEIGHT_LOADER = "ebbtide_weight_replay.load"  # of ENGINE_SITE: takes buckets faster than SGLang's own way
@@ -128,7 +130,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "OMP_NUM_THREADS": str(spec.num_threads),
+        **thread_environment(spec.num_threads, kept),
         **(_cpu_environment(spec) if spec.device == "cpu" else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}),
     }
 

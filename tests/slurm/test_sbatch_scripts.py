@@ -84,7 +84,8 @@ def test_every_task_runs_once_on_the_nodes_of_its_component(
 def test_a_requeued_job_runs_without_the_nodes_of_the_verdict(cluster: Cluster, tmp_path: Path, layout: str) -> None:
     components = tuple(replace(component, nodes=1) for component in LAYOUTS[layout])
     first = f'if [ "${{SLURM_RESTART_COUNT:-0}}" = 0 ]; then {VERDICT.format("requeue$(echo; echo n1,n2)")}'
-    leader_fails = f'{first}; [ "$SLURM_PROCID" = 0 ] && exit 9; sleep 30; fi'
+    all_spoke = f'until [ -s "$EBBTIDE_SLURM_DIR/task-{len(components) - 1}.log" ]; do sleep 0.1; done'
+    leader_fails = f'{first}; [ "$SLURM_PROCID" = 0 ] && {{ {all_spoke}; exit 9; }}; sleep 30; fi'
     wanted = job(tmp_path, leader_fails, VERDICT.format("end"), components=components)
     job_id = submit(cluster, wanted)
     wait_until(

@@ -7,6 +7,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, command, environment
 
 CPU = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 4242, random_seed=7, api_key="secret")
@@ -51,6 +53,7 @@ def test_cpu_environment() -> None:
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "OMP_NUM_THREADS": "3",
+        "GOMP_SPINCOUNT": "1000",
         "EBBTIDE_CPU_ENGINE": "1",
         "SGLANG_USE_CPU_ENGINE": "1",
         "SGLANG_EXTERNAL_MODEL_PACKAGE": "ebbtide_engine_models",
@@ -67,6 +70,12 @@ def test_environment_keeps_the_users_and_drops_the_trainers() -> None:
     assert made["CUDA_VISIBLE_DEVICES"] == "5"
     assert not {"RANK", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "EBBTIDE_CPU_ENGINE"} & set(made)
     assert environment(CUDA, made)["PYTHONPATH"] == made["PYTHONPATH"]  # applied twice: no longer path
+
+
+@pytest.mark.parametrize("own", [{"GOMP_SPINCOUNT": "5"}, {"OMP_WAIT_POLICY": "ACTIVE"}], ids=["count", "policy"])
+def test_how_the_users_threads_wait_is_left_alone(own: dict[str, str]) -> None:
+    made = environment(CPU, own)
+    assert {key: made[key] for key in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY") if key in made} == own
 
 
 def test_tensor_parallel_on_a_cpu_gets_a_core_each() -> None:
