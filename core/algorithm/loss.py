@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core.config.schema import AlgorithmConfig
@@ -100,16 +102,17 @@ def kl_estimate(delta: Tensor, kind: str) -> Tensor:
     raise ValueError(f"KL estimator {kind!r}: wanted k1, k2 or k3")
 
 
-def token_weights(loss_masks: Sequence[Sequence[int]], aggregation: str) -> list[list[float]]:
+def token_weights(loss_masks: Sequence[Sequence[int]], aggregation: str) -> list[NDArray[np.float32]]:
     """Weights that make a sum over all tokens of a global batch the wanted mean.
 
     Args:
         loss_masks: one list of 0/1 per sample of the global batch.
         aggregation: token_mean (every token counts the same) or sample_mean (every sample counts the same).
     Returns:
-        lists shaped as the masks, summing to 1; all 0 where no token is unmasked.
+        arrays as long as the masks, summing to 1; all 0 where no token is unmasked.
     """
-    lengths = [sum(mask) for mask in loss_masks]
+    masks = [np.asarray(mask, np.float32) for mask in loss_masks]
+    lengths = [int(mask.sum()) for mask in masks]
     if aggregation == "token_mean":
         denominators = [sum(lengths)] * len(lengths)
     elif aggregation == "sample_mean":
@@ -117,7 +120,7 @@ def token_weights(loss_masks: Sequence[Sequence[int]], aggregation: str) -> list
         denominators = [num_samples * length for length in lengths]
     else:
         raise ValueError(f"loss aggregation {aggregation!r}: wanted token_mean or sample_mean")
-    return [[m / d if d else 0.0 for m in mask] for mask, d in zip(loss_masks, denominators, strict=True)]
+    return [mask / np.float32(max(1, denominator)) for mask, denominator in zip(masks, denominators, strict=True)]
 
 
 def _engine_gap(old: Tensor, inputs: TokenInputs) -> Metrics:

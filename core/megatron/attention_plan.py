@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from core.megatron.attention_blocks import Blocks, key_positions, padded, plan_blocks
+from core.megatron.to_device import to_device
 from core.packing import Segment
 
 MAX_REPEATED = 1.4  # query-key pairs over those needed, up to which whole sequences are faster
@@ -70,13 +71,13 @@ class AttentionPlan:
         num_keys = [s.prefix_length + s.length for s in self._segments]
         positions = torch.cat([key_positions(s) for s in self._segments])
         counts = positions.bincount()  # of each row position: every token is a key of its own segment
-        packed_keys = positions.to(self._device)
+        packed_keys = to_device(positions, self._device)
         return Ragged(
             cu_queries=self._cumulative([s.length for s in self._segments]),
             cu_keys=self._cumulative(num_keys),
             packed_keys=packed_keys,
             copies=packed_keys.argsort(stable=True),
-            first_copy=(counts.cumsum(0) - counts).to(self._device),
+            first_copy=to_device(counts.cumsum(0) - counts, self._device),
             max_queries=max(s.length for s in self._segments),
             max_keys=max(num_keys),
         )
@@ -94,7 +95,8 @@ class AttentionPlan:
         rows = [padded([key_positions(s)], length)[0] for s, length in zip(segments, lengths, strict=True)]
         starts = torch.tensor([0, *lengths]).cumsum(0).tolist()
         own = [torch.arange(s.length) + start + s.prefix_length for s, start in zip(segments, starts[:-1], strict=True)]
-        return Whole(tuple(lengths), torch.cat(rows).to(self._device), torch.cat(own).to(self._device))
+        whole, places = (to_device(torch.cat(pieces), self._device) for pieces in (rows, own))
+        return Whole(tuple(lengths), whole, places)
 
     def _cumulative(self, lengths: Sequence[int]) -> Tensor:
-        return torch.tensor([0, *lengths]).cumsum(0).to(self._device, torch.int32)
+        return to_device(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), self._device)

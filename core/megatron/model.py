@@ -25,6 +25,7 @@ from core.megatron.attention_plan import AttentionPlan
 from core.megatron.mlp import GatedMLP
 from core.megatron.norm import RMSNorm
 from core.megatron.rotary import RowRotary
+from core.megatron.to_device import to_device
 from core.megatron.vocab import target_log_probs
 from core.packing import Row
 from modelcfg import ModelShape
@@ -106,10 +107,10 @@ def row_params(row: Row, device: str) -> RowParams:
     """The row as an argument for the layers, on the device."""
     return RowParams(
         qkv_format="sbhd",
-        positions=row.positions.to(device),
+        positions=to_device(row.positions, device),
         attention=AttentionPlan(row.segments, device),
-        logit_index=row.logit_index.to(device),
-        targets=row.targets.to(device),
+        logit_index=to_device(row.logit_index, device),
+        targets=to_device(row.targets, device),
     )
 
 

@@ -13,7 +13,7 @@ from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
 from core.algorithm.loss import Metrics, TokenInputs
-from core.megatron.tokens import MicroBatch
+from core.megatron.tokens import MicroBatch, MicroBatches
 
 Loss = Callable[[Tensor, Tensor | None, TokenInputs], tuple[Tensor, Metrics]]
 
@@ -23,11 +23,12 @@ class Output:
     """What the last stage saw of one micro-batch."""
 
     index: Tensor  # [R] as in MicroBatch
+    num_tokens: int  # of its row
     logprobs: Tensor  # [R] float32, CPU
     metrics: dict[str, float]
 
 
-def train_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss) -> list[Output]:
+def train_batch(model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], loss: Loss) -> list[Output]:
     """Forward and backward; gradients are summed over micro-batches and data-parallel ranks.
 
     Returns:
@@ -40,7 +41,9 @@ def train_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss) -> 
 
 
 @torch.no_grad()
-def evaluate_batch(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None = None) -> list[Output]:
+def evaluate_batch(
+    model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], loss: Loss | None = None
+) -> list[Output]:
     """Forward only, with the loss's metrics if it is given. Returns and collective as `train_batch`."""
     _set_mode(model, training=False)
     return _run(model, micro_batches, loss, forward_only=True)
@@ -52,18 +55,34 @@ def _set_mode(model: Any, *, training: bool) -> None:
         model.train(training)
 
 
-def _run(model: Any, micro_batches: Sequence[MicroBatch], loss: Loss | None, forward_only: bool) -> list[Output]:
-    longest = max(len(batch.tokens) for batch in micro_batches)
-    outputs: list[Output] = get_forward_backward_func()(
+@dataclass(frozen=True)
+class _Computed:
+    """An output that is still on the device: reading it would wait for the device, and leave that without work."""
+
+    index: Tensor  # [R]
+    num_tokens: int
+    logprobs: Tensor  # [R]
+    names: tuple[str, ...]
+    values: Tensor  # one per name
+
+    def read(self) -> Output:
+        metrics = dict(zip(self.names, self.values.tolist(), strict=True))
+        return Output(self.index, self.num_tokens, self.logprobs.float().cpu(), metrics)
+
+
+def _run(
+    model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], loss: Loss | None, forward_only: bool
+) -> list[Output]:
+    computed: list[_Computed] = get_forward_backward_func()(
         forward_step_func=partial(_forward, loss),
         data_iterator=iter(micro_batches),
         model=[model],
         num_microbatches=len(micro_batches),
-        seq_length=longest,  # not used: stages tell each other the length of each row
+        seq_length=1,  # not used: stages tell each other the length of each row
         micro_batch_size=1,
         forward_only=forward_only,
     )
-    return outputs
+    return [one.read() for one in computed]
 
 
 def _forward(loss: Loss | None, batches: Iterator[MicroBatch], model: Any) -> tuple[Any, Callable[..., Any]]:
@@ -71,16 +90,17 @@ def _forward(loss: Loss | None, batches: Iterator[MicroBatch], model: Any) -> tu
     return model(batch.tokens[None], None, None, packed_seq_params=batch.row), partial(_finish, loss, batch)
 
 
-def _finish(loss: Loss | None, batch: MicroBatch, predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Output]:
+def _finish(loss: Loss | None, batch: MicroBatch, predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, _Computed]:
     """(loss, number of tokens, output). Zero tokens: Megatron divides by them only if there are some."""
     logprobs, entropy = predicted
     total, metrics = logprobs.new_zeros(()), dict[str, Tensor]()
     if loss is not None:
         assert batch.inputs is not None
         total, metrics = loss(logprobs, entropy, batch.inputs)
-    numbers = {name: float(value) for name, value in metrics.items()}  # by value: Megatron may divide a loss in place
-    output = Output(batch.index, logprobs.detach().float().cpu(), numbers)
-    return total, torch.zeros((), dtype=torch.int, device=logprobs.device), output
+    numbers = [value.detach().float() for value in metrics.values()]
+    copied = torch.stack(numbers) if numbers else logprobs.new_zeros(0)  # Megatron may divide a loss in place
+    computed = _Computed(batch.index, len(batch.tokens), logprobs.detach(), tuple(metrics), copied)
+    return total, torch.zeros((), dtype=torch.int, device=logprobs.device), computed
 
 
 def _finish_gradients(model: list[Any], _num_tokens: Tensor | None = None, **options: Any) -> None:

@@ -5,16 +5,18 @@ Legend: N response tokens of all samples, R targets of one row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from core.algorithm.loss import TokenInputs
 from core.megatron.model import RowParams, row_params
-from core.packing import Row, TrainSample
+from core.megatron.to_device import to_device
+from core.packing import Row, TrainSample, Unit
 
 
 class TokenTable:
@@ -42,9 +44,9 @@ class TokenTable:
         """[N] float32 of one value per sample. (torch's repeat_interleave wakes all threads for it: 10 ms.)"""
         return torch.from_numpy(np.repeat(np.asarray(values, dtype=np.float32), self.lengths))
 
-    def flat(self, values: Sequence[Sequence[float]]) -> Tensor:
+    def flat(self, values: Sequence[Sequence[float] | NDArray[np.float32]]) -> Tensor:
         """[N] float32 of one list per sample."""
-        return torch.tensor([x for sample in values for x in sample], dtype=torch.float32)
+        return torch.from_numpy(np.concatenate([np.zeros(0, np.float32), *(np.asarray(v, np.float32) for v in values)]))
 
     def per_sample(self, flat: Tensor) -> list[list[float]]:
         """One list per sample of [N] values."""
@@ -65,12 +67,12 @@ class TokenValues:
         """The [R] values of one row, on the device."""
 
         def chosen(values: Tensor | None) -> Tensor | None:
-            return None if values is None else values[index].to(device)
+            return None if values is None else to_device(values[index], device)
 
         return TokenInputs(
-            weights=self.weights[index].to(device),
-            advantages=self.advantages[index].to(device),
-            logprobs_engine=self.logprobs_engine[index].to(device),
+            weights=to_device(self.weights[index], device),
+            advantages=to_device(self.advantages[index], device),
+            logprobs_engine=to_device(self.logprobs_engine[index], device),
             logprobs_old=chosen(self.logprobs_old),
             logprobs_ref=chosen(self.logprobs_ref),
         )
@@ -90,4 +92,17 @@ def micro_batch(row: Row, table: TokenTable, values: TokenValues | None, device:
     """Bring a row to the device, with what the loss needs if `values` are given."""
     index = table.index(row)
     inputs = None if values is None else values.pick(index, device)
-    return MicroBatch(row.tokens.to(device), row_params(row, device), index, inputs)
+    return MicroBatch(to_device(row.tokens, device), row_params(row, device), index, inputs)
+
+
+class MicroBatches:
+    """The rows of one rank, each built in its turn: the host packs it while the device computes the one before."""
+
+    def __init__(self, plan: Sequence[Sequence[Unit]], build: Callable[[Sequence[Unit]], MicroBatch]) -> None:
+        self._plan, self._build = plan, build
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        return map(self._build, self._plan)

@@ -28,8 +28,8 @@ from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.parking import TrainerMemory
 from core.megatron.schedule import Output, evaluate_batch, train_batch
 from core.megatron.teaching import means_of_computed, teaching
-from core.megatron.tokens import MicroBatch, TokenTable, TokenValues, micro_batch
-from core.packing import TrainSample, UpdateResult, build_row, plan_rows
+from core.megatron.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
+from core.packing import TrainSample, Unit, UpdateResult, build_row, plan_rows
 from modelcfg import ModelShape
 
 
@@ -136,7 +136,7 @@ class MegatronTrainer:
         self._optimizer.zero_grad()
         outputs = train_batch(model, batches, self._loss)
         grad_norm = self._optimizer.step()
-        metrics = self._add_up(outputs, sum(len(batch.tokens) for batch in batches))
+        metrics = self._add_up(outputs)
         computed = table.of(chosen)
         metrics |= means_of_computed(metrics, values.weights, computed)
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
@@ -147,15 +147,18 @@ class MegatronTrainer:
 
     def _micro_batches(
         self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: TokenValues | None
-    ) -> list[MicroBatch]:
+    ) -> MicroBatches:
         """This rank's rows of the samples at the `chosen` places."""
         train, placement = self.config.train, self.config.placement
         part, places = [samples[index] for index in chosen], torch.tensor(chosen, dtype=torch.int64)
         plan = plan_rows(part, train.max_tokens_per_micro_batch, self.layout.dp_size, train.share_prompts)
         multiple = placement.tensor_parallel if placement.sequence_parallel else 1
-        rows = [build_row(part, units, multiple) for units in plan[self.layout.dp_rank]]
-        rows = [replace(row, sample_index=places[row.sample_index]) for row in rows]
-        return [micro_batch(row, table, values, self.device) for row in rows]
+
+        def build(units: Sequence[Unit]) -> MicroBatch:
+            row = build_row(part, units, multiple)
+            return micro_batch(replace(row, sample_index=places[row.sample_index]), table, values, self.device)
+
+        return MicroBatches(plan[self.layout.dp_rank], build)
 
     def _token_values(self, samples: Sequence[TrainSample], table: TokenTable) -> TokenValues:
         def optional(values: list[Sequence[float] | None]) -> Tensor | None:
@@ -180,11 +183,11 @@ class MegatronTrainer:
         flat[~computed] = torch.nan
         return flat
 
-    def _add_up(self, outputs: Sequence[Output], num_tokens: int) -> dict[str, float]:
+    def _add_up(self, outputs: Sequence[Output]) -> dict[str, float]:
         """Metrics over micro-batches and replicas: sums, and maxima where the name ends in _max."""
         own: list[dict[str, float]] = []
         if self.layout.speaks_for_replica:
-            own = [output.metrics for output in outputs] + [{"perf/train_tokens": float(num_tokens)}]
+            own = [output.metrics | {"perf/train_tokens": float(output.num_tokens)} for output in outputs]
         return _combine(gather_lists(own), 1.0)
 
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:

@@ -83,6 +83,10 @@ def test_loss_and_metrics_add_up_over_micro_batches() -> None:
         )
 
 
+def weights(masks: list[list[int]], aggregation: str) -> list[list[float]]:
+    return [one.tolist() for one in token_weights(masks, aggregation)]
+
+
 @pytest.mark.parametrize(
     ("aggregation", "expected"),
     [
@@ -91,11 +95,11 @@ def test_loss_and_metrics_add_up_over_micro_batches() -> None:
     ],
 )
 def test_token_weights(aggregation: str, expected: list[list[float]]) -> None:
-    assert token_weights([[1, 0, 1], [1, 1], [0]], aggregation) == expected
+    assert weights([[1, 0, 1], [1, 1], [0]], aggregation) == expected
 
 
 def test_token_weights_differ_where_lengths_differ_and_always_sum_to_one() -> None:
     masks = [[1], [1, 1, 1]]
-    assert token_weights(masks, "token_mean") == [[0.25], [0.25] * 3]
-    assert token_weights(masks, "sample_mean") == [[0.5], [pytest.approx(1 / 6)] * 3]
-    assert token_weights([[0], []], "token_mean") == [[0.0], []]
+    assert weights(masks, "token_mean") == [[0.25], [0.25] * 3]
+    assert weights(masks, "sample_mean") == [[0.5], [pytest.approx(1 / 6)] * 3]
+    assert weights([[0], []], "token_mean") == [[0.0], []]
