@@ -33,7 +33,7 @@ class Width(NamedTuple):
     groups: int  # claimed for each
 
 
-def width(num_groups: int, num_engines: int, in_flight: int, *, may_wait: bool) -> Width:
+def engine_width(num_groups: int, num_engines: int, in_flight: int, *, may_wait: bool) -> Width:
     """How many groups an engine is asked for in one request.
 
     Groups of one request arrive in the engine together, so their prompts take one forward pass; but the first that are

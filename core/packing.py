@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Ids = NDArray[np.int64]
+
 PAIRS_PER_TOKEN = 4096  # query-key pairs that cost about as much as one token's linear layers (hidden size ~ 700)
 
 
@@ -127,9 +129,6 @@ def build_row(samples: Sequence[TrainSample], units: Sequence[Unit], multiple: i
         parts.add(samples, unit.members)
     parts.pad(multiple)
     return parts.row()
-
-
-Ids = NDArray[np.int64]
 
 
 class _RowParts:

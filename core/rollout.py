@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from core.claims import Claims, Width, width
+from core.claims import Claims, Width, engine_width
 from core.collective import any_rank, gather_lists
 from core.engines import Engine, Engines
 from core.rendezvous import Rendezvous
@@ -122,7 +122,7 @@ class Rollout:
 
     def _width(self, num_groups: int, request: Request) -> Width:
         in_flight = max(1, self._max_running_requests // request.num_samples)
-        return width(num_groups, self._num_engines, in_flight, may_wait=request.is_short)
+        return engine_width(num_groups, self._num_engines, in_flight, may_wait=request.is_short)
 
     async def _round(self, claims: Claims, width: Width, request: Request, made: Generated) -> None:
         workers = [

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from core.claims import Width, width
+from core.claims import Width, engine_width
 from core.engines import Engine
 from core.rendezvous import Rendezvous
 from core.reward import Score
@@ -112,13 +112,13 @@ def every_sample(num_groups: int) -> list[tuple[int, int, int]]:
     ids=["all-at-once", "shared-out", "rounded-up", "more-than-fit", "one-at-a-time", "fewer-than-engines"],
 )
 def test_width_of_short_responses(arguments: tuple[int, int, int], wanted: Width) -> None:
-    found = width(*arguments, may_wait=True)
+    found = engine_width(*arguments, may_wait=True)
     assert found == wanted
     assert found.requests * found.groups <= max(arguments[2], 1)
 
 
 def test_long_responses_are_asked_for_group_by_group() -> None:
-    assert width(64, 2, 8, may_wait=False) == Width(8, 1)
+    assert engine_width(64, 2, 8, may_wait=False) == Width(8, 1)
 
 
 def test_short_groups_that_fit_share_a_request(store: Rendezvous) -> None:
