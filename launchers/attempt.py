@@ -66,6 +66,21 @@ def open_attempt(
         yield OpenAttempt(directory, number, key)
 
 
+def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
+    """Of a run that is complete: say so in the ledger, if its last attempt was stopped when all had been written.
+
+    Args:
+        wait_s: as of `open_attempt`.
+    Raises:
+        RunBusy: likewise.
+    """
+    with _lock(directory, wait_s):
+        ledger = Ledger(directory)
+        attempts = ledger.attempts()
+        if attempts and attempts[-1].how != "complete":
+            ledger.ended(attempts[-1].number, Outcome("complete"), 0)
+
+
 def key_path(folder: Path) -> Path:
     """Where an attempt's secret is while it runs, readable by its user only."""
     return folder / "key"

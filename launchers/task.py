@@ -35,7 +35,7 @@ from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
 from hpc.site import Site, load_site
 from launchers.agent import run_agent
-from launchers.attempt import OpenAttempt, key_path, open_attempt
+from launchers.attempt import OpenAttempt, key_path, note_complete, open_attempt
 from launchers.history import fold_attempts, read_ledger
 from launchers.job_record import read_record
 from launchers.network import leader_address, member_address
@@ -100,6 +100,7 @@ class _Task:
     def lead(self) -> dict[str, Any]:
         """Begin the attempt, call the others, run, and leave the verdict."""
         if is_complete(self.directory, self.config):
+            note_complete(self.directory, LOCK_WAIT_S)
             self._call({"complete": True})
             self._leave(Verdict(False))
             return self._result(0, Outcome("complete"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from core.config import dump_run_file
+from launchers.attempt import RunBusy, note_complete
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load, show_result
 from launchers.commands.run import Local
@@ -19,6 +22,8 @@ def command(run_dir: RunDir, local: Local = False) -> None:
     allocation = current_allocation(local)
     config = load(directory.run_file, [], allocation)
     if is_complete(directory, config):
+        with suppress(RunBusy):  # who works there says so itself
+            note_complete(directory)
         say(f"{directory.path} is complete: all {config.rollout.num_rollout} steps are done.")
         show_result(directory)
     else:

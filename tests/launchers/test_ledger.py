@@ -8,7 +8,7 @@ import pytest
 
 from core.progress import Progress
 from core.run_directory import RunDirectory
-from launchers.attempt import RunBusy, key_path, open_attempt
+from launchers.attempt import RunBusy, key_path, note_complete, open_attempt
 from launchers.failure import Failure
 from launchers.ledger import Ledger
 from launchers.outcome import Outcome, read_outcome, write_outcome
@@ -35,6 +35,20 @@ def test_steps_of_earlier_attempts_are_not_counted_again(tmp_path: Path) -> None
                 Progress(directory.progress).event("step", step=step, metrics={})
             attempt.end(Outcome("failed"), 1)
     assert [entry.steps_done for entry in Ledger(directory).attempts()] == [2, 3]
+
+
+def test_a_run_stopped_when_all_had_been_written_is_complete_once_somebody_looks(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    note_complete(directory)
+    assert not directory.ledger.exists()
+    with open_attempt(directory, ["n1"], job="7") as attempt:
+        Progress(directory.progress).event("step", step=0, metrics={})
+        attempt.end(Outcome("interrupted", cause="stopped by a signal"), 143)
+    for _ in range(2):
+        note_complete(directory)
+        (entry,) = Ledger(directory).attempts()
+        assert (entry.how, entry.job, entry.steps_done, entry.cause) == ("complete", "7", 1, Outcome("complete").cause)
+    assert len(directory.ledger.read_text().splitlines()) == 3
 
 
 def test_the_key_is_its_users_only_and_gone_at_the_end(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.tiny_runs import write_run
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 INSTALLATION = ("make install", ". .venv/bin/activate")  # CI has done both when it comes here
+NUM_STEPS = 8  # so many that a run is not over before it is cancelled
 COMPLETE = ("runs/first", "runs/second", "runs/third", "runs/fourth", "runs/rates/000", "runs/rates/001")
 
 
@@ -29,7 +30,9 @@ def workspace(tmp_path: Path) -> Path:
         shipped = yaml.safe_load((ROOT / "examples" / name).read_text())
         placement = {**shipped.get("placement", {}), "device": "cpu"}
         slurm = {**shipped.get("slurm", {}), "time": "00:10:00"}
-        write_run(examples, placement=placement, slurm=slurm, rollout={"num_rollout": 3}).rename(examples / name)
+        write_run(examples, placement=placement, slurm=slurm, rollout={"num_rollout": NUM_STEPS}).rename(
+            examples / name
+        )
     return tmp_path
 
 

@@ -144,9 +144,10 @@ def test_a_step_that_cannot_start_fails_the_job(cluster: Cluster, tmp_path: Path
 
 
 def test_a_cancelled_job_stays_cancelled_whatever_the_verdict(cluster: Cluster, tmp_path: Path) -> None:
-    wanted = job(tmp_path, f"trap '{VERDICT.format('requeue')}; exit 3' TERM", "while :; do sleep 0.1; done")
+    stop = f"trap '{VERDICT.format('requeue')}; exit 3' TERM"
+    wanted = job(tmp_path, stop, "echo ready", "while :; do sleep 0.1; done")
     job_id = submit(cluster, wanted)
-    wait_until(lambda: log(wanted, job_id, 2) != "", 30.0, "the tasks to run")
+    wait_until(lambda: all("ready" in log(wanted, job_id, procid) for procid in range(3)), 30.0, "the tasks to run")
     cluster.run("scancel", job_id)
     assert state(cluster, job_id) == "CANCELLED"
     verdict = wanted.run_dir / "slurm" / job_id / "0" / "verdict"
