@@ -36,8 +36,8 @@ def thread_environment(num_threads: int, base: Mapping[str, str]) -> dict[str, s
     """Variables for a process that computes with so many threads of torch's OpenMP.
 
     Threads spin while they wait for each other. Where others want the cores too, the one that is waited for may not
-    run meanwhile: a forward pass of two threads took 320 ms beside a second one like it, 125 ms with short spinning;
-    alone 57 ms either way.
+    run meanwhile: a forward pass of two threads took 284 ms beside a second one like it, 127 ms with short spinning;
+    alone 75 and 67 ms (bench/threads.py).
 
     Args:
         base: the environment that they are added to; how its user has them wait is left alone.
