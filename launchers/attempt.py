@@ -72,12 +72,12 @@ def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
     Args:
         wait_s: as of `open_attempt`.
     Raises:
-        RunBusy: likewise.
+        RunBusy: likewise; never where the ledger says so already.
     """
-    with _lock(directory, wait_s):
-        ledger = Ledger(directory)
-        attempts = ledger.attempts()
-        if attempts and attempts[-1].how != "complete":
+    ledger = Ledger(directory)
+    attempts = ledger.attempts()
+    if attempts and attempts[-1].how != "complete":
+        with _lock(directory, wait_s):
             ledger.ended(attempts[-1].number, Outcome("complete"), 0)
 
 

@@ -51,7 +51,7 @@ def generate_body(groups: Sequence[GroupRequest], rid: str | None) -> dict[str, 
     """Body of one request for all responses to all prompts, group by group."""
     params = [one for group in groups for one in group.params]
     body: dict[str, Any] = {
-        "input_ids": [list(group.prompt_tokens) for group in groups for _ in group.params],
+        "input_ids": [ids for group in groups for ids in [list(group.prompt_tokens)] * len(group.params)],
         "sampling_params": [sampling_body(one) for one in params],
         "return_logprob": True,
     }

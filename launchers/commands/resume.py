@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from core.config import dump_run_file
-from launchers.attempt import RunBusy, note_complete
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load, show_result
 from launchers.commands.run import Local
@@ -17,6 +16,7 @@ EXAMPLE = "ebbtide resume runs/smollm2-arithmetic-20260102-030405"
 def command(run_dir: RunDir, local: Local = False) -> None:
     """Go on with a run from its newest sound checkpoint, here; on a cluster: `ebbtide submit --resume`."""
     from core.checkpoint import is_complete
+    from launchers.attempt import RunBusy, note_complete
 
     directory = existing_run_dir(run_dir)
     allocation = current_allocation(local)
