@@ -3,7 +3,8 @@
 MFU counts the operations that the model needs, not those that recompute repeats: 6 per matrix parameter and token, the
 output layer only where a token is predicted, and causal attention at half of the square; over 989 TFLOP/s, the H100's
 dense bf16 rate. Beside it the rate of a large matrix product in the same run. Masters and Adam's moments are not there,
-as if shared out over many data-parallel ranks; the optimiser step is measured by itself where it fits.
+as if shared out over many data-parallel ranks; the optimiser step is measured by itself where it fits. Rows that a
+trainer would compute as CUDA graphs are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import statistics
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,11 @@ from bench.limits import matmul_flops
 from bench.record import report
 from core.algorithm.loss import PolicyLoss
 from core.megatron.flat import move_into_flat
-from core.megatron.model import ModelOptions, build_model
+from core.megatron.graph_sizes import most_tokens
+from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.optimizer import wrap
 from core.megatron.parallel import initialise
+from core.megatron.row_graphs import RowGraphs
 from core.megatron.schedule import train_batch
 from core.megatron.tokens import TokenTable, TokenValues, micro_batch
 from core.packing import Row, TrainSample, pack
@@ -99,13 +103,15 @@ class Case:
         samples = make_samples(self.tokens // self.length, PROMPT, self.length - PROMPT + 1)
         self.row, self.batch = make_batch(samples, self.tokens)
         self.loss = PolicyLoss(make_config(8).algorithm)
+        self.graphs = not self.recompute and len(self.row.tokens) <= most_tokens(modelcfg.load(self.name))
+        self.predict = RowGraphs(self.tokens) if self.graphs else partial(forward_row, device="cuda")
 
     def compute(self) -> float:
         """Seconds of forward and backward."""
         torch.cuda.synchronize()
         began = time.perf_counter()
         self.model.zero_grad_buffer()
-        train_batch(self.model, [self.batch], self.loss)
+        train_batch(self.model, [self.batch], self.predict, self.loss)
         torch.cuda.synchronize()
         return time.perf_counter() - began
 
@@ -125,6 +131,7 @@ def measure(name: str, tokens: int, recompute: int) -> dict[str, Any]:
         "tokens_per_s": len(case.row.tokens) / median,
         "sequence": case.length,
         "recomputed_layers": recompute,
+        "graphs": case.graphs,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "seconds": seconds,
     }
@@ -169,7 +176,7 @@ def show(line: dict[str, Any]) -> None:
     print(
         f"{line['shape']:<12}{line['tokens']:>7} tokens  MFU {line['mfu']:.3f}  {line['tflops']:.0f} TFLOP/s  "
         f"{line['tokens_per_s']:.0f} tokens/s  peak {line['peak_gib']:.1f} GiB  "
-        f"recomputed {line['recomputed_layers']}",
+        f"recomputed {line['recomputed_layers']}{'  as CUDA graphs' * line['graphs']}",
         flush=True,
     )
     if "kernels" in line:

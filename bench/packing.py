@@ -19,6 +19,7 @@ import numpy as np  # noqa: E402
 
 from bench.record import alternate, report  # noqa: E402
 from core.algorithm.loss import token_weights  # noqa: E402
+from core.megatron.model import row_params  # noqa: E402
 from core.megatron.tokens import TokenTable, TokenValues, micro_batch  # noqa: E402
 from core.packing import TrainSample, build_row, plan_rows  # noqa: E402
 
@@ -51,7 +52,7 @@ def prepare(samples: list[TrainSample]) -> None:
     )
     (plan,) = plan_rows(samples, BUDGET, data_parallel=1, share_prompts=True)
     for units in plan:
-        attention = micro_batch(build_row(samples, units), table, values, "cpu").row.attention
+        attention = row_params(micro_batch(build_row(samples, units), table, values, "cpu").row, "cpu").attention
         assert attention.ragged.max_queries
         assert attention.whole is None or attention.whole.lengths
 

@@ -113,7 +113,8 @@ class TrainerRank:
         if self._shares_devices:
             self._share_devices(sync)
         else:
-            self._plan()
+            if most_tokens := self._plan().graph_tokens:
+                self.trainer.use_graphs(most_tokens)
             self.engines.start()
         return Parts(
             phase=self.phases,

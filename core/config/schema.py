@@ -150,6 +150,11 @@ class TrainConfig(Section):
     )
     max_tokens_per_micro_batch: PositiveInt = Field(8192, description="token budget of one packed micro-batch")
     share_prompts: bool = Field(True, description="compute the prompt of a group once for all its responses")
+    cuda_graphs: bool = Field(
+        True,
+        description="replay small micro-batches as CUDA graphs, which keep memory: where GPUs hold everything at once, "
+        "in bfloat16, without tensor or pipeline parallel and without recompute",
+    )
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
     recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
     recompute_layers: PositiveInt | None = Field(

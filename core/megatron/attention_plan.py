@@ -11,6 +11,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from core.megatron.attention_blocks import Blocks, key_positions, padded, plan_blocks
 from core.megatron.to_device import to_device
@@ -29,7 +30,7 @@ class Ragged:
     cu_keys: Tensor  # [S + 1] int32
     packed_keys: Tensor  # [K] int64 row positions: for each segment its prefix, then itself
     copies: Tensor  # [K] int64: places in packed_keys, those of one row position together, in order of position
-    first_copy: Tensor  # [T] int64: where in `copies` those of each row position begin
+    first_copy: Tensor  # [T + 1] int64: where in `copies` those of each row position begin, and where all end
     max_queries: int
     max_keys: int
 
@@ -68,8 +69,7 @@ class AttentionPlan:
     @cached_property
     def ragged(self) -> Ragged:
         """For kernels that do."""
-        num_keys = [s.prefix_length + s.length for s in self._segments]
-        positions = torch.cat([key_positions(s) for s in self._segments])
+        num_keys, positions = key_counts(self._segments), ragged_keys(self._segments)
         counts = positions.bincount()  # of each row position: every token is a key of its own segment
         packed_keys = to_device(positions, self._device)
         return Ragged(
@@ -77,7 +77,7 @@ class AttentionPlan:
             cu_keys=self._cumulative(num_keys),
             packed_keys=packed_keys,
             copies=packed_keys.argsort(stable=True),
-            first_copy=to_device(counts.cumsum(0) - counts, self._device),
+            first_copy=to_device(functional.pad(counts.cumsum(0), (1, 0)), self._device),
             max_queries=max(s.length for s in self._segments),
             max_keys=max(num_keys),
         )
@@ -86,7 +86,7 @@ class AttentionPlan:
     def whole(self) -> Whole | None:
         """For one dense call each; None: too short, or the prefixes and padding would cost more than they gain."""
         segments = self._segments
-        own_lengths = [s.prefix_length + s.length for s in segments]
+        own_lengths = key_counts(segments)
         lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
         needed = sum(s.length * (s.prefix_length + s.length / 2) for s in segments)
         computed = sum(length * length / 2 for length in lengths)
@@ -100,3 +100,13 @@ class AttentionPlan:
 
     def _cumulative(self, lengths: Sequence[int]) -> Tensor:
         return to_device(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), self._device)
+
+
+def key_counts(segments: Sequence[Segment]) -> list[int]:
+    """Of each segment: its prefix and itself."""
+    return [s.prefix_length + s.length for s in segments]
+
+
+def ragged_keys(segments: Sequence[Segment]) -> Tensor:
+    """[K] int64 row positions of all segments' keys, end to end."""
+    return torch.cat([key_positions(s) for s in segments])

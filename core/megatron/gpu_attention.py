@@ -64,7 +64,7 @@ class _Pack(torch.autograd.Function):
         (incoming,) = gradients
         copies, first = ctx.ragged.copies, ctx.ragged.first_copy
         total = functional.embedding_bag(copies, incoming.flatten(1), first, mode="sum")
-        return total.view(-1, *incoming.shape[1:]), None
+        return total[:-1].view(-1, *incoming.shape[1:]), None  # the last bag is what lies behind all keys that count
 
 
 def _whole_sequences(

@@ -103,6 +103,16 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     return PolicyModel(config, _block_spec(config), shape, options)
 
 
+def forward_row(model: Any, row: Row, device: str) -> Any:
+    """What `model`, with or without its gradient buffers around it, makes of a row: see `PolicyModel`."""
+    return forward(model, to_device(row.tokens, device), row_params(row, device))
+
+
+def forward(model: Any, tokens: Tensor, params: RowParams) -> Any:
+    """As `forward_row`, of [T] tokens that are on the device."""
+    return model(tokens[None], None, None, packed_seq_params=params)
+
+
 def row_params(row: Row, device: str) -> RowParams:
     """The row as an argument for the layers, on the device."""
     return RowParams(

@@ -14,8 +14,11 @@ from torch import Tensor
 
 from core.algorithm.loss import Metrics, TokenInputs
 from core.megatron.tokens import MicroBatch, MicroBatches
+from core.packing import Row
 
+Predict = Callable[[Any, Row], Any]  # model and row -> log-probs and entropies on the last stage
 Loss = Callable[[Tensor, Tensor | None, TokenInputs], tuple[Tensor, Metrics]]
+Batches = MicroBatches | Sequence[MicroBatch]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Output:
     metrics: dict[str, float]
 
 
-def train_batch(model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], loss: Loss) -> list[Output]:
+def train_batch(model: Any, micro_batches: Batches, predict: Predict, loss: Loss) -> list[Output]:
     """Forward and backward; gradients are summed over micro-batches and data-parallel ranks.
 
     Returns:
@@ -37,16 +40,14 @@ def train_batch(model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], 
     """
     _set_mode(model, training=True)
     model.config.finalize_model_grads_func = _finish_gradients
-    return _run(model, micro_batches, loss, forward_only=False)
+    return _run(model, micro_batches, predict, loss, forward_only=False)
 
 
 @torch.no_grad()
-def evaluate_batch(
-    model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], loss: Loss | None = None
-) -> list[Output]:
+def evaluate_batch(model: Any, micro_batches: Batches, predict: Predict, loss: Loss | None = None) -> list[Output]:
     """Forward only, with the loss's metrics if it is given. Returns and collective as `train_batch`."""
     _set_mode(model, training=False)
-    return _run(model, micro_batches, loss, forward_only=True)
+    return _run(model, micro_batches, predict, loss, forward_only=True)
 
 
 def _set_mode(model: Any, *, training: bool) -> None:
@@ -70,11 +71,9 @@ class _Computed:
         return Output(self.index, self.num_tokens, self.logprobs.float().cpu(), metrics)
 
 
-def _run(
-    model: Any, micro_batches: MicroBatches | Sequence[MicroBatch], loss: Loss | None, forward_only: bool
-) -> list[Output]:
+def _run(model: Any, micro_batches: Batches, predict: Predict, loss: Loss | None, forward_only: bool) -> list[Output]:
     computed: list[_Computed] = get_forward_backward_func()(
-        forward_step_func=partial(_forward, loss),
+        forward_step_func=partial(_forward, predict, loss),
         data_iterator=iter(micro_batches),
         model=[model],
         num_microbatches=len(micro_batches),
@@ -85,9 +84,11 @@ def _run(
     return [one.read() for one in computed]
 
 
-def _forward(loss: Loss | None, batches: Iterator[MicroBatch], model: Any) -> tuple[Any, Callable[..., Any]]:
+def _forward(
+    predict: Predict, loss: Loss | None, batches: Iterator[MicroBatch], model: Any
+) -> tuple[Any, Callable[..., Any]]:
     batch = next(batches)
-    return model(batch.tokens[None], None, None, packed_seq_params=batch.row), partial(_finish, loss, batch)
+    return predict(model, batch.row), partial(_finish, loss, batch)
 
 
 def _finish(loss: Loss | None, batch: MicroBatch, predicted: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, _Computed]:
@@ -99,7 +100,7 @@ def _finish(loss: Loss | None, batch: MicroBatch, predicted: tuple[Tensor, Tenso
         total, metrics = loss(logprobs, entropy, batch.inputs)
     numbers = [value.detach().float() for value in metrics.values()]
     copied = torch.stack(numbers) if numbers else logprobs.new_zeros(0)  # Megatron may divide a loss in place
-    computed = _Computed(batch.index, len(batch.tokens), logprobs.detach(), tuple(metrics), copied)
+    computed = _Computed(batch.index, len(batch.row.tokens), logprobs.detach(), tuple(metrics), copied)
     return total, torch.zeros((), dtype=torch.int, device=logprobs.device), computed
 
 

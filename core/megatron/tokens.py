@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.algorithm.loss import TokenInputs
-from core.megatron.model import RowParams, row_params
 from core.megatron.to_device import to_device
 from core.packing import Row, TrainSample, Unit
 
@@ -80,19 +79,17 @@ class TokenValues:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One row on the device. `index` (CPU) says which of the N tokens its targets are; no inputs: no loss."""
+    """A row. `index` says which of the N tokens its targets are; `inputs` are on the device, None: there is no loss."""
 
-    tokens: Tensor  # [T]
-    row: RowParams
+    row: Row
     index: Tensor  # [R]
     inputs: TokenInputs | None
 
 
 def micro_batch(row: Row, table: TokenTable, values: TokenValues | None, device: str) -> MicroBatch:
-    """Bring a row to the device, with what the loss needs if `values` are given."""
+    """A row, with what the loss needs of it if `values` are given."""
     index = table.index(row)
-    inputs = None if values is None else values.pick(index, device)
-    return MicroBatch(to_device(row.tokens, device), row_params(row, device), index, inputs)
+    return MicroBatch(row, index, None if values is None else values.pick(index, device))
 
 
 class MicroBatches:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
 from core.megatron.dither import dither
 from core.megatron.flat import move_into_flat
-from core.megatron.model import ModelOptions, build_model
+from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.parking import TrainerMemory
-from core.megatron.schedule import Output, evaluate_batch, train_batch
+from core.megatron.row_graphs import RowGraphs
+from core.megatron.schedule import Output, Predict, evaluate_batch, train_batch
 from core.megatron.teaching import means_of_computed, teaching
 from core.megatron.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
 from core.packing import TrainSample, Unit, UpdateResult, build_row, plan_rows
@@ -58,8 +60,14 @@ class MegatronTrainer:
         if config.train.dither_masters and not self._has_two_embeddings:
             dither(self._optimizer.masters, config.train.seed)
         self._loss = PolicyLoss(config.algorithm)
+        self._predict: Predict = partial(forward_row, device=device)
+        self._learn: Predict = self._predict
         reference = list((self._reference or {}).values())
         self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)
+
+    def use_graphs(self, most_tokens: int) -> None:
+        """From now on updates compute rows of up to so many tokens as CUDA graphs. Only if the buffers never leave."""
+        self._learn = RowGraphs(most_tokens)
 
     def update(self, samples: list[TrainSample]) -> UpdateResult:
         """num_steps_per_rollout optimiser steps over the samples, each over an equal, consecutive part of them.
@@ -92,7 +100,8 @@ class MegatronTrainer:
     def _log_probs_at(self, samples: list[TrainSample], places: list[int]) -> list[list[float]]:
         """As `log_probs`, computed for the samples at these places; NaN for the others."""
         table = TokenTable(samples)
-        outputs = evaluate_batch(self._optimizer.model, self._micro_batches(samples, places, table, None))
+        batches = self._micro_batches(samples, places, table, None)
+        outputs = evaluate_batch(self._optimizer.model, batches, self._predict)
         return table.per_sample(self._collect(outputs, table, table.of(places)))
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
@@ -134,7 +143,7 @@ class MegatronTrainer:
         lr, model = self._optimizer.lr, self._optimizer.model
         batches = self._micro_batches(samples, chosen, table, values)
         self._optimizer.zero_grad()
-        outputs = train_batch(model, batches, self._loss)
+        outputs = train_batch(model, batches, self._learn, self._loss)
         grad_norm = self._optimizer.step()
         metrics = self._add_up(outputs)
         computed = table.of(chosen)

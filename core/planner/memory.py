@@ -20,7 +20,7 @@ BESIDE = {
     "cpu": {TRAINER: round(1.0 * GIB), ENGINE: round(1.5 * GIB)},
 }
 COMMUNICATOR = round(0.4 * GIB)  # of NCCL, each; measured with one rank in it, those of several may take more
-PROCESS = "process"  # the part of that name
+PROCESS, GRAPHS = "process", "row graphs"  # parts of these names, in every phase
 TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 
 Parts = Mapping[str, int]
@@ -41,6 +41,7 @@ class MemoryPlan:
 
     Attributes:
         in_turns: whether trainer and engine give memory back to each other.
+        graph_tokens: up to how many tokens the trainer computes rows as CUDA graphs; 0: none.
         apart: whether trainer and engine have a GPU each.
         phases: phase -> owner -> part -> bytes; what is there when the phase is fullest.
         stage: the pipeline stage that needs most.
@@ -50,6 +51,7 @@ class MemoryPlan:
 
     device: Device
     in_turns: bool
+    graph_tokens: int
     apart: bool
     phases: Mapping[str, Mapping[str, Parts]]
     stage: int
@@ -89,7 +91,10 @@ def plan_memory(config: RunConfig, shape: ModelShape, device: Device, *, stage: 
         stage: of the pipeline; None: the one that needs most.
     """
     in_turns = takes_turns(config, shape, device)
-    return _fullest(config, shape, device, in_turns) if stage is None else _plan(config, shape, device, in_turns, stage)
+    tokens = 0 if in_turns else _graph_tokens(config, shape, device)
+    if stage is None:
+        return _fullest(config, shape, device, in_turns, tokens)
+    return _plan(config, shape, device, in_turns, tokens, stage)
 
 
 def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
@@ -105,6 +110,13 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
     return not _fullest(config, shape, device, in_turns=False).fits(share=TIGHT)
 
 
+def _graph_tokens(config: RunConfig, shape: ModelShape, device: Device) -> int:
+    """For which there is room beside everything else: graphs are there to be fast, and nothing is given up for them."""
+    sizes = [] if device.total_bytes is None else trainer.graph_tokens(config, shape, device.kind)
+    fitting = (size for size in sizes if _fullest(config, shape, device, in_turns=False, graphs=size).fits(share=TIGHT))
+    return next(fitting, 0)
+
+
 def colocated(config: RunConfig) -> bool:
     """Whether engines are on the trainers' devices."""
     return config.placement.engines == "colocated"
@@ -116,19 +128,20 @@ def _beside(config: RunConfig, kind: str) -> dict[str, int]:
     return {**BESIDE[kind], TRAINER: BESIDE[kind][TRAINER] + communicators * COMMUNICATOR}
 
 
-def _fullest(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool) -> MemoryPlan:
+def _fullest(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: int = 0) -> MemoryPlan:
     """Of the pipeline stage that needs most."""
-    plans = [_plan(config, shape, device, in_turns, stage) for stage in range(config.placement.pipeline_parallel)]
-    return max(plans, key=lambda plan: plan.needed_bytes())
+    stages = range(config.placement.pipeline_parallel)
+    return max((_plan(config, shape, device, in_turns, graphs, s) for s in stages), key=lambda p: p.needed_bytes())
 
 
-def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, stage: int) -> MemoryPlan:
+def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: int, stage: int) -> MemoryPlan:
     kind = device.kind
     cache = engine.cache(config, shape, kind, device.total_bytes or 0)
     own = trainer.part_bytes(config, shape, kind, stage)
     sizes = {TRAINER: own, ENGINE: engine.part_bytes(config, shape, kind, cache)}
     copies = trainer.host_copy_bytes(config, shape, kind, own) if in_turns else 0
     counts, beside = _counts(config, kind), _beside(config, kind)
+    always = {TRAINER: {GRAPHS: trainer.graph_work(config, shape, kind, graphs)} if graphs else {}, ENGINE: {}}
     phases = {
         phase: {
             owner: {
@@ -136,6 +149,7 @@ def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, 
                 for name, size in {
                     **_held(sizes[owner], TABLE[phase].of(owner) if in_turns else None),
                     **_work(config, shape, kind, stage, phase).get(owner, {}),
+                    **always[owner],
                     PROCESS: beside[owner],
                 }.items()
             }
@@ -144,7 +158,8 @@ def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, 
         for phase in TABLE
     }
     host_bytes = copies * config.placement.trainers_per_node
-    return MemoryPlan(device, in_turns, kind == "cuda" and not colocated(config), phases, stage, cache, host_bytes)
+    apart = kind == "cuda" and not colocated(config)
+    return MemoryPlan(device, in_turns, graphs, apart, phases, stage, cache, host_bytes)
 
 
 def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from core.config.checks.parallel import num_trainers, replica_size
@@ -10,6 +11,7 @@ from core.config.schema import RunConfig
 from core.device import resolve_dtype
 from core.megatron.activation_sizes import Pass, update_bytes
 from core.megatron.buffer_sizes import Sharing, buffer_bytes, kept_parts
+from core.megatron.graph_sizes import LEAST_TOKENS, graph_bytes, most_tokens, padded_tokens
 from modelcfg import ModelShape
 from modelcfg.shards import rank_parameters
 
@@ -54,6 +56,25 @@ def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 
     """What an update takes beside the flat buffers, for the largest row that the samples can make."""
     row = largest_row(config)
     return update_bytes(shape, _pass(config, shape, device, stage), row.tokens, row.targets)
+
+
+def graph_tokens(config: RunConfig, shape: ModelShape, device: str) -> list[int]:
+    """Up to how many tokens rows could be CUDA graphs, largest first; none where there are no graphs at all."""
+    placement, train = config.placement, config.train
+    split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
+    plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
+    if not train.cuda_graphs or plain or device != "cuda":
+        return []
+    largest = min(most_tokens(shape), padded_tokens(largest_row(config).tokens, train.global_batch_size))
+    sizes = [largest]
+    while sizes[-1] > LEAST_TOKENS:
+        sizes.append(sizes[-1] // 2)
+    return sizes
+
+
+def graph_work(config: RunConfig, shape: ModelShape, device: str, tokens: int) -> int:
+    """What CUDA graphs of rows of up to so many tokens keep."""
+    return graph_bytes(shape, replace(_pass(config, shape, device, stage=0), attention="flash"), tokens)
 
 
 def largest_row(config: RunConfig) -> RowSize:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from core.megatron.model import row_params
 from core.megatron.to_device import to_device
 from core.megatron.tokens import MicroBatches, TokenTable, TokenValues, micro_batch
 from core.packing import TrainSample, Unit, build_row, plan_rows
@@ -54,15 +55,15 @@ def test_the_host_packs_a_row_while_the_device_is_busy() -> None:
 
     def pack() -> Any:
         batch = micro_batch(build_row(SAMPLES, units), table, TokenValues(flat, flat, flat, None, None), "cuda")
-        return batch, batch.row.attention.ragged
+        return batch, to_device(batch.row.tokens, "cuda"), row_params(batch.row, "cuda").attention.ragged
 
     pack()
     torch.cuda.synchronize()
     torch.cuda._sleep(BUSY_CYCLES)
     slept = torch.cuda.Event()
     slept.record()
-    batch, ragged = pack()
+    batch, tokens, ragged = pack()
     assert not slept.query()
-    assert batch.tokens.tolist() == build_row(SAMPLES, units).tokens.tolist()
+    assert tokens.tolist() == build_row(SAMPLES, units).tokens.tolist()
     assert batch.inputs.weights.tolist() == flat[batch.index].tolist()
     assert ragged.packed_keys.tolist()[:3] == [0, 1, 2]

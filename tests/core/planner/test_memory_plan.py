@@ -176,3 +176,42 @@ def test_on_a_cpu_the_processes_of_a_node_add_up() -> None:
     parameters = modelcfg.num_parameters(modelcfg.load("smollm2-135m"))
     assert one.phases["update"][TRAINER]["moments"] == pytest.approx(8 * parameters, rel=1e-3)
     assert "masters" not in one.phases["update"][TRAINER]
+
+
+GRAPHED: dict[str, Any] = {"recompute": "none", "max_tokens_per_micro_batch": 4096}
+
+
+def test_graphs_are_there_in_every_phase() -> None:
+    found, without = (plan(run("qwen3-0.6b", train={**GRAPHED, "cuda_graphs": wanted})) for wanted in (True, False))
+    assert (found.graph_tokens, without.graph_tokens) == (2048, 0), "beside this engine there is no room for 4096"
+    more = {found.phase_bytes(phase) - without.phase_bytes(phase) for phase in TABLE}
+    assert len(more) == 1
+    assert more.pop() == found.phases["sync"][TRAINER]["row graphs"] > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "device"),
+    [
+        ({"train": {**GRAPHED, "recompute": "full"}}, H100),
+        ({"train": GRAPHED, "placement": {"trainers_per_node": 2, "tensor_parallel": 2}}, H100),
+        ({"train": GRAPHED, "placement": {"trainers_per_node": 2, "pipeline_parallel": 2}}, H100),
+        ({"train": GRAPHED, "placement": {"offload": "on"}}, H100),
+        ({"train": GRAPHED, "model": {"dtype": "float32"}}, H100),
+        ({"train": GRAPHED}, CPU),
+        ({"train": GRAPHED}, Device("cuda", None)),
+    ],
+)
+def test_some_runs_have_no_graphs(changes: dict[str, Any], device: Device) -> None:
+    config = run("smollm2-135m", **changes)
+    assert not plan(config, device).graph_tokens
+
+
+def test_nothing_is_given_back_for_the_sake_of_graphs() -> None:
+    for size in range(16, 81, 4):
+        device = Device("cuda", size * GIB)
+        found, without = (
+            plan(run("qwen3-0.6b", train={**GRAPHED, "cuda_graphs": wanted}), device) for wanted in (True, False)
+        )
+        assert found.in_turns == without.in_turns
+        assert found.fits() == without.fits()
+        assert not found.graph_tokens or found.fits(share=TIGHT)
