@@ -19,6 +19,7 @@ import torch
 
 from bench.gpu_trainer import RandomTrainer, make_trainer
 from bench.record import alternate, report
+from core.megatron.graph_sizes import Graphs
 from core.packing import TrainSample
 
 CASES = {"smollm2-135m": [500, 1000, 2000, 4000], "qwen3-0.6b": [1000, 2000, 4000]}  # tokens
@@ -58,7 +59,7 @@ def measure(shape: str) -> list[dict[str, Any]]:
     """One line for each number of tokens."""
     trainer = make_trainer(shape, lr=1e-9)
     plain = trainer._learn
-    trainer.use_graphs(MOST_TOKENS)
+    trainer.use_graphs(Graphs(MOST_TOKENS, all_rows=False))
     graphs, lines = trainer._learn, []
 
     def by(learn: Any, samples: list[TrainSample]) -> None:

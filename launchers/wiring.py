@@ -113,8 +113,8 @@ class TrainerRank:
         if self._shares_devices:
             self._share_devices(sync)
         else:
-            if most_tokens := self._plan().graph_tokens:
-                self.trainer.use_graphs(most_tokens)
+            if graphs := self._plan().graphs:
+                self.trainer.use_graphs(graphs)
             self.engines.start()
         return Parts(
             phase=self.phases,

@@ -7,50 +7,24 @@ Legend: T tokens, R targets, S segments, K keys of all segments of a row; in a `
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from core.megatron.attention_plan import AttentionPlan, Ragged, key_counts, ragged_keys
-from core.megatron.graph_sizes import MOST_KEYS_PER_TOKEN, TOKENS_PER_SEGMENT, padded_tokens
+from core.megatron.graph_sizes import FixedSize, size_for
 from core.megatron.model import RowParams
 from core.megatron.to_device import to_device
 from core.packing import Row, Segment
 
-LEAST_LENGTH = 128
-
-
-class FixedSize(NamedTuple):
-    """`tokens`, as many targets; `keys`: 0 where no prompt is shared, keys are the tokens then.
-
-    `longest`: tokens of a segment and its prefix. Attention starts blocks for segments as if each were the longest: at
-    4,096 tokens in 400 segments that takes four times as long as all the rest.
-    """
-
-    tokens: int
-    keys: int
-    longest: int
-
-    @property
-    def segments(self) -> int:
-        """Those of the row, and those of the padding."""
-        return self.tokens // TOKENS_PER_SEGMENT + self.tokens // self.longest
-
 
 def fixed_size(row: Row, most_tokens: int) -> FixedSize | None:
-    """The smallest size that holds the row, in powers of two; None: it is larger than `most_tokens`, or empty."""
-    num_tokens, num_targets = len(row.tokens), len(row.targets)
-    if not num_targets:
+    """The size that holds the row; None: it is too large, or empty."""
+    if not len(row.targets):
         return None
-    counts = key_counts(row.segments)
-    tokens = padded_tokens(max(num_tokens, num_targets), len(counts))
-    keys = 0 if sum(counts) == num_tokens else _power_of_two(sum(counts) + tokens - num_tokens)
-    if tokens > most_tokens or keys > MOST_KEYS_PER_TOKEN * tokens:
-        return None
-    return FixedSize(tokens, keys, _power_of_two(max(LEAST_LENGTH, *counts)))
+    shared = any(segment.prefix_length for segment in row.segments)
+    return size_for(max(len(row.tokens), len(row.targets)), key_counts(row.segments), shared, most_tokens)
 
 
 class FixedRow:
@@ -146,7 +120,3 @@ def _cumulative(counts: NDArray[np.int64] | list[int], number: int) -> NDArray[n
     """[number + 1] sums of the counts before each; what is beyond them has none."""
     sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
     return np.concatenate([sums, np.full(number + 1 - len(sums), sums[-1])])
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()

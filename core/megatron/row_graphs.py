@@ -2,15 +2,18 @@
 
 A small model computes faster than the host can tell the GPU what to do. Rows are padded to few sizes (`fixed_rows`).
 The first row of a size is computed kernel by kernel, by which everything is compiled that it needs; the second one is
-captured; from then on the graphs are replayed. They hold the addresses of parameters and gradients, so these have to
-stay where they are: not for trainers that give memory back. Sizes share their memory, as one row is computed at a time.
-Without tensor or pipeline parallel, and without recompute, which asks for random states.
+captured; from then on the graphs are replayed. Where all rows are small that is done before the first. Graphs hold the
+addresses of parameters and gradients, so these have to stay where they are: not for trainers that give memory back.
+Sizes share their memory, as one row is computed at a time. Without tensor or pipeline parallel, and without recompute,
+which asks for random states.
 Legend: T padded tokens and as many targets.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,11 +21,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from core.megatron.fixed_rows import FixedRow, FixedSize, fixed_size
+from core.megatron.fixed_rows import FixedRow, fixed_size
+from core.megatron.graph_sizes import FixedSize
 from core.megatron.model import forward, forward_row
-from core.packing import Row
+from core.packing import Row, Segment
 
 log = logging.getLogger("trainer")
+_ZERO = torch.zeros(1, dtype=torch.int64)
+SMALL_ROW = Row(_ZERO, _ZERO, (Segment(0, 1),), _ZERO, _ZERO, _ZERO, _ZERO)  # one token that predicts another
 Predicted = tuple[Tensor, Tensor]  # log-probs and entropies
 
 
@@ -40,10 +46,23 @@ class RowGraphs:
         size = fixed_size(row, self._most_tokens)
         if size is None:
             return forward_row(model, row, "cuda")  # type: ignore[no-any-return]
+        logprobs, entropy = self._sized(size).compute(model, row)
+        return logprobs[: len(row.targets)], entropy[: len(row.targets)]
+
+    def prepare(self, model: Any, sizes: Iterable[FixedSize]) -> None:
+        """Capture ahead of the first row. Adds to `main_grad` what nobody wants."""
+        began = time.monotonic()
+        for size in sizes:
+            for _ in range(2):
+                logprobs, _entropy = self._sized(size).compute(model, SMALL_ROW)
+                logprobs.sum().backward()  # type: ignore[no-untyped-call]
+        torch.cuda.synchronize()
+        log.info("rows of %d sizes are CUDA graphs, after %.1f s", len(self._sizes), time.monotonic() - began)
+
+    def _sized(self, size: FixedSize) -> _SizedRow:
         if size not in self._sizes:
             self._sizes[size] = _SizedRow(size, self._memory)
-        logprobs, entropy = self._sizes[size].compute(model, row)
-        return logprobs[: len(row.targets)], entropy[: len(row.targets)]
+        return self._sizes[size]
 
 
 class _Memory:

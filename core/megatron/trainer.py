@@ -23,6 +23,7 @@ from core.device import resolve_dtype
 from core.megatron import checkpoint, hf
 from core.megatron.dither import dither
 from core.megatron.flat import move_into_flat
+from core.megatron.graph_sizes import Graphs, expected_sizes
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
@@ -65,9 +66,16 @@ class MegatronTrainer:
         reference = list((self._reference or {}).values())
         self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)
 
-    def use_graphs(self, most_tokens: int) -> None:
-        """From now on updates compute rows of up to so many tokens as CUDA graphs. Only if the buffers never leave."""
-        self._learn = RowGraphs(most_tokens)
+    def use_graphs(self, graphs: Graphs) -> None:
+        """From now on updates compute these rows as CUDA graphs. Only if the buffers never leave.
+
+        If they are all rows, the graphs are made now; the gradients are not those of any update then.
+        """
+        self._learn = rows = RowGraphs(graphs.most_tokens)
+        if graphs.all_rows:
+            sample_tokens = self.config.data.max_prompt_tokens + self.config.rollout.max_response_tokens
+            sizes = expected_sizes(graphs.most_tokens, sample_tokens, self.config.train.share_prompts)
+            rows.prepare(self._optimizer.model.train(), sizes)
 
     def update(self, samples: list[TrainSample]) -> UpdateResult:
         """num_steps_per_rollout optimiser steps over the samples, each over an equal, consecutive part of them.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from core.config.schema import RunConfig
+from core.megatron.graph_sizes import Graphs
 from core.planner import engine, trainer
 from core.planner.engine import KvCache
 from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS
@@ -41,7 +42,7 @@ class MemoryPlan:
 
     Attributes:
         in_turns: whether trainer and engine give memory back to each other.
-        graph_tokens: up to how many tokens the trainer computes rows as CUDA graphs; 0: none.
+        graphs: which rows the trainer computes as CUDA graphs, if any.
         apart: whether trainer and engine have a GPU each.
         phases: phase -> owner -> part -> bytes; what is there when the phase is fullest.
         stage: the pipeline stage that needs most.
@@ -51,7 +52,7 @@ class MemoryPlan:
 
     device: Device
     in_turns: bool
-    graph_tokens: int
+    graphs: Graphs | None
     apart: bool
     phases: Mapping[str, Mapping[str, Parts]]
     stage: int
@@ -91,10 +92,10 @@ def plan_memory(config: RunConfig, shape: ModelShape, device: Device, *, stage: 
         stage: of the pipeline; None: the one that needs most.
     """
     in_turns = takes_turns(config, shape, device)
-    tokens = 0 if in_turns else _graph_tokens(config, shape, device)
+    graphs = None if in_turns else _graphs(config, shape, device)
     if stage is None:
-        return _fullest(config, shape, device, in_turns, tokens)
-    return _plan(config, shape, device, in_turns, tokens, stage)
+        return _fullest(config, shape, device, in_turns, graphs)
+    return _plan(config, shape, device, in_turns, graphs, stage)
 
 
 def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
@@ -110,11 +111,11 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
     return not _fullest(config, shape, device, in_turns=False).fits(share=TIGHT)
 
 
-def _graph_tokens(config: RunConfig, shape: ModelShape, device: Device) -> int:
-    """For which there is room beside everything else: graphs are there to be fast, and nothing is given up for them."""
-    sizes = [] if device.total_bytes is None else trainer.graph_tokens(config, shape, device.kind)
-    fitting = (size for size in sizes if _fullest(config, shape, device, in_turns=False, graphs=size).fits(share=TIGHT))
-    return next(fitting, 0)
+def _graphs(config: RunConfig, shape: ModelShape, device: Device) -> Graphs | None:
+    """For which there is room beside everything else: they are there to be fast, and nothing is given up for them."""
+    possible = [] if device.total_bytes is None else trainer.possible_graphs(config, shape, device.kind)
+    plans = ((graphs, _fullest(config, shape, device, in_turns=False, graphs=graphs)) for graphs in possible)
+    return next((graphs for graphs, plan in plans if plan.fits(share=TIGHT)), None)
 
 
 def colocated(config: RunConfig) -> bool:
@@ -128,13 +129,17 @@ def _beside(config: RunConfig, kind: str) -> dict[str, int]:
     return {**BESIDE[kind], TRAINER: BESIDE[kind][TRAINER] + communicators * COMMUNICATOR}
 
 
-def _fullest(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: int = 0) -> MemoryPlan:
+def _fullest(
+    config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: Graphs | None = None
+) -> MemoryPlan:
     """Of the pipeline stage that needs most."""
     stages = range(config.placement.pipeline_parallel)
     return max((_plan(config, shape, device, in_turns, graphs, s) for s in stages), key=lambda p: p.needed_bytes())
 
 
-def _plan(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: int, stage: int) -> MemoryPlan:
+def _plan(
+    config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: Graphs | None, stage: int
+) -> MemoryPlan:
     kind = device.kind
     cache = engine.cache(config, shape, kind, device.total_bytes or 0)
     own = trainer.part_bytes(config, shape, kind, stage)

@@ -11,7 +11,7 @@ from core.config.schema import RunConfig
 from core.device import resolve_dtype
 from core.megatron.activation_sizes import Pass, update_bytes
 from core.megatron.buffer_sizes import Sharing, buffer_bytes, kept_parts
-from core.megatron.graph_sizes import LEAST_TOKENS, graph_bytes, most_tokens, padded_tokens
+from core.megatron.graph_sizes import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
 from modelcfg import ModelShape
 from modelcfg.shards import rank_parameters
 
@@ -58,23 +58,22 @@ def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 
     return update_bytes(shape, _pass(config, shape, device, stage), row.tokens, row.targets)
 
 
-def graph_tokens(config: RunConfig, shape: ModelShape, device: str) -> list[int]:
-    """Up to how many tokens rows could be CUDA graphs, largest first; none where there are no graphs at all."""
+def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[Graphs]:
+    """Up to how many tokens rows could be CUDA graphs, most first; none where there are no graphs at all."""
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
     if not train.cuda_graphs or plain or device != "cuda":
         return []
-    largest = min(most_tokens(shape), padded_tokens(largest_row(config).tokens, train.global_batch_size))
-    sizes = [largest]
-    while sizes[-1] > LEAST_TOKENS:
-        sizes.append(sizes[-1] // 2)
-    return sizes
+    largest = padded_tokens(largest_row(config).tokens, train.global_batch_size, min(SEGMENTS))
+    tokens = min(most_tokens(shape), largest)
+    return [Graphs(tokens >> i, tokens >> i == largest) for i in range((tokens // LEAST_TOKENS).bit_length())]
 
 
-def graph_work(config: RunConfig, shape: ModelShape, device: str, tokens: int) -> int:
-    """What CUDA graphs of rows of up to so many tokens keep."""
-    return graph_bytes(shape, replace(_pass(config, shape, device, stage=0), attention="flash"), tokens)
+def graph_work(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs) -> int:
+    """What they keep."""
+    how = replace(_pass(config, shape, device, stage=0), attention="flash")
+    return graph_bytes(shape, how, graphs.most_tokens)
 
 
 def largest_row(config: RunConfig) -> RowSize:

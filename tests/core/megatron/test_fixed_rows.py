@@ -9,8 +9,8 @@ from torch import Tensor
 import modelcfg
 from core.megatron import gpu_attention
 from core.megatron.attention_plan import AttentionPlan, key_counts
-from core.megatron.fixed_rows import FixedRow, FixedSize, fixed_size
-from core.megatron.graph_sizes import most_tokens
+from core.megatron.fixed_rows import FixedRow, fixed_size
+from core.megatron.graph_sizes import FixedSize, expected_sizes, most_tokens
 from core.packing import Row, TrainSample, build_row, pack, plan_rows
 
 
@@ -91,6 +91,7 @@ def packed_and_gradient(rows: Tensor, ragged: object, incoming: Tensor) -> tuple
 def test_sizes_are_few() -> None:
     sizes = {fixed_size(row_of(30, [10 + i, 20, 30]), 4096) for i in range(60)}
     assert sizes == {FixedSize(256, 512, 128)}
+    assert sizes <= set(expected_sizes(4096, 100, shared=True))
 
 
 def test_rows_without_a_size() -> None:
@@ -99,6 +100,16 @@ def test_rows_without_a_size() -> None:
     empty = TrainSample(0, [1, 2], [], [], 1.0, [])
     ((units,),) = plan_rows([empty], 100, 1, share_prompts=True)
     assert fixed_size(build_row([empty], units, 4), 4096) is None
+
+
+@pytest.mark.parametrize("most", [256, 4096])
+def test_rows_that_are_expected_have_a_size(most: int) -> None:
+    expected = set(expected_sizes(most, 100, shared=True))
+    assert all(size.tokens <= most for size in expected)
+    for responses in range(2, 30):
+        for length in (2, 12, 80):
+            size = fixed_size(row_of(20, [length] * responses), most)
+            assert size is None or size in expected
 
 
 def test_larger_models_have_smaller_graphs() -> None:

@@ -183,7 +183,8 @@ GRAPHED: dict[str, Any] = {"recompute": "none", "max_tokens_per_micro_batch": 40
 
 def test_graphs_are_there_in_every_phase() -> None:
     found, without = (plan(run("qwen3-0.6b", train={**GRAPHED, "cuda_graphs": wanted})) for wanted in (True, False))
-    assert (found.graph_tokens, without.graph_tokens) == (2048, 0), "beside this engine there is no room for 4096"
+    assert found.graphs == (2048, False), "beside this engine there is no room for 4096"
+    assert without.graphs is None
     more = {found.phase_bytes(phase) - without.phase_bytes(phase) for phase in TABLE}
     assert len(more) == 1
     assert more.pop() == found.phases["sync"][TRAINER]["row graphs"] > 0
@@ -203,7 +204,7 @@ def test_graphs_are_there_in_every_phase() -> None:
 )
 def test_some_runs_have_no_graphs(changes: dict[str, Any], device: Device) -> None:
     config = run("smollm2-135m", **changes)
-    assert not plan(config, device).graph_tokens
+    assert plan(config, device).graphs is None
 
 
 def test_nothing_is_given_back_for_the_sake_of_graphs() -> None:
@@ -214,4 +215,4 @@ def test_nothing_is_given_back_for_the_sake_of_graphs() -> None:
         )
         assert found.in_turns == without.in_turns
         assert found.fits() == without.fits()
-        assert not found.graph_tokens or found.fits(share=TIGHT)
+        assert found.graphs is None or found.fits(share=TIGHT)
