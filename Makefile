@@ -45,7 +45,7 @@ lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/python -m pytest tests/test_arrows.py
 
 bench: install ## Benchmarks, each beside a peer or a physical limit measured in the same run
-	@for name in update packing threads rendezvous $(if $(GPU),park weight_sync orchestration mfu); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
+	@for name in update packing threads rendezvous $(if $(GPU),park weight_sync orchestration mfu row_graphs); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
 
 clean: ## Remove what make made: .venv, caches; runs/ stays
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build *.egg-info

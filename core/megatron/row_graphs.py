@@ -66,11 +66,17 @@ class RowGraphs:
 
 
 class _Memory:
-    """What all captures use in turn: a pool of memory, and a stream."""
+    """What all captures use in turn: a pool of memory, and a stream; and the tensors whose addresses they hold."""
 
     def __init__(self) -> None:
         self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         self.failed = False
+        self._parameters: list[Any] = []
+
+    def addresses(self, model: Any) -> list[int]:
+        """Of its parameters and gradients. Modules are walked through once: that takes as long as some replays."""
+        self._parameters = self._parameters or list(model.parameters())
+        return [address for p in self._parameters for address in (p.data_ptr(), p.main_grad.data_ptr())]
 
     def capturing(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
         """Kernels that are started within are recorded instead. Other threads may use the GPU meanwhile."""
@@ -97,7 +103,7 @@ class _SizedRow:
 
     def _capture(self, model: Any) -> None:
         """Unless it has been done, and nothing has moved since."""
-        addresses = [address for p in model.parameters() for address in (p.data_ptr(), p.main_grad.data_ptr())]
+        addresses = self._memory.addresses(model)
         if self._captured is not None and self._captured.addresses == addresses:
             return
         self._captured = None
