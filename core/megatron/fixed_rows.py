@@ -24,7 +24,7 @@ def fixed_size(row: Row, most_tokens: int) -> FixedSize | None:
     if not len(row.targets):
         return None
     shared = any(segment.prefix_length for segment in row.segments)
-    return size_for(max(len(row.tokens), len(row.targets)), key_counts(row.segments), shared, most_tokens)
+    return size_for(len(row.tokens), len(row.targets), key_counts(row.segments), shared, most_tokens)
 
 
 class FixedRow:

@@ -39,18 +39,18 @@ class FixedSize(NamedTuple):
         return self.tokens // SEGMENTS[_bound(self.longest)] + self.tokens // self.longest
 
 
-def size_for(tokens: int, key_counts: Sequence[int], shared: bool, most_tokens: int) -> FixedSize | None:
+def size_for(tokens: int, targets: int, key_counts: Sequence[int], shared: bool, most_tokens: int) -> FixedSize | None:
     """The smallest size that holds a row; None: none does. They are few, so that most rows find their graph there.
 
     Args:
-        tokens: of the row, or its targets if those are more.
+        tokens, targets: of the row; many short responses have more targets than tokens.
         key_counts: keys of each segment.
         shared: whether some segment has a prefix.
     """
     longest = max(key_counts)
     if longest > most_tokens:
         return None
-    padded = padded_tokens(tokens, len(key_counts), longest)
+    padded = padded_tokens(max(tokens, targets), len(key_counts), longest)
     keys = (share * padded for share in KEYS_PER_TOKEN if sum(key_counts) + padded - tokens <= share * padded)
     held = next(keys, None) if shared else 0
     return None if padded > most_tokens or held is None else FixedSize(padded, held, min(padded, _bound(longest)))

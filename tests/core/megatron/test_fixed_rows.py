@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 import modelcfg
 from core.megatron import gpu_attention
 from core.megatron.attention_plan import AttentionPlan, key_counts
-from core.megatron.fixed_rows import FixedRow, fixed_size
+from core.megatron.fixed_rows import FixedRow, fixed_size, padded
 from core.megatron.graph_sizes import FixedSize, expected_sizes, most_tokens
 from core.packing import Row, TrainSample, build_row, pack, plan_rows
 
@@ -100,6 +102,20 @@ def test_rows_without_a_size() -> None:
     empty = TrainSample(0, [1, 2], [], [], 1.0, [])
     ((units,),) = plan_rows([empty], 100, 1, share_prompts=True)
     assert fixed_size(build_row([empty], units, 4), 4096) is None
+
+
+def test_a_row_fits_its_size() -> None:
+    rng, fitting = random.Random(0), 0
+    for _ in range(300):
+        lengths = [rng.randrange(1, rng.choice([3, 30, 300])) for _ in range(rng.randrange(1, 60))]
+        row = row_of(rng.randrange(1, rng.choice([3, 40, 400])), lengths, share=rng.random() < 0.8)
+        if (size := fixed_size(row, 4096)) is not None:
+            fitting += 1
+            values = padded(row, size)
+            assert len(values["packed_keys"]) == size.keys
+            assert {len(values[name]) for name in ("tokens", "positions", "logit_index", "targets")} == {size.tokens}
+            assert {len(values[name]) for name in ("cu_queries", "cu_keys")} == {size.segments + 1}
+    assert fitting > 100
 
 
 @pytest.mark.parametrize("most", [256, 4096])
