@@ -51,17 +51,21 @@ def make_trainer(shape: str, num_samples: int = 8, **train: Any) -> RandomTraine
     return RandomTrainer(make_config(num_samples, **train), modelcfg.load(shape), nowhere, device)
 
 
-def make_samples(count: int, prompt: int, response: int, vocab: int = 40000) -> list[TrainSample]:
-    """Random tokens, a prompt of its own for each; advantages of both signs, none zero, so that nothing is skipped."""
+def make_samples(count: int, prompt: int, response: int, vocab: int = 40000, group_size: int = 1) -> list[TrainSample]:
+    """Random tokens, one prompt per group; advantages of both signs, none zero, so that nothing is skipped."""
     rng = random.Random(0)
-    return [
-        TrainSample(
-            group=index,
-            prompt_tokens=[rng.randrange(10, vocab) for _ in range(prompt)],
-            response_tokens=[rng.randrange(10, vocab) for _ in range(response)],
-            loss_mask=[1] * response,
-            advantage=1.0 if index % 2 else -1.0,
-            logprobs_engine=[-10.0] * response,
+    samples: list[TrainSample] = []
+    for index in range(count):
+        if index % group_size == 0:
+            prompt_tokens = [rng.randrange(10, vocab) for _ in range(prompt)]
+        samples.append(
+            TrainSample(
+                group=index // group_size,
+                prompt_tokens=prompt_tokens,
+                response_tokens=[rng.randrange(10, vocab) for _ in range(response)],
+                loss_mask=[1] * response,
+                advantage=1.0 if index % 2 else -1.0,
+                logprobs_engine=[-10.0] * response,
+            )
         )
-        for index in range(count)
-    ]
+    return samples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,14 @@ def seconds_of(act: Callable[[], object], repetitions: int = 5) -> float:
         if repetition:
             measured.append(time.perf_counter() - began)
     return statistics.median(measured)
+
+
+def kernels_of(act: Callable[[], object]) -> list[Any]:
+    """torch's profiler events of the kernels that something starts, those that took the most time first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        act()
+    events = [e for e in trace.key_averages() if e.self_device_time_total > 0 and e.device_type.name == "CUDA"]
+    return sorted(events, key=lambda e: -e.self_device_time_total)
 
 
 def pinned_copy_bandwidth(num_bytes: int) -> dict[str, float]:

@@ -25,7 +25,7 @@ import torch
 
 import modelcfg
 from bench.gpu_trainer import make_config, make_samples, one_rank
-from bench.limits import matmul_flops
+from bench.limits import kernels_of, matmul_flops
 from bench.record import report
 from core.algorithm.loss import PolicyLoss
 from core.megatron.flat import move_into_flat
@@ -153,11 +153,8 @@ def profile(line: dict[str, Any]) -> None:
     """Add the kernels that take the most time, and the share of the measured time in which the GPU had one to run."""
     case = Case(line["shape"], line["tokens"], line["recomputed_layers"])
     case.compute()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
-        case.compute()
-    events = [e for e in trace.key_averages() if e.self_device_time_total > 0 and e.device_type.name == "CUDA"]
+    events = kernels_of(case.compute)
     total = sum(e.self_device_time_total for e in events)
-    events.sort(key=lambda e: -e.self_device_time_total)
     line["busy_share"] = total / 1e6 / statistics.median(line["seconds"])
     line["num_kernels"] = sum(e.count for e in events)
     line["kernels"] = [

@@ -17,37 +17,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-from bench.gpu_trainer import RandomTrainer, make_trainer
+from bench.gpu_trainer import RandomTrainer, make_samples, make_trainer
+from bench.limits import kernels_of
 from bench.record import alternate, report
 from core.megatron.graph_sizes import Graphs
 from core.packing import TrainSample
 
-CASES = {"smollm2-135m": [500, 1000, 2000, 4000], "qwen3-0.6b": [1000, 2000, 4000]}  # tokens
+# about so many tokens in whole groups, prompts counted once
+CASES = {"smollm2-135m": [500, 1000, 2000, 4000], "qwen3-0.6b": [1000, 2000, 4000]}
 GROUP_SIZE, PROMPT, RESPONSE, REPETITIONS = 8, 32, 32, 10
 MOST_TOKENS = 4096
-
-
-def make_samples(tokens: int) -> list[TrainSample]:
-    """Whole groups of about so many tokens in all, prompts counted once."""
-    generator = torch.Generator().manual_seed(0)
-    groups = max(1, tokens // (PROMPT + GROUP_SIZE * (RESPONSE - 1)))
-
-    def random(count: int) -> list[int]:
-        return torch.randint(10, 40000, (count,), generator=generator).tolist()  # type: ignore[no-any-return]
-
-    prompts = [random(PROMPT) for _ in range(groups)]
-    return [
-        TrainSample(g, prompts[g], random(RESPONSE), [1] * RESPONSE, 1.0 if i % 2 else -1.0, [-10.0] * RESPONSE)
-        for g in range(groups)
-        for i in range(GROUP_SIZE)
-    ]
-
-
-def kernel_seconds(trainer: RandomTrainer, samples: list[TrainSample]) -> float:
-    """The sum over the kernels of one update."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
-        update(trainer, samples)
-    return sum(e.self_device_time_total for e in trace.key_averages() if e.device_type.name == "CUDA") / 1e6
 
 
 def update(trainer: RandomTrainer, samples: list[TrainSample]) -> None:
@@ -67,7 +46,8 @@ def measure(shape: str) -> list[dict[str, Any]]:
         update(trainer, samples)
 
     for tokens in CASES[shape]:
-        samples = make_samples(tokens)
+        groups = max(1, tokens // (PROMPT + GROUP_SIZE * (RESPONSE - 1)))
+        samples = make_samples(groups * GROUP_SIZE, PROMPT, RESPONSE, group_size=GROUP_SIZE)
         before = torch.cuda.memory_reserved()
         for _ in range(2):  # the second one is captured
             by(graphs, samples)
@@ -76,7 +56,7 @@ def measure(shape: str) -> list[dict[str, Any]]:
         trainer._learn = plain
         line = {"shape": shape, "tokens": trainer.update(samples).metrics["perf/train_tokens"], "seconds": seconds}
         line |= {"reserved_gib": (torch.cuda.memory_reserved() - before) / 2**30}
-        line |= {"kernels_alone": kernel_seconds(trainer, samples)}
+        line |= {"kernels_alone": sum(e.self_device_time_total for e in kernels_of(cases["kernels"])) / 1e6}
         lines.append(line)
         show(line)
     trainer.close()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 import modelcfg  # noqa: E402
+from bench.gpu_trainer import make_samples  # noqa: E402
 from bench.record import alternate, report  # noqa: E402
 from core.config import load_run_file  # noqa: E402
 from core.megatron.trainer import MegatronTrainer  # noqa: E402
@@ -27,24 +28,6 @@ from core.transformers_import import import_transformers  # noqa: E402
 
 PROMPT_TOKENS, RESPONSE_TOKENS, GROUPS, GROUP_SIZE = 17, 12, 8, 8
 REPETITIONS = 5
-
-
-def make_samples() -> list[TrainSample]:
-    """Random tokens; advantages of both signs, none zero, so that nothing is skipped."""
-    generator = torch.Generator().manual_seed(0)
-    prompts = torch.randint(10, 40000, (GROUPS, PROMPT_TOKENS), generator=generator).tolist()
-    return [
-        TrainSample(
-            group=group,
-            prompt_tokens=prompts[group],
-            response_tokens=torch.randint(10, 40000, (RESPONSE_TOKENS,), generator=generator).tolist(),
-            loss_mask=[1] * RESPONSE_TOKENS,
-            advantage=1.0 if index % 2 else -1.0,
-            logprobs_engine=[-10.0] * RESPONSE_TOKENS,
-        )
-        for group in range(GROUPS)
-        for index in range(GROUP_SIZE)
-    ]
 
 
 class Peer:
@@ -73,7 +56,7 @@ def main() -> None:
     os.environ.update(one_rank)
     config = load_run_file(ROOT / "examples" / "smollm2-arithmetic.yaml")
     model_dir = locate(config.model.path)
-    samples = make_samples()
+    samples = make_samples(GROUPS * GROUP_SIZE, PROMPT_TOKENS, RESPONSE_TOKENS, group_size=GROUP_SIZE)
     trainer = MegatronTrainer(config, modelcfg.load("smollm2-135m"), model_dir, "cpu")
     peer = Peer(model_dir, samples, config.train.lr)
     seconds = alternate({"ebbtide": lambda: trainer.update(samples), "transformers": peer.step}, REPETITIONS)

@@ -66,7 +66,7 @@ class MemoryPlan:
 
     def begun_bytes(self, phase: str) -> int:
         """As `phase_bytes`, ahead of what the phase takes itself."""
-        kept = (*TRAINER_PARTS, *ENGINE_PARTS, PROCESS)
+        kept = (*TRAINER_PARTS, *ENGINE_PARTS, GRAPHS, PROCESS)
         owners = [sum(parts.get(name, 0) for name in kept) for parts in self.phases[phase].values()]
         return max(owners) if self.apart else sum(owners)
 

@@ -188,6 +188,7 @@ def test_graphs_are_there_in_every_phase() -> None:
     more = {found.phase_bytes(phase) - without.phase_bytes(phase) for phase in TABLE}
     assert len(more) == 1
     assert more.pop() == found.phases["sync"][TRAINER]["row graphs"] > 0
+    assert found.begun_bytes("score") == found.phase_bytes("score"), "no phase takes them"
 
 
 @pytest.mark.parametrize(
