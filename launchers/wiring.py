@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 
@@ -26,6 +27,7 @@ from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Rendezvous
 from core.requests import TrainRequests
+from core.residency import EVERYTHING, TABLE, Holding
 from core.residency.machine import Residency
 from core.residency.memory import total_memory
 from core.reward import RewardPool
@@ -110,12 +112,16 @@ class TrainerRank:
         state = checkpoints.load_latest() or LoopState()
         sync = self.engines.weight_sync(self.trainer, self.directory, self.model_dir)
         rollout = self._rollout(stack, sync)
+        plan = self._plan()
         if self._shares_devices:
-            self._share_devices(sync)
+            self.trainer.memory.reserve()
+            self.phases.residency = sync.residency = self._residency(TABLE, plan)
         else:
-            if graphs := self._plan().graphs:
-                self.trainer.use_graphs(graphs)
+            if plan.graphs:
+                self.trainer.use_graphs(plan.graphs)
             self.engines.start()
+            if self.device == "cuda":  # nothing moves, but who holds what is logged, and told when memory runs out
+                self.phases.residency = self._residency(EVERYTHING, plan)
         return Parts(
             phase=self.phases,
             state=state,
@@ -160,15 +166,14 @@ class TrainerRank:
         """This rank's device, and what it has."""
         return Device("cuda" if self.device == "cuda" else "cpu", total_memory(self.device))
 
-    def _share_devices(self, sync: WeightSync) -> None:
-        """From here on the residency table says who holds what."""
-        self.trainer.memory.reserve()
-        plan = self._plan()
-        self.phases.residency = sync.residency = Residency(
+    def _residency(self, table: Mapping[str, Holding], plan: MemoryPlan) -> Residency:
+        """From here on the table says who holds what."""
+        return Residency(
             (self.trainer.memory, self.engines.owner()),
-            agree=lambda: any_rank(False),
+            agree=lambda: None if table is EVERYTHING else any_rank(False),
             device=self.device,
-            planned={phase: (plan.begun_bytes(phase), plan.phase_bytes(phase)) for phase in plan.phases},
+            table=table,
+            planned={phase: plan.trainers_bytes(phase) for phase in plan.phases},
             quiet=not self.first,
         )
 

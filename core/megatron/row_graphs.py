@@ -50,13 +50,18 @@ class RowGraphs:
         return logprobs[: len(row.targets)], entropy[: len(row.targets)]
 
     def prepare(self, model: Any, sizes: Iterable[FixedSize]) -> None:
-        """Capture ahead of the first row. Adds to `main_grad` what nobody wants."""
+        """Capture ahead of the first row; where memory runs out, none. Adds to `main_grad` what nobody wants."""
         began = time.monotonic()
-        for size in sizes:
-            for _ in range(2):
-                logprobs, _entropy = self._sized(size).compute(model, SMALL_ROW)
-                logprobs.sum().backward()  # type: ignore[no-untyped-call]
-        torch.cuda.synchronize()
+        try:
+            for size in sizes:
+                self._sized(size).prepare(model)
+            torch.cuda.synchronize()
+        except torch.OutOfMemoryError as error:
+            self._memory.give_up("no memory for all sizes", error)
+        if self._memory.failed:
+            self._sizes.clear()  # the memory of those that were made is wanted by rows now
+            torch.cuda.empty_cache()
+            return
         log.info("rows of %d sizes are CUDA graphs, after %.1f s", len(self._sizes), time.monotonic() - began)
 
     def _sized(self, size: FixedSize) -> _SizedRow:
@@ -77,6 +82,11 @@ class _Memory:
         """Of its parameters and gradients. Modules are walked through once: that takes as long as some replays."""
         self._parameters = self._parameters or list(model.parameters())
         return [address for p in self._parameters for address in (p.data_ptr(), p.main_grad.data_ptr())]
+
+    def give_up(self, why: str, error: Exception) -> None:
+        """Capture nothing from now on."""
+        self.failed = True
+        log.warning("rows are computed kernel by kernel: %s", why, exc_info=error)
 
     def capturing(self, graph: torch.cuda.CUDAGraph) -> torch.cuda.graph:
         """Kernels that are started within are recorded instead. Other threads may use the GPU meanwhile."""
@@ -101,6 +111,12 @@ class _SizedRow:
             return forward(model, self._row.tokens, self._row.params())  # type: ignore[no-any-return]
         return self._captured.predict()
 
+    def prepare(self, model: Any) -> None:
+        """As if two rows had been there."""
+        for _ in range(2):
+            logprobs, _entropy = self.compute(model, SMALL_ROW)
+            logprobs.sum().backward()  # type: ignore[no-untyped-call]
+
     def _capture(self, model: Any) -> None:
         """Unless it has been done, and nothing has moved since."""
         addresses = self._memory.addresses(model)
@@ -110,10 +126,8 @@ class _SizedRow:
         try:
             self._captured = _Captured(model, self._row, self._memory, addresses)
         except RuntimeError as error:  # also torch.OutOfMemoryError; nothing has been computed yet
-            self._memory.failed = True
             _leave_capture()
-            tokens = self._row.size.tokens
-            log.warning("rows are computed kernel by kernel: no CUDA graph of %d tokens", tokens, exc_info=error)
+            self._memory.give_up(f"no CUDA graph of {self._row.size.tokens} tokens", error)
 
 
 def _leave_capture() -> None:

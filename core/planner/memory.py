@@ -64,11 +64,13 @@ class MemoryPlan:
         owners = [sum(parts.values()) for parts in self.phases[phase].values()]
         return max(owners) if self.apart else sum(owners)
 
-    def begun_bytes(self, phase: str) -> int:
-        """As `phase_bytes`, ahead of what the phase takes itself."""
+    def trainers_bytes(self, phase: str) -> tuple[int, int]:
+        """Of a trainer's device: when the phase begins, ahead of what it takes itself, and when it is fullest."""
+        owners = self.phases[phase]
+        there = [owners[TRAINER]] if self.apart else list(owners.values())
+        sizes = [item for parts in there for item in parts.items()]
         kept = (*TRAINER_PARTS, *ENGINE_PARTS, GRAPHS, PROCESS)
-        owners = [sum(parts.get(name, 0) for name in kept) for parts in self.phases[phase].values()]
-        return max(owners) if self.apart else sum(owners)
+        return sum(size for name, size in sizes if name in kept), sum(size for _, size in sizes)
 
     def fullest(self, phases: Collection[str] = tuple(TABLE)) -> str:
         """Of some phases the one that needs most."""

@@ -153,8 +153,8 @@ class Residency:
             f"out of GPU memory in phase {phase} of step {step}: {gib(now.used)} of {gib(now.total)} GiB used. "
             f"Held: {describe(self.holdings())}; the rest of this process {gib(_beside(now, self.holdings()))} GiB "
             f"(activations, caches). {self._plan_text(phase)}"
-            "Lower train.max_tokens_per_micro_batch, set train.recompute to full, spread the "
-            f"model over more GPUs, or lower placement.engine_memory_fraction. ({str(error).splitlines()[0]})"
+            "Lower train.max_tokens_per_micro_batch, set train.recompute to full, spread the model over more GPUs, "
+            f"{self._further_help()}or lower placement.engine_memory_fraction. ({str(error).splitlines()[0]})"
         )
 
     def _log(self, phase: str, step: int, seconds: float, before: DeviceMemory) -> None:
@@ -167,6 +167,10 @@ class Residency:
             *(phase, step, seconds, gib(before.used), gib(after.used), gib(begins), gib(fullest), gib(held)),
             *(gib(after.own_reserved), describe(holdings)),
         )
+
+    def _further_help(self) -> str:
+        everybody_keeps_all = len(set(self._table.values())) == 1
+        return "set placement.offload to on, train.cuda_graphs to false, " if everybody_keeps_all else ""
 
     def _plan_text(self, phase: str) -> str:
         return f"Planned: {gib(self._planned[phase][1])} GiB in all. " if phase in self._planned else ""

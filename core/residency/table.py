@@ -44,3 +44,8 @@ TABLE: Mapping[str, Holding] = {
     "update": Holding(trainer=frozenset(TRAINER_PARTS)),
     "save": Holding(trainer=frozenset(TRAINER_PARTS) - {"gradients"}),
 }
+
+# Where GPUs hold everything at once, nothing is given up in any phase.
+EVERYTHING: Mapping[str, Holding] = {
+    phase: Holding(trainer=frozenset(TRAINER_PARTS), engine=frozenset(ENGINE_PARTS)) for phase in TABLE
+}

@@ -49,14 +49,14 @@ def memory_before() -> Iterator[int]:
     assert wait_until(lambda: used_mib() <= before + SLACK_MIB, FREED_S), f"{used_mib()} MiB in use, {before} before"
 
 
-def write_gpu_run(folder: Path, **rollout: Any) -> Path:
+def write_gpu_run(folder: Path, offload: str = "on", **rollout: Any) -> Path:
     """A tiny model of a size that CUDA kernels take; one row of all tokens."""
     file = write_run(
         folder,
         kind="qwen3-tied",
         rollout={"num_rollout": 6, "max_response_tokens": 500, **rollout},
         train={"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 40000},
-        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400, "offload": "on"},
+        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400, "offload": offload},
         logging={"tensorboard": False},
     )
     tiny_model("qwen3-tied", folder / "model", max_position_embeddings=4096, **MODEL)
@@ -98,12 +98,13 @@ def test_a_trainer_killed_while_it_is_parked(memory_before: int, tmp_path: Path)
     finish(run_dir)
 
 
-def test_memory_that_runs_out_in_an_update(memory_before: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_memory_that_runs_out_in_an_update(offload: str, memory_before: int, tmp_path: Path) -> None:
     """The error says so, nothing stays behind, and with enough of it the run goes on."""
     run_dir, site = tmp_path / "out", tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(LITTLE_MEMORY)
-    run_file = write_gpu_run(tmp_path, max_response_tokens=2000)
+    run_file = write_gpu_run(tmp_path, offload, max_response_tokens=2000)
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log", python_path=site)
     assert command.wait(400) == 1
     text = (run_dir / "attempts/1/trainer-0.log").read_text()

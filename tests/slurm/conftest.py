@@ -15,7 +15,7 @@ REQUIRED = "EBBTIDE_REQUIRE_SLURM"  # 1: a cluster that cannot be started is a f
 
 def start(wanted: Settings) -> Cluster:
     """A cluster that ends with this process; skips the test, or fails it, where there can be none."""
-    if (reason := why_not()) is not None:
+    if (reason := why_not(wanted.accounting)) is not None:
         give_up(f"there is no Slurm cluster: {reason}")
     return Cluster.start(wanted, owner=os.getpid())
 
@@ -43,6 +43,18 @@ def bare_session() -> Iterator[Cluster]:
     running.stop()
 
 
+@pytest.fixture(scope="session")
+def gpu_session() -> Iterator[Cluster]:
+    """Two nodes without accounting; the first has this machine's first GPU, the other none. See `cluster_with_gpu`."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
+    running = start(Settings(folder="", num_nodes=2, accounting=False, real_gpus=1))
+    yield running
+    running.stop()
+
+
 @pytest.fixture
 def cluster(slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The session's cluster, in SLURM_CONF for everything that the test starts; afterwards no job, all nodes up."""
@@ -53,6 +65,12 @@ def cluster(slurm_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def cluster_without_sacct(bare_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A small cluster on which sacct fails, in SLURM_CONF."""
     yield from borrowed(bare_session, monkeypatch)
+
+
+@pytest.fixture
+def cluster_with_gpu(gpu_session: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A cluster that hands out a real GPU, in SLURM_CONF."""
+    yield from borrowed(gpu_session, monkeypatch)
 
 
 @pytest.fixture

@@ -20,18 +20,20 @@ from tests.slurm_cluster.settings import Settings
 ROOT = Path(__file__).parents[2]
 PREFIX = "ebbtide-slurm."
 START_TIMEOUT_S = 120.0
-NEEDED = ("slurmctld", "slurmd", "munged", "slurmdbd", "mariadbd", "ip", "unshare", "nsenter", "setpriv")
+NEEDED = ("slurmctld", "slurmd", "munged", "ip", "unshare", "nsenter", "setpriv")
+ACCOUNTING = ("slurmdbd", "mariadbd")
 
 
 class ClusterError(RuntimeError):
     """The cluster did not start, or a command against it failed."""
 
 
-def why_not() -> str | None:
-    """The reason for which no cluster can be started here, None if it can."""
+def why_not(accounting: bool = True) -> str | None:
+    """The reason for which no cluster, with accounting or without, can be started here; None if it can."""
     if os.geteuid() != 0:
         return "a test cluster needs root (namespaces)"
-    missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None]
+    needed = (*NEEDED, *(ACCOUNTING if accounting else ()))
+    missing = [name for name in needed if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None]
     if missing:
         return f"not installed: {', '.join(missing)}; python -m tests.slurm_cluster install"
     probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"], timeout=20)

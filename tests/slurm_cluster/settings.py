@@ -24,6 +24,7 @@ class Settings:
     cpus: int = 8  # per node, as Slurm is told; the machine may have fewer
     memory_mib: int = 16000
     gpus: int = 0  # per node, fake: device files that are clones of /dev/null
+    real_gpus: int = 0  # of this machine, /dev/nvidia0 and on, all of them on the first node; instead of fake ones
     accounting: bool = True  # slurmdbd and a database, so that sacct works
     heterogeneous: bool = True  # het jobs need the backfill scheduler; False: a cluster that cannot run them
     requeue: bool = True
@@ -156,10 +157,14 @@ def _accounting(settings: Settings) -> dict[str, object]:
 
 def _machines(settings: Settings) -> list[str]:
     """Nodes and partitions: `main` has no time limit, `short` ends jobs after 10 minutes."""
-    gres = f" Gres=gpu:{settings.gpus}" if settings.gpus else ""
+
+    def gres(node: str) -> str:
+        gpus = settings.gpus or (settings.real_gpus if node == settings.nodes[0] else 0)
+        return f" Gres=gpu:{gpus}" if gpus else ""
+
     nodes = [
         f"NodeName={node} NodeHostname={node} NodeAddr={settings.address(node)} CPUs={settings.cpus} "
-        f"RealMemory={settings.memory_mib}{gres} State=UNKNOWN"
+        f"RealMemory={settings.memory_mib}{gres(node)} State=UNKNOWN"
         for node in settings.nodes
     ]
     return [
@@ -171,6 +176,8 @@ def _machines(settings: Settings) -> list[str]:
 
 def gres_conf(settings: Settings) -> str:
     """gres.conf: with File=, Slurm numbers the GPUs and sets CUDA_VISIBLE_DEVICES."""
+    if settings.real_gpus:
+        return f"NodeName={settings.nodes[0]} Name=gpu File=/dev/nvidia[0-{settings.real_gpus - 1}]\n"
     if not settings.gpus:
         return ""
     return f"Name=gpu File={settings.folder}/dev/nvidia[0-{settings.gpus - 1}]\n"

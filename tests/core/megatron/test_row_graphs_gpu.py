@@ -158,3 +158,22 @@ def test_a_failed_capture_is_told_and_done_without(
     assert [r.message for r in caplog.records if "no CUDA graph" in r.message]
     assert_same(found, wanted)
     assert torch.rand(3, device="cuda").unique().numel() == 3
+
+
+def test_where_memory_runs_out_while_graphs_are_made_there_are_none(
+    made: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted = steps(made(graphs=False), 1)
+    trainer = made(graphs=False)
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    little = before + 64 * 2**20
+    torch.cuda.set_per_process_memory_fraction(little / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        trainer.use_graphs(Graphs(4096, all_rows=True))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [r.message for r in caplog.records if "no memory for all sizes" in r.message or "no CUDA graph" in r.message]
+    caplog.clear()
+    assert torch.cuda.memory_reserved() <= little
+    assert_same(steps(trainer, 1), wanted)

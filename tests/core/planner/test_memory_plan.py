@@ -109,12 +109,13 @@ def test_engines_with_gpus_of_their_own_do_not_add_up() -> None:
     assert found.host_bytes == 0
     for phase, owners in found.phases.items():
         assert found.phase_bytes(phase) == max(sum(parts.values()) for parts in owners.values())
+        assert found.trainers_bytes(phase)[1] == sum(owners[TRAINER].values())
     assert plan(run("qwen3-0.6b", placement={"offload": "off"})).needed_bytes() > found.needed_bytes()
 
 
 def test_a_phase_begins_without_what_it_takes_itself() -> None:
     found = plan(run())
-    taken = {phase: found.phase_bytes(phase) - found.begun_bytes(phase) for phase in TABLE}
+    taken = {phase: fullest - begun for phase in TABLE for begun, fullest in [found.trainers_bytes(phase)]}
     work = found.phases["update"][TRAINER]
     assert taken["update"] == work["activations"] + work["logits"]
     assert taken["score"] == taken["save"] == 0
@@ -188,7 +189,7 @@ def test_graphs_are_there_in_every_phase() -> None:
     more = {found.phase_bytes(phase) - without.phase_bytes(phase) for phase in TABLE}
     assert len(more) == 1
     assert more.pop() == found.phases["sync"][TRAINER]["row graphs"] > 0
-    assert found.begun_bytes("score") == found.phase_bytes("score"), "no phase takes them"
+    assert found.trainers_bytes("score") == (found.phase_bytes("score"),) * 2, "no phase takes them"
 
 
 @pytest.mark.parametrize(

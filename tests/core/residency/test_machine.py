@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from core.residency import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS
+from core.residency import ENGINE, ENGINE_PARTS, EVERYTHING, TABLE, TRAINER, TRAINER_PARTS
 from core.residency.machine import Residency, ResidencyError
 from core.residency.memory import describe
 
@@ -102,7 +102,21 @@ def test_out_of_memory_says_who_held_what() -> None:
     assert "Held: trainer: gradients 1.00, masters 1.00" in text
     assert "engine: nothing" in text
     assert "Lower train.max_tokens_per_micro_batch" in text
+    assert "placement.offload" not in text
     assert text.endswith("(CUDA out of memory. Tried to allocate 2.00 GiB.)")
+
+
+def test_where_everybody_keeps_everything_nothing_moves_and_a_lack_of_memory_is_explained() -> None:
+    calls: list[str] = []
+    owners = [FakeOwner(TRAINER, TRAINER_PARTS, calls), FakeOwner(ENGINE, ENGINE_PARTS, calls)]
+    residency = Residency(owners, lambda: None, table=EVERYTHING)
+    for phase in EVERYTHING:
+        residency.enter(phase)
+    with pytest.raises(ResidencyError) as caught, residency.inside("update", 7):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    assert not calls
+    assert "engine: cuda_graph 1.00, kv_cache 1.00, weights 1.00 GiB" in str(caught.value)
+    assert "set placement.offload to on, train.cuda_graphs to false, or lower" in str(caught.value)
 
 
 def test_memory_that_nccl_lacks_is_explained_too_and_other_errors_of_it_stay_what_they_are() -> None:
