@@ -3,7 +3,8 @@
     python -m torch.distributed.run --standalone --nproc-per-node 2 bench/replay.py RUN_FILE RUN_DIR OUT.json
 
 RUN_FILE says the layout; RUN_DIR has the samples. No engine takes part, so every layout learns from the same samples,
-and what differs is arithmetic. Writes metrics and log-probs of each step, as the run's journal would have.
+and what differs is arithmetic. Rows are CUDA graphs where those of the run are. Writes metrics and log-probs of each
+step, as the run's journal would have.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from core.config import load_run_file
 from core.device import resolve_device
 from core.megatron.trainer import MegatronTrainer
 from core.packing import TrainSample
+from core.planner import Device, plan_memory
 from core.pretrained import locate
+from core.residency.memory import total_memory
 from core.shape import model_shape
 from core.trajectory import StepRecord, list_steps, read_step, step_path
 
@@ -46,7 +49,10 @@ def main() -> None:
     config = load_run_file(run_file)
     model_dir = locate(config.model.path)
     shape = model_shape(config.model, model_dir)
-    trainer = MegatronTrainer(config, shape, model_dir, resolve_device(config.placement.device))
+    device = resolve_device(config.placement.device)
+    trainer = MegatronTrainer(config, shape, model_dir, device)
+    if graphs := plan_memory(config, shape, Device(device, total_memory(device))).graphs:
+        trainer.use_graphs(graphs)
     steps = []
     for step in list_steps(run_dir):
         result = trainer.update(samples_of(read_step(step_path(run_dir, step))))

@@ -127,10 +127,12 @@ class Run:
         """What came of it."""
         steps = [event["metrics"] for event in self.events("step")]
         begin = next(iter(self.events("begin")), None)
+        trainers = [path.read_text() for path in self.run_dir.glob("attempts/1/trainer-*.log")]
         return {
             "layout": self.name,
             "rc": self.process.returncode,
             "start_s": round(begin["time"] - self.began, 1) if begin else None,
+            "row_graphs": any("are CUDA graphs" in text for text in trainers),
             "losses": [step["train/loss"] for step in steps],
             "logprob_gap": [step["train/train_rollout_logprob_abs_diff"] for step in steps],
             "sync_s": [step["perf/update_weights_time"] for step in steps],
@@ -244,12 +246,14 @@ def table(results: list[dict[str, Any]]) -> str:
     def numbers(values: list[float], digits: int) -> str:
         return " ".join(f"{value:.{digits}f}" for value in values)
 
-    rows = [f"{'layout':<17}{'rc':>3}{'start s':>9}  {'sync s':<19}{'engine-trainer':<23}{'loss on same samples':>21}"]
+    named = f"{'layout':<17}{'rc':>3}{'start s':>9}  {'sync s':<19}{'engine-trainer':<23}"
+    rows = [f"{named}{'loss on same samples':>21}  graphs"]
     for r in results:
         gap = f"{r['replay_loss_gap']:.1e}" if "replay_loss_gap" in r else "-"
         rows.append(
             f"{r['layout']:<17}{r['rc']!s:>3}{r['start_s']!s:>9}  {numbers(r['sync_s'], 2):<19}"
-            f"{numbers(r['logprob_gap'], 4):<23}{gap:>21}  {'ok' if not r['faults'] else '; '.join(r['faults'])}"
+            f"{numbers(r['logprob_gap'], 4):<23}{gap:>21}  "
+            f"{'yes' if r['row_graphs'] else 'no':<8}{'ok' if not r['faults'] else '; '.join(r['faults'])}"
         )
     return "\n".join(rows)
 

@@ -170,7 +170,7 @@ class TrainerRank:
         """From here on the table says who holds what."""
         return Residency(
             (self.trainer.memory, self.engines.owner()),
-            agree=lambda: None if table is EVERYTHING else any_rank(False),
+            agree=lambda: any_rank(False),
             device=self.device,
             table=table,
             planned={phase: plan.trainers_bytes(phase) for phase in plan.phases},

@@ -65,12 +65,13 @@ class Residency:
     ) -> None:
         """Args:
         owners: in the order in which they give up and take.
-        agree: a barrier over all trainer ranks.
+        agree: a barrier over all trainer ranks; not called where the table is the same for all phases.
         device: "cpu" or "cuda"; says where memory is read.
         planned: phase -> bytes of the device when it begins, and when it is fullest; logged beside what is found.
         quiet: log nothing (all ranks but the first).
         """
         self._planned = planned or {}
+        self._moves = len(set(table.values())) > 1
         self._owners = {owner.name: owner for owner in owners}
         self._agree = agree
         self._device = device
@@ -81,17 +82,20 @@ class Residency:
 
     def enter(self, phase: str, step: int = 0) -> None:
         """Rearrange the GPU for a phase. Moves nothing where nothing changes."""
-        began, before = time.monotonic(), read_memory(self._device)
-        wanted = self._wanted(phase)
+        began, before, wanted = time.monotonic(), read_memory(self._device), self._wanted(phase)
         self.phase = phase
+        if self._moves:
+            self._rearrange(wanted)
+        seconds = time.monotonic() - began
+        self._seconds += seconds
+        self._log(phase, step, seconds, before)
+
+    def _rearrange(self, wanted: Holding) -> None:
         for owner in self._owners.values():
             owner.shrink_to(wanted.of(owner.name))
         self._agree()
         for owner in self._owners.values():
             self.acquire(owner.name, wanted.of(owner.name))
-        seconds = time.monotonic() - began
-        self._seconds += seconds
-        self._log(phase, step, seconds, before)
 
     def acquire(self, owner: str, parts: frozenset[str]) -> None:
         """Have one owner hold these parts too.
@@ -158,7 +162,7 @@ class Residency:
         )
 
     def _log(self, phase: str, step: int, seconds: float, before: DeviceMemory) -> None:
-        after, holdings = read_memory(self._device), self.holdings()
+        after, holdings = read_memory(self._device) if self._moves else before, self.holdings()
         held = sum(size for parts in holdings.values() for size in parts.values())
         begins, fullest = self._planned.get(phase, (0, 0))
         log.log(
@@ -169,8 +173,7 @@ class Residency:
         )
 
     def _further_help(self) -> str:
-        everybody_keeps_all = len(set(self._table.values())) == 1
-        return "set placement.offload to on, train.cuda_graphs to false, " if everybody_keeps_all else ""
+        return "" if self._moves else "set placement.offload to on, train.cuda_graphs to false, "
 
     def _plan_text(self, phase: str) -> str:
         return f"Planned: {gib(self._planned[phase][1])} GiB in all. " if phase in self._planned else ""

@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.gpu, pytest.mark.run]
 MODEL = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 FREED_S = 20
 SLACK_MIB = 200
-# 400 MiB for the trainer of an H100: enough for the model, not for the activations of 2,048 tokens x 16 samples
+# 250 MiB for the trainer of an H100: enough for the model, not for the activations of 16 samples of 200 tokens and more
 LITTLE_MEMORY = """
 import sys
 
 if "launchers.trainer" in sys.orig_argv:
     import torch
 
-    torch.cuda.set_per_process_memory_fraction(400 * 2**20 / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(250 * 2**20 / torch.cuda.get_device_properties(0).total_memory)
 """
 
 
@@ -108,7 +108,7 @@ def test_memory_that_runs_out_in_an_update(offload: str, memory_before: int, tmp
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log", python_path=site)
     assert command.wait(400) == 1
     text = (run_dir / "attempts/1/trainer-0.log").read_text()
-    assert "out of GPU memory in phase update of step " in text  # the first whose responses are long
+    assert "out of GPU memory in phase update of step " in text  # the first, or one whose responses are longer
     assert "Lower train.max_tokens_per_micro_batch" in (tmp_path / "log").read_text()
     assert wait_until(lambda: used_mib() <= memory_before + SLACK_MIB, FREED_S)
     finish(run_dir)
