@@ -133,6 +133,7 @@ class Run:
             "rc": self.process.returncode,
             "start_s": round(begin["time"] - self.began, 1) if begin else None,
             "row_graphs": any("are CUDA graphs" in text for text in trainers),
+            "warnings": [line for text in trainers for line in text.splitlines() if "state dict differs" in line],
             "losses": [step["train/loss"] for step in steps],
             "logprob_gap": [step["train/train_rollout_logprob_abs_diff"] for step in steps],
             "sync_s": [step["perf/update_weights_time"] for step in steps],
@@ -211,7 +212,7 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
         wrong.append(f"log-probs of the same samples {apart} apart from alone's, wanted {gap}")
     if (apart := result.get("replay_loss_gap")) is not None and apart > MAX_LOSS_GAP[device]:
         wrong.append(f"losses of the same samples {apart} apart from alone's, wanted {MAX_LOSS_GAP[device]}")
-    return wrong
+    return wrong + result["warnings"][:1]
 
 
 def replay_all(runs: Mapping[str, Run]) -> dict[tuple[int, int, bool], list[dict[str, Any]] | None]:

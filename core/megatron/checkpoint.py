@@ -31,6 +31,7 @@ def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
     # results come back through this queue; Megatron's own is a server process, started by importing main again
     filesystem_async._results_queue = queue.SimpleQueue()
     state = _sharded_state(optimizer, layout, is_loading=False)
+    _count_on_host(state["optimizer"])
     state["rng"] = _rng_object(layout, _rng_states())
     dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
     dist.barrier(layout.control)
@@ -65,6 +66,15 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     with _torch_adam_can_load(optimizer.adam):
         adam = optimizer.adam.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
+
+
+def _count_on_host(adam: dict[str, Any]) -> None:
+    """Megatron sends what is common from rank 0 to all others. On a GPU the number of Adam's steps would arrive on rank
+    0's GPU, in the memory of every rank's process there, and differ, as it is on another device than theirs.
+    """
+    state = adam.get("optimizer", adam).get("state", {})
+    if "common_step" in state:
+        state["common_step"] = state["common_step"].cpu()
 
 
 def _content_metadata() -> dict[str, Any]:

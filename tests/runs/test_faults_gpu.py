@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.gpu, pytest.mark.run]
 MODEL = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 FREED_S = 20
 SLACK_MIB = 200
-# 250 MiB for the trainer of an H100: enough for the model, not for the activations of 16 samples of 200 tokens and more
+# 200 MiB for the trainer of an H100: enough for the model, not for the activations of 16 samples of 250 tokens
 LITTLE_MEMORY = """
 import sys
 
 if "launchers.trainer" in sys.orig_argv:
     import torch
 
-    torch.cuda.set_per_process_memory_fraction(250 * 2**20 / torch.cuda.get_device_properties(0).total_memory)
+    torch.cuda.set_per_process_memory_fraction(200 * 2**20 / torch.cuda.get_device_properties(0).total_memory)
 """
 
 
