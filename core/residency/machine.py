@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 
 from core.residency.memory import DeviceMemory, describe, gib, read_memory
-from core.residency.table import TABLE, Holding
+from core.residency.table import TABLE, TRAINER, Holding
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,10 @@ class Residency:
         )
 
     def _further_help(self) -> str:
-        return "" if self._moves else "set placement.offload to on, train.cuda_graphs to false, "
+        if self._moves:
+            return ""
+        beside = any(owner.held() for name, owner in self._owners.items() if name != TRAINER)
+        return f"set {'placement.offload to on, ' if beside else ''}train.cuda_graphs to false, "
 
     def _plan_text(self, phase: str) -> str:
         return f"Planned: {gib(self._planned[phase][1])} GiB in all. " if phase in self._planned else ""
@@ -185,7 +188,7 @@ def _lacks_memory(error: Exception) -> bool:
 
 
 def _beside(memory: DeviceMemory, holdings: Mapping[str, Mapping[str, int]]) -> int:
-    return max(0, memory.own_allocated - sum(holdings.get("trainer", {}).values()))
+    return max(0, memory.own_allocated - sum(holdings.get(TRAINER, {}).values()))
 
 
 def _list(parts: frozenset[str]) -> str:

@@ -117,6 +117,9 @@ def test_where_everybody_keeps_everything_nothing_moves_and_a_lack_of_memory_is_
     assert not calls
     assert "engine: cuda_graph 1.00, kv_cache 1.00, weights 1.00 GiB" in str(caught.value)
     assert "set placement.offload to on, train.cuda_graphs to false, or lower" in str(caught.value)
+    alone = Residency(owners[:1], lambda: None, table=EVERYTHING)
+    with pytest.raises(ResidencyError, match="GPUs, set train.cuda_graphs to false, or"), alone.inside("update", 7):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 def test_memory_that_nccl_lacks_is_explained_too_and_other_errors_of_it_stay_what_they_are() -> None:
