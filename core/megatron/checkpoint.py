@@ -69,8 +69,8 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
 
 
 def _count_on_host(adam: dict[str, Any]) -> None:
-    """Megatron sends what all ranks have in common from rank 0 to the others, and compares. A tensor on rank 0's GPU, the
-    number of Adam's steps, would arrive there: each rank would take memory of that GPU, and find a difference.
+    """Megatron sends what all ranks have in common from rank 0 to the others, and compares. The number of Adam's steps,
+    a tensor on rank 0's GPU, would arrive there: each rank would take memory of that GPU, and find a difference.
     """
     state = adam.get("optimizer", adam).get("state", {})
     if "common_step" in state:

@@ -118,7 +118,7 @@ def test_where_everybody_keeps_everything_nothing_moves_and_a_lack_of_memory_is_
     assert "engine: cuda_graph 1.00, kv_cache 1.00, weights 1.00 GiB" in str(caught.value)
     assert "set placement.offload to on, train.cuda_graphs to false, or lower" in str(caught.value)
     alone = Residency(owners[:1], lambda: None, table=EVERYTHING)
-    with pytest.raises(ResidencyError, match="GPUs, set train.cuda_graphs to false, or"), alone.inside("update", 7):
+    with pytest.raises(ResidencyError, match=r"GPUs, set train\.cuda_graphs to false, or"), alone.inside("update", 7):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
