@@ -12,7 +12,14 @@ import pytest
 from bench.two_gpus import NUM_STEPS, faults, measure
 
 ON_A_CPU = ["alone", "tp2", "own_gpus-killed"]
-GOOD = {"rc": 0, "losses": [0.0] * NUM_STEPS, "logprob_gap": [0.01], "replay_logprob_gap": 0.01, "replay_loss_gap": 0.0}
+GOOD = {
+    "rc": 0,
+    "losses": [0.0] * NUM_STEPS,
+    "logprob_gap": [0.01],
+    "replay_logprob_gap": 0.01,
+    "replay_loss_gap": 0.0,
+    "warnings": [],
+}
 
 
 @pytest.mark.run
@@ -34,8 +41,9 @@ def test_layouts_learn_the_same_on_a_cpu(tmp_path: Path) -> None:
         ({"losses": [0.0]}, 1),
         ({"logprob_gap": [0.01, 0.3]}, 1),
         ({"replay_logprob_gap": 0.3, "replay_loss_gap": 0.1}, 2),
+        ({"warnings": ["Rank 1 common state dict differs", "Rank 1 common state dict differs"]}, 1),
     ],
-    ids=["good", "failed", "too short", "engine apart", "replay apart"],
+    ids=["good", "failed", "too short", "engine apart", "replay apart", "warned"],
 )
 def test_what_is_not_as_wanted_is_told(change: dict[str, object], wrong: int) -> None:
     assert len(faults({**GOOD, **change}, "cuda")) == wrong
