@@ -157,7 +157,11 @@ def test_a_cancelled_job_stays_cancelled_whatever_the_verdict(cluster: Cluster, 
 
 
 def test_all_tasks_get_the_signal_ahead_of_the_limit_and_the_job_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    stop = f"trap 'echo signalled; {VERDICT.format('requeue')}; exit 5' USR2"
+    # the components are signalled one after the other, and the first task that ends takes the others along
+    all_were = 'until [ $(cat "$EBBTIDE_SLURM_DIR"/task-*.log | grep -c signalled) = 3 ]; do sleep 0.1; done'
+    decided = 'until [ -s "$EBBTIDE_SLURM_DIR/verdict" ]; do sleep 0.1; done'
+    leaves = f"if [ $SLURM_PROCID = 0 ]; then {all_were}; {VERDICT.format('requeue')}; else {decided}; fi"
+    stop = f"trap 'echo signalled; {leaves}; exit 5' USR2"
     second = f'[ "${{SLURM_RESTART_COUNT:-0}}" = 0 ] || {{ {VERDICT.format("end")}; exit 0; }}'
     wanted = job(tmp_path, second, stop, "while :; do sleep 0.1; done")
     job_id = submit(cluster, wanted)
