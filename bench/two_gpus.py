@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.tiny_models import tiny_model  # noqa: E402
+from tests.tiny_models import GPU_SIZES, tiny_model  # noqa: E402
 from tests.tiny_runs import write_run  # noqa: E402
 
 NUM_STEPS = 3
@@ -87,7 +87,7 @@ def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
         logging={"tensorboard": False},
         checkpoint={"interval": 0, "save_hf": False},
     )
-    tiny_model("qwen3-tied", folder / "model", hidden_size=256, head_dim=64, intermediate_size=512, num_hidden_layers=4)
+    tiny_model("qwen3-tied", folder / "model", **GPU_SIZES)
     return path
 
 

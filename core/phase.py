@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Inside(Protocol):
-    """What is arranged around a phase: GPU memory (`core.residency.Residency`), where anything is shared."""
+    """What is arranged around a phase: GPU memory (`core.residency.Residency`)."""
 
     def inside(self, phase: str, step: int) -> AbstractContextManager[None]:
         """Entered when the phase begins, left when it ends."""
@@ -33,7 +33,8 @@ class Inside(Protocol):
 class Phases:
     """The phases of this rank: which one it is in, and how long each took in the current step.
 
-    `residency` is entered around each phase, within its time; None: nothing has to be arranged.
+    `residency` is entered around each phase, within its time; None: nothing has to be arranged, on a CPU
+    that holds everything at once.
     """
 
     def __init__(self, announce: Callable[[str], None], quiet: bool = False) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 VOCAB_SIZE = 512
 EOS_TOKEN_ID = 2
+# sizes that CUDA kernels take, for `tiny_model`
+GPU_SIZES = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
 
 

@@ -12,12 +12,11 @@ import pytest
 from test_faults import member_pid, wait_for_phase
 
 from core.rendezvous import wait_until
-from tests.tiny_models import tiny_model
+from tests.tiny_models import GPU_SIZES, tiny_model
 from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.run]
 
-MODEL = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 FREED_S = 20
 SLACK_MIB = 200
 # 200 MiB for the trainer of an H100: enough for the model, not for the activations of 16 samples of 250 tokens
@@ -59,7 +58,7 @@ def write_gpu_run(folder: Path, offload: str = "on", **rollout: Any) -> Path:
         placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400, "offload": offload},
         logging={"tensorboard": False},
     )
-    tiny_model("qwen3-tied", folder / "model", max_position_embeddings=4096, **MODEL)
+    tiny_model("qwen3-tied", folder / "model", max_position_embeddings=4096, **GPU_SIZES)
     return file
 
 

@@ -9,11 +9,10 @@ import pytest
 
 from tests.slurm.slurm_runs import attempts, complete, losses, prepare, submit, tell
 from tests.slurm_cluster import Cluster
-from tests.tiny_models import tiny_model
+from tests.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slurm, pytest.mark.run, pytest.mark.timeout(900)]
 
-MODEL = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 PLACEMENT = {"device": "auto", "engine_memory_fraction": 0.2, "start_timeout_s": 400, "silence_timeout_s": 60}
 REWARDS_APART = {"components": [{"role": "trainers"}, {"role": "rewards", "num_workers": 2}]}
 
@@ -21,7 +20,7 @@ REWARDS_APART = {"components": [{"role": "trainers"}, {"role": "rewards", "num_w
 @pytest.mark.parametrize("slurm", [{}, REWARDS_APART], ids=["ordinary", "heterogeneous"])
 def test_a_job_with_a_gpu(slurm: dict[str, Any], cluster_with_gpu: Cluster, tmp_path: Path) -> None:
     run_file = prepare(tmp_path, placement=PLACEMENT, slurm=slurm)
-    tiny_model("qwen3-tied", tmp_path / "model", **MODEL)  # of a size that CUDA kernels take
+    tiny_model("qwen3-tied", tmp_path / "model", **GPU_SIZES)
     run_dir = tmp_path / "out"
     job = submit(run_file, run_dir)
     assert "gres:gpu:1" in cluster_with_gpu.run("scontrol", "show", "job", job), "Slurm was asked for a GPU"

@@ -28,14 +28,19 @@ class ClusterError(RuntimeError):
     """The cluster did not start, or a command against it failed."""
 
 
+def missing(accounting: bool = True) -> list[str]:
+    """Programs that a cluster needs and that are not installed."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin"
+    needed = (*NEEDED, *ACCOUNTING) if accounting else NEEDED
+    return [name for name in needed if shutil.which(name, path=path) is None]
+
+
 def why_not(accounting: bool = True) -> str | None:
     """The reason for which no cluster, with accounting or without, can be started here; None if it can."""
     if os.geteuid() != 0:
         return "a test cluster needs root (namespaces)"
-    needed = (*NEEDED, *(ACCOUNTING if accounting else ()))
-    missing = [name for name in needed if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None]
-    if missing:
-        return f"not installed: {', '.join(missing)}; python -m tests.slurm_cluster install"
+    if lacking := missing(accounting):
+        return f"not installed: {', '.join(lacking)}; python -m tests.slurm_cluster install"
     probe = subprocess.run(["unshare", "--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"], timeout=20)
     return "this machine refuses namespaces (unshare failed)" if probe.returncode else None
 

@@ -24,9 +24,9 @@ def install() -> None:
     Raises:
         SystemExit: not root, or no apt: says what to install by hand.
     """
-    from tests.slurm_cluster.cluster import ACCOUNTING, NEEDED
+    from tests.slurm_cluster.cluster import missing
 
-    if all(shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin") for name in (*NEEDED, *ACCOUNTING)):
+    if not missing():
         return
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise SystemExit(f"found no root or no apt-get: install by hand: {' '.join(PACKAGES)}")

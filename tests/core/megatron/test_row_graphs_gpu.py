@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import tiny_model
+from tiny_models import GPU_SIZES, tiny_model
 
 from core.config.schema import RunConfig
 from core.megatron import row_graphs
@@ -25,8 +25,7 @@ ENTROPY = {"entropy_coef": 0.01, "kl_loss_coef": 0.01}
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    wide = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 3}
-    return tiny_model("qwen3-tied", tmp_path / "model", **wide)
+    return tiny_model("qwen3-tied", tmp_path / "model", **{**GPU_SIZES, "num_hidden_layers": 3})
 
 
 @pytest.fixture

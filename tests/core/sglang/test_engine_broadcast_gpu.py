@@ -15,8 +15,8 @@ import pytest
 import torch
 from engine_servers import RunningEngine, free_port, wait_up
 from test_engine_broadcast import Source, clones, driven, publish, rendezvous
-from test_engine_gpu import GPU_MODEL, perturbed
-from tiny_models import tiny_model
+from test_engine_gpu import perturbed
+from tiny_models import GPU_SIZES, tiny_model
 
 from core.rendezvous import Rendezvous
 from core.sglang.client import EngineClient
@@ -36,7 +36,7 @@ def servers(tmp_path: Path) -> Iterator[list[RunningEngine]]:
     """Two of the same model on the second GPU, started together; groups hold one of them at a time."""
     if torch.cuda.device_count() < 2:
         pytest.skip("needs two GPUs")
-    directory = tiny_model("qwen3", tmp_path / "model", **GPU_MODEL)
+    directory = tiny_model("qwen3", tmp_path / "model", **GPU_SIZES)
     started = [start(directory, tmp_path / f"{name}.log") for name in ("first", "second")]
     try:
         yield [wait_up(server) for server in started]

@@ -15,7 +15,7 @@ import psutil
 import pytest
 import torch
 from engine_servers import RunningEngine, free_port, wait_ended, wait_up
-from tiny_models import tiny_model
+from tiny_models import GPU_SIZES, tiny_model
 
 from core.samples import SamplingParams
 from core.sglang.client import EngineClient
@@ -25,7 +25,6 @@ from core.sglang.weights import WeightUpdate, update_from_disk
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]
 PROMPT = [5, 6, 7, 8, 9, 10]
-GPU_MODEL = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
     folder = tmp_path_factory.mktemp("gpu-engine")
-    directory = tiny_model("qwen3", folder / "model", **GPU_MODEL)
+    directory = tiny_model("qwen3", folder / "model", **GPU_SIZES)
     deterministic = os.environ.get("EBBTIDE_TEST_DETERMINISTIC") == "1"
     spec = EngineSpec(
         *("gpu", directory, "cuda", "bfloat16", "127.0.0.1", free_port()),
