@@ -52,8 +52,9 @@ class Colocated:
 
 
 def used_by_all() -> int:
-    """Bytes in use on the first GPU, without touching it."""
-    question = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", "0"]
+    """Bytes in use on the first GPU that we may use, without touching it."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    question = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", first]
     return int(subprocess.run(question, capture_output=True, text=True, check=True).stdout) * 2**20
 
 

@@ -7,6 +7,7 @@ memory that is used while parked, the CUDA context included.
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import sys
 import time
@@ -61,7 +62,9 @@ def until_ready(memory: TrainerMemory) -> float:
 
 def main() -> None:
     """Measure, print, write results/park.json."""
-    trainer = make_trainer(sys.argv[1] if len(sys.argv) > 1 else SHAPE, recompute="full")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shape", nargs="?", default=SHAPE)
+    trainer = make_trainer(parser.parse_args().shape, recompute="full")
     reserve_s = timed(trainer.memory.reserve)
     trainer.update(make_samples(8, 64, 448))
     measure(trainer, reserve_s=reserve_s)

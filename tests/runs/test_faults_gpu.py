@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,10 @@ if "launchers.trainer" in sys.orig_argv:
 
 
 def used_mib() -> int:
-    """Memory in use on all GPUs."""
+    """Memory in use on the GPUs that we may use."""
     query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        query += ["-i", visible]
     return sum(map(int, subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()))
 
 
