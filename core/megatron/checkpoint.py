@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,11 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
         state["rng"] = _rng_object(layout, None)
     loaded = dist_checkpointing.load(state, str(directory))
     optimizer.model.module.load_state_dict(loaded["model"], strict=True)
-    inner = optimizer.adam.optimizer
-    moments = {parameter: dict(values) for parameter, values in inner.state.items()}
-    with _torch_adam_can_load(optimizer.adam):
-        optimizer.adam.load_state_dict(loaded["optimizer"])
-    keep_state_flat(inner, moments)
+    before = [{parameter: dict(values) for parameter, values in one.optimizer.state.items()} for one in optimizer.adams]
+    with _torch_adams_can_load(optimizer):
+        optimizer.chain.load_state_dict(loaded["optimizer"])
+    for one, moments in zip(optimizer.adams, before, strict=True):
+        keep_state_flat(one.optimizer, moments)
     optimizer.num_steps = int(loaded["num_steps"])
     if same_layout:
         _set_rng_states(loaded["rng"])
@@ -63,8 +63,8 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
     metadata = {**_content_metadata(), "dp_cp_group": replicas}
     model = optimizer.model.module.sharded_state_dict(metadata=metadata)
-    with _torch_adam_can_load(optimizer.adam):
-        adam = optimizer.adam.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
+    with _torch_adams_can_load(optimizer):
+        adam = optimizer.chain.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
 
 
@@ -78,11 +78,19 @@ def _count_on_host(adam: dict[str, Any]) -> None:
 
 
 def _content_metadata() -> dict[str, Any]:
-    return {"distrib_optim_sharding_type": "fully_reshardable"}
+    return {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
 
 
 def _layout_key(layout: Layout) -> tuple[int, int, int]:
     return layout.tp_size, layout.pp_size, layout.dp_size
+
+
+@contextmanager
+def _torch_adams_can_load(optimizer: Optimizer) -> Iterator[None]:
+    with ExitStack() as stack:
+        for adam in optimizer.adams:
+            stack.enter_context(_torch_adam_can_load(adam))
+        yield
 
 
 @contextmanager
