@@ -13,11 +13,12 @@ VOCAB_SIZE = 512
 EOS_TOKEN_ID = 2
 # sizes that CUDA kernels take, for `tiny_model`
 GPU_SIZES = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
-KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied", "qwen3_moe")
+KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
+EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
-    """transformers' config of one of `KINDS`; `changes` override single fields.
+    """transformers' config of one of `KINDS` or `EXPERTS`; `changes` override single fields.
 
     Grouped attention (4 heads, 2 groups) everywhere; Qwen3 has a head dim that is not hidden / heads.
     """

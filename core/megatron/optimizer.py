@@ -54,6 +54,13 @@ class Optimizer:
         """Learning rate of the next step."""
         return learning_rate(self.config, self.num_steps, self.total_steps)
 
+    def set_num_steps(self, num_steps: int) -> None:
+        """Go on as after so many steps."""
+        self.num_steps = num_steps
+        for adam in self.adams:
+            for state in adam.optimizer.state.values():
+                state["step"].fill_(num_steps)
+
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
         self.model.zero_grad_buffer()
