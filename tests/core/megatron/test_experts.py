@@ -63,6 +63,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         cases = {name: {"model": model, "config": config, "actions": ACTIONS} for name, config in layouts.items()}
         lonely = {"placement": {"expert_parallel": size}}
         cases[f"lonely{size}"] = {"model": model, "config": lonely, "actions": LONELY}
+        cases[f"sums{size}"] = {"model": model, "config": lonely, "actions": ["sums_over_one_rank"]}
         result |= run_ranks(folder / str(size), size, cases)
     return result
 
@@ -88,6 +89,11 @@ def test_same_weights_under_the_same_names(outcomes: dict[str, list[Any]], case:
 @pytest.mark.parametrize("case", ["lonely2", "lonely4"])
 def test_a_rank_without_samples_takes_part(outcomes: dict[str, list[Any]], case: str) -> None:
     _check_same(outcomes[case], outcomes["lonely1"])
+
+
+@pytest.mark.parametrize("case", ["sums1", "sums2", "sums4"])
+def test_nothing_is_summed_over_a_group_of_one_rank(outcomes: dict[str, list[Any]], case: str) -> None:
+    assert outcomes[case] == [0]
 
 
 @pytest.fixture(scope="module")
