@@ -98,6 +98,7 @@ class Case:
 
     def __post_init__(self) -> None:
         gc.collect()
+        torch._C._cuda_clearCublasWorkspaces()  # CUDA graphs had one of their own
         torch.cuda.empty_cache()
         self.model = build(self.name, self.recompute)
         self.length = min(SEQUENCE, self.tokens)

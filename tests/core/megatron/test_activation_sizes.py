@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import modelcfg
-from core.megatron.activation_sizes import Attention, Pass, layer_bytes, update_bytes
+from core.megatron.activation_sizes import WORKSPACE_BYTES, Attention, Pass, layer_bytes, update_bytes
 
 ROOT = Path(__file__).parents[3]
 MEASURED = json.loads((ROOT / "bench" / "results" / "mfu.json").read_text())["mfu"]
@@ -31,10 +31,13 @@ def planned_gib(row: dict[str, Any], attention: Attention) -> float:
 
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['shape']} {row['tokens']}")
 def test_the_measured_peak_is_met(row: dict[str, Any]) -> None:
-    """By one of the two kernels: which one was in use depends on when the benchmark was run."""
+    """By one of the two kernels, and with a workspace of CUDA graphs that were measured before it or without: which
+    ones depends on when the benchmark was run.
+    """
     kernels: tuple[Attention, ...] = ("flash", "whole")
-    errors = {kernel: abs(planned_gib(row, kernel) - row["peak_gib"]) for kernel in kernels}
-    assert min(errors.values()) < ERROR_GIB, errors
+    missing = {kernel: row["peak_gib"] - planned_gib(row, kernel) for kernel in kernels}
+    errors = [abs(gib - workspaces * WORKSPACE_BYTES / 2**30) for gib in missing.values() for workspaces in (0, 1)]
+    assert min(errors) < ERROR_GIB, missing
 
 
 def test_a_layer_of_4b_takes_what_the_page_says() -> None:

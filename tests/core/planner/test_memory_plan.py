@@ -15,7 +15,6 @@ from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
 from tests.core.planner.plans import CPU, GIB, H100, plan, run
 
 RESULTS = Path(__file__).parents[3] / "bench" / "results"
-GONE_SINCE_GIB = 4 * 0.38  # of the trainer measured in orchestration.json: four communicators of one rank
 BEYOND_THE_TABLE = {"process", "buckets", "activations", "logits", "forward pass"}
 
 
@@ -38,8 +37,8 @@ def test_a_4b_model_parks_45_gib_per_gpu() -> None:
 
 def test_what_a_parked_trainer_and_a_released_engine_leave_is_as_measured() -> None:
     """Both together: after the run whose figures these are nobody told them apart."""
-    used = measured("orchestration")["used_gib"]["score"] - GONE_SINCE_GIB
-    assert plan(run()).phase_bytes("score") / GIB == pytest.approx(used, abs=0.5)
+    used = measured("orchestration")["used_gib"]["score"]
+    assert used <= plan(run()).phase_bytes("score") / GIB < used + 0.6
 
 
 def test_the_trainers_process_is_as_measured() -> None:
@@ -54,7 +53,7 @@ def test_the_measured_run_is_foreseen_within_one_and_a_half_gib() -> None:
     used = measured("orchestration")["used_gib"]
     found = plan(run(data={"max_prompt_tokens": 128}, train={"max_tokens_per_micro_batch": 128 + 5 * 1535}))
     for phase, gib in used.items():
-        assert found.phase_bytes(phase) / GIB == pytest.approx(gib - GONE_SINCE_GIB, abs=1.5), phase
+        assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.5), phase
 
 
 @pytest.mark.parametrize("phase", TABLE)
