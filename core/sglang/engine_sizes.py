@@ -64,5 +64,6 @@ def cpu_cache(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_t
 
 def forward_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int) -> int:
     """The widest moment of a chunk of prompts: gate, up and their product."""
-    width = 3 * shape.ffn_hidden_size // tensor_parallel + 2 * shape.hidden_size
+    chosen = max(1, shape.experts_per_token)
+    width = chosen * (3 * shape.ffn_hidden_size // tensor_parallel + shape.hidden_size) + shape.hidden_size
     return min(PREFILL_TOKENS, max_tokens) * width * element_bytes

@@ -95,6 +95,7 @@ def _cpu_options(spec: EngineSpec) -> dict[str, object]:
 def _cuda_options(spec: EngineSpec) -> dict[str, object]:
     return {
         "--attention-backend": "triton",
+        "--moe-runner-backend": "triton",  # another, as on Blackwell, shuffles loaded weights: no update would fit
         "--mem-fraction-static": spec.memory_fraction,
         "--max-total-tokens": spec.max_total_tokens,
         "--cuda-graph-max-bs": min(spec.max_running_requests, MAX_GRAPH_BATCH),
