@@ -129,8 +129,9 @@ def _refuse_unsupported(config: Mapping[str, Any], architecture: str) -> None:
         "use_sliding_window": bool(config.get("use_sliding_window")),
         "hidden_act": config.get("hidden_act", "silu") != "silu",
     }
-    if architecture == "qwen3_moe":  # probabilities that do not sum to 1, or layers without experts
+    if architecture == "qwen3_moe":  # probabilities that do not sum to 1, layers without experts; SGLang never ties
         refused |= {
+            "tie_word_embeddings": bool(config.get("tie_word_embeddings")),
             "norm_topk_prob": not config.get("norm_topk_prob"),
             "decoder_sparse_step": _or_default(config, "decoder_sparse_step", 1) != 1,
             "mlp_only_layers": bool(config.get("mlp_only_layers")),

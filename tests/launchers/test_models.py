@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
 def test_the_table_has_every_model() -> None:
     lines = show().splitlines()
-    assert lines[0].split()[:3] == ["name", "architecture", "layers"]
+    assert lines[0].split()[:3] == ["name", "family", "layers"]
     assert [line.split()[0] for line in lines[1:]] == modelcfg.names()
 
 

@@ -129,3 +129,21 @@ def test_what_a_shape_cannot_express_is_refused(change: dict[str, Any], message:
     form = published_form(modelcfg.load("smollm2-135m")) | change
     with pytest.raises(UnsupportedModelError, match=re.escape(message)):
         modelcfg.from_hf(form)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norm_topk_prob": False}, "norm_topk_prob: False in config.json is not supported"),
+        ({"norm_topk_prob": None}, "norm_topk_prob"),
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step: 2"),
+        ({"mlp_only_layers": [0]}, r"mlp_only_layers: \[0\]"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings: True"),
+        ({"num_experts_per_tok": None}, "config.json has no num_experts_per_tok"),
+        ({"num_experts_per_tok": 200}, "config.json is not consistent"),
+    ],
+)
+def test_experts_that_a_shape_cannot_express_are_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("qwen3-30b-a3b"))
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | change)

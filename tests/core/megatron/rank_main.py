@@ -185,7 +185,7 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     from modelcfg.shards import rank_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
-    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank)
+    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
     parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank)
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
     pairs = {
