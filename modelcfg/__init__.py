@@ -9,12 +9,12 @@ from modelcfg.size import active_parameters, num_parameters, parameter_parts
 from modelcfg.suggest import nearest
 
 __all__ = [
-    "active_parameters",
     "Mismatch",
     "ModelShape",
     "RopeScaling",
     "UnknownModelError",
     "UnsupportedModelError",
+    "active_parameters",
     "compare",
     "from_hf",
     "load",

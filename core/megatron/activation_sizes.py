@@ -8,9 +8,10 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
     2 F            gate and up                      F             what the down projection reads
 
 with experts, k of them per token and all used alike, k (H + 5 F) instead: the token for each of them, and an activation
-in steps; beside that three numbers per token and expert of the router. And in fp32 one number per norm and head. Beside the layers: the final norm, the rows that are predicted, their logits
-(whose gradient is written over them) and the gradient of the output layer's weight, which is what is there when memory
-is fullest. Layers that are recomputed keep their input only.
+in steps; beside that three numbers per token and expert of the router. And in fp32 one number per norm and head. Beside
+the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
+gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
+their input only.
 Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F feed-forward width, V vocabulary.
 """
 

@@ -19,7 +19,6 @@ from torch import Tensor
 from core.megatron.optimizer import Optimizer, keep_state_flat
 from core.megatron.parallel import Layout
 
-
 _LOADED = object()
 
 

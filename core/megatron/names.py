@@ -22,8 +22,8 @@ Kind = Literal["replicated", "vocab", "columns", "gate_up", "qkv"]
 class Entry:
     """One Megatron parameter. `local` is its name on pipeline stage `stage`; `hf` the tensors that it holds.
 
-    An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank by
-    rank, and `of_rank` what one of them holds.
+    An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
+    by rank, and `of_rank` what one of them holds.
     """
 
     stage: int

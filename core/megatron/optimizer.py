@@ -45,7 +45,7 @@ class Optimizer:
 
     @property
     def adams(self) -> list[Any]:
-        """Adam of what all data-parallel ranks hold, and under expert parallelism another one of this rank's experts."""
+        """Adam of what all data-parallel ranks hold; under expert parallelism another one of this rank's experts."""
         found: list[Any] = self.chain.chained_optimizers
         return found
 

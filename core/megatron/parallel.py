@@ -18,8 +18,11 @@ from core.megatron import shim
 
 @dataclass(frozen=True)
 class Layout:
-    """Where this rank stands. Expert-parallel ranks are data-parallel ones, too: each has samples of its own, and the
-    experts of each layer are shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects."""
+    """Where this rank stands.
+
+    Expert-parallel ranks are data-parallel ones, too: each has samples of its own, and the experts of each layer are
+    shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.
+    """
 
     tp_rank: int
     tp_size: int
@@ -113,8 +116,8 @@ def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
     product = placement.tensor_parallel * placement.pipeline_parallel * placement.expert_parallel
     if world_size % product:
         raise ValueError(
-            f"tensor_parallel × pipeline_parallel × expert_parallel = {product} does not divide the {world_size} trainer ranks: "
-            f"choose sizes whose product divides {world_size}"
+            f"tensor_parallel × pipeline_parallel × expert_parallel = {product} does not divide the {world_size} "
+            f"trainer ranks: choose sizes whose product divides {world_size}"
         )
 
 

@@ -67,7 +67,9 @@ def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[G
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
-    if not train.cuda_graphs or plain or device != "cuda" or shape.num_experts:  # how many tokens each expert gets varies
+    if (
+        not train.cuda_graphs or plain or device != "cuda" or shape.num_experts
+    ):  # how many tokens each expert gets varies
         return []
     largest = padded_tokens(largest_row(config).tokens, train.global_batch_size, min(SEGMENTS))
     tokens = min(most_tokens(shape), largest)
