@@ -19,7 +19,7 @@ from torch import Tensor
 from core.megatron.optimizer import Optimizer, keep_state_flat
 from core.megatron.parallel import Layout
 
-_LOADED = object()
+_LOADED = object()  # where a tensor of the checkpoint belongs
 
 
 def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:

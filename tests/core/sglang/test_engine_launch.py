@@ -30,10 +30,14 @@ def test_cuda_command() -> None:
         "python -m ebbtide_engine_server --model-path /models/m --host 127.0.0.1 --port 4242 --device cuda "
         "--dtype bfloat16 --tp-size 2 --max-running-requests 128 --random-seed 7 "
         "--sampling-backend pytorch --grammar-backend none --custom-weight-loader ebbtide_weight_replay.load "
-        "--context-length 2048 --attention-backend triton --moe-runner-backend triton --mem-fraction-static 0.4 "
-        "--cuda-graph-max-bs 128 --skip-tokenizer-init --sleep-on-idle --enable-memory-saver --skip-server-warmup "
+        "--context-length 2048 --attention-backend triton --mem-fraction-static 0.4 --cuda-graph-max-bs 128 "
+        "--skip-tokenizer-init --sleep-on-idle --enable-memory-saver --skip-server-warmup "
         "--disable-prefill-cuda-graph --enable-deterministic-inference"
     )
+
+
+def test_cuda_weights_of_experts_stay_as_they_are_loaded() -> None:
+    assert "--moe-runner-backend triton" in " ".join(command(replace(CUDA, has_experts=True)))
 
 
 def test_command_line_holds_no_secret() -> None:
