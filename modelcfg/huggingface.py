@@ -60,7 +60,7 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
     """
     architecture = _architecture(config)
     if architecture == "qwen3_moe":  # transformers 5 writes num_local_experts
-        config = {"num_experts": config.get("num_local_experts"), **config}
+        config = {**config, "num_experts": _or_default(config, "num_experts", config.get("num_local_experts"))}
     required = REQUIRED + (REQUIRED_OF_EXPERTS if architecture == "qwen3_moe" else ())
     missing = [key for key in required if config.get(key) is None]
     if missing:
@@ -129,12 +129,15 @@ def _refuse_unsupported(config: Mapping[str, Any], architecture: str) -> None:
         "use_sliding_window": bool(config.get("use_sliding_window")),
         "hidden_act": config.get("hidden_act", "silu") != "silu",
     }
-    if architecture == "qwen3_moe":  # probabilities that do not sum to 1, layers without experts; SGLang never ties
+    if architecture == "qwen3_moe":
+        # probabilities that do not sum to 1, layers without experts, experts that every token passes; SGLang never ties
         refused |= {
+            "num_experts": config["num_experts"] == 0,
             "tie_word_embeddings": bool(config.get("tie_word_embeddings")),
             "norm_topk_prob": not config.get("norm_topk_prob"),
             "decoder_sparse_step": _or_default(config, "decoder_sparse_step", 1) != 1,
             "mlp_only_layers": bool(config.get("mlp_only_layers")),
+            **{key: bool(value) for key, value in config.items() if "shared_expert" in key},
         }
     for key, is_refused in refused.items():
         if is_refused:

@@ -103,7 +103,13 @@ def _connect(use_distributed_optimizer: bool) -> None:
     shared_out = [data_parallel]
     if parallel_state.get_expert_model_parallel_world_size() > 1:
         shared_out.append(parallel_state.get_expert_data_parallel_group())
-        groups += [parallel_state.get_expert_model_parallel_group(), shared_out[-1]]
+        groups += [
+            shared_out[-1],
+            parallel_state.get_expert_model_parallel_group(),  # tokens travel in it
+            parallel_state.get_expert_tensor_and_model_parallel_group(),  # how many there are
+        ]
+        if not use_distributed_optimizer:  # the gradient norm of the experts
+            groups.append(parallel_state.get_expert_tensor_model_pipeline_parallel_group())
     if use_distributed_optimizer:
         groups.append(parallel_state.get_intra_distributed_optimizer_instance_group())  # of the gradient norm
     for group in groups:

@@ -46,13 +46,16 @@ def host_copy_bytes(config: RunConfig, shape: ModelShape, device: str, parts: Ma
 
 
 def num_communicators(config: RunConfig) -> int:
-    """NCCL communicators of a rank, those that `core/megatron/parallel.py` makes."""
+    """NCCL communicators of a rank, made by `core/megatron/parallel.py` or at their first use.
+
+    Under expert parallelism: tokens travel in one group, how many there are in a second of the same ranks; a third has
+    the experts' gradient norm, unless the distributed optimiser has it; a fourth the ranks with the same experts.
+    """
     placement, shared_out = config.placement, config.train.use_distributed_optimizer
     tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
     data, all_ranks = num_trainers(placement) > replica_size(placement), num_trainers(placement) > 1
-    experts = placement.expert_parallel > 1
-    same_experts = num_trainers(placement) > replica_size(placement) * placement.expert_parallel or shared_out
-    of_experts = experts + (experts and same_experts)
+    same_experts = num_trainers(placement) > replica_size(placement) * placement.expert_parallel
+    of_experts = 2 + (not shared_out) + (same_experts or shared_out) if placement.expert_parallel > 1 else 0
     return sum((tensor, pipeline, tensor or pipeline, data or shared_out, shared_out and all_ranks)) + of_experts
 
 
@@ -67,9 +70,8 @@ def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[G
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
-    if (
-        not train.cuda_graphs or plain or device != "cuda" or shape.num_experts
-    ):  # how many tokens each expert gets varies
+    varies = shape.num_experts > 0  # how many tokens each expert gets
+    if not train.cuda_graphs or plain or varies or device != "cuda":
         return []
     largest = padded_tokens(largest_row(config).tokens, train.global_batch_size, min(SEGMENTS))
     tokens = min(most_tokens(shape), largest)

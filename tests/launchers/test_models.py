@@ -28,6 +28,13 @@ def test_one_model_shows_every_field(name: str) -> None:
     assert f"{modelcfg.num_parameters(modelcfg.load(name)):,}" in text
 
 
+def test_a_model_with_experts_shows_how_many_parameters_compute_a_token() -> None:
+    lines = show("qwen3-30b-a3b").splitlines()
+    (line,) = (line for line in lines if line.startswith("parameters per token"))
+    assert line.split()[-1] == f"{modelcfg.active_parameters(modelcfg.load('qwen3-30b-a3b')):,}" == "3,353,032,704"
+    assert "per token  " not in show("qwen3-8b")
+
+
 def test_an_unknown_model_is_answered_with_the_nearest() -> None:
     with pytest.raises(modelcfg.UnknownModelError, match="did you mean qwen3-8b"):
         show("qwen3-8B")
