@@ -95,7 +95,7 @@ def colocated(shape: str, *, engine_fraction: float, num_samples: int, **train: 
             api_key="",
             start_s=START_S,
             request_s=REQUEST_S,
-            prompt_first_tokens=prompt_first_tokens(device, modelcfg.num_parameters(size)),
+            prompt_first_tokens=prompt_first_tokens(device, modelcfg.active_parameters(size)),
         )
         engines.start()
         start_s = time.perf_counter() - began

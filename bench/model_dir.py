@@ -36,6 +36,14 @@ def write_model_dir(name: str, directory: Path) -> Path:
 
 
 def _config(shape: ModelShape) -> dict[str, Any]:
+    experts: dict[str, Any] = {}
+    if shape.num_experts:
+        experts = {
+            "num_experts": shape.num_experts,
+            "num_experts_per_tok": shape.experts_per_token,
+            "moe_intermediate_size": shape.ffn_hidden_size,
+            "norm_topk_prob": True,
+        }
     return {
         "architectures": [ARCHITECTURES[shape.architecture]],
         "model_type": shape.architecture,
@@ -56,4 +64,5 @@ def _config(shape: ModelShape) -> dict[str, Any]:
         "torch_dtype": "bfloat16",
         "bos_token_id": 1,
         "eos_token_id": 2,
+        **experts,
     }

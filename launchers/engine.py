@@ -11,6 +11,7 @@ from core.device import num_threads, resolve_device, resolve_dtype
 from core.layout import Node, engine_name
 from core.pretrained import locate
 from core.sglang.launch import EngineSpec, command, environment
+from core.shape import model_shape
 from launchers.gpus import gpus_of_engine
 from launchers.network import collective_environment
 from launchers.seat import Seat
@@ -43,9 +44,10 @@ class EngineSlot(Slot):
     def _spec(self) -> EngineSpec:
         placement = self._config.placement
         device = resolve_device(placement.device)
+        model_dir = locate(self._config.model.path)
         return EngineSpec(
             name=self.name,
-            model_dir=locate(self._config.model.path),
+            model_dir=model_dir,
             device=device,
             dtype=resolve_dtype(self._config.model.dtype, device),
             tensor_parallel=placement.engine_tensor_parallel,
@@ -57,4 +59,5 @@ class EngineSlot(Slot):
             random_seed=self._config.rollout.seed,
             api_key=self.seat.key,
             num_threads=num_threads(self._node.part.num_engines),
+            has_experts=model_shape(self._config.model, model_dir).num_experts > 0,
         )

@@ -45,7 +45,8 @@ def _head(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[st
     dtype = resolve_dtype(config.model.dtype, plan.device.kind)
     yield f"{shape.name}: {modelcfg.num_parameters(shape):,} parameters, {dtype}"
     split = f"tensor {placement.tensor_parallel} × pipeline {placement.pipeline_parallel}"
-    yield f"{ranks} trainer rank{'s' if ranks > 1 else ''}: {split} × data {ranks // replica_size(placement)}"
+    shared = f", experts over {placement.expert_parallel} of these" if shape.num_experts else ""
+    yield f"{ranks} trainer rank{'s' if ranks > 1 else ''}: {split} × data {ranks // replica_size(placement)}{shared}"
     total, name = plan.device.total_bytes, plan.device.name
     known = NOTHING if total is None else f"{gib(total)} GiB"
     each = "each GPU" if plan.device.kind == "cuda" else "host memory of a node"

@@ -10,8 +10,8 @@ FP32_BYTES = 4
 # bf16 parameters; fp32 gradients, masters and two Adam moments
 TRAINING_BYTES = BF16_BYTES + 4 * FP32_BYTES
 GIB = 1 << 30
-HEADER = ("name", "architecture", "layers", "hidden", "heads/kv", "vocab", "parameters", "bf16 GiB")
-LEFT_ALIGNED = ("name", "architecture")
+HEADER = ("name", "family", "layers", "hidden", "heads/kv", "vocab", "parameters", "bf16 GiB")
+LEFT_ALIGNED = ("name", "family")
 
 
 def show(name: str | None = None) -> str:
@@ -58,6 +58,8 @@ def _one(shape: ModelShape) -> str:
     fields["rope_scaling"] = "none" if scaling is None else f"llama3 ({scaling!s})"
     fields |= {f"parameters, {part}": f"{count:,}" for part, count in modelcfg.parameter_parts(shape).items()}
     fields["parameters"] = f"{parameters:,}"
+    if shape.num_experts:
+        fields["parameters per token"] = f"{modelcfg.active_parameters(shape):,}"
     fields["bytes, bf16 weights"] = _bytes(parameters * BF16_BYTES)
     fields["bytes, fp32 weights"] = _bytes(parameters * FP32_BYTES)
     fields["bytes, bf16 training"] = (

@@ -23,7 +23,7 @@ from core.weight_check import WeightCheck
 from core.weight_files import WeightFiles
 from core.weight_ipc import WeightIpc
 from core.weight_sync import Transport, WeightSync
-from modelcfg import ModelShape, num_parameters
+from modelcfg import ModelShape, active_parameters
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class RankEngines:
             api_key=os.environ["EBBTIDE_API_KEY"],
             start_s=config.placement.start_timeout_s,
             request_s=config.rollout.request_timeout_s,
-            prompt_first_tokens=prompt_first_tokens(place.device, num_parameters(shape)),
+            prompt_first_tokens=prompt_first_tokens(place.device, active_parameters(shape)),
         )
 
     def publish_rank(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelcfg.catalogue import UnknownModelError, load, names
 from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf
 from modelcfg.shape import ModelShape, RopeScaling
-from modelcfg.size import num_parameters, parameter_parts
+from modelcfg.size import active_parameters, num_parameters, parameter_parts
 from modelcfg.suggest import nearest
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "RopeScaling",
     "UnknownModelError",
     "UnsupportedModelError",
+    "active_parameters",
     "compare",
     "from_hf",
     "load",

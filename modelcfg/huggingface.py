@@ -19,6 +19,7 @@ ARCHITECTURES: dict[Architecture, str] = {
     "llama": "LlamaForCausalLM",
     "qwen2": "Qwen2ForCausalLM",
     "qwen3": "Qwen3ForCausalLM",
+    "qwen3_moe": "Qwen3MoeForCausalLM",
 }
 REQUIRED = (
     "hidden_size",
@@ -29,6 +30,7 @@ REQUIRED = (
     "rms_norm_eps",
     "vocab_size",
 )
+REQUIRED_OF_EXPERTS = ("num_experts", "num_experts_per_tok", "moe_intermediate_size")
 # Base and instruct checkpoints of one model are published with different limits (Qwen2.5-1.5B: 131072 and 32768), and
 # no weight depends on the limit.
 NOT_COMPARED = ("name", "hub", "max_position_embeddings")
@@ -57,7 +59,10 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
         UnsupportedModelError: another architecture, a missing key, or a setting that a shape cannot express.
     """
     architecture = _architecture(config)
-    missing = [key for key in REQUIRED if config.get(key) is None]
+    if architecture == "qwen3_moe":  # transformers 5 writes num_local_experts
+        config = {**config, "num_experts": _or_default(config, "num_experts", config.get("num_local_experts"))}
+    required = REQUIRED + (REQUIRED_OF_EXPERTS if architecture == "qwen3_moe" else ())
+    missing = [key for key in required if config.get(key) is None]
     if missing:
         raise UnsupportedModelError(f"config.json has no {', '.join(missing)}: take the file from the publisher")
     _refuse_unsupported(config, architecture)
@@ -72,23 +77,26 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
 def _shape(config: Mapping[str, Any], architecture: Architecture, name: str) -> ModelShape:
     heads = config["num_attention_heads"]
     rope = _rope_settings(config)
+    is_qwen3, has_experts = architecture in ("qwen3", "qwen3_moe"), architecture == "qwen3_moe"
     return ModelShape(
         name=name,
         architecture=architecture,
         num_layers=config["num_hidden_layers"],
         hidden_size=config["hidden_size"],
-        ffn_hidden_size=config["intermediate_size"],
+        ffn_hidden_size=config["moe_intermediate_size" if has_experts else "intermediate_size"],
         num_attention_heads=heads,
         num_query_groups=_or_default(config, "num_key_value_heads", heads),
-        head_dim=_or_default(config, "head_dim", 128 if architecture == "qwen3" else config["hidden_size"] // heads),
+        head_dim=_or_default(config, "head_dim", 128 if is_qwen3 else config["hidden_size"] // heads),
         vocab_size=config["vocab_size"],
         norm_eps=config["rms_norm_eps"],
         rope_theta=_or_default(rope, "rope_theta", 10000.0),
         rope_scaling=_rope_scaling(rope),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
         qkv_bias=architecture == "qwen2",
-        qk_norm=architecture == "qwen3",
+        qk_norm=is_qwen3,
         max_position_embeddings=config["max_position_embeddings"],
+        num_experts=config["num_experts"] if has_experts else 0,
+        experts_per_token=config["num_experts_per_tok"] if has_experts else 0,
     )
 
 
@@ -121,9 +129,20 @@ def _refuse_unsupported(config: Mapping[str, Any], architecture: str) -> None:
         "use_sliding_window": bool(config.get("use_sliding_window")),
         "hidden_act": config.get("hidden_act", "silu") != "silu",
     }
+    if architecture == "qwen3_moe":
+        # probabilities that do not sum to 1, layers without experts, experts that every token passes; SGLang never ties
+        refused |= {
+            "num_experts": config["num_experts"] == 0,
+            "tie_word_embeddings": bool(config.get("tie_word_embeddings")),
+            "norm_topk_prob": not config.get("norm_topk_prob"),
+            "decoder_sparse_step": _or_default(config, "decoder_sparse_step", 1) != 1,
+            "mlp_only_layers": bool(config.get("mlp_only_layers")),
+            **{key: bool(value) for key, value in config.items() if "shared_expert" in key},
+        }
     for key, is_refused in refused.items():
         if is_refused:
-            raise UnsupportedModelError(f"{key}: {config[key]} in config.json is not supported: use another model")
+            found = config.get(key, "left out")
+            raise UnsupportedModelError(f"{key}: {found} in config.json is not supported: use another model")
 
 
 def _rope_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The shape of a dense decoder: everything that decides its parameters and its forward pass, and no weights."""
+"""The shape of a decoder: everything that decides its parameters and its forward pass, and no weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Architecture = Literal["llama", "qwen2", "qwen3"]
+Architecture = Literal["llama", "qwen2", "qwen3", "qwen3_moe"]
+Natural = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
@@ -31,6 +32,8 @@ class ModelShape(Frozen):
 
     `qkv_bias` is a bias on the query, key and value projections only; `qk_norm` an RMSNorm over each head of query and
     key. `max_position_embeddings` is the longest sequence the model was published for; no weight depends on it.
+    With `num_experts` every layer has so many feed-forwards of `ffn_hidden_size` each instead of one, and a router that
+    sends a token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results.
     """
 
     name: str
@@ -50,6 +53,8 @@ class ModelShape(Frozen):
     qkv_bias: bool
     qk_norm: bool
     max_position_embeddings: PositiveInt
+    num_experts: Natural = 0
+    experts_per_token: Natural = 0
 
     @model_validator(mode="after")
     def _groups_divide_heads(self) -> ModelShape:
@@ -57,6 +62,15 @@ class ModelShape(Frozen):
             raise ValueError(
                 f"{self.num_attention_heads} attention heads cannot be shared out over {self.num_query_groups} "
                 "query groups: the number of groups must divide the number of heads"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _experts_suffice(self) -> ModelShape:
+        if self.experts_per_token > self.num_experts or (self.num_experts and not self.experts_per_token):
+            raise ValueError(
+                f"{self.experts_per_token} experts per token of {self.num_experts} experts: wanted from 1 to as many "
+                "as there are, or 0 of 0"
             )
         return self
 

@@ -6,10 +6,11 @@ from modelcfg.shape import ModelShape
 
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
+EXPERTS = "experts.local_experts."  # in the names of their parameters
 
 
 def rank_parameters(
-    shape: ModelShape, tensor_parallel: int = 1, pipeline_parallel: int = 1, stage: int = 0
+    shape: ModelShape, tensor_parallel: int = 1, pipeline_parallel: int = 1, stage: int = 0, expert_parallel: int = 1
 ) -> dict[str, int]:
     """Elements of every parameter of one trainer rank, by Megatron's name and in the order in which it makes them.
 
@@ -19,7 +20,7 @@ def rank_parameters(
     is_last = stage == pipeline_parallel - 1
     vocabulary = -(-shape.vocab_size // tensor_parallel) * shape.hidden_size
     found = {EMBEDDING: vocabulary} if stage == 0 else {}
-    layer = _layer(shape, tensor_parallel)
+    layer = _layer(shape, tensor_parallel) | _feed_forward(shape, tensor_parallel, expert_parallel)
     for index in range(shape.num_layers // pipeline_parallel):
         found |= {f"decoder.layers.{index}.{name}": count for name, count in layer.items()}
     if is_last:
@@ -32,7 +33,6 @@ def rank_parameters(
 def _layer(shape: ModelShape, tensor_parallel: int) -> dict[str, int]:
     hidden = shape.hidden_size
     projected = (shape.query_size + 2 * shape.key_value_size) // tensor_parallel
-    feed_forward = shape.ffn_hidden_size // tensor_parallel
     return {
         "input_layernorm.weight": hidden,
         "self_attention.linear_proj.weight": hidden * shape.query_size // tensor_parallel,
@@ -40,6 +40,15 @@ def _layer(shape: ModelShape, tensor_parallel: int) -> dict[str, int]:
         **({"self_attention.linear_qkv.bias": projected} if shape.qkv_bias else {}),
         **({f"self_attention.{x}_layernorm.weight": shape.head_dim for x in "qk"} if shape.qk_norm else {}),
         "pre_mlp_layernorm.weight": hidden,
-        "mlp.linear_fc1.weight": 2 * feed_forward * hidden,
-        "mlp.linear_fc2.weight": hidden * feed_forward,
     }
+
+
+def _feed_forward(shape: ModelShape, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
+    width = shape.ffn_hidden_size // tensor_parallel * shape.hidden_size
+    if not shape.num_experts:
+        return {"mlp.linear_fc1.weight": 2 * width, "mlp.linear_fc2.weight": width}
+    found = {"mlp.router.weight": shape.num_experts * shape.hidden_size}
+    for expert in range(shape.num_experts // expert_parallel):
+        found[f"mlp.{EXPERTS}{expert}.linear_fc1.weight"] = 2 * width
+        found[f"mlp.{EXPERTS}{expert}.linear_fc2.weight"] = width
+    return found

@@ -188,6 +188,9 @@ class PlacementConfig(Section):
     )
     tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")
     pipeline_parallel: PositiveInt = Field(1, description="trainer ranks that hold consecutive layers")
+    expert_parallel: PositiveInt = Field(
+        1, description="data-parallel trainer ranks over which the experts of each layer are shared out"
+    )
     sequence_parallel: bool = Field(
         False, description="tensor-parallel ranks also share the sequence outside attention"
     )

@@ -7,10 +7,13 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
     Q + KV         queries and keys, turned         Q             the attention's output
     2 F            gate and up                      F             what the down projection reads
 
-and in fp32 one number per norm and head. Beside the layers: the final norm, the rows that are predicted, their logits
-(whose gradient is written over them) and the gradient of the output layer's weight, which is what is there when memory
-is fullest. Layers that are recomputed keep their input only.
-Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F feed-forward width, V vocabulary.
+with experts, k of E per token and all used alike, k (H + 6 F) instead: the token for each of them, and an activation in
+steps; what comes out of an expert is not kept, only where it goes; and what the router chose among the E. In fp32 one
+number per norm and head. Beside the layers: the final norm, the rows that are predicted, their logits (whose gradient
+is written over them) and the gradient of the output layer's weight, which is what is there when memory is fullest.
+Layers that are recomputed keep their input only.
+Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F width of a feed-forward or expert,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Literal
 
 from modelcfg import ModelShape
 
-FP32_BYTES = 4
+FP32_BYTES, INT64_BYTES = 4, 8
 WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been used
 MAX_WASTE = 1.5  # of the CPU's padded attention blocks
 # flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; plain: on a CPU, or in fp32
@@ -51,16 +54,31 @@ class Pass:
 def layer_bytes(shape: ModelShape, how: Pass) -> int:
     """Per token, of a layer that is not recomputed."""
     tp = how.tensor_parallel
-    query, key, ffn = shape.query_size // tp, shape.key_value_size // tp, shape.ffn_hidden_size // tp
+    query, key = shape.query_size // tp, shape.key_value_size // tp
+    ffn, router = _feed_forward(shape, how), _router_bytes(shape, how)
     heads, groups = shape.num_attention_heads // tp, max(1, shape.num_query_groups // tp)
     if how.attention == "plain":
         gathered = (query + 2 * key) * MAX_WASTE + 2 * query  # in padded blocks; the output in two orders
         normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
-        return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + 4 * ffn) * how.element_bytes)
-    elements = 4 * _row(shape, how) + 3 * query + 3 * key + 3 * ffn + (query if shape.qk_norm else 0)
+        return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
+    elements = 4 * _row(shape, how) + 3 * query + 3 * key + ffn + (query if shape.qk_norm else 0)
     elements += query + key if how.attention == "whole" else 0  # outputs and values once more
     numbers = 2 + heads + (heads + groups if shape.qk_norm else 0)
-    return elements * how.element_bytes + numbers * FP32_BYTES
+    return elements * how.element_bytes + numbers * FP32_BYTES + router
+
+
+def _feed_forward(shape: ModelShape, how: Pass) -> int:
+    """Elements that it keeps of one token."""
+    if shape.num_experts:
+        return shape.experts_per_token * (shape.hidden_size + 6 * shape.ffn_hidden_size)
+    return (4 if how.attention == "plain" else 3) * shape.ffn_hidden_size // how.tensor_parallel
+
+
+def _router_bytes(shape: ModelShape, how: Pass) -> int:
+    """Of one token: a flag and a probability per expert; two indices and three probabilities per chosen one."""
+    each = 1 + how.element_bytes
+    chosen = 2 * INT64_BYTES + FP32_BYTES + 2 * how.element_bytes
+    return shape.num_experts * each + shape.experts_per_token * chosen
 
 
 def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dict[str, int]:
@@ -95,6 +113,7 @@ def _row(shape: ModelShape, how: Pass) -> int:
 
 def _gradients(shape: ModelShape, how: Pass) -> int:
     """Per token, while a layer goes backward: through the feed-forward, or through the attention in fp32."""
-    feed_forward = 3 * shape.ffn_hidden_size + 2 * shape.hidden_size
+    chosen = max(1, shape.experts_per_token)
+    feed_forward = chosen * (3 * shape.ffn_hidden_size + 2 * shape.hidden_size)
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
     return max(feed_forward, attention) // how.tensor_parallel * how.element_bytes

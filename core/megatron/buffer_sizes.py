@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from modelcfg.shards import EMBEDDING, OUTPUT
+from modelcfg.shards import EMBEDDING, EXPERTS, OUTPUT
 
 ALIGNMENT = 64  # elements: 128 bytes or more, as vectorised kernels like it
 BUCKET_MULTIPLE = 128  # elements: megatron-core 0.16 ends a shared-out bucket at a multiple of this and of the ranks
@@ -25,11 +25,16 @@ FP32_BYTES = 4
 
 @dataclass(frozen=True)
 class Sharing:
-    """How a rank's optimiser state is held. `ranks`: over how many it is shared out; 1 can be shared out, too."""
+    """How a rank's optimiser state is held. `ranks`: over how many it is shared out; 1 can be shared out, too.
+
+    Of `expert_parallel` ranks each has experts of its own, in buffers of their own, whose state is shared out over the
+    ranks that have the same ones.
+    """
 
     distributed: bool = False
     ranks: int = 1
     rank: int = 0
+    expert_parallel: int = 1
     pipeline_parallel: int = 1
     tied: bool = False
 
@@ -49,8 +54,8 @@ def buffer_bytes(parameters: Mapping[str, int], element_bytes: int, sharing: Sha
     """
     flat = sum(map(room, parameters.values()))
     if sharing.distributed:
-        buffer = _Buffer(parameters, sharing)
-        held, own = buffer.numel, sum(map(room, buffer.own()))
+        buffers = list(_buffers(parameters, sharing))
+        held, own = sum(buffer.numel for buffer in buffers), sum(room(n) for buffer in buffers for n in buffer.own())
         parameter_room = held
     else:
         held, own, parameter_room = sum(parameters.values()), flat, flat
@@ -69,8 +74,19 @@ def kept_parts(element_bytes: int, sharing: Sharing) -> frozenset[str]:
     return frozenset({"masters", "moments", "reference"} | (set() if makes_parameters else {"parameters"}))
 
 
+def _buffers(parameters: Mapping[str, int], sharing: Sharing) -> Iterator[_Buffer]:
+    """Megatron's buffers of a rank: one, or two under expert parallelism."""
+    if sharing.expert_parallel == 1:
+        yield _Buffer(parameters, sharing)
+        return
+    ranks, rank = sharing.ranks // sharing.expert_parallel, sharing.rank // sharing.expert_parallel
+    yield _Buffer({name: n for name, n in parameters.items() if EXPERTS not in name}, sharing)
+    of_experts = {name: n for name, n in parameters.items() if EXPERTS in name}
+    yield _Buffer(of_experts, replace(sharing, ranks=ranks, rank=rank))
+
+
 class _Buffer:
-    """Megatron's one buffer of parameters and gradients under the distributed optimiser, last parameter first.
+    """Megatron's buffer of parameters and gradients under the distributed optimiser, last parameter first.
 
     Differs from megatron-core 0.16: only one dtype, and no bucket size, as nothing overlaps with the backward pass.
     """

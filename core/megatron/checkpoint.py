@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
-from megatron.core.dist_checkpointing.mapping import ShardedObject
+from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
 from torch import Tensor
 
 from core.megatron.optimizer import Optimizer, keep_state_flat
 from core.megatron.parallel import Layout
+
+_LOADED = object()  # where a tensor of the checkpoint belongs
 
 
 def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
@@ -44,17 +46,20 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
     """
     common = dist_checkpointing.load_common_state_dict(str(directory))
     same_layout = tuple(common["layout"]) == _layout_key(layout)
+    num_steps = int(common["num_steps"])
+    optimizer.set_num_steps(max(1, num_steps))  # Megatron leaves a count of 0 out, and then does not take the state in
     state = _sharded_state(optimizer, layout, is_loading=True)
     if same_layout:
         state["rng"] = _rng_object(layout, None)
+    settings = _settings(state["optimizer"])
     loaded = dist_checkpointing.load(state, str(directory))
     optimizer.model.module.load_state_dict(loaded["model"], strict=True)
-    inner = optimizer.adam.optimizer
-    moments = {parameter: dict(values) for parameter, values in inner.state.items()}
-    with _torch_adam_can_load(optimizer.adam):
-        optimizer.adam.load_state_dict(loaded["optimizer"])
-    keep_state_flat(inner, moments)
-    optimizer.num_steps = int(loaded["num_steps"])
+    before = [{parameter: dict(values) for parameter, values in one.optimizer.state.items()} for one in optimizer.adams]
+    with _torch_adams_can_load(optimizer):
+        optimizer.chain.load_state_dict(_with_settings(loaded["optimizer"], settings))
+    for one, moments in zip(optimizer.adams, before, strict=True):
+        keep_state_flat(one.optimizer, moments)
+    optimizer.set_num_steps(num_steps)
     if same_layout:
         _set_rng_states(loaded["rng"])
 
@@ -63,26 +68,58 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
     metadata = {**_content_metadata(), "dp_cp_group": replicas}
     model = optimizer.model.module.sharded_state_dict(metadata=metadata)
-    with _torch_adam_can_load(optimizer.adam):
-        adam = optimizer.adam.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
+    with _torch_adams_can_load(optimizer):
+        adam = optimizer.chain.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
 
 
-def _count_on_host(adam: dict[str, Any]) -> None:
+def _count_on_host(adam: dict[Any, Any]) -> None:
     """Megatron sends what all ranks have in common from rank 0 to the others, and compares. The number of Adam's steps,
     a tensor on rank 0's GPU, would arrive there: each rank would take memory of that GPU, and find a difference.
     """
-    state = adam.get("optimizer", adam).get("state", {})
-    if "common_step" in state:
-        state["common_step"] = state["common_step"].cpu()
+    for key, value in adam.items():
+        if key == "common_step":
+            adam[key] = value.cpu()
+        elif isinstance(value, dict):
+            _count_on_host(value)
+
+
+def _settings(state: Any) -> Any:
+    """What of an optimiser's state is no tensor, in its place; `_LOADED` stands for the tensors."""
+    if isinstance(state, dict):
+        return {key: _settings(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_settings(value) for value in state]
+    if isinstance(state, LocalNonpersistentObject):
+        return state.unwrap()
+    return _LOADED if isinstance(state, ShardedBase) else state
+
+
+def _with_settings(loaded: Any, own: Any) -> Any:
+    """Loaded tensors, and nothing else of the file: with expert parallelism there are two Adams instead of one, so that
+    settings may lie elsewhere there. All of them are the run file's, but the number of steps, which is kept apart.
+    """
+    if isinstance(own, dict):
+        return {key: _with_settings(loaded.get(key) if loaded else None, value) for key, value in own.items()}
+    if isinstance(own, list):
+        return [_with_settings(loaded[i] if loaded else None, value) for i, value in enumerate(own)]
+    return loaded if own is _LOADED else own
 
 
 def _content_metadata() -> dict[str, Any]:
-    return {"distrib_optim_sharding_type": "fully_reshardable"}
+    return {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
 
 
 def _layout_key(layout: Layout) -> tuple[int, int, int]:
     return layout.tp_size, layout.pp_size, layout.dp_size
+
+
+@contextmanager
+def _torch_adams_can_load(optimizer: Optimizer) -> Iterator[None]:
+    with ExitStack() as stack:
+        for adam in optimizer.adams:
+            stack.enter_context(_torch_adam_can_load(adam))
+        yield
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout,
     left = dict(parameters)
     with ExitStack() as stack, torch.no_grad():
         reader = _Reader(model_dir, stack)
-        for entry in load_entries(shape, layout.pp_size, layout.pp_rank):
+        for entry in load_entries(shape, layout.pp_size, layout.pp_rank, layout.ep_size, layout.ep_rank):
             parameter = left.pop(entry.local)
             found = split(entry, reader.read, shape, layout.tp_rank, layout.tp_size)
             if found.shape != parameter.shape:
@@ -60,7 +60,7 @@ def named_buckets(
     """
     bucket: list[tuple[str, Tensor]] = []
     used = 0
-    for entry in export_entries(shape, layout.pp_size):
+    for entry in export_entries(shape, layout.pp_size, layout.ep_size):
         for name, tensor in _gather(entry, parameters, shape, layout):
             num_bytes = tensor.numel() * tensor.element_size()
             if bucket and used + num_bytes > max_bytes:
@@ -120,12 +120,16 @@ class _Reader:
 def _gather(
     entry: Entry, parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout
 ) -> list[tuple[str, Tensor]]:
-    """The entry's full tensors on every rank: gathered over tensor ranks, then sent to the other stages."""
+    """The entry's full tensors on every rank: gathered over tensor or expert ranks, then sent to the other stages."""
+    ranks = [entry.of_rank(rank) for rank in range(max(1, entry.expert_ranks))]
     if entry.stage == layout.pp_rank:
-        tensors = join(entry, _all_parts(entry, parameters[entry.local].detach(), layout), shape)
+        own = parameters[entry.local].detach()
+        parts = _all_experts(own, layout) if entry.expert_ranks else [own]
+        of_all = zip(ranks, parts, strict=True)
+        tensors = [pair for held, part in of_all for pair in join(held, _all_parts(held, part, layout), shape)]
     else:
         like = next(iter(parameters.values()))
-        sizes = zip(entry.hf, full_shapes(entry, shape), strict=True)
+        sizes = [pair for held in ranks for pair in zip(held.hf, full_shapes(held, shape), strict=True)]
         tensors = [(name, torch.empty(size, dtype=like.dtype, device=like.device)) for name, size in sizes]
     if layout.pp_size > 1:
         source = dist.get_process_group_ranks(layout.pp_group)[entry.stage]
@@ -138,8 +142,17 @@ def _gather(
 def _all_parts(entry: Entry, own: Tensor, layout: Layout) -> list[Tensor]:
     if entry.kind == "replicated" or layout.tp_size == 1:
         return [own]
-    parts = [torch.empty_like(own) for _ in range(layout.tp_size)]
-    dist.all_gather(parts, own.contiguous(), group=layout.tp_group)
+    return _from_all(own, layout.tp_size, layout.tp_group)
+
+
+def _all_experts(own: Tensor, layout: Layout) -> list[Tensor]:
+    """The experts that have this place on the expert-parallel ranks, in rank order."""
+    return [own] if layout.ep_size == 1 else _from_all(own, layout.ep_size, layout.ep_group)
+
+
+def _from_all(own: Tensor, size: int, group: dist.ProcessGroup) -> list[Tensor]:
+    parts = [torch.empty_like(own) for _ in range(size)]
+    dist.all_gather(parts, own.contiguous(), group=group)
     return parts
 
 

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from core.megatron.attention import RowAttention
 from core.megatron.attention_plan import AttentionPlan
+from core.megatron.experts import expert_layer, expert_settings
 from core.megatron.mlp import GatedMLP
 from core.megatron.norm import RMSNorm
 from core.megatron.rotary import RowRotary
@@ -49,6 +50,7 @@ class ModelOptions:
     dtype: torch.dtype
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
+    expert_parallel: int = 1
     sequence_parallel: bool = False
     recompute: Literal["none", "full"] = "none"
     recompute_layers: int | None = None
@@ -162,7 +164,7 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         pipeline_dtype=options.dtype,
         sequence_parallel=options.sequence_parallel and options.tensor_parallel > 1,
         variable_seq_lengths=True,  # rows differ in length, and stages tell each other
-        moe_token_dispatcher_type="alltoall",  # no experts here, but variable_seq_lengths insists on it
+        **expert_settings(shape, options.expert_parallel),
         batch_p2p_comm=False,
         calculate_per_token_loss=True,  # losses are sums: no division by micro-batches or ranks anywhere
         recompute_granularity="full" if full else None,
@@ -193,7 +195,7 @@ def _block_spec(config: Any) -> Any:
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
     parts.input_layernorm = parts.pre_mlp_layernorm = RMSNorm
     attention.core_attention = RowAttention
-    parts.mlp = GatedMLP
+    parts.mlp = expert_layer() if config.num_moe_experts else GatedMLP
     if config.qk_layernorm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
     return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)

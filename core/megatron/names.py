@@ -1,4 +1,4 @@
-"""Which Megatron parameter holds which HuggingFace tensors, and how it is split over tensor-parallel ranks.
+"""Which Megatron parameter holds which HuggingFace tensors, and how it is split over tensor- and expert-parallel ranks.
 
 Pure planning and slicing: no process group, no files. Legend: H hidden, d head dim, n query heads per group.
 """
@@ -20,12 +20,24 @@ Kind = Literal["replicated", "vocab", "columns", "gate_up", "qkv"]
 
 @dataclass(frozen=True)
 class Entry:
-    """One Megatron parameter. `local` is its name on pipeline stage `stage`; `hf` the tensors that it holds."""
+    """One Megatron parameter. `local` is its name on pipeline stage `stage`; `hf` the tensors that it holds.
+
+    An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
+    by rank, and `of_rank` what one of them holds.
+    """
 
     stage: int
     local: str
     hf: tuple[str, ...]
     kind: Kind
+    expert_ranks: int = 0  # 0: the same on all ranks
+
+    def of_rank(self, rank: int) -> Entry:
+        """The entry as expert-parallel rank `rank` holds it."""
+        if not self.expert_ranks:
+            return self
+        width = len(self.hf) // self.expert_ranks
+        return Entry(self.stage, self.local, self.hf[rank * width : (rank + 1) * width], self.kind)
 
 
 # suffix in Megatron's layer, suffixes in HuggingFace's layer, kind
@@ -37,14 +49,17 @@ _LAYER: tuple[tuple[str, tuple[str, ...], Kind], ...] = (
     ("self_attention.k_layernorm.weight", ("self_attn.k_norm.weight",), "replicated"),
     ("self_attention.linear_proj.weight", ("self_attn.o_proj.weight",), "columns"),
     ("pre_mlp_layernorm.weight", ("post_attention_layernorm.weight",), "replicated"),
-    ("mlp.linear_fc1.weight", ("mlp.gate_proj.weight", "mlp.up_proj.weight"), "gate_up"),
-    ("mlp.linear_fc2.weight", ("mlp.down_proj.weight",), "columns"),
 )
+_FEED_FORWARD: tuple[tuple[str, tuple[str, ...], Kind], ...] = (
+    ("linear_fc1.weight", ("gate_proj.weight", "up_proj.weight"), "gate_up"),
+    ("linear_fc2.weight", ("down_proj.weight",), "columns"),
+)
+ROUTER = "mlp.router.weight"
 EMBEDDING = "model.embed_tokens.weight"
 
 
-def export_entries(shape: ModelShape, num_stages: int) -> list[Entry]:
-    """Every HuggingFace tensor once, in HuggingFace's order."""
+def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) -> list[Entry]:
+    """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank."""
     per_stage = shape.num_layers // num_stages
     entries = [Entry(0, "embedding.word_embeddings.weight", (EMBEDDING,), "vocab")]
     for layer in range(shape.num_layers):
@@ -54,6 +69,7 @@ def export_entries(shape: ModelShape, num_stages: int) -> list[Entry]:
             for suffix, hf, kind in _LAYER
             if (shape.qkv_bias or not suffix.endswith("bias")) and (shape.qk_norm or not _is_qk_norm(suffix))
         ]
+        entries += _feed_forward(shape, stage, f"decoder.layers.{local}.", f"model.layers.{layer}.", expert_ranks)
     last = num_stages - 1
     entries.append(Entry(last, "decoder.final_layernorm.weight", ("model.norm.weight",), "replicated"))
     if not shape.tied_embeddings:
@@ -61,9 +77,36 @@ def export_entries(shape: ModelShape, num_stages: int) -> list[Entry]:
     return entries
 
 
-def load_entries(shape: ModelShape, num_stages: int, stage: int) -> list[Entry]:
-    """Every parameter of one stage; with tied embeddings the last of several stages holds a second copy."""
-    entries = [entry for entry in export_entries(shape, num_stages) if entry.stage == stage]
+def _feed_forward(shape: ModelShape, stage: int, local: str, hf: str, expert_ranks: int) -> list[Entry]:
+    """Of one layer: its feed-forward, or the router and the experts."""
+    if not shape.num_experts:
+        return [
+            Entry(stage, f"{local}mlp.{suffix}", tuple(f"{hf}mlp.{x}" for x in tensors), kind)
+            for suffix, tensors, kind in _FEED_FORWARD
+        ]
+    per_rank = shape.num_experts // expert_ranks
+    entries = [Entry(stage, local + ROUTER, (f"{hf}mlp.gate.weight",), "replicated")]
+    for place in range(per_rank):
+        experts = range(place, shape.num_experts, per_rank)  # one of each rank
+        entries += [
+            Entry(
+                stage,
+                f"{local}mlp.experts.local_experts.{place}.{suffix}",
+                tuple(f"{hf}mlp.experts.{expert}.{x}" for expert in experts for x in tensors),
+                kind,
+                expert_ranks,
+            )
+            for suffix, tensors, kind in _FEED_FORWARD
+        ]
+    return entries
+
+
+def load_entries(
+    shape: ModelShape, num_stages: int, stage: int, expert_ranks: int = 1, expert_rank: int = 0
+) -> list[Entry]:
+    """Every parameter of one rank; with tied embeddings the last of several stages holds a second copy."""
+    everywhere = export_entries(shape, num_stages, expert_ranks)
+    entries = [entry.of_rank(expert_rank) for entry in everywhere if entry.stage == stage]
     if shape.tied_embeddings and num_stages > 1 and stage == num_stages - 1:
         entries.append(Entry(stage, "output_layer.weight", (EMBEDDING,), "vocab"))
     return entries
@@ -125,7 +168,8 @@ def full_shapes(entry: Entry, shape: ModelShape) -> list[tuple[int, ...]]:
     if entry.kind == "gate_up":
         return [(shape.ffn_hidden_size, hidden)] * 2
     if entry.kind == "replicated":
-        return [(shape.head_dim if _is_qk_norm(entry.local) else hidden,)]
+        is_router = entry.local.endswith(ROUTER)
+        return [(shape.num_experts, hidden) if is_router else (shape.head_dim if _is_qk_norm(entry.local) else hidden,)]
     rows = (shape.query_size, shape.key_value_size, shape.key_value_size)
     return [(r,) if entry.local.endswith("bias") else (r, hidden) for r in rows]
 

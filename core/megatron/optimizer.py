@@ -37,20 +37,34 @@ class Optimizer:
         self.num_steps = 0
         self.before_step: Callable[[], None] = _nothing  # what has to be there before parameters are touched
         self.model = wrap(model, config.use_distributed_optimizer)
-        self.adam: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
-        self.masters = _masters(self.adam, self.model.parameters())
+        self.chain: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
+        self.masters = _masters(self.chain, self.model.parameters())
         move_into_flat(self.masters)  # before Adam's state takes what memory is left
-        _make_state(self.adam.optimizer)
+        for one in self.adams:
+            _make_state(one.optimizer)
+
+    @property
+    def adams(self) -> list[Any]:
+        """Adam of what all data-parallel ranks hold; under expert parallelism another one of this rank's experts."""
+        found: list[Any] = self.chain.chained_optimizers
+        return found
 
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""
         return learning_rate(self.config, self.num_steps, self.total_steps)
 
+    def set_num_steps(self, num_steps: int) -> None:
+        """Go on as after so many steps."""
+        self.num_steps = num_steps
+        for adam in self.adams:
+            for state in adam.optimizer.state.values():
+                state["step"].fill_(num_steps)
+
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
         self.model.zero_grad_buffer()
-        self.adam.zero_grad()
+        self.chain.zero_grad()
 
     @torch.no_grad()
     def step(self) -> float:
@@ -62,9 +76,9 @@ class Optimizer:
             NonFiniteGradient: before anything is applied.
         Collective: all trainer ranks.
         """
-        for group in self.adam.param_groups:
+        for group in self.chain.param_groups:
             group["lr"] = self.lr
-        self.adam.prepare_grads()
+        self.chain.prepare_grads()
         norm = self._norm()
         if not math.isfinite(norm):
             raise NonFiniteGradient(
@@ -72,22 +86,28 @@ class Optimizer:
                 "The parameters are as before this step: look at its samples and their log-probs, or lower train.lr"
             )
         if self.config.clip_grad and norm > self.config.clip_grad:
-            gradients = [p.grad for p in self.adam.get_parameters() if p.grad is not None]
+            gradients = [p.grad for one in self.adams for p in one.get_parameters() if p.grad is not None]
             torch._foreach_mul_(gradients, self.config.clip_grad / (norm + 1e-6))
         self.before_step()
-        self.adam.step_with_ready_grads()
+        self.chain.step_with_ready_grads()
         self.num_steps += 1
         return norm
 
     def _norm(self) -> float:
         """Of the gradients of all ranks, each counted once. Megatron's own asks for a kernel and a sum per tensor."""
-        gradients, group = self.adam.get_main_grads_for_grad_norm(), self.adam.get_grad_stats_parallel_group()
-        squares = torch.zeros(1, device=self.model.buffers[0].grad_data.device)
-        if gradients:
-            squares = torch.stack(torch._foreach_norm(gradients)).square().sum(dim=0, keepdim=True)
-        if group.size() > 1:
-            dist.all_reduce(squares, group=group)
-        return math.sqrt(float(squares))
+        device = self.model.buffers[0].grad_data.device
+        return math.sqrt(float(sum(_sum_of_squares(one, device) for one in self.adams)))
+
+
+def _sum_of_squares(adam: Any, device: torch.device) -> Tensor:
+    """[1], over the ranks that hold other parts of its gradients."""
+    gradients, group = adam.get_main_grads_for_grad_norm(), adam.get_grad_stats_parallel_group()
+    squares = torch.zeros(1, device=device)
+    if gradients:
+        squares = torch.stack(torch._foreach_norm(gradients)).square().sum(dim=0, keepdim=True)
+    if group.size() > 1:
+        dist.all_reduce(squares, group=group)
+    return squares
 
 
 def _nothing() -> None:
@@ -141,16 +161,16 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
         use_distributed_optimizer=config.use_distributed_optimizer,
     )
     with shim.tensors_named_as_cuda():
-        (optimizer,) = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False).chained_optimizers
+        optimizer = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False)
     for group in optimizer.param_groups:
         group["fused"] = True  # torch's AdamW in one pass, on a CPU too
     return optimizer
 
 
-def _masters(adam: Any, parameters: Iterable[Tensor]) -> list[Tensor]:
+def _masters(chain: Any, parameters: Iterable[Tensor]) -> list[Tensor]:
     """What Adam works on, where that is not the model's parameters themselves or views of them."""
     own = {parameter.untyped_storage()._cdata for parameter in parameters}
-    worked_on = [parameter for group in adam.param_groups for parameter in group["params"]]
+    worked_on = [parameter for group in chain.param_groups for parameter in group["params"]]
     return [parameter for parameter in worked_on if parameter.untyped_storage()._cdata not in own]
 
 

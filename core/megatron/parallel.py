@@ -18,7 +18,11 @@ from core.megatron import shim
 
 @dataclass(frozen=True)
 class Layout:
-    """Where this rank stands. `control` is a gloo group over all trainer ranks, for CPU tensors and objects."""
+    """Where this rank stands.
+
+    Expert-parallel ranks are data-parallel ones, too: each has samples of its own, and the experts of each layer are
+    shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.
+    """
 
     tp_rank: int
     tp_size: int
@@ -26,8 +30,11 @@ class Layout:
     pp_size: int
     dp_rank: int
     dp_size: int
+    ep_rank: int
+    ep_size: int
     tp_group: dist.ProcessGroup
     pp_group: dist.ProcessGroup
+    ep_group: dist.ProcessGroup
     control: dist.ProcessGroup
 
     @property
@@ -48,7 +55,7 @@ def initialise(
     Args:
         device: "cpu" (gloo) or "cuda" (nccl; the current CUDA device is this rank's).
     Raises:
-        ValueError: if tensor_parallel x pipeline_parallel does not divide the trainer ranks.
+        ValueError: if tensor_parallel x pipeline_parallel x expert_parallel does not divide the trainer ranks.
     Collective: every trainer rank must call; each collective waits up to placement.collective_timeout_s.
     """
     shim.install()
@@ -62,6 +69,7 @@ def initialise(
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=placement.tensor_parallel,
         pipeline_model_parallel_size=placement.pipeline_parallel,
+        expert_model_parallel_size=placement.expert_parallel,
         distributed_timeout_minutes=math.ceil(placement.collective_timeout_s / 60),
         create_gloo_process_groups=False,
     )
@@ -92,20 +100,30 @@ def _connect(use_distributed_optimizer: bool) -> None:
         parallel_state.get_model_parallel_group(),
         parallel_state.get_pipeline_model_parallel_group(),
     ]
+    shared_out = [data_parallel]
+    if parallel_state.get_expert_model_parallel_world_size() > 1:
+        shared_out.append(parallel_state.get_expert_data_parallel_group())
+        groups += [
+            shared_out[-1],
+            parallel_state.get_expert_model_parallel_group(),  # tokens travel in it
+            parallel_state.get_expert_tensor_and_model_parallel_group(),  # how many there are
+        ]
+        if not use_distributed_optimizer:  # the gradient norm of the experts
+            groups.append(parallel_state.get_expert_tensor_model_pipeline_parallel_group())
     if use_distributed_optimizer:
         groups.append(parallel_state.get_intra_distributed_optimizer_instance_group())  # of the gradient norm
     for group in groups:
-        if group.size() > 1 or (group is data_parallel and use_distributed_optimizer):
+        if group.size() > 1 or (group in shared_out and use_distributed_optimizer):
             dist.all_reduce(torch.zeros(1, device="cuda"), group=group)
     torch.cuda.synchronize()
 
 
 def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
-    product = placement.tensor_parallel * placement.pipeline_parallel
+    product = placement.tensor_parallel * placement.pipeline_parallel * placement.expert_parallel
     if world_size % product:
         raise ValueError(
-            f"tensor_parallel × pipeline_parallel = {product} does not divide the {world_size} trainer ranks: "
-            f"choose sizes whose product divides {world_size}"
+            f"tensor_parallel × pipeline_parallel × expert_parallel = {product} does not divide the {world_size} "
+            f"trainer ranks: choose sizes whose product divides {world_size}"
         )
 
 
@@ -117,7 +135,10 @@ def _layout(control: dist.ProcessGroup) -> Layout:
         pp_size=parallel_state.get_pipeline_model_parallel_world_size(),
         dp_rank=parallel_state.get_data_parallel_rank(),
         dp_size=parallel_state.get_data_parallel_world_size(),
+        ep_rank=parallel_state.get_expert_model_parallel_rank(),
+        ep_size=parallel_state.get_expert_model_parallel_world_size(),
         tp_group=parallel_state.get_tensor_model_parallel_group(),
         pp_group=parallel_state.get_pipeline_model_parallel_group(),
+        ep_group=parallel_state.get_expert_model_parallel_group(),
         control=control,
     )

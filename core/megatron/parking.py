@@ -33,7 +33,7 @@ class TrainerMemory:
     name = TRAINER
 
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
-        self._adam = optimizer.adam
+        self._adams = optimizer.adams
         self._device = parameters[0].device
         self._stream = _stream(self._device)
         self.regions = _regions(optimizer, parameters, reference)
@@ -95,7 +95,8 @@ class TrainerMemory:
         if ready is not None:
             ready.synchronize()
         if makes_parameters:
-            self._adam._copy_main_params_to_model_params()
+            for adam in self._adams:
+                adam._copy_main_params_to_model_params()
         if guest:
             self.shrink_to(frozenset(self.held()) - {"masters"})
 
@@ -134,7 +135,7 @@ def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequ
     own = Region("parameters", parameters)
     # each parameter has its whole master here, unless the optimiser is shared out over ranks
     own.keep = not optimizer.masters or optimizer.config.use_distributed_optimizer
-    moments = [value for key in ("exp_avg", "exp_avg_sq") for value in _states(optimizer.adam, key)]
+    moments = [value for key in ("exp_avg", "exp_avg_sq") for adam in optimizer.adams for value in _states(adam, key)]
     buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
     regions = (
         Region("masters", optimizer.masters),

@@ -51,6 +51,7 @@ def install() -> None:
     for name in _LITERAL_CUDA:
         setattr(importlib.import_module(name), "torch", stand_in)  # noqa: B010
     _patch_rng()
+    _patch_dispatcher()
 
 
 @contextmanager
@@ -105,3 +106,17 @@ def _patch_rng() -> None:
     megatron_random.CudaRNGStatesTracker = CpuStatesTracker
     megatron_random._get_cuda_rng_state = lambda *_, **__: torch.get_rng_state()
     megatron_random._set_cuda_rng_state = lambda state, *_, **__: torch.set_rng_state(state)
+
+
+def _patch_dispatcher() -> None:
+    """Experts' tokens: counts are read at once, without a stream of their own, as the numbers that gloo wants."""
+    from megatron.core.transformer.moe.token_dispatcher import MoEAlltoAllTokenDispatcher
+
+    def read_counts(self: Any, _point: str, tokens_per_expert: Any = None) -> Any:
+        for name in ("input_splits", "output_splits", "output_splits_tp"):
+            if torch.is_tensor(counts := getattr(self, name)):
+                setattr(self, name, counts.numpy())
+        return tokens_per_expert
+
+    MoEAlltoAllTokenDispatcher.cuda_dtoh_stream = False  # not None: none is made
+    MoEAlltoAllTokenDispatcher._maybe_dtoh_and_synchronize = read_counts

@@ -243,6 +243,7 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         dtype=torch.bfloat16 if name == "bfloat16" else torch.float32,
         tensor_parallel=config.placement.tensor_parallel,
         pipeline_parallel=config.placement.pipeline_parallel,
+        expert_parallel=config.placement.expert_parallel,
         sequence_parallel=config.placement.sequence_parallel,
         recompute=config.train.recompute,
         recompute_layers=config.train.recompute_layers,

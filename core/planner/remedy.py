@@ -20,6 +20,7 @@ SIZES = (2, 4, 8)
 RULES = (
     batch.a_sample_fits_a_micro_batch,
     parallel.ranks_divide,
+    parallel.experts_divide,
     parallel.batch_divides_over_replicas,
     model.shape_divides,
 )
@@ -44,10 +45,10 @@ def _changes(config: RunConfig, shape: ModelShape, device: Device, share: float)
         changed = apply(config, changes)
         return not size_problems(changed) and plan_memory(changed, shape, device).fits(TRAINING, share)
 
-    alone = (_offload(config), _tokens(config), _recompute(config), _distributed(config), _tensor_parallel(config))
+    alone = (_offload(config), _tokens(config), _recompute(config), _distributed(config), _split(config, shape))
     found = [first for ladder in alone if (first := _first(ladder, fits)) is not None]
-    if all("placement.tensor_parallel" in changes for changes in found):  # which costs more time than the others
-        together = (_first(ladder, fits) for ladder in _together(config))
+    if all(_split_key(shape) in changes for changes in found):  # which costs more time than the others
+        together = (_first(ladder, fits) for ladder in _together(config, shape))
         found = [*([first] if (first := next(filter(None, together), None)) else []), *found]
     return found
 
@@ -112,23 +113,29 @@ def _distributed(config: RunConfig) -> list[Changes]:
     return [{"train.use_distributed_optimizer": True}] if fresh else []
 
 
-def _tensor_parallel(config: RunConfig) -> list[Changes]:
-    placement = config.placement
-    sizes = [size for size in SIZES if placement.tensor_parallel < size <= placement.trainers_per_node]
-    found = [{"placement.tensor_parallel": size} for size in sizes]
+def _split_key(shape: ModelShape) -> str:
+    """What splits the layers of a model."""
+    return "placement.expert_parallel" if shape.num_experts else "placement.tensor_parallel"
+
+
+def _split(config: RunConfig, shape: ModelShape) -> list[Changes]:
+    placement, key = config.placement, _split_key(shape)
+    present, most = getattr(placement, key.partition(".")[2]), placement.trainers_per_node
+    found = [{key: size} for size in SIZES if present < size <= most]
     return [changes for changes in found if not size_problems(apply(config, changes))]
 
 
-def _together(config: RunConfig) -> Iterator[list[Changes]]:
+def _together(config: RunConfig, shape: ModelShape) -> Iterator[list[Changes]]:
     """Ever more at once: what costs least time first; at last with more GPUs per node."""
     changes: dict[str, Any] = {}
     for kind in (_offload, _distributed):
         changes |= next(iter(kind(config)), {})
     changes |= ALL_LAYERS
     yield [changes, *({**changes, **tokens} for tokens in _tokens(config))]
+    key = _split_key(shape)
     for size in SIZES:
-        if size > config.placement.tensor_parallel:
-            more = {**changes, "placement.tensor_parallel": size, "placement.sequence_parallel": True}
+        if size > getattr(config.placement, key.partition(".")[2]):
+            more = {**changes, key: size, **({} if shape.num_experts else {"placement.sequence_parallel": True})}
             if size > config.placement.trainers_per_node:
                 more["placement.trainers_per_node"] = size
             yield [more, *({**more, **tokens} for tokens in _tokens(config))]

@@ -33,7 +33,8 @@ def element_bytes(config: RunConfig, device: str) -> int:
 def part_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> dict[str, int]:
     """Part -> bytes of the flat buffers of a rank, exact to the byte."""
     placement = config.placement
-    parameters = rank_parameters(shape, placement.tensor_parallel, placement.pipeline_parallel, stage)
+    parallel = placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
+    parameters = rank_parameters(shape, *parallel)
     sharing = _sharing(config, shape, dp_rank)
     return buffer_bytes(parameters, element_bytes(config, device), sharing, config.algorithm.kl_loss_coef > 0)
 
@@ -45,11 +46,17 @@ def host_copy_bytes(config: RunConfig, shape: ModelShape, device: str, parts: Ma
 
 
 def num_communicators(config: RunConfig) -> int:
-    """NCCL communicators of a rank, those that `core/megatron/parallel.py` makes."""
+    """NCCL communicators of a rank, made by `core/megatron/parallel.py` or at their first use.
+
+    Under expert parallelism: tokens travel in one group, how many there are in a second of the same ranks; a third has
+    the experts' gradient norm, unless the distributed optimiser has it; a fourth the ranks with the same experts.
+    """
     placement, shared_out = config.placement, config.train.use_distributed_optimizer
     tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
     data, all_ranks = num_trainers(placement) > replica_size(placement), num_trainers(placement) > 1
-    return sum((tensor, pipeline, tensor or pipeline, data or shared_out, shared_out and all_ranks))
+    same_experts = num_trainers(placement) > replica_size(placement) * placement.expert_parallel
+    of_experts = 2 + (not shared_out) + (same_experts or shared_out) if placement.expert_parallel > 1 else 0
+    return sum((tensor, pipeline, tensor or pipeline, data or shared_out, shared_out and all_ranks)) + of_experts
 
 
 def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> dict[str, int]:
@@ -63,7 +70,8 @@ def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[G
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
-    if not train.cuda_graphs or plain or device != "cuda":
+    varies = shape.num_experts > 0  # how many tokens each expert gets
+    if not train.cuda_graphs or plain or varies or device != "cuda":
         return []
     largest = padded_tokens(largest_row(config).tokens, train.global_batch_size, min(SEGMENTS))
     tokens = min(most_tokens(shape), largest)
@@ -92,6 +100,7 @@ def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
         distributed=config.train.use_distributed_optimizer,
         ranks=num_trainers(placement) // replica_size(placement),
         rank=dp_rank,
+        expert_parallel=placement.expert_parallel,
         pipeline_parallel=placement.pipeline_parallel,
         tied=shape.tied_embeddings,
     )

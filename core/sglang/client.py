@@ -95,8 +95,8 @@ class EngineClient:
         All arrive in the engine together, and the answer comes when the last response has ended.
 
         With a seed each, tokens do not depend on what else the engine has in its batch: on a GPU if it was started
-        `deterministic` (without: seeds are ignored there), on a CPU always, but for a draw within the rounding of a
-        log-prob. This holds among requests that agree on whether top_p or top_k is on.
+        `deterministic` (without: seeds are ignored there), on a CPU always, but for a draw, or a choice of
+        experts, within rounding. This holds among requests that agree on whether top_p or top_k is on.
         """
         self._check(groups)
         aborted = await self._compute_prompts(groups, rid)

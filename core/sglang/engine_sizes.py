@@ -33,9 +33,10 @@ class KvCache:
 
 
 def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
-    """On each of the engine's GPUs; norms are on all of them."""
-    norms = parameter_parts(shape)["norms"]
-    return (norms + -(-(num_parameters(shape) - norms) // tensor_parallel)) * element_bytes
+    """On each of the engine's GPUs; norms and routers are on all of them."""
+    parts = parameter_parts(shape)
+    whole = parts["norms"] + parts.get("router", 0)
+    return (whole + -(-(num_parameters(shape) - whole) // tensor_parallel)) * element_bytes
 
 
 def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
@@ -63,6 +64,7 @@ def cpu_cache(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_t
 
 
 def forward_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int) -> int:
-    """The widest moment of a chunk of prompts: gate, up and their product."""
-    width = 3 * shape.ffn_hidden_size // tensor_parallel + 2 * shape.hidden_size
+    """The widest moment of a chunk of prompts: gate, up and their product, and what each chosen expert makes of it."""
+    chosen = max(1, shape.experts_per_token)
+    width = chosen * (3 * shape.ffn_hidden_size // tensor_parallel + shape.hidden_size) + shape.hidden_size
     return min(PREFILL_TOKENS, max_tokens) * width * element_bytes

@@ -42,6 +42,7 @@ class EngineSpec:
         deterministic: on a GPU: samples and log-probs independent of the rest of the batch, at a cost in speed (a CPU
             engine is always so, see `EngineClient.generate_group`).
         num_threads: CPU threads of each of the engine's processes.
+        has_experts: whether the model has.
     """
 
     name: str
@@ -59,6 +60,7 @@ class EngineSpec:
     api_key: str | None = None
     deterministic: bool = False
     num_threads: int = 1
+    has_experts: bool = False
 
 
 def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
@@ -95,6 +97,8 @@ def _cpu_options(spec: EngineSpec) -> dict[str, object]:
 def _cuda_options(spec: EngineSpec) -> dict[str, object]:
     return {
         "--attention-backend": "triton",
+        # another, as on Blackwell, shuffles loaded weights: no update would fit
+        "--moe-runner-backend": "triton" if spec.has_experts else None,
         "--mem-fraction-static": spec.memory_fraction,
         "--max-total-tokens": spec.max_total_tokens,
         "--cuda-graph-max-bs": min(spec.max_running_requests, MAX_GRAPH_BATCH),

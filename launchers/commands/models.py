@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchers.commands.terminal import console
+from launchers.commands.terminal import say
 
 EXAMPLE = "ebbtide models qwen3-4b"
 
@@ -17,4 +17,4 @@ def command(
     """List the models that are known by name."""
     from launchers.models import show
 
-    console.print(show(name))
+    say(show(name))

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "models.md"
 
 def test_the_table_has_every_model() -> None:
     lines = show().splitlines()
-    assert lines[0].split()[:3] == ["name", "architecture", "layers"]
+    assert lines[0].split()[:3] == ["name", "family", "layers"]
     assert [line.split()[0] for line in lines[1:]] == modelcfg.names()
 
 
@@ -26,6 +26,13 @@ def test_one_model_shows_every_field(name: str) -> None:
     text = show(name)
     assert all(field in text for field in modelcfg.ModelShape.model_fields)
     assert f"{modelcfg.num_parameters(modelcfg.load(name)):,}" in text
+
+
+def test_a_model_with_experts_shows_how_many_parameters_compute_a_token() -> None:
+    lines = show("qwen3-30b-a3b").splitlines()
+    (line,) = (line for line in lines if line.startswith("parameters per token"))
+    assert line.split()[-1] == f"{modelcfg.active_parameters(modelcfg.load('qwen3-30b-a3b')):,}" == "3,353,032,704"
+    assert "per token  " not in show("qwen3-8b")
 
 
 def test_an_unknown_model_is_answered_with_the_nearest() -> None:

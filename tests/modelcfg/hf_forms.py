@@ -12,8 +12,19 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
     rope: dict[str, Any] = {"rope_theta": shape.rope_theta, "rope_scaling": None}
     if shape.rope_scaling is not None:
         rope["rope_scaling"] = {"rope_type": "llama3", **shape.rope_scaling.model_dump()}
+    family = shape.architecture.title().replace("_", "")
+    experts: dict[str, Any] = {}
+    if shape.num_experts:
+        experts = {
+            "num_experts": shape.num_experts,
+            "num_experts_per_tok": shape.experts_per_token,
+            "moe_intermediate_size": shape.ffn_hidden_size,
+            "norm_topk_prob": True,
+            "decoder_sparse_step": 1,
+            "mlp_only_layers": [],
+        }
     return {
-        "architectures": [f"{shape.architecture.capitalize()}ForCausalLM"],
+        "architectures": [f"{family}ForCausalLM"],
         "model_type": shape.architecture,
         "hidden_size": shape.hidden_size,
         "intermediate_size": shape.ffn_hidden_size,
@@ -27,4 +38,5 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         "vocab_size": shape.vocab_size,
         "hidden_act": "silu",
         **rope,
+        **experts,
     }

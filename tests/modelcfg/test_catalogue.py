@@ -19,6 +19,7 @@ PUBLISHED = {
     "qwen3-1.7b": 1_720_574_976,
     "qwen3-4b": 4_022_468_096,
     "qwen3-8b": 8_190_735_360,
+    "qwen3-30b-a3b": 30_532_122_624,
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,
     "llama-3.1-8b": 8_030_261_248,
@@ -61,3 +62,17 @@ def test_groups_must_divide_heads() -> None:
     fields = modelcfg.load("smollm2-135m").model_dump() | {"num_query_groups": 2}
     with pytest.raises(ValueError, match="9 attention heads cannot be shared out over 2 query groups"):
         modelcfg.ModelShape(**fields)
+
+
+def test_of_the_experts_only_the_chosen_compute_a_token() -> None:
+    shape = modelcfg.load("qwen3-30b-a3b")
+    assert modelcfg.active_parameters(shape) == pytest.approx(3.3e9, rel=0.02)  # as its name and its card say
+    dense = modelcfg.load("qwen3-8b")
+    assert modelcfg.active_parameters(dense) == modelcfg.num_parameters(dense)
+
+
+@pytest.mark.parametrize(("experts", "chosen"), [(0, 1), (8, 0), (4, 5)])
+def test_experts_that_cannot_be_chosen_are_refused(experts: int, chosen: int) -> None:
+    wrong = modelcfg.load("qwen3-30b-a3b").model_dump() | {"num_experts": experts, "experts_per_token": chosen}
+    with pytest.raises(ValueError, match="experts per token"):
+        modelcfg.ModelShape.model_validate(wrong)

@@ -61,6 +61,14 @@ def test_defaults_of_older_files() -> None:
     assert not shape.tied_embeddings
 
 
+def test_experts_by_their_other_name_and_what_may_be_left_out() -> None:
+    shape = modelcfg.load("qwen3-30b-a3b")
+    form = published_form(shape) | {"num_experts": None, "num_local_experts": 128, "num_shared_experts": 0}
+    for key in ("head_dim", "decoder_sparse_step", "mlp_only_layers"):
+        del form[key]
+    assert modelcfg.compare(shape, form) == []
+
+
 @pytest.mark.parametrize(
     ("name", "change", "mismatch"),
     [
@@ -129,3 +137,26 @@ def test_what_a_shape_cannot_express_is_refused(change: dict[str, Any], message:
     form = published_form(modelcfg.load("smollm2-135m")) | change
     with pytest.raises(UnsupportedModelError, match=re.escape(message)):
         modelcfg.from_hf(form)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norm_topk_prob": False}, "norm_topk_prob: False in config.json is not supported"),
+        ({"norm_topk_prob": None}, "norm_topk_prob"),
+        ({"decoder_sparse_step": 2}, "decoder_sparse_step: 2"),
+        ({"mlp_only_layers": [0]}, r"mlp_only_layers: \[0\]"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings: True"),
+        ({"num_shared_experts": 1}, "num_shared_experts: 1"),
+        ({"shared_expert_intermediate_size": 512}, "shared_expert_intermediate_size: 512"),
+        ({"num_experts": 0, "num_experts_per_tok": 0}, "num_experts: 0"),
+        ({"num_experts": None}, "config.json has no num_experts: "),
+        ({"moe_intermediate_size": None}, "config.json has no moe_intermediate_size"),
+        ({"num_experts_per_tok": None}, "config.json has no num_experts_per_tok"),
+        ({"num_experts_per_tok": 200}, "config.json is not consistent"),
+    ],
+)
+def test_experts_that_a_shape_cannot_express_are_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("qwen3-30b-a3b"))
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | change)

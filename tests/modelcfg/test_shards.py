@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import modelcfg
-from modelcfg.shards import EMBEDDING, OUTPUT, rank_parameters
+from modelcfg.shards import EMBEDDING, EXPERTS, OUTPUT, rank_parameters
 
 
 @pytest.mark.parametrize("name", modelcfg.names())
@@ -33,3 +33,11 @@ def test_stages_share_the_layers_and_repeat_a_tied_embedding() -> None:
 def test_a_vocabulary_that_does_not_divide_is_padded() -> None:
     shape = modelcfg.load("qwen3-0.6b").model_copy(update={"vocab_size": 1001})
     assert rank_parameters(shape, tensor_parallel=4)[EMBEDDING] == 251 * shape.hidden_size
+
+
+@pytest.mark.parametrize("size", [2, 8, 128])
+def test_expert_parallel_ranks_share_the_experts_alone(size: int) -> None:
+    shape = modelcfg.load("qwen3-30b-a3b")
+    whole, part = rank_parameters(shape), rank_parameters(shape, expert_parallel=size)
+    rest = sum(count for name, count in whole.items() if EXPERTS not in name)
+    assert size * (sum(part.values()) - rest) == sum(whole.values()) - rest

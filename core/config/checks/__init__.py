@@ -27,6 +27,7 @@ RULES = (
     Rule(batch.groups_have_peers, ("algorithm", "rollout")),
     Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train")),
     Rule(parallel.ranks_divide, ("placement",)),
+    Rule(parallel.experts_divide, ("placement",)),
     Rule(parallel.batch_divides_over_replicas, ("placement", "train")),
     Rule(parallel.sequence_parallel_has_peers, ("placement",)),
     Rule(parallel.engines_fit_devices, ("placement",)),

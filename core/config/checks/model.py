@@ -11,7 +11,7 @@ from typing import Any
 import modelcfg
 from core.config.paths import PACKAGE_PREFIX
 from core.config.problem import Problem, show_value
-from core.config.schema import RunConfig
+from core.config.schema import PlacementConfig, RunConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -60,11 +60,37 @@ def shape_divides(config: RunConfig) -> Iterator[Problem]:
             yield _indivisible("tensor_parallel", placement.tensor_parallel, what, count, shape.name)
     if shape.num_layers % placement.pipeline_parallel:
         yield _indivisible("pipeline_parallel", placement.pipeline_parallel, "layers", shape.num_layers, shape.name)
+    yield from _experts(placement, shape)
     engine = placement.engine_tensor_parallel
-    if shape.num_attention_heads % engine:
+    if shape.num_experts and shape.ffn_hidden_size % engine:
+        what = "columns of an expert"
+        yield _indivisible("engine_tensor_parallel", engine, what, shape.ffn_hidden_size, shape.name)
+    elif shape.num_attention_heads % engine:
         yield _indivisible("engine_tensor_parallel", engine, "attention heads", shape.num_attention_heads, shape.name)
     elif shape.num_query_groups % engine and engine % shape.num_query_groups:  # an engine may hold copies of a group
         yield _indivisible("engine_tensor_parallel", engine, "query groups", shape.num_query_groups, shape.name)
+
+
+def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator[Problem]:
+    """Whole experts per rank; layers with experts are not split otherwise."""
+    if shape.num_experts and placement.tensor_parallel > 1:
+        yield Problem(
+            "placement.tensor_parallel",
+            None,
+            f"{placement.tensor_parallel} for {shape.name}, which has experts",
+            "1: layers with experts are shared out by expert_parallel",
+            "set tensor_parallel to 1 and raise expert_parallel or pipeline_parallel",
+        )
+    if not shape.num_experts and placement.expert_parallel > 1:
+        yield Problem(
+            "placement.expert_parallel",
+            None,
+            f"{placement.expert_parallel} for {shape.name}, which has no experts",
+            "1, or a model with experts",
+            "leave it out",
+        )
+    elif shape.num_experts and shape.num_experts % placement.expert_parallel:
+        yield _indivisible("expert_parallel", placement.expert_parallel, "experts", shape.num_experts, shape.name)
 
 
 def positions_suffice(config: RunConfig) -> Iterator[Problem]:

@@ -23,6 +23,22 @@ def ranks_divide(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def experts_divide(config: RunConfig) -> Iterator[Problem]:
+    """A whole number of sets of experts."""
+    placement = config.placement
+    replicas, rest = divmod(num_trainers(placement), replica_size(placement))
+    if rest or replicas % placement.expert_parallel == 0:  # `ranks_divide` reports a rest
+        return
+    yield Problem(
+        "placement.expert_parallel",
+        None,
+        f"{placement.expert_parallel}",
+        f"a divisor of the data-parallel size {replicas} ({num_trainers(placement)} trainer ranks / "
+        f"{replica_size(placement)} per model replica)",
+        f"use one of {', '.join(str(size) for size in range(1, replicas + 1) if replicas % size == 0)}",
+    )
+
+
 def batch_divides_over_replicas(config: RunConfig) -> Iterator[Problem]:
     """Every data-parallel rank gets the same number of samples of a global batch."""
     placement, size = config.placement, config.train.global_batch_size

@@ -54,12 +54,22 @@ SHAPE = ModelShape(
     max_position_embeddings=256,
 )
 
+EXPERTS = {  # in config.json, beside what SHAPE says
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "num_experts": 6,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 30,
+    "norm_topk_prob": True,
+    "tie_word_embeddings": False,
+}
+
 
 def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     """Writes the run file and what it names into `folder`."""
     write_model(folder / "model", SHAPE)
     write_model(folder / "other_theta", load("smollm2-135m"), rope_theta=10000.0)
     write_model(folder / "deeper", SHAPE.model_copy(update={"num_layers": 5}))
+    write_model(folder / "experts", SHAPE, **EXPERTS)
     write_model(folder / "gpt2", SHAPE, architectures=["GPT2LMHeadModel"])
     write_model(folder / "unreadable", SHAPE)
     (folder / "unreadable" / "config.json").write_text("[]")

@@ -116,7 +116,7 @@ def split_parameters(trainer: Any) -> list[str]:
 
 def steps_are_apart(trainer: Any) -> bool:
     """Whether every parameter has a step tensor of its own."""
-    states = trainer._optimizer.adam.optimizer.state.values()
+    states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
     return len({state["step"].data_ptr() for state in states}) == len(states)
 
 
@@ -161,7 +161,8 @@ def aliases(trainer: Any) -> bool:
     """Whether parameters, gradients and moments still lie in the storages that are parked."""
     regions = {name: region.identities for name, region in trainer.memory.regions.items()}
     parameters = list(trainer._parameters.values())
-    moments = [s[k] for s in trainer._optimizer.adam.optimizer.state.values() for k in ("exp_avg", "exp_avg_sq")]
+    states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
+    moments = [state[key] for state in states for key in ("exp_avg", "exp_avg_sq")]
 
     def inside(tensors: Any, part: str) -> bool:
         return all(t.untyped_storage()._cdata in regions[part] for t in tensors)
@@ -184,7 +185,7 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     from modelcfg.shards import rank_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
-    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank)
+    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
     parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank)
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
     pairs = {

@@ -74,6 +74,26 @@ def test_tensor_parallel_takes_less(sequence_parallel: bool) -> None:
     assert sums[-1] < sums[0] / (6 if sequence_parallel else 3)
 
 
+# bytes that a token left more in a layer of H 256, F 96 and 4 of 16 experts, on a CPU, in what autograd had saved
+@pytest.mark.parametrize(
+    ("change", "bf16", "fp32"),
+    [
+        pytest.param({"experts_per_token": 5}, 1686, 3352, id="one more expert per token"),
+        pytest.param({"num_experts": 17}, 3, 5, id="one more expert to choose from"),
+        pytest.param({"ffn_hidden_size": 97}, 48, 96, id="one more column"),
+    ],
+)
+def test_experts_keep_what_was_measured(change: dict[str, int], bf16: int, fp32: int) -> None:
+    sizes = {"hidden_size": 256, "ffn_hidden_size": 96, "num_experts": 16, "experts_per_token": 4}
+    shape = modelcfg.load("qwen3-30b-a3b").model_copy(update=sizes)
+    for element_bytes, left in ((2, bf16), (4, fp32)):
+        before, after = (
+            layer_bytes(one, replace(PLAIN, element_bytes=element_bytes, attention="plain"))
+            for one in (shape, shape.model_copy(update=change))
+        )
+        assert after - before == pytest.approx(left, abs=element_bytes)
+
+
 def test_an_inner_stage_has_no_logits_and_the_first_keeps_rows_in_flight() -> None:
     shape = modelcfg.load("qwen3-8b")
     inner = replace(PLAIN, num_layers=9, is_first=False, is_last=False)

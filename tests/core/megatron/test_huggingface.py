@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rank_main import make_samples
 from ranks import run_ranks
-from tiny_models import KINDS, tiny_model
+from tiny_models import EXPERTS, KINDS, tiny_model
 
 SCALED = {
     "rope_type": "llama3",
@@ -27,7 +27,7 @@ SCALED = {
     "original_max_position_embeddings": 64,
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in KINDS},
+    **{kind: (kind, {}) for kind in (*KINDS, EXPERTS)},
     "scaled-rope": ("llama", {"rope_parameters": SCALED}),
     "odd-vocab": ("llama", {"vocab_size": 509}),
     "odd-vocab-tied": ("qwen2-tied", {"vocab_size": 509}),

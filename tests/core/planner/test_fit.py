@@ -40,6 +40,14 @@ NO_FIT: dict[str, tuple[dict[str, Any], Device]] = {
     "no recompute": ({"train": {"recompute": "none"}}, H100),
     "too many tokens": ({"train": {"max_tokens_per_micro_batch": 65536}}, H100),
     "8b on eight": ({"model": {"name": "qwen3-8b"}, "placement": {"trainers_per_node": 8}}, H100),
+    "experts on eight": (
+        {
+            "model": {"name": "qwen3-30b-a3b"},
+            "placement": {"trainers_per_node": 8, "engine_tensor_parallel": 2},
+            "train": {"use_distributed_optimizer": True},
+        },
+        H100,
+    ),
     "8b on one": ({"model": {"name": "qwen3-8b"}}, H100),
     "4b without offload": ({"placement": {"offload": "off"}}, H100),
     "1.7b on a small card": ({"model": {"name": "qwen3-1.7b"}, "train": {"recompute": "none"}}, A100_40),
@@ -74,6 +82,12 @@ def test_the_proposed_number_of_layers_is_the_smallest() -> None:
     (option,) = (o for o in proposals(refused(config)[0]) if "train.recompute_layers" in o)
     fewer = {**option, "train.recompute_layers": option["train.recompute_layers"] - 1}
     assert not plan(apply(config, fewer)).fits(TRAINING, TIGHT)
+
+
+def test_experts_are_shared_out_where_layers_would_be_split() -> None:
+    (message,) = refused(run(**NO_FIT["experts on eight"][0]))
+    assert "placement.expert_parallel: " in message
+    assert "tensor_parallel" not in message.partition(": set ")[2]
 
 
 def test_the_distributed_optimiser_is_proposed_before_other_gpus() -> None:

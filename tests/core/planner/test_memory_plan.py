@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import modelcfg
-from core.planner import Device, plan_memory, takes_turns
+from core.planner import Device, engine, plan_memory, takes_turns, trainer
 from core.planner.memory import TIGHT
 from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
 from tests.core.planner.plans import CPU, GIB, H100, plan, run
@@ -206,6 +206,42 @@ def test_graphs_are_there_in_every_phase() -> None:
 def test_some_runs_have_no_graphs(changes: dict[str, Any], device: Device) -> None:
     config = run("smollm2-135m", **changes)
     assert plan(config, device).graphs is None
+
+
+def test_rows_with_experts_are_no_graphs() -> None:
+    config, shape = run("smollm2-135m", train=GRAPHED), modelcfg.load("smollm2-135m")
+    assert trainer.possible_graphs(config, shape, "cuda")
+    with_experts = shape.model_copy(update={"num_experts": 8, "experts_per_token": 2})
+    assert trainer.possible_graphs(config, with_experts, "cuda") == []
+
+
+# the groups of more than one rank, or of the distributed optimiser, in which tiny models were seen to talk on gloo
+@pytest.mark.parametrize(
+    ("ranks", "placement", "shared_out", "communicators"),
+    [
+        pytest.param(2, {}, False, 1, id="dp2"),
+        pytest.param(2, {"expert_parallel": 2}, False, 4, id="ep2"),
+        pytest.param(2, {"expert_parallel": 2}, True, 5, id="ep2, shared out"),
+        pytest.param(4, {"expert_parallel": 2}, False, 5, id="ep2 dp2"),
+        pytest.param(4, {"expert_parallel": 2, "pipeline_parallel": 2}, False, 6, id="pp2 ep2"),
+    ],
+)
+def test_communicators(ranks: int, placement: dict[str, int], shared_out: bool, communicators: int) -> None:
+    placement = {"trainers_per_node": ranks, **placement}
+    config = run("qwen3-30b-a3b", placement=placement, train={"use_distributed_optimizer": shared_out})
+    assert trainer.num_communicators(config) == communicators
+
+
+def test_engines_have_all_experts_and_compute_the_chosen_ones() -> None:
+    shape, config = modelcfg.load("qwen3-30b-a3b"), run("qwen3-30b-a3b")
+    tokens = 8192
+    assert engine.forward_bytes(config, shape, "cuda") == tokens * (8 * (3 * 768 + 2048) + 2048) * 2
+    cache = engine.cache(config, shape, "cuda", 80 * GIB)
+    assert engine.part_bytes(config, shape, "cuda", cache)["weights"] == 2 * modelcfg.num_parameters(shape)
+    split = run("qwen3-30b-a3b", placement={"engine_tensor_parallel": 2})
+    parts = modelcfg.parameter_parts(shape)
+    whole = parts["norms"] + parts["router"]
+    assert engine.part_bytes(split, shape, "cuda", cache)["weights"] == modelcfg.num_parameters(shape) + whole
 
 
 def test_nothing_is_given_back_for_the_sake_of_graphs() -> None:

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "megatron"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ranks import run_ranks
-from tiny_models import KINDS, tiny_model
+from tiny_models import EXPERTS, KINDS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
@@ -30,21 +30,36 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
         "fp32-dp2-shared": {**SHARED, "placement": TWO},
     },
 }
+WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
+    1: {"bf16": BF16, "bf16-shared": {**BF16, **SHARED}},
+    2: {
+        "bf16-ep2": {**BF16, "placement": {**TWO, "expert_parallel": 2}},
+        "bf16-ep2-shared": {**BF16, **SHARED, "placement": {**TWO, "expert_parallel": 2}},
+        "bf16-dp2-shared": {**BF16, **SHARED, "placement": TWO},
+    },
+    4: {"bf16-ep2-dp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, "expert_parallel": 2}}},
+}
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("planned")
-    models = {kind: str(tiny_model(kind, folder / kind, **ODD)) for kind in ("llama", "qwen2-tied", "qwen3-tied")}
+    kinds = ("llama", "qwen2-tied", "qwen3-tied", EXPERTS)
+    models = {kind: str(tiny_model(kind, folder / kind, **ODD)) for kind in kinds}
     found: dict[str, list[Any]] = {}
-    for size, layouts in LAYOUTS.items():
+    for size in (1, 2, 4):
         cases = {
             f"{kind} {name}": {"model": model, "config": config, "actions": ["off_plan"]}
             for kind, model in models.items()
-            for name, config in layouts.items()
+            for name, config in (WITH_EXPERTS if kind == EXPERTS else LAYOUTS).get(size, {}).items()
         }
         found |= run_ranks(folder / f"ranks{size}", size, cases)
     return found
+
+
+@pytest.mark.parametrize("layout", [name for layouts in WITH_EXPERTS.values() for name in layouts])
+def test_experts_have_the_planned_bytes(outcomes: dict[str, list[Any]], layout: str) -> None:
+    assert outcomes[f"{EXPERTS} {layout}"] == [{}]
 
 
 @pytest.mark.parametrize("layout", [name for layouts in LAYOUTS.values() for name in layouts])

@@ -12,10 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "megatron"))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from ranks import run_ranks
-from tiny_models import tiny_model
+from tiny_models import EXPERTS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 DISTRIBUTED = {"train": {"use_distributed_optimizer": True}}
+EP2 = {"placement": {"expert_parallel": 2}}
 ONE: dict[str, dict[str, Any]] = {
     "fp32": {},
     "bf16": BF16,
@@ -27,6 +28,8 @@ TWO: dict[str, dict[str, Any]] = {
     "bf16-tp2": {**BF16, "placement": {"tensor_parallel": 2}},
     "bf16-pp2": {**BF16, "placement": {"pipeline_parallel": 2}},
     "bf16-dp2-distopt": {**BF16, **DISTRIBUTED},
+    "bf16-ep2": {**BF16, **EP2},
+    "bf16-ep2-distopt": {**BF16, **EP2, **DISTRIBUTED},
 }
 PLAIN = [["update", 0], ["update", 1], ["buckets", 4000], ["update", 2], "checksums"]
 PARKED = [
@@ -38,11 +41,12 @@ PARKED = [
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("parking")
-    model = str(tiny_model("qwen3-tied", folder / "model"))
+    dense, experts = (str(tiny_model(kind, folder / kind)) for kind in ("qwen3-tied", EXPERTS))
     result: dict[str, list[Any]] = {}
     for size, layouts in ((1, ONE), (2, TWO)):
         cases: dict[str, dict[str, Any]] = {}
         for name, config in layouts.items():
+            model = experts if "ep2" in name else dense
             cases[name] = {"model": model, "config": config, "actions": PLAIN}
             cases[f"{name} parked"] = {"model": model, "config": config, "actions": PARKED}
             save = str(folder / f"saved-{name}")

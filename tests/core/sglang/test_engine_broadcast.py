@@ -93,12 +93,23 @@ def test_two_syncs_of_mixed_precision_through_one_group(qwen3: RunningEngine, re
     assert_same_model(qwen3.client, model)
 
 
-def test_proof_of_a_sync(qwen3: RunningEngine, rendezvous: Rendezvous, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "tensor", "parameter"),
+    [
+        ("qwen3", "down_proj.weight", "down_proj.weight"),
+        ("qwen3_moe", "experts.3.down_proj.weight", "experts.w2_weight"),
+    ],
+    ids=["qwen3", "qwen3_moe"],
+)
+def test_proof_of_a_sync(
+    engines: dict[str, RunningEngine], rendezvous: Rendezvous, tmp_path: Path, kind: str, tensor: str, parameter: str
+) -> None:
     """Every other sync is checked; a single number that is wrong is found, and named."""
-    engines = driven(rendezvous, {"a": qwen3})
-    source = Source(clones(perturbed(load(qwen3.model_dir), seed=22)))
-    files = WeightFiles(engines, tmp_path / "sync", qwen3.model_dir)
-    spoilt = "model.layers.1.mlp.down_proj.weight"
+    server = engines[kind]
+    registry = driven(rendezvous, {"a": server})
+    source = Source(clones(perturbed(load(server.model_dir), seed=22)))
+    files = WeightFiles(registry, tmp_path / "sync", server.model_dir)
+    spoilt = f"model.layers.1.mlp.{tensor}"
 
     class Spoiling(WeightBroadcast):
         spoils = False
@@ -108,17 +119,19 @@ def test_proof_of_a_sync(qwen3: RunningEngine, rendezvous: Rendezvous, tmp_path:
             if self.spoils:
                 wrong = dict(source.tensors)[spoilt].clone()
                 wrong[3, 5] += 1e-3
-                update = WeightUpdate(qwen3.client, "spoilt", {spoilt: tuple(wrong.shape)})
+                update = WeightUpdate(server.client, "spoilt", {spoilt: tuple(wrong.shape)})
                 update.begin()
                 update.send([(spoilt, wrong)])
                 update.end()
 
-    way = Spoiling(engines, rendezvous.address, "gloo", "rank0")
-    sync = WeightSync(source, engines, [way], WeightCheck(engines, files, 2))
+    way = Spoiling(registry, rendezvous.address, "gloo", "rank0")
+    sync = WeightSync(source, registry, [way], WeightCheck(registry, files, 2))
     assert sync.push("proven")
     way.spoils = True
     assert sync.push("not looked at")
-    with pytest.raises(WeightsDiffer, match=rf"engine a, version wrong: 1 of its \d+ tensors .*{spoilt}@0"):
+    with pytest.raises(
+        WeightsDiffer, match=rf"engine a, version wrong: 1 of its \d+ tensors .*\.1\.mlp\.{parameter}@0"
+    ):
         sync.push("wrong")
 
 

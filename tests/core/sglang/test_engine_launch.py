@@ -36,6 +36,10 @@ def test_cuda_command() -> None:
     )
 
 
+def test_cuda_weights_of_experts_stay_as_they_are_loaded() -> None:
+    assert "--moe-runner-backend triton" in " ".join(command(replace(CUDA, has_experts=True)))
+
+
 def test_command_line_holds_no_secret() -> None:
     assert "secret" not in " ".join(command(CPU))
     assert environment(CPU, {})["EBBTIDE_ENGINE_API_KEY"] == "secret"

@@ -1,7 +1,8 @@
 """Stand-in for SGLang's CUDA kernel package on a machine without a GPU: names resolve, calls raise.
 
-SGLang imports CPU operators from here at start-up; with the `torch_native` attention backend and a dense Llama or Qwen
-model it calls none of them.
+SGLang imports CPU operators from here at start-up; with the `torch_native` attention backend and a Llama or Qwen model,
+with experts or without, it calls none of them. Nor does it repack weights for a CPU with AMX: it asks torch for the
+operators, and torch has none.
 """
 
 from __future__ import annotations
