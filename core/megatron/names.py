@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from modelcfg import ModelShape
+from modelcfg.shards import EXPERTS
 
 Kind = Literal["replicated", "vocab", "columns", "gate_up", "qkv"]
 
@@ -91,7 +92,7 @@ def _feed_forward(shape: ModelShape, stage: int, local: str, hf: str, expert_ran
         entries += [
             Entry(
                 stage,
-                f"{local}mlp.experts.local_experts.{place}.{suffix}",
+                f"{local}mlp.{EXPERTS}{place}.{suffix}",
                 tuple(f"{hf}mlp.experts.{expert}.{x}" for expert in experts for x in tensors),
                 kind,
                 expert_ranks,
