@@ -127,8 +127,13 @@ class Rendezvous:
         return [found[name] for name in names]
 
     def set(self, key: str, value: str) -> None:
-        """Set a text under a key."""
+        """Set a text under a key; on return every process sees it.
+
+        A TCPStore sends a value without waiting for an answer. It takes the requests of one connection in their order,
+        so the answer to a second one says that the value is there.
+        """
         self.store.set(key, f"{self._signature(key, value)} {value}")
+        self.store.check([key])
 
     def get(self, key: str) -> str | None:
         """The text under a key, or None where there is none; never waits.
