@@ -1,12 +1,13 @@
 """Layouts of two GPUs, as whole runs at the same time: what each costs, and that all learn the same.
 
-    python bench/two_gpus.py [--at-once 7] [--only own_gpus tp2]
+    python bench/two_gpus.py [--at-once 9] [--only own_gpus tp2]
 
 A tiny random model; every run is `ebbtide run` with real engines. Of each run is shown how long it took to start, its
 syncs, and how far engine and trainer are apart in log-probs. Each sync is proven (`placement.check_sync: 1`), so a run
 that ends well has had the trainer's weights, bit by bit, in each of its engines. `own_gpus-killed` loses its engine
 after the first step. Then every layout of trainer ranks learns from the samples of `alone` again (`replay.py`), for
-engines do not sample alike under different layouts. Ends with 1 if anything is not as wanted.
+engines do not sample alike under different layouts; layouts of a model with experts from those of `experts`. Ends
+with 1 if anything is not as wanted.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.tiny_models import GPU_SIZES, tiny_model  # noqa: E402
+from tests.tiny_models import EXPERTS, GPU_SIZES, tiny_model  # noqa: E402
 from tests.tiny_runs import write_run  # noqa: E402
 
 NUM_STEPS = 3
@@ -37,14 +38,18 @@ DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run
 MAX_GAP = {"cuda": 0.05, "cpu": 1e-4}  # mean |log-prob|: bfloat16 rounds at 2**-9, over a few layers
 MAX_LOSS_GAP = {"cuda": 0.02, "cpu": 1e-4}
 TWO_TRAINERS = {"trainers_per_node": 2}
+DENSE = "qwen3-tied"
+SIZES = {DENSE: GPU_SIZES, EXPERTS: {**GPU_SIZES, "moe_intermediate_size": 128}}
+TrainerLayout = tuple[str, int, int, int, bool]  # model, ranks, tensor and expert parallel, distributed optimiser
 
 
 @dataclass(frozen=True)
 class LayoutOfTwo:
-    """What the run file says, the GPUs it may see, and whether its engine is killed."""
+    """What the run file says, its model, the GPUs it may see, and whether its engine is killed."""
 
     placement: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = DENSE
     gpus: str = "0,1"
     killed: bool = False
 
@@ -54,10 +59,11 @@ class LayoutOfTwo:
         return int(self.placement.get("trainers_per_node", 1))
 
     @property
-    def of_trainers(self) -> tuple[int, int, bool]:
+    def of_trainers(self) -> TrainerLayout:
         """What of it concerns the trainer ranks: layouts that agree in this compute the same."""
         sharded = bool(self.train.get("use_distributed_optimizer"))
-        return self.trainer_ranks, int(self.placement.get("tensor_parallel", 1)), sharded
+        tensor, expert = (int(self.placement.get(key, 1)) for key in ("tensor_parallel", "expert_parallel"))
+        return self.kind, self.trainer_ranks, tensor, expert, sharded
 
 
 LAYOUTS = {
@@ -68,7 +74,10 @@ LAYOUTS = {
     "two-engines": LayoutOfTwo({**TWO_TRAINERS, "engines_per_node": 2}),
     "own_gpus": LayoutOfTwo({"engines": "own_gpus"}),
     "own_gpus-killed": LayoutOfTwo({"engines": "own_gpus"}, gpus="1,0", killed=True),
+    "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
+    "experts-ep2": LayoutOfTwo({**TWO_TRAINERS, "expert_parallel": 2}, {"use_distributed_optimizer": True}, EXPERTS),
 }
+REFERENCE = {DENSE: "alone", EXPERTS: "experts"}  # of a model: whose samples all its layouts learn from again
 
 
 def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
@@ -80,14 +89,14 @@ def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
     }
     path = write_run(
         folder,
-        "qwen3-tied",
+        layout.kind,
         placement=placement,
         train={"lr": 1e-4, **layout.train},
         rollout={"num_rollout": NUM_STEPS, "max_response_tokens": 32},
         logging={"tensorboard": False},
         checkpoint={"interval": 0, "save_hf": False},
     )
-    tiny_model("qwen3-tied", folder / "model", **GPU_SIZES)
+    tiny_model(layout.kind, folder / "model", **SIZES[layout.kind])
     return path
 
 
@@ -204,22 +213,23 @@ def compare(found: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> dict[s
 def faults(result: Mapping[str, Any], device: str) -> list[str]:
     """What is not as wanted about one layout."""
     gap, wrong = MAX_GAP[device], []
+    reference = REFERENCE[LAYOUTS[result["layout"]].kind]
     if result["rc"] != 0 or len(result["losses"]) != NUM_STEPS:
         wrong.append(f"ended with {result['rc']} after {len(result['losses'])} of {NUM_STEPS} steps")
     if max(result["logprob_gap"], default=0.0) > gap:
         wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {gap}")
     if (apart := result.get("replay_logprob_gap")) is None or apart > gap:
-        wrong.append(f"log-probs of the same samples {apart} apart from alone's, wanted {gap}")
+        wrong.append(f"log-probs of the same samples {apart} apart from {reference}'s, wanted {gap}")
     if (apart := result.get("replay_loss_gap")) is not None and apart > MAX_LOSS_GAP[device]:
-        wrong.append(f"losses of the same samples {apart} apart from alone's, wanted {MAX_LOSS_GAP[device]}")
+        wrong.append(f"losses of the same samples {apart} apart from {reference}'s, wanted {MAX_LOSS_GAP[device]}")
     return wrong + result["warnings"][:1]
 
 
-def replay_all(runs: Mapping[str, Run]) -> dict[tuple[int, int, bool], list[dict[str, Any]] | None]:
+def replay_all(runs: Mapping[str, Run]) -> dict[TrainerLayout, list[dict[str, Any]] | None]:
     """One replay for every layout of trainer ranks, all at the same time."""
     distinct = {run.layout.of_trainers: run for run in reversed(runs.values())}
     with ThreadPoolExecutor(len(distinct)) as threads:
-        found = threads.map(lambda run: replay(run, runs["alone"].run_dir), distinct.values())
+        found = threads.map(lambda run: replay(run, runs[REFERENCE[run.layout.kind]].run_dir), distinct.values())
         return dict(zip(distinct, found, strict=True))
 
 
@@ -228,8 +238,8 @@ def measure(names: list[str], folder: Path, device: str, at_once: int) -> list[d
     runs = run_all(names, folder, device, at_once)
     results = {name: run.result() for name, run in runs.items()}
     replays = replay_all(runs)
-    reference = replays[runs["alone"].layout.of_trainers]
     for name, run in runs.items():
+        reference = replays[runs[REFERENCE[run.layout.kind]].layout.of_trainers]
         again = replays[run.layout.of_trainers]
         if reference and again:
             results[name] |= compare(again, reference)
@@ -268,7 +278,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the runs go; left out: a temporary folder")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="two-gpus-"))
-    names = ["alone", *(name for name in options.only if name != "alone")]
+    references = dict.fromkeys(REFERENCE[LAYOUTS[name].kind] for name in options.only)
+    names = list(references | dict.fromkeys(options.only))
     results = measure(names, folder, options.device, options.at_once)
     print(table(results), flush=True)
     if options.device == "cuda":

@@ -32,6 +32,7 @@ def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome 
             raise RuntimeError("processes 7 survived SIGKILL for 10 s")
 
     monkeypatch.setattr(agent, "NodeAgent", FailingAgent)
+    monkeypatch.setattr(agent, "kill_descendants", lambda: None)  # of this process: a cluster may be among them
     concluded: list[Outcome] = []
     returned = run_agent(RunDirectory(tmp_path), SEAT, lambda: "preempted", conclude=concluded.append)
     return [*concluded, returned]

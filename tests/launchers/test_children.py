@@ -13,7 +13,7 @@ import pytest
 
 from core.node_ranks import DriverFailed
 from core.rendezvous import wait_until
-from launchers.children import Child, kill_descendants, log_tail, stop_all
+from launchers.children import Child, log_tail, stop_all
 from launchers.failure import Failure, describe_exit, first_cause, from_exception
 
 STUBBORN = (
@@ -86,7 +86,10 @@ def test_adopted_orphans_are_killed_too() -> None:
 
 
 def test_kill_descendants_of_a_process_without_any() -> None:
-    kill_descendants()
+    """In a process of its own: this one may have a cluster among its descendants."""
+    code = "from launchers.children import kill_descendants; kill_descendants(); print('done')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 
 def failure(cause: str, exit_code: int, when: float, rank: int = 0) -> Failure:
