@@ -1,6 +1,6 @@
 """bench/two_gpus.py on a CPU, where samples do not depend on the layout: the same losses.
 
-Three of its layouts, because each takes a minute or two; the others have tests of their own parts.
+Five of its layouts, because each takes a minute or two; the others have tests of their own parts.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import pytest
 
 from bench.two_gpus import NUM_STEPS, faults, measure
 
-ON_A_CPU = ["alone", "tp2", "own_gpus-killed"]
+ON_A_CPU = [["alone", "tp2", "own_gpus-killed"], ["experts", "experts-ep2"]]
 GOOD = {
+    "layout": "tp2",
     "rc": 0,
     "losses": [0.0] * NUM_STEPS,
     "logprob_gap": [0.01],
@@ -25,9 +26,10 @@ GOOD = {
 @pytest.mark.run
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_layouts_learn_the_same_on_a_cpu(tmp_path: Path) -> None:
-    results = measure(ON_A_CPU, tmp_path, "cpu", at_once=2)
-    assert {result["layout"]: result["faults"] for result in results} == {name: [] for name in ON_A_CPU}
+@pytest.mark.parametrize("names", ON_A_CPU, ids=["dense", "experts"])
+def test_layouts_learn_the_same_on_a_cpu(tmp_path: Path, names: list[str]) -> None:
+    results = measure(names, tmp_path, "cpu", at_once=2)
+    assert {result["layout"]: result["faults"] for result in results} == {name: [] for name in names}
     for result in results:
         assert result["losses"] == pytest.approx(results[0]["losses"], abs=1e-4), result["layout"]
         assert result["replay_grad_norm_ratio"] == pytest.approx(1, abs=1e-3)
