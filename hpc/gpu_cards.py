@@ -1,4 +1,4 @@
-"""How much memory a program finds on a GPU, by the names under which clusters and people know it. Pure."""
+"""What a GPU has, memory and compute capability, by the names under which clusters and people know it. Pure."""
 
 from __future__ import annotations
 
@@ -10,15 +10,20 @@ from hpc.mistake import Wrong, show
 GIB = 2**30
 UNITS = {"GIB": GIB, "G": GIB, "GB": 10**9, "MIB": 2**20, "M": 2**20, "MB": 10**6}
 DRIVER_BYTES = GIB // 2  # of what nvidia-smi calls the total and a program does not get
+MIN_CAPABILITY = 8.0  # bfloat16 and FlashAttention; CUDA 13 has no code for less than 7.5
 
 
 @dataclass(frozen=True)
 class Card:
-    """A kind of GPU: `sold_gb` is what it is sold as, `total_gib` what a program finds, rounded down."""
+    """A kind of GPU: `sold_gb` is what it is sold as, `total_gib` what a program finds, rounded down.
+
+    `capability` is NVIDIA's compute capability, major.minor.
+    """
 
     name: str
     sold_gb: int
     total_gib: float
+    capability: float
 
     @property
     def total_bytes(self) -> int:
@@ -30,21 +35,21 @@ class Card:
 
 
 CARDS = (
-    Card("B200", 180, 178.0),
-    Card("H200", 141, 139.7),
-    Card("H100", 80, 79.1),
-    Card("A100", 80, 79.1),
-    Card("A100", 40, 39.3),
-    Card("L40S", 48, 44.3),
-    Card("A40", 48, 44.3),
-    Card("A6000", 48, 47.4),
-    Card("V100", 32, 31.7),
-    Card("V100", 16, 15.7),
-    Card("A10", 24, 22.0),
-    Card("L4", 24, 22.0),
-    Card("T4", 16, 14.5),
+    Card("B200", 180, 178.0, 10.0),
+    Card("H200", 141, 139.7, 9.0),
+    Card("H100", 80, 79.1, 9.0),
+    Card("A100", 80, 79.1, 8.0),
+    Card("A100", 40, 39.3, 8.0),
+    Card("L40S", 48, 44.3, 8.9),
+    Card("A40", 48, 44.3, 8.6),
+    Card("A6000", 48, 47.4, 8.6),
+    Card("V100", 32, 31.7, 7.0),
+    Card("V100", 16, 15.7, 7.0),
+    Card("A10", 24, 22.0, 8.6),
+    Card("L4", 24, 22.0, 8.9),
+    Card("T4", 16, 14.5, 7.5),
 )
-SHOWN = tuple(card for card in CARDS if card.name in ("H200", "H100", "A100", "L40S", "V100"))
+SHOWN = tuple(card for card in CARDS if card.name in ("H200", "H100", "A100", "L40S", "L4"))
 
 
 def card_of(gpu_type: str) -> Card | None:
@@ -52,13 +57,23 @@ def card_of(gpu_type: str) -> Card | None:
 
     None: an unknown name, a part of a GPU (MIG), or a card that is sold in two sizes where the name tells no size.
     """
-    words = re.split(r"[^a-z0-9.]+", gpu_type.lower())
+    words = _words(gpu_type)
     if any(re.fullmatch(r"\d+g\.\d+gb|mig", word) for word in words):
         return None
     named = [card for card in CARDS if card.name.lower() in words]
     sizes = {int(match[1]) for word in words if (match := re.fullmatch(r"(\d+)gb?", word))}
     fitting = [card for card in named if not sizes or card.sold_gb in sizes]
     return fitting[0] if len(fitting) == 1 else None
+
+
+def capability_of(gpu_type: str) -> float | None:
+    """Compute capability of what a cluster calls so, also where the name tells no size; None: an unknown name."""
+    words = _words(gpu_type)
+    return next((card.capability for card in CARDS if card.name.lower() in words), None)
+
+
+def _words(gpu_type: str) -> list[str]:
+    return re.split(r"[^a-z0-9.]+", gpu_type.lower())
 
 
 def parse_memory(text: str) -> int:

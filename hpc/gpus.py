@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 LISTED = re.compile(r"^\s*(?:GPU (\d+)|MIG .*Device\s+\d+): .*\(?UUID: ([^)]+)\)", re.MULTILINE)
 
+LINE = re.compile(r"(?P<uuid>[^,\s]+), *(?P<free>\d+), *(?P<total>\d+)(?:, *(?:(?P<capability>\d+\.\d+)|[^,]*))?")
+
 
 class NoSuchGpu(RuntimeError):
     """The GPUs of this machine cannot be named, or are not those that were asked for."""
@@ -20,13 +22,14 @@ class Gpu:
     uuid: str
     free_mib: int
     total_mib: int
+    capability: float | None = None  # NVIDIA's compute capability; None: not told
 
 
 def ask_gpus(visible: str | None, timeout_s: float) -> tuple[tuple[Gpu, ...], str]:
     """The GPUs named by `visible` (as in CUDA_VISIBLE_DEVICES; None: all), or what nvidia-smi said instead."""
     if visible == "":
         return (), ""
-    query = ["nvidia-smi", "--query-gpu=uuid,memory.free,memory.total", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=uuid,memory.free,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(
             [*query, *([f"--id={visible}"] if visible else [])],
@@ -45,9 +48,13 @@ def ask_gpus(visible: str | None, timeout_s: float) -> tuple[tuple[Gpu, ...], st
 
 
 def read_gpus(text: str) -> tuple[Gpu, ...]:
-    """GPUs from nvidia-smi's lines `uuid, free, total`; a line that is none of these counts as no GPU."""
-    rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines()]
-    return tuple(Gpu(row[0], int(row[1]), int(row[2])) for row in rows if len(row) == 3 and row[1].isdigit())
+    """GPUs from nvidia-smi's lines `uuid, free, total, capability`; one without memory counts as no GPU."""
+    rows = (LINE.fullmatch(line.strip()) for line in text.splitlines())
+    return tuple(
+        Gpu(row["uuid"], int(row["free"]), int(row["total"]), float(row["capability"]) if row["capability"] else None)
+        for row in rows
+        if row
+    )
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from hpc.gpu_cards import MIN_CAPABILITY
 from hpc.gpus import Gpu, ask_gpus
 
 MIB = 1 << 20
@@ -136,10 +137,12 @@ def _gpu_complaints(report: NodeReport, wanted: Wanted) -> list[str]:
     if len(report.gpus) != wanted.gpus:
         found.append(f"found {len(report.gpus)} of the {wanted.gpus} GPUs; wanted all")
     for number, gpu in enumerate(report.gpus):
-        used = gpu.total_mib - gpu.free_mib
+        name, used = f"GPU {number} ({gpu.uuid})", gpu.total_mib - gpu.free_mib
         if used > wanted.max_gpu_used_mib:
-            what = f"GPU {number} ({gpu.uuid}): found {used} of {gpu.total_mib} MiB in use before the run"
-            found.append(f"{what}; wanted at most {wanted.max_gpu_used_mib}")
+            what = f"found {used} of {gpu.total_mib} MiB in use before the run"
+            found.append(f"{name}: {what}; wanted at most {wanted.max_gpu_used_mib}")
+        if gpu.capability is not None and gpu.capability < MIN_CAPABILITY:
+            found.append(f"{name}: found compute capability {gpu.capability}; wanted {MIN_CAPABILITY} or newer")
     return found
 
 

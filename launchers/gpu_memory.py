@@ -6,7 +6,7 @@ import os
 
 from core.config.schema import RunConfig
 from core.planner import Device
-from hpc.gpu_cards import DRIVER_BYTES, SHOWN, card_of, parse_memory
+from hpc.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, parse_memory
 from hpc.gpus import ask_gpus
 from hpc.site_schema import Site
 
@@ -21,15 +21,19 @@ def named_gpu(text: str) -> Device:
         ValueError: neither.
     """
     card = card_of(text)
-    return Device("cuda", card.total_bytes, str(card)) if card else Device("cuda", parse_memory(text), "--gpu-memory")
+    return _of_card(card, str(card)) if card else Device("cuda", parse_memory(text), "--gpu-memory")
 
 
 def site_gpu(site: Site) -> Device | None:
-    """What the site file says; None if it does not."""
+    """What the site file says; None if it does not. Of a kind that is too old its memory may be missing."""
+    kind = site.gpu_type or ""
+    capability = capability_of(kind)
     if site.gpu_memory is not None:
-        return Device("cuda", parse_memory(site.gpu_memory), "gpu_memory of the site file")
-    card = card_of(site.gpu_type) if site.gpu_type else None
-    return Device("cuda", card.total_bytes, f"{card}, gpu_type of the site file") if card else None
+        return Device("cuda", parse_memory(site.gpu_memory), "gpu_memory of the site file", capability)
+    if card := card_of(kind):
+        return _of_card(card, f"{card}, gpu_type of the site file")
+    too_old = capability is not None and capability < MIN_CAPABILITY
+    return Device("cuda", None, f"{kind}, gpu_type of the site file", capability) if too_old else None
 
 
 def own_gpu() -> Device | None:
@@ -37,7 +41,8 @@ def own_gpu() -> Device | None:
     gpus, _ = ask_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), ASK_TIMEOUT_S)
     if not gpus:
         return None
-    return Device("cuda", min(gpu.total_mib for gpu in gpus) * MIB - DRIVER_BYTES, "of this machine")
+    capability = min((gpu.capability for gpu in gpus if gpu.capability is not None), default=None)
+    return Device("cuda", min(gpu.total_mib for gpu in gpus) * MIB - DRIVER_BYTES, "of this machine", capability)
 
 
 def own_host() -> Device:
@@ -49,7 +54,11 @@ def own_host() -> Device:
 
 def common_gpus() -> tuple[Device, ...]:
     """Where nothing is known: the cards that most clusters have."""
-    return tuple(Device("cuda", card.total_bytes, str(card)) for card in SHOWN)
+    return tuple(_of_card(card, str(card)) for card in SHOWN)
+
+
+def _of_card(card: Card, name: str) -> Device:
+    return Device("cuda", card.total_bytes, name, card.capability)
 
 
 def on_cpu(config: RunConfig, site: Site) -> bool:

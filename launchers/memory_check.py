@@ -1,4 +1,4 @@
-"""Whether a run fits the GPUs that it will get: the planner's answer, as far as they are known. Asks nobody."""
+"""Whether a run can use the GPUs that it will get: their kind, and the planner's answer. Asks nobody."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from core.config.checks.model import known_shape
 from core.config.problem import Problem
 from core.config.schema import RunConfig
 from core.planner import Device, notices, plan_memory, problems
+from hpc.gpu_cards import MIN_CAPABILITY
 from hpc.site_schema import Site
 from launchers.gpu_memory import common_gpus, on_cpu, site_gpu
 from launchers.memory_table import verdict
@@ -14,9 +15,26 @@ from launchers.memory_table import verdict
 def refusals(config: RunConfig, device: Device | None) -> list[Problem]:
     """What makes the run impossible there; empty if model or device are not known."""
     shape = known_shape(config)
-    if shape is None or device is None:
+    if device is None:
         return []
+    if (found := too_old(device)) or shape is None:
+        return found
     return problems(config, shape, plan_memory(config, shape, device))
+
+
+def too_old(device: Device) -> list[Problem]:
+    """GPUs on which nothing here runs, whatever they hold."""
+    if device.capability is None or device.capability >= MIN_CAPABILITY:
+        return []
+    return [
+        Problem(
+            "placement.device",
+            None,
+            f"GPUs of compute capability {device.capability} ({device.name})",
+            f"{MIN_CAPABILITY} or newer, such as A100, L4 or H100, which have bfloat16",
+            "ask for other GPUs, or set placement.device to cpu",
+        )
+    ]
 
 
 def warnings(config: RunConfig, device: Device | None) -> list[str]:

@@ -29,11 +29,17 @@ Parts = Mapping[str, int]
 
 @dataclass(frozen=True)
 class Device:
-    """What the plan is for: each GPU, or on CPUs the host memory of a node. `total_bytes` None: not known."""
+    """What the plan is for: each GPU, or on CPUs the host memory of a node.
+
+    Attributes:
+        total_bytes: None: not known.
+        capability: of a GPU, NVIDIA's compute capability; None: not known.
+    """
 
     kind: Literal["cuda", "cpu"]
     total_bytes: int | None
     name: str = ""
+    capability: float | None = None
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from core.config import RunConfig, RunFileError, load_run_file
 from core.config.checks.model import known_shape
+from core.config.problem import Problem
 from core.planner import Device, notices, plan_memory, problems, size_problems
 from hpc.mistake import Wrong
 from hpc.site_schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
 from launchers.commands.terminal import Overrides, RunFile, fail, note, say
 from launchers.gpu_memory import common_gpus, named_gpu, on_cpu, own_gpu, own_host, site_gpu
+from launchers.memory_check import too_old
 from launchers.memory_table import render_cards, render_memory
 from launchers.plan import make_plan, render
 from modelcfg import ModelShape
@@ -37,6 +39,8 @@ def command(
     """
     config, where = _load(run_file, overrides), load_checked_site(site)
     shape, device = _shape(config), _device(config, where, gpu_memory)
+    if device and (found := too_old(device)):
+        _refuse(found)
     plan = plan_memory(config, shape, device or common_gpus()[1])
     say(render_memory(config, shape, plan))
     say(render(make_plan(config, where)))
@@ -47,7 +51,11 @@ def command(
     for notice in notices(config, shape, plan):
         note(str(notice))
     if found := problems(config, shape, plan):
-        fail("\n".join(str(problem) for problem in found))
+        _refuse(found)
+
+
+def _refuse(found: list[Problem]) -> NoReturn:
+    fail("\n".join(str(problem) for problem in found))
 
 
 def _load(run_file: Path, overrides: list[str] | None) -> RunConfig:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.gpu_cards import CARDS, GIB, card_of, parse_memory
+from hpc.gpu_cards import CARDS, GIB, capability_of, card_of, parse_memory
 from hpc.mistake import Wrong
 
 
@@ -25,6 +25,14 @@ def test_clusters_spell_cards_in_many_ways(name: str, card: str) -> None:
 @pytest.mark.parametrize("name", ["a100", "v100", "gpu", "1g.10gb", "a100_1g.5gb", "h100-mig", "h100-64gb", "xh100"])
 def test_what_a_name_does_not_tell_is_not_guessed(name: str) -> None:
     assert card_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "capability"),
+    [("v100", 7.0), ("tesla_t4", 7.5), ("a100", 8.0), ("nvidia_h100_80gb_hbm3", 9.0), ("x", None)],
+)
+def test_a_name_without_a_size_tells_the_compute_capability(name: str, capability: float | None) -> None:
+    assert capability_of(name) == capability
 
 
 def test_a_program_never_finds_more_than_is_sold() -> None:

@@ -40,6 +40,10 @@ def test_a_node_that_is_as_wanted_has_no_complaints() -> None:
             replace(FIT, gpus=(IDLE[0], Gpu("GPU-x", 60000, 81559))),
             "GPU 1 (GPU-x): found 21559 of 81559 MiB in use before the run; wanted at most 1024",
         ),
+        (
+            replace(FIT, gpus=(IDLE[0], Gpu("GPU-x", 15000, 15360, 7.5))),
+            "GPU 1 (GPU-x): found compute capability 7.5; wanted 8.0 or newer",
+        ),
         (replace(FIT, free_mib={"/scratch": 10}), "/scratch: found 10 MiB free; wanted at least 1000"),
         (
             replace(FIT, free_mib={"/scratch": None}, problems={"/scratch": "Read-only file system"}),
@@ -117,8 +121,13 @@ def test_a_sick_driver_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_unreadable_lines_are_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nvidia_smi(tmp_path, monkeypatch, 'echo "GPU-a, [N/A], 81559"; echo "GPU-b, 5, 6"')
+    nvidia_smi(tmp_path, monkeypatch, 'echo "GPU-a, [N/A], 81559, 9.0"; echo "GPU-b, 5, 6, [N/A]"')
     assert ask_gpus(None, 10)[0] == (Gpu("GPU-b", 5, 6),)
+
+
+def test_the_compute_capability_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvidia_smi(tmp_path, monkeypatch, 'echo "GPU-a, 80000, 81559, 9.0"; echo "GPU-b, 5, 6, 12.0"')
+    assert [gpu.capability for gpu in ask_gpus(None, 10)[0]] == [9.0, 12.0]
 
 
 def test_no_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_without_known_gpus_it_goes_through_the_usual_ones(run_file: Path, tmp_p
     done = plan(tmp_path, run_file)
     assert done.returncode == 0, done.stderr
     assert "the GPUs are not known" in done.stdout
-    for name in ("H200 141 GB", "H100 80 GB", "A100 40 GB", "L40S 48 GB", "V100 16 GB"):
+    for name in ("H200 141 GB", "H100 80 GB", "A100 40 GB", "L40S 48 GB", "L4 24 GB"):
         assert f"\n{name:<14}fits: " in done.stdout
 
 
@@ -100,6 +100,9 @@ def test_gpus_of_the_site_of_this_machine_and_of_the_command(run_file: Path, tmp
     stand_in(tmp_path / "smi", "nvidia-smi", "printf 'GPU-a, 81000, 81559\\nGPU-b, 81000, 24576\\n'")
     done = ebbtide_with(tmp_path / "smi", "plan", str(run_file), cwd=tmp_path, before=LOGIN_NODE)
     assert "each GPU: 23.50 GiB (of this machine)" in done.stdout
+    stand_in(tmp_path / "smi", "nvidia-smi", "printf 'GPU-a, 81000, 81559, 9.0\\nGPU-b, 15000, 15360, 7.5\\n'")
+    done = ebbtide_with(tmp_path / "smi", "plan", str(run_file), cwd=tmp_path, before=LOGIN_NODE)
+    assert "found GPUs of compute capability 7.5 (of this machine)" in done.stderr
 
 
 def test_a_run_on_cpus_is_planned_for_the_memory_of_a_node(run_file: Path, tmp_path: Path) -> None:
@@ -115,6 +118,7 @@ def test_a_run_on_cpus_is_planned_for_the_memory_of_a_node(run_file: Path, tmp_p
         (("--gpu-memory", "lots"), "--gpu-memory: found 'lots'; wanted a size such as 80GiB"),
         (("--set", "placement.tensor_parallel=3"), "placement.tensor_parallel: found tensor_parallel 3"),
         (("--set", "model.path=/nowhere"), "model: found no shape at /nowhere; wanted a directory with a config.json"),
+        (("--gpu-memory", "v100-32gb"), "found GPUs of compute capability 7.0 (V100 32 GB); wanted 8.0 or newer"),
         (("--gpu-memory", SMALL), "at most the 2.00 GiB of a GPU: use GPUs with more memory"),
     ],
 )

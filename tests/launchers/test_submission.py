@@ -85,6 +85,12 @@ MISTAKES = {
         "slurm.components.0.gpus_per_node: found 8 GPUs per node; wanted at most 4 (gpus_per_node of the site file): "
         "spread the run over more nodes: raise num_nodes and lower trainers_per_node or engines_per_node",
     ),
+    "GPUs that are too old": (
+        Site(gpu_type="v100", gpus_per_node=4),
+        {"placement": {"device": "cuda"}},
+        "placement.device: found GPUs of compute capability 7.0 (v100, gpu_type of the site file); wanted 8.0 or "
+        "newer, such as A100, L4 or H100, which have bfloat16: ask for other GPUs, or set placement.device to cpu",
+    ),
 }
 
 
