@@ -28,7 +28,7 @@ def load_rows(config: DataConfig) -> list[Row]:
     loaders = {"jsonl": _jsonl, "parquet": _parquet, "reasoning_gym": _reasoning_gym, "python": _python}
     rows = list(islice(loaders[config.source](config), config.size))
     if not rows:
-        raise ValueError(f"data source {_name(config)} has no rows; wanted at least one")
+        raise ValueError(f"data source {_name(config)} without rows; wanted at least one")
     return rows
 
 
@@ -59,10 +59,10 @@ def _json_row(line: bytes, place: str) -> Row:
         row = json.loads(line.decode("utf-8"))
     except ValueError as error:  # covers what is not UTF-8 as well
         raise ValueError(
-            f"{place}: not JSON ({error}); wanted one JSON object per line: mend or remove it: {_shown(line)}"
+            f"{place}: not JSON ({error}): {_shown(line)}; wanted one JSON object per line: mend or remove it"
         ) from error
     if not isinstance(row, dict):
-        raise ValueError(f"{place}: a JSON {type(row).__name__}; wanted an object, {{...}}: {_shown(line)}")
+        raise ValueError(f"{place}: a JSON {type(row).__name__}: {_shown(line)}; wanted an object, {{...}}")
     return row
 
 

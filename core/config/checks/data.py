@@ -62,9 +62,11 @@ def _rows(key: str, data: DataConfig, least_rows: int) -> Iterator[Problem]:
     try:
         rows = load_rows(data)
     except Exception as error:  # a user's function may raise anything
-        found = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        found, _, rest = text.partition("; wanted ")  # some say that themselves
+        wanted, _, remedy = rest.partition(": ")
         source = f"{key}.dataset" if data.source == "reasoning_gym" else f"{key}.path"
-        yield Problem(source, None, found, "a source whose rows can be read", "correct the source")
+        yield Problem(source, None, found, wanted or "a source whose rows can be read", remedy or "correct the source")
         return
     if len(rows) < least_rows:
         wanted = f"at least the {least_rows} prompts of one step (rollout_batch_size)"

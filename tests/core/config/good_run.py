@@ -80,6 +80,7 @@ def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     (folder / "mixed.jsonl").write_text('{"prompt": "a", "label": "b"}\n{"question": "c", "answer": "d"}\n')
     (folder / "numbers.jsonl").write_text('{"prompt": "a", "label": "b"}\n{"prompt": 7, "label": "d"}\n')
+    (folder / "empty.jsonl").write_text("")
     (folder / "broken.jsonl").write_text('{"prompt": "a", "label": "b"}\n{"prompt": \n')
     (folder / "score.py").write_text("def score(sample):\n    return 1.0\n")
     (folder / "unfinished.py").write_text("def score(sample:\n")

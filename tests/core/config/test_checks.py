@@ -112,6 +112,12 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
     [
         pytest.param(["data.path=broken.jsonl"], "data.path", "broken.jsonl, line 2", id="row that is not JSON"),
         pytest.param(
+            ["data.path=empty.jsonl"],
+            "data.path",
+            "empty.jsonl without rows; wanted at least one: correct the source",
+            id="no rows",
+        ),
+        pytest.param(
             ["data={source: reasoning_gym, dataset: basic_arithmetik, max_prompt_tokens: 64}"],
             "data.dataset",
             "basic_arithmetic",
@@ -125,7 +131,8 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
 def test_what_the_data_source_says_is_passed_on(tmp_path: Path, overrides: list[str], key: str, text: str) -> None:
     problems = check_run(load_run_file(write_run(tmp_path), overrides))
     assert [problem.key for problem in problems] == [key]
-    assert text in problems[0].found
+    assert text in str(problems[0])
+    assert str(problems[0]).count("wanted") == 1
 
 
 def test_a_python_file_is_not_run_by_the_reward_check(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_bad_line_is_named(bad: bytes, words: list[str], tmp_path: Path) -> None
     [
         pytest.param({"path": "/no/such.jsonl"}, "'/no/such.jsonl': no such file", id="no file"),
         pytest.param({}, "data.path is None", id="no path"),
-        pytest.param({"path": "{empty}"}, "jsonl .* has no rows", id="empty"),
+        pytest.param({"path": "{empty}"}, "jsonl .* without rows", id="empty"),
         pytest.param({"source": "parquet", "path": "{text}"}, "cannot be read as parquet", id="not parquet"),
         pytest.param({"source": "python", "path": "{module}"}, "wanted module.py:function", id="no function named"),
         pytest.param(
