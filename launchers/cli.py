@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from importlib.metadata import version
 from typing import Annotated
 
@@ -22,7 +24,10 @@ from launchers.commands import (
     submit,
     sweep,
 )
-from launchers.commands.terminal import console
+from launchers.commands.terminal import console, note
+
+# what a user can mend: permissions, a quota, a full disk, a file where a folder should be
+OF_THE_PLACE = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
 
 COMMANDS = (run, resume, plan, submit, sbatch, sweep, status, logs, cancel, attach, doctor, inspect, models)
 
@@ -48,5 +53,12 @@ def common(
 
 
 def main() -> None:
-    """Entry point of the `ebbtide` command."""
-    app()
+    """Entry point of the `ebbtide` command. A place that cannot be used is told without a traceback."""
+    try:
+        app()
+    except OSError as error:
+        if errno.errorcode.get(error.errno or 0) not in OF_THE_PLACE or error.filename is None:
+            raise
+        remedy = "choose another, or see to its permissions and free space"
+        note(f"{error.filename}: found {error.strerror}; wanted a place that can be used: {remedy}")
+        sys.exit(1)

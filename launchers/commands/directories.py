@@ -20,6 +20,8 @@ def new_run_dir(config: RunConfig, wanted: Path | None) -> RunDirectory:
 def new_run_path(config: RunConfig, wanted: Path | None) -> Path:
     """Where a new run goes: the wanted folder, or one under `runs_dir`. One that holds something is refused."""
     path = wanted or config.runs_dir / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if path.is_file():
+        fail(f"{path}: found a file; wanted a folder, or nothing: choose another --run-dir")
     if path.exists() and any(path.iterdir()):
         fail(f"{path} exists and is not empty: choose another --run-dir, or go on with `ebbtide resume {path}`.")
     return path.resolve()

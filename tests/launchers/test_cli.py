@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,6 +22,25 @@ def run_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def invoke(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
     return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "says"),
+    [
+        ("file", 2, "file: found a file; wanted a folder, or nothing"),
+        ("file/run", 1, "file/run: found Not a directory; wanted a place that can be used"),
+        (f"{'x' * 300}/run", 1, ": found File name too long; wanted a place that can be used"),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_told_in_a_line(
+    place: str, code: int, says: str, run_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-m", "launchers", "run", str(run_file), "--run-dir", str(tmp_path / place)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_version() -> None:
