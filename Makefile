@@ -19,6 +19,7 @@ install: $(STAMP) ## Make .venv with everything pinned (about 3 minutes)
 
 $(STAMP): requirements/cpu.txt requirements/gpu.txt setup.cfg
 	$(PYTHON) -c 'import sys; sys.exit("ebbtide needs Python 3.11 or newer, found %d.%d: make PYTHON=/path/to/python3.11 …" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "packages for $(if $(GPU),GPUs,CPUs; for nodes with GPUs: make install GPU=yes) ($(PINS))"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet $(if $(GPU),,--no-deps) -r $(PINS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
+GPUS_OF_THE_KERNEL = Path("/proc/driver/nvidia/gpus")  # one folder each, whatever torch can do
 SPIN_COUNT = 1000  # of an OpenMP thread that waits for others; GNU's default is 300,000 and more
 
 
@@ -12,11 +14,16 @@ def resolve_device(wanted: str) -> str:
     """`cpu` or `cuda` for the run file's placement.device.
 
     Raises:
-        ValueError: if cuda is asked for and there is none.
+        ValueError: if cuda is asked for and there is none, or auto would leave GPUs idle.
     """
     import torch
 
     present = torch.cuda.is_available()
+    if wanted == "auto" and torch.version.cuda is None and GPUS_OF_THE_KERNEL.is_dir():
+        raise ValueError(
+            f"placement.device = auto: found GPUs here, but torch {torch.__version__}, which cannot use them: "
+            "`make clean`, then `make install GPU=yes`; or set placement.device to cpu"
+        )
     if wanted == "cuda" and not present:
         raise ValueError("placement.device = cuda, but torch sees no GPU here: choose auto or cpu, or a GPU node")
     return "cuda" if present and wanted != "cpu" else "cpu"

@@ -66,6 +66,13 @@ def card_of(gpu_type: str) -> Card | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
+def sizes_of(gpu_type: str) -> list[str]:
+    """How to name a card that is sold in several sizes, such as `a100-40gb`; empty where one name suffices."""
+    words = _words(gpu_type)
+    found = [f"{card.name.lower()}-{card.sold_gb}gb" for card in CARDS if card.name.lower() in words]
+    return sorted(found) if len(found) > 1 else []
+
+
 def capability_of(gpu_type: str) -> float | None:
     """Compute capability of what a cluster calls so, also where the name tells no size; None: an unknown name."""
     words = _words(gpu_type)

@@ -6,8 +6,9 @@ import os
 
 from core.config.schema import RunConfig
 from core.planner import Device
-from hpc.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, parse_memory
+from hpc.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, parse_memory, sizes_of
 from hpc.gpus import ask_gpus
+from hpc.mistake import Wrong, show
 from hpc.site_schema import Site
 
 MIB = 2**20
@@ -20,8 +21,11 @@ def named_gpu(text: str) -> Device:
     Raises:
         ValueError: neither.
     """
-    card = card_of(text)
-    return _of_card(card, str(card)) if card else Device("cuda", parse_memory(text), "--gpu-memory")
+    if card := card_of(text):
+        return _of_card(card, str(card))
+    if sizes := sizes_of(text):
+        raise Wrong(show(text), "a card of one size", f"write {' or '.join(sizes)}")
+    return Device("cuda", parse_memory(text), "--gpu-memory")
 
 
 def site_gpu(site: Site) -> Device | None:

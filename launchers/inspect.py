@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from core.run_directory import RunDirectory
 from core.samples import Status
 from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
 from launchers.plain_text import visible
@@ -50,9 +51,9 @@ def show(run_dir: Path, step: int | None = None, best: int | None = None, worst:
 
 
 def _stored_steps(run_dir: Path) -> list[int]:
-    if not run_dir.is_dir():
-        raise InspectError(f"no such run directory: {run_dir}; `ebbtide run` prints where it makes them")
-    steps = list_steps(run_dir)
+    steps = list_steps(run_dir) if run_dir.is_dir() else []
+    if not steps and not RunDirectory(run_dir).run_file.exists():
+        raise InspectError(f"{run_dir}: found no run.yaml in it; wanted a run directory")
     if not steps:
         raise InspectError(
             f"no steps in {run_dir} yet; wanted {run_dir}/steps/step_*.h5: wait for the first step to end"

@@ -37,7 +37,7 @@ def load(name: str) -> ModelShape:
     if name not in _sorted_names():
         suggestion = nearest(name, names())
         remedy = f"did you mean {suggestion}?" if suggestion else f"choose one of {', '.join(names())}"
-        raise UnknownModelError(f"no model is named {name!r}: {remedy}")
+        raise UnknownModelError(f"found the model name {name!r}; wanted a known one: {remedy}")
     return ModelShape.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 

@@ -8,9 +8,14 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from core.config.schema import DataConfig, RewardConfig
+from core.data import load_rows
+from core.reward.sample import RewardInput
+from core.reward.scorers import build_scorer
 from tests.tiny_runs import ebbtide, write_run
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +58,19 @@ def test_ebbtide_commands_do_what_the_pages_say(tmp_path: Path) -> None:
             words += ["--run-dir", str(run_dir)]
         done = ebbtide(*words)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
+
+
+def test_the_functions_of_the_data_page_do_what_it_says(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "rewards-and-data.md").read_text()
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        (tmp_path / block.split()[1].rstrip(",")).write_text(block)
+    rows = load_rows(DataConfig(source="python", path=f"{tmp_path}/rows.py:sums", options={"most": 2}))
+    assert [(row["prompt"], row["label"]) for row in rows][-1] == ("2 + 2 =", "4")
+    scorer = build_scorer(RewardConfig(type="python", path=f"{tmp_path}/reward.py:score", options={"longest": 3}))
+    assert scorer(RewardInput("2 + 2 =", " = 4", label="4")) == pytest.approx(0.99)
+    assert set(get_args(RewardConfig.model_fields["type"].annotation)) == set(
+        re.findall(r"^\| `(\w+)` \| ", page, re.M)
+    )
 
 
 def test_links_and_pictures_exist() -> None:

@@ -84,7 +84,7 @@ class RolloutConfig(Section):
     max_response_tokens: PositiveInt = Field(1024, description="a response that gets this long is cut off there")
     temperature: PositiveFloat = Field(1.0, description="of sampling; the log-probs of training use the same")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of probability sampled from; 1: off")
-    top_k: int = Field(-1, description="-1: off")
+    top_k: int = Field(-1, description="sample from so many most probable tokens; -1: off")
     stop_token_ids: tuple[int, ...] = Field((), description="beside the tokenizer's own end token")
     seed: int = Field(
         1234, description="sample i of group g at step s is sampled with a seed derived from (seed, s, g, i)"

@@ -112,10 +112,9 @@ def _check_dataset_name(name: str) -> None:
     from reasoning_gym.factory import DATASETS
 
     if name not in DATASETS:
-        nearest = ", ".join(get_close_matches(name, DATASETS, n=3)) or ", ".join(sorted(DATASETS))
-        raise ValueError(
-            f"data.dataset is {name!r}, not among the {len(DATASETS)} of reasoning_gym; wanted one of them: {nearest}"
-        )
+        nearest = get_close_matches(name, DATASETS, n=3)
+        remedy = f"did you mean {' or '.join(nearest)}?" if nearest else f"they are {', '.join(sorted(DATASETS))}"
+        raise ValueError(f"{name!r}; wanted one of the {len(DATASETS)} datasets of reasoning_gym: {remedy}")
 
 
 def _python(config: DataConfig) -> Iterator[Row]:

@@ -23,7 +23,11 @@ def new_run_path(config: RunConfig, wanted: Path | None) -> Path:
     if path.is_file():
         fail(f"{path}: found a file; wanted a folder, or nothing: choose another --run-dir")
     if path.exists() and any(path.iterdir()):
-        fail(f"{path} exists and is not empty: choose another --run-dir, or go on with `ebbtide resume {path}`.")
+        go_on = f", or go on with this run: `ebbtide resume {path}`, on a cluster `ebbtide submit --resume {path}`"
+        is_run = RunDirectory(path).run_file.exists()
+        fail(
+            f"{path}: found something in it; wanted an empty folder: choose another --run-dir{go_on if is_run else ''}"
+        )
     return path.resolve()
 
 
@@ -31,7 +35,7 @@ def existing_run_dir(path: Path) -> RunDirectory:
     """The run directory at `path`; a folder that is none is refused."""
     directory = RunDirectory(path.resolve())
     if not directory.run_file.exists():
-        fail(f"{path} is no run directory: it has no run.yaml. `ebbtide run` prints where it puts them.")
+        fail(f"{path}: found no run.yaml in it; wanted a run directory: `ebbtide status` lists those in runs/")
     return directory
 
 

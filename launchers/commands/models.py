@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from launchers.commands.terminal import say
+from launchers.commands.terminal import fail, say
 
 EXAMPLE = "ebbtide models qwen3-4b"
 
@@ -16,5 +16,9 @@ def command(
 ) -> None:
     """List the models that are known by name."""
     from launchers.models import show
+    from modelcfg import UnknownModelError
 
-    say(show(name))
+    try:
+        say(show(name))
+    except UnknownModelError as error:
+        fail(str(error))

@@ -93,7 +93,7 @@ def _new_sweep_dir(submission: Submission, wanted: Path | None) -> Path:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     path = wanted or submission.config.runs_dir / f"{submission.config.name}-sweep-{stamp}"
     if path.exists() and any(path.iterdir()):
-        fail(f"{path} exists and is not empty: choose another --sweep-dir")
+        fail(f"{path}: found something in it; wanted an empty folder: choose another --sweep-dir")
     return path.resolve()
 
 

@@ -43,6 +43,12 @@ def test_a_place_that_cannot_be_used_is_told_in_a_line(
     assert "Traceback" not in done.stderr
 
 
+def test_a_model_that_is_not_known_is_told_in_a_line() -> None:
+    code, text = invoke("models", "qwen3-4")
+    assert code == 2
+    assert "found the model name 'qwen3-4'; wanted a known one: did you mean qwen3-4b?" in text
+
+
 def test_version() -> None:
     assert invoke("--version") == (0, f"ebbtide {version('ebbtide')}\n")
 
@@ -73,14 +79,14 @@ def test_a_bad_setting_is_refused_before_anything_is_made(setting: str, message:
 def test_a_run_directory_in_use_is_not_overwritten(run_file: Path) -> None:
     code, text = invoke("run", str(run_file), "--run-dir", str(run_file.parent))
     assert code == 2
-    assert "exists and is not empty" in text
+    assert "found something in it; wanted an empty folder: choose another --run-dir" in text
     assert "ebbtide resume" in text
 
 
 def test_resume_of_a_folder_that_is_no_run(tmp_path: Path) -> None:
     code, text = invoke("resume", str(tmp_path))
     assert code == 2
-    assert "is no run directory: it has no run.yaml" in text
+    assert "found no run.yaml in it; wanted a run directory" in text
 
 
 def test_every_example_passes_the_checks() -> None:

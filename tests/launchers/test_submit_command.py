@@ -191,7 +191,7 @@ def test_sbatch_that_refuses_leaves_no_run_directory(login: Login, run_file: Pat
     [
         ((), "found neither or both of RUN_FILE and --resume RUN_DIR; wanted one"),
         (("run.yaml", "--resume", "out"), "found neither or both"),
-        (("--resume", "nowhere"), "nowhere is no run directory"),
+        (("--resume", "nowhere"), "nowhere: found no run.yaml in it; wanted a run directory"),
         (("--resume", "out", "--set", "train.lr=1"), "--set train.lr=1: found a key outside slurm"),
         (("--resume", "out", "--run-dir", "x"), "--run-dir: found it with --resume"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ from core.trajectory import step_path
 from tests.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
+ROOT = Path(__file__).parents[2]
 
 EQUAL_AFTER_RESUME = ("response_tokens", "response_offsets", "prompt_tokens", "reward", "advantage", "logprobs_old")
 
@@ -78,7 +80,10 @@ def test_tensorboard_has_the_metrics_of_every_step_under_their_names(straight: P
         *("perf/rollout_time", "perf/train_time", "perf/update_weights_time", "perf/step_time"),
         "perf/tokens_per_gpu_per_sec",
     }
-    assert names <= set(board.Tags()["scalars"])
+    logged = set(board.Tags()["scalars"])
+    assert names <= logged
+    documented = re.findall(r"`((?:rollout|train|perf)/[\w/]+)`", (ROOT / "docs" / "rewards-and-data.md").read_text())
+    assert {name for name in logged if not name.startswith("eval/")} - set(documented) == set()
     shown = {event.step: event.value for event in board.Scalars("train/loss")}
     assert shown == pytest.approx(losses(straight), rel=1e-6)
 

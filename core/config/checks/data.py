@@ -8,7 +8,7 @@ from typing import Any
 
 from core.config.checks.function import WANTED, python_function
 from core.config.checks.reward import NEEDS_LABEL
-from core.config.problem import Problem
+from core.config.problem import Problem, show_value
 from core.config.schema import DataConfig, RunConfig
 from modelcfg.suggest import nearest
 
@@ -27,7 +27,7 @@ def data_section(key: str, data: DataConfig, reward_type: str, least_rows: int =
         wanted = f"a label_key, because reward.type {reward_type} compares with a label"
         yield Problem(f"{key}.label_key", None, "null", wanted, "name the row key of the reference answer")
     if not source_problems:
-        yield from _rows(key, data, least_rows)
+        yield from _rows(key, data, reward_type, least_rows)
 
 
 def _source(key: str, data: DataConfig) -> Iterator[Problem]:
@@ -55,7 +55,7 @@ def _template(key: str, data: DataConfig) -> Iterator[Problem]:
         yield Problem(f"{key}.chat_template", None, found, "a file with a jinja chat template", "correct the path")
 
 
-def _rows(key: str, data: DataConfig, least_rows: int) -> Iterator[Problem]:
+def _rows(key: str, data: DataConfig, reward_type: str, least_rows: int) -> Iterator[Problem]:
     # here, not at the top: core.data reads sections of core.config
     from core.data import load_rows
 
@@ -75,6 +75,8 @@ def _rows(key: str, data: DataConfig, least_rows: int) -> Iterator[Problem]:
         if row_key is not None:
             yield from _row_key(f"{key}.{name}", row_key, rows)
     yield from _prompts(f"{key}.prompt_key", data.prompt_key, rows)
+    if data.label_key is not None:
+        yield from _labels(f"{key}.label_key", data.label_key, reward_type, rows)
 
 
 def _row_key(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
@@ -93,6 +95,22 @@ def _prompts(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Pro
             found = f"{row[row_key]!r:.60} in row {number}"
             wanted = "text, or a list of messages with role and content"
             yield Problem(key, None, found, wanted, "name the key of the prompt, or correct the row")
+            return
+
+
+def _labels(key: str, row_key: str, reward_type: str, rows: list[dict[str, Any]]) -> Iterator[Problem]:
+    """Without a label that it can compare with, a reward fails for every sample of the row."""
+    from core.reward.last_number import last_number  # here as above
+
+    if reward_type not in NEEDS_LABEL:
+        return
+    number_wanted = reward_type == "last_number"
+    for number, row in enumerate(rows, start=1):
+        label = row.get(row_key, "")
+        if row_key in row and (label is None or (number_wanted and last_number(str(label)) is None)):
+            found = f"{show_value(label)} in row {number}"
+            wanted = f"{'a number' if number_wanted else 'a label'}, which reward.type {reward_type} compares with"
+            yield Problem(key, None, found, wanted, "correct or leave out such rows, or choose another reward.type")
             return
 
 

@@ -1,4 +1,4 @@
-"""Numbers of the loss and the learning rate against each other."""
+"""Numbers of sampling, the loss, the learning rate and recompute, by themselves and against each other."""
 
 from __future__ import annotations
 
@@ -19,6 +19,21 @@ def clip_range(config: RunConfig) -> Iterator[Problem]:
             f"eps_clip_high >= {low}",
             "leave it out to use eps_clip on both sides, or raise it",
         )
+
+
+def top_k(config: RunConfig) -> Iterator[Problem]:
+    """The engine refuses others."""
+    found = config.rollout.top_k
+    if found != -1 and found < 1:
+        yield Problem("rollout.top_k", None, str(found), "1 or more, or -1", "leave it out to sample from all tokens")
+
+
+def recomputed_layers(config: RunConfig) -> Iterator[Problem]:
+    """A number of layers says nothing while none is recomputed."""
+    train = config.train
+    if train.recompute_layers is not None and train.recompute == "none":
+        found = f"{train.recompute_layers} with recompute none"
+        yield Problem("train.recompute_layers", None, found, "it only with full", "set train.recompute to full")
 
 
 def learning_rate(config: RunConfig) -> Iterator[Problem]:

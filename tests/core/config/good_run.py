@@ -81,6 +81,7 @@ def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     (folder / "mixed.jsonl").write_text('{"prompt": "a", "label": "b"}\n{"question": "c", "answer": "d"}\n')
     (folder / "numbers.jsonl").write_text('{"prompt": "a", "label": "b"}\n{"prompt": 7, "label": "d"}\n')
     (folder / "empty.jsonl").write_text("")
+    (folder / "labels.jsonl").write_text('{"prompt": "a", "label": "b"}\n' + '{"prompt": "a", "label": null}\n' * 3)
     (folder / "broken.jsonl").write_text('{"prompt": "a", "label": "b"}\n{"prompt": \n')
     (folder / "score.py").write_text("def score(sample):\n    return 1.0\n")
     (folder / "unfinished.py").write_text("def score(sample:\n")

@@ -108,7 +108,9 @@ def test_bad_line_is_named(bad: bytes, words: list[str], tmp_path: Path) -> None
         pytest.param({"source": "python", "path": "no_such_module:f"}, "No module named", id="no module"),
         pytest.param({"source": "python", "path": "{text}.py:f"}, "no file", id="no module file"),
         pytest.param({"source": "python"}, "data.path is not given", id="python without path"),
-        pytest.param({"source": "reasoning_gym", "dataset": "chain_sums"}, "wanted one of them: chain_sum", id="near"),
+        pytest.param(
+            {"source": "reasoning_gym", "dataset": "chain_sums"}, "reasoning_gym: did you mean chain_sum or", id="near"
+        ),
         pytest.param(
             {"source": "reasoning_gym", "dataset": "chain_sum", "options": {"min_term": 2}}, "min_term", id="option"
         ),

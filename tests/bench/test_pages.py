@@ -1,0 +1,17 @@
+"""Pages against the results they are about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_of_the_trainers_speed_is_the_result() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    measured = json.loads((ROOT / "bench" / "results" / "mfu.json").read_text())["mfu"]
+    ends = [f"| {one['tokens']:,} | " for one in measured]
+    rates = [f" | {round(one['tokens_per_s'], -2):,.0f} | {one['mfu']:.3f} |" for one in measured]
+    table = [line for line in page.splitlines() if line.startswith("|") and any(end in line for end in ends)]
+    assert [rate for rate, line in zip(rates, table, strict=True) if not line.endswith(rate)] == []
