@@ -81,9 +81,8 @@ class Checkpoints:
         dist.barrier()
         if dist.get_rank() == 0:
             write_manifest(unfinished, state)
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(unfinished, final)
-            self._prune()
+            self._put_in_place(unfinished, final)
+            self._prune(final)
             log.info("checkpoint=%s", final)
         dist.barrier()
         self._newest = state
@@ -104,9 +103,23 @@ class Checkpoints:
         log.info("resumed_from=%s next_step=%d", path, state.next_step)
         return state
 
-    def _prune(self) -> None:
-        for old in sorted(self._folder.glob("step_??????"))[: -self._keep]:
-            shutil.rmtree(old)
+    @staticmethod
+    def _put_in_place(unfinished: Path, final: Path) -> None:
+        """One of the same step is there until this one is."""
+        before = final.with_suffix(".before")
+        shutil.rmtree(before, ignore_errors=True)
+        if final.exists():
+            os.replace(final, before)
+        os.replace(unfinished, final)
+        shutil.rmtree(before, ignore_errors=True)
+
+    def _prune(self, newest: Path) -> None:
+        """Keep the newest so many. Later steps are of a past that was given up, because it could not be read."""
+        found = sorted(self._folder.glob("step_??????"))
+        kept = [path for path in found if path <= newest][-self._keep :]
+        for old in found:
+            if old not in kept:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def find_latest(folder: Path) -> tuple[Path, LoopState] | None:

@@ -17,3 +17,18 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def append_line(path: Path, text: str, *, durable: bool = False) -> None:
+    """Append a line, in one write. A line before it that was cut off, by a full disk, stays a line of its own.
+
+    Args:
+        durable: on the disk when this returns.
+    """
+    with path.open("a+b") as file:
+        if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+            text = "\n" + text
+        file.write(f"{text}\n".encode())
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())

@@ -44,7 +44,7 @@ def run(parts: Parts) -> bool:
             check_failures(samples, parts.max_failed_share)
         except (TooManyFailures, RewardsUnavailable):
             with phase("save", step):
-                parts.checkpoints.save(state)
+                parts.checkpoints.ensure(state)
             raise
         with phase("update", step):
             result = trainer.update(batch.train_samples())

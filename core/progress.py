@@ -6,10 +6,15 @@ Events: begin (step, num_steps), phase (phase), step (step, metrics), eval (step
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from core.files import append_line
+
+log = logging.getLogger(__name__)
 
 
 class Progress:
@@ -20,10 +25,9 @@ class Progress:
         self._active = active
 
     def event(self, event: str, **fields: Any) -> None:
-        """Append one line; readers see it whole, because it is one write."""
+        """Append one line; readers see it whole, because it is one write, unless the disk is full."""
         if self._active:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"event": event, "time": time.time(), **fields}) + "\n")
+            append_line(self._path, json.dumps({"event": event, "time": time.time(), **fields}))
 
 
 class ProgressReader:
@@ -34,7 +38,10 @@ class ProgressReader:
         self._offset = path.stat().st_size if from_end and path.exists() else 0
 
     def new_events(self) -> Iterator[dict[str, Any]]:
-        """The events since the last call; a line that is still being written waits for the next call."""
+        """The events since the last call; a line that is still being written waits for the next call.
+
+        A line that a full disk has cut off is left out.
+        """
         if not self._path.exists():
             return
         with self._path.open("rb") as file:
@@ -43,4 +50,9 @@ class ProgressReader:
                 if not line.endswith(b"\n"):
                     return
                 self._offset += len(line)
-                yield json.loads(line)
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    log.warning("%s: left out an event that was cut off: %r", self._path, line[:80])
+                    continue
+                yield event

@@ -70,7 +70,8 @@ def _job_end(allocation: Allocation) -> float | None:
     if allocation.job_end is not None:
         return allocation.job_end
     try:
-        text = run_command(["squeue", "-h", "-j", allocation.job_id, "-o", "%e"]).split("\n")[0].strip()
+        command = ["squeue", "-h", "-j", allocation.job_id, "-o", "%e"]
+        text = run_command(command, env={"SLURM_TIME_FORMAT": "standard"}).split("\n")[0].strip()
         return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
     except (SlurmError, ValueError):
         return None

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from core.files import append_line
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
 from launchers.failure import read_record
@@ -68,7 +69,4 @@ class Ledger:
         return [event["step"] for event in events if event["event"] == "step" and event["time"] >= began]
 
     def _append(self, **entry: Any) -> None:
-        with self._directory.ledger.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._directory.ledger, json.dumps(entry), durable=True)

@@ -86,16 +86,17 @@ def send(submission: Submission, directory: RunDirectory) -> JobRecord:
         for _ in range(chain_length(submission)):
             executor = HetSlurmExecutor.of_job(next_in_chain(job, ids[-1] if ids else None))
             ids.append(str(executor.submit(SubmittedTask(directory.path)).job_id))
+            record = JobRecord(
+                job_id=ids[0],
+                chain=tuple(ids) if len(ids) > 1 else (),
+                site=str(submission.site_file) if submission.site_file else None,
+                script=str(directory.path / "slurm" / "job.sbatch"),
+                earlier=(*before.earlier, *before.job_ids) if before else (),
+            )
+            record.write(directory)  # at once: what the queue has is known, whatever happens to the rest of a chain
     except SubmitError as error:
-        fail(str(error) + (f"\nsubmitted before it: job {', '.join(ids)}" if ids else ""), FAILED)
-    record = JobRecord(
-        job_id=ids[0],
-        chain=tuple(ids) if len(ids) > 1 else (),
-        site=str(submission.site_file) if submission.site_file else None,
-        script=str(directory.path / "slurm" / "job.sbatch"),
-        earlier=(*before.earlier, *before.job_ids) if before else (),
-    )
-    record.write(directory)
+        queued = f"\nsubmitted before it: job {', '.join(ids)}; `ebbtide cancel {directory.path}` ends them"
+        fail(f"{error}{queued if ids else ''}", FAILED)
     return record
 
 

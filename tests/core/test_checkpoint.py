@@ -63,6 +63,28 @@ def test_the_newest_comes_back_and_old_ones_go(checkpoints: Checkpoints, trainer
     assert trainer.value == 600
 
 
+def test_the_one_just_written_stays_beside_a_later_one_that_is_damaged(
+    checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path
+) -> None:
+    """The run goes on from the one before: what it saves then has lower numbers."""
+    for step in (2, 4):
+        truncate(save(checkpoints, trainer, step))
+    assert checkpoints.load_latest() is None
+    save(checkpoints, trainer, 1)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000001"]
+    assert checkpoints.load_latest() == LoopState(next_step=1, data_position=8)
+
+
+def test_a_step_that_is_saved_again_takes_the_place_of_the_first(
+    checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path
+) -> None:
+    first = save(checkpoints, trainer, 2)
+    (first / "trainer" / "value").write_text("damaged")
+    save(checkpoints, trainer, 2)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000002"]
+    assert checkpoints.load_latest() == LoopState(next_step=2, data_position=16)
+
+
 def truncate(path: Path) -> None:
     shard = path / "trainer" / "sub" / "shard"
     shard.write_bytes(shard.read_bytes()[:-1])

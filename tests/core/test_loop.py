@@ -124,7 +124,7 @@ def test_too_many_failures_stop_the_run_after_a_checkpoint() -> None:
     fakes = Fakes(reward=None)
     with pytest.raises(TooManyFailures, match="1x broken"):
         loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
-    assert fakes.calls[-2:] == ["settle", "save 1 3"]
+    assert fakes.calls[-2:] == ["settle", "ensure 1"]
 
 
 def test_nobody_to_score_stops_the_run_after_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,4 +135,4 @@ def test_nobody_to_score_stops_the_run_after_a_checkpoint(monkeypatch: pytest.Mo
     monkeypatch.setattr(fakes, "settle", unavailable)
     with pytest.raises(RewardsUnavailable, match="0 of 2"):
         loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
-    assert fakes.calls[-2:] == ["generate 1", "save 1 3"]
+    assert fakes.calls[-2:] == ["generate 1", "ensure 1"]

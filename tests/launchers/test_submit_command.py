@@ -186,6 +186,18 @@ def test_sbatch_that_refuses_leaves_no_run_directory(login: Login, run_file: Pat
     assert not (login.folder / "out").exists()
 
 
+def test_what_sbatch_took_of_a_chain_is_known_when_it_refuses_the_rest(login: Login, run_file: Path) -> None:
+    login.site(requeue=False)
+    refuse = '((id < 9)) || { echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }'
+    number, answer = (SBATCH % login.programs).splitlines()
+    stand_in(login.programs, "sbatch", f"{number}\n{refuse}\n{answer}")
+    done = login("submit", run_file, "--run-dir", "out", "--set", "slurm.chain=3")
+    assert done.returncode == 1
+    assert "submitted before it: job 7, 8; `ebbtide cancel " in done.stderr
+    assert record(login.folder / "out")["chain"] == ["7", "8"]
+    assert (login.folder / "out" / "run.yaml").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
