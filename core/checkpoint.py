@@ -105,7 +105,7 @@ class Checkpoints:
 
     @staticmethod
     def _put_in_place(unfinished: Path, final: Path) -> None:
-        """One of the same step is there until this one is."""
+        """One of the same step makes way by a rename, so that no slow removal lies between it and this one."""
         before = final.with_suffix(".before")
         shutil.rmtree(before, ignore_errors=True)
         if final.exists():

@@ -60,7 +60,7 @@ def card_of(gpu_type: str) -> Card | None:
     words = _words(gpu_type)
     if any(re.fullmatch(r"\d+g\.\d+gb|mig", word) for word in words):
         return None
-    named = [card for card in CARDS if card.name.lower() in words]
+    named = _named(gpu_type)
     sizes = {int(match[1]) for word in words if (match := re.fullmatch(r"(\d+)gb?", word))}
     fitting = [card for card in named if not sizes or card.sold_gb in sizes]
     return fitting[0] if len(fitting) == 1 else None
@@ -68,15 +68,19 @@ def card_of(gpu_type: str) -> Card | None:
 
 def sizes_of(gpu_type: str) -> list[str]:
     """How to name a card that is sold in several sizes, such as `a100-40gb`; empty where one name suffices."""
-    words = _words(gpu_type)
-    found = [f"{card.name.lower()}-{card.sold_gb}gb" for card in CARDS if card.name.lower() in words]
+    found = [f"{card.name.lower()}-{card.sold_gb}gb" for card in _named(gpu_type)]
     return sorted(found) if len(found) > 1 else []
 
 
 def capability_of(gpu_type: str) -> float | None:
     """Compute capability of what a cluster calls so, also where the name tells no size; None: an unknown name."""
+    return next((card.capability for card in _named(gpu_type)), None)
+
+
+def _named(gpu_type: str) -> list[Card]:
+    """Of every size."""
     words = _words(gpu_type)
-    return next((card.capability for card in CARDS if card.name.lower() in words), None)
+    return [card for card in CARDS if card.name.lower() in words]
 
 
 def _words(gpu_type: str) -> list[str]:
