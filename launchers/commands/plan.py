@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
 from core.config import RunConfig, RunFileError, load_run_file
 from core.config.checks.model import known_shape
-from core.config.problem import Problem
 from core.planner import Device, notices, plan_memory, problems, size_problems
 from hpc.mistake import Wrong
 from hpc.site_schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
-from launchers.commands.terminal import Overrides, RunFile, fail, note, say
+from launchers.commands.terminal import Overrides, RunFile, fail, note, refuse, say
 from launchers.gpu_memory import common_gpus, named_gpu, on_cpu, own_gpu, own_host, site_gpu
 from launchers.memory_check import too_old
 from launchers.memory_table import render_cards, render_memory
@@ -40,7 +39,7 @@ def command(
     config, where = _load(run_file, overrides), load_checked_site(site)
     shape, device = _shape(config), _device(config, where, gpu_memory)
     if device and (found := too_old(device)):
-        _refuse(found)
+        refuse(found)
     plan = plan_memory(config, shape, device or common_gpus()[1])
     say(render_memory(config, shape, plan))
     say(render(make_plan(config, where)))
@@ -51,11 +50,7 @@ def command(
     for notice in notices(config, shape, plan):
         note(str(notice))
     if found := problems(config, shape, plan):
-        _refuse(found)
-
-
-def _refuse(found: list[Problem]) -> NoReturn:
-    fail("\n".join(str(problem) for problem in found))
+        refuse(found)
 
 
 def _load(run_file: Path, overrides: list[str] | None) -> RunConfig:

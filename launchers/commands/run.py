@@ -9,7 +9,7 @@ import typer
 from core.config import RunConfig, dump_run_file
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
-from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note, say
+from launchers.commands.terminal import NewRunDir, Overrides, RunFile, note, refuse, say
 from launchers.gpu_memory import own_gpu, own_host
 from launchers.memory_check import refusals, warnings
 
@@ -41,6 +41,6 @@ def _check_memory(config: RunConfig, *, in_allocation: bool) -> None:
     if device is None and not in_allocation:
         device = own_host()
     if found := refusals(config, device):
-        fail("\n".join(str(problem) for problem in found))
+        refuse(found)
     for text in warnings(config, device):
         note(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -38,3 +39,8 @@ def fail(message: str, code: int = USAGE_ERROR) -> NoReturn:
     """End the command with a message on stderr."""
     note(message)
     raise typer.Exit(code)
+
+
+def refuse(mistakes: Sequence[object]) -> NoReturn:
+    """End the command with all that is wrong, one a line."""
+    fail("\n".join(map(str, mistakes)))
