@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ import torch.distributed as dist
 
 from core.collective import broadcast
 from core.config.schema import RunConfig
-from core.files import write_atomically
+from core.files import put_in_place, write_atomically
 from core.run_directory import RunDirectory
 from core.state import LoopState
 
@@ -81,7 +80,7 @@ class Checkpoints:
         dist.barrier()
         if dist.get_rank() == 0:
             write_manifest(unfinished, state)
-            self._put_in_place(unfinished, final)
+            put_in_place(unfinished, final)
             self._prune(final)
             log.info("checkpoint=%s", final)
         dist.barrier()
@@ -102,16 +101,6 @@ class Checkpoints:
         self._newest = state
         log.info("resumed_from=%s next_step=%d", path, state.next_step)
         return state
-
-    @staticmethod
-    def _put_in_place(unfinished: Path, final: Path) -> None:
-        """One of the same step makes way by a rename, so that no slow removal lies between it and this one."""
-        before = final.with_suffix(".before")
-        shutil.rmtree(before, ignore_errors=True)
-        if final.exists():
-            os.replace(final, before)
-        os.replace(unfinished, final)
-        shutil.rmtree(before, ignore_errors=True)
 
     def _prune(self, newest: Path) -> None:
         """Keep the newest so many. Later steps are of a past that was given up, because it could not be read."""

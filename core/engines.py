@@ -65,10 +65,10 @@ class Engines:
         Raises:
             RendezvousTimeout, EngineDied: if one does not within the deadline; the message names it.
         """
-        self._rendezvous.wait("engine", self._names, self._start_s)
+        published = self._rendezvous.wait("engine", self._names, self._start_s)
         ends = time.monotonic() + self._start_s
-        for name in self._names:
-            self._take_first(name, ends)
+        for member in published:
+            self._take_first(member, ends)
 
     def alive(self) -> list[Engine]:
         """Engines that may be asked to generate."""
@@ -90,17 +90,18 @@ class Engines:
                 self._take(successor)
 
     def await_restarted(self) -> None:
-        """Wait for the restart of every dead engine.
+        """Wait for the restart of every dead engine. A restart that fails or hangs is replaced by its agent, too.
 
         Raises:
             EngineDied: if one is not back within the deadline.
         """
+        ends = time.monotonic() + self._start_s
         for engine in self._dead():
-            wait_until(partial(self._has_successor, engine), self._start_s)
+            wait_until(partial(self._has_successor, engine), ends - time.monotonic())
             successor = self._successor(engine)
             if successor is None:
                 raise EngineDied(f"engine {engine.name} died and was not restarted within {self._start_s:.0f} s")
-            self._take(successor)
+            self._take_first(successor, ends)
 
     def forbid_starts(self, names: Collection[str]) -> None:
         """From now on none of these engines is started again; one that is starting already is waited for.
@@ -172,18 +173,18 @@ class Engines:
         except EngineDied:
             return False
 
-    def _take_first(self, name: str, ends: float) -> None:
-        """Take the first incarnation that answers. Each has half of the time: what then still hangs is given up."""
+    def _take_first(self, member: Member, ends: float) -> None:
+        """Take this incarnation, or the first later one that answers. Each has half of the time, or it is given up."""
         while True:
-            member = self._rendezvous.wait("engine", [name], self._start_s)[0]
             try:
                 return self._take(member, min(self._start_s / 2, ends - time.monotonic()))
             except EngineDied as error:
                 if time.monotonic() >= ends:
                     raise
-                log.warning("engine=%s incarnation=%d did not start: %s", name, member.incarnation, error)
-                self._rendezvous.set(condemned_key(name), str(member.incarnation))
+                log.warning("engine=%s incarnation=%d did not start: %s", member.name, member.incarnation, error)
+                self._rendezvous.set(condemned_key(member.name), str(member.incarnation))
                 wait_until(partial(self._is_replaced, member), ends - time.monotonic())
+                member = self._rendezvous.wait("engine", [member.name], self._start_s)[0]
 
     def _take(self, member: Member, deadline_s: float | None = None, alive: Callable[[], bool] | None = None) -> None:
         """Wait until it answers, then count it among the living."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -19,6 +20,22 @@ def write_atomically(path: Path, text: str) -> None:
         unfinished.unlink(missing_ok=True)
 
 
+def put_in_place(unfinished: Path, final: Path) -> None:
+    """Give a finished folder its name; on return it is on the disk, whatever happens to the machine.
+
+    A folder that had the name makes way by a rename, so that no slow removal lies between it and this one.
+    """
+    for path in [*unfinished.rglob("*"), unfinished]:
+        flush(path)
+    before = final.with_suffix(".before")
+    shutil.rmtree(before, ignore_errors=True)
+    if final.exists():
+        os.replace(final, before)
+    os.replace(unfinished, final)
+    flush(final.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
 def append_line(path: Path, text: str, *, durable: bool = False) -> None:
     """Append a line, in one write. A line before it that was cut off, by a full disk, stays a line of its own.
 
@@ -32,3 +49,12 @@ def append_line(path: Path, text: str, *, durable: bool = False) -> None:
         file.flush()
         if durable:
             os.fsync(file.fileno())
+
+
+def flush(path: Path) -> None:
+    """A file's content, or a folder's names, are on the disk when this returns."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

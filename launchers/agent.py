@@ -27,9 +27,17 @@ from core.rendezvous import Address, Rendezvous, wait_until
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot
-from launchers.failure import Failure, from_exception, write_record
+from launchers.failure import Failure, write_record
 from launchers.gate import WATCHED, Gate
-from launchers.judgement import judge_records, leave_records, lost_node, outcome_of, outcome_when_left
+from launchers.judgement import (
+    agents_failed,
+    judge_records,
+    leave_agent_record,
+    leave_records,
+    lost_node,
+    outcome_of,
+    outcome_when_left,
+)
 from launchers.outcome import ENDED_KEY, Outcome
 from launchers.ports import listen
 from launchers.pulse import Pulse
@@ -97,8 +105,8 @@ class NodeAgent:
     def _gate(self) -> Outcome | None:
         """None when all nodes are fit and the processes of this one are started."""
         if self.seat.leads:
-            unfit = self.gate.pass_as_leader(self.rendezvous, lambda: self._stop_asked)
-            if unfit:
+            unfit = self.gate.pass_as_leader(self.rendezvous, lambda: self._stop_asked or agents_failed(self.folder))
+            if unfit or agents_failed(self.folder):
                 return self._ended(unfit)
         else:
             self.gate.pass_as_follower(self.pulse, lambda: self._told() is not None)
@@ -129,6 +137,8 @@ class NodeAgent:
     def _told(self) -> Outcome | None:
         """What somebody else has decided: the user, the leader, or the leader's silence."""
         if self._stop_asked:
+            if self.seat.leads and agents_failed(self.folder):  # Slurm ends all tasks of a step when one has failed
+                return self._ended([])
             return Outcome("interrupted", cause="stopped by a signal")
         if (text := self.pulse.value(ENDED_KEY)) is not None:
             return Outcome.from_json(text)
@@ -235,9 +245,7 @@ def run_agent(
             log.exception("after the end")
             return concluded[0]
         kill_descendants()
-        log_path = folder / f"agent-{seat.node}.log"
-        failure = from_exception(error, "agent", str(seat.node), "start", str(log_path))
-        failure.write(folder / "failures" / f"agent-{seat.node}.json")
+        failure = leave_agent_record(folder, seat.node, error)
         if seat.leads:
             write_record(folder, failure)
         log.exception("agent failed")

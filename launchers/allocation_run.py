@@ -31,19 +31,19 @@ def run_in_allocation(directory: RunDirectory, display: Display) -> int:
     folder = directory.path / "slurm" / allocation.job_id / time.strftime("%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     reader = ProgressReader(directory.progress, from_end=True)
+    attempt = directory.attempt(directory.next_attempt())
     log, command = folder / "srun.log", srun_command(directory.path, allocation)
     srun = Child("srun", command, _environment(folder, allocation), log)
     code = follow(srun, reader, display)
     if code == INTERRUPTED:
         display.interrupted(directory.path)
     elif code != 0:
-        attempt = directory.path / "attempts" / "latest"
-        display.failed(_failure(attempt, srun, code), directory.path, attempt)
+        display.failed(_failure(attempt, srun, code), directory.path, attempt if attempt.exists() else folder)
     return code if code in (0, INTERRUPTED) else 1
 
 
 def _failure(attempt: Path, srun: Child, code: int) -> Failure:
-    """The attempt's record; if it left none, or did not begin, what srun said."""
+    """The record of the attempt that was to begin; if there is none, what srun said."""
     if (record := read_record(attempt)) is not None:
         return record
     cause, log = f"srun {describe_exit(code)}", srun.log_path

@@ -54,7 +54,7 @@ def open_attempt(
     Raises:
         RunBusy: if another process runs an attempt in this directory.
     """
-    with _lock(directory, wait_s):
+    with locked(directory, wait_s):
         number = directory.next_attempt()
         folder = directory.attempt(number)
         folder.mkdir(parents=True)
@@ -77,7 +77,7 @@ def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
     ledger = Ledger(directory)
     attempts = ledger.attempts()
     if attempts and attempts[-1].how != "complete":
-        with _lock(directory, wait_s):
+        with locked(directory, wait_s):
             ledger.ended(attempts[-1].number, Outcome("complete"), 0)
 
 
@@ -87,8 +87,14 @@ def key_path(folder: Path) -> Path:
 
 
 @contextmanager
-def _lock(directory: RunDirectory, wait_s: float) -> Iterator[None]:
-    """One attempt at a time; the kernel lets go of the lock when this process ends, however it ends."""
+def locked(directory: RunDirectory, wait_s: float = 0.0) -> Iterator[None]:
+    """Nobody else works in the run directory; the kernel lets go of the lock when this process ends, however it ends.
+
+    Args:
+        wait_s: as of `open_attempt`.
+    Raises:
+        RunBusy: likewise.
+    """
     end = time.monotonic() + wait_s
     with (directory.path / ".lock").open("a+") as file:
         while True:

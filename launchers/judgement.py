@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.rendezvous import wait_until
-from launchers.failure import Failure, first_cause, read_record, write_record
+from launchers.failure import Failure, first_cause, from_exception, read_record, write_record
 from launchers.outcome import Outcome
 
 RECORDS_GRACE_S = 2.0  # other nodes' failure records of the same event
@@ -49,6 +49,18 @@ def leave_records(folder: Path, failures: Sequence[Failure], leads: bool) -> Non
         failure.write(folder / "failures" / f"{failure.role}-{failure.name}.json")
         if not leads and failure.role == "node" and read_record(folder) is None:
             write_record(folder, failure)  # the leader is gone: nobody else will
+
+
+def leave_agent_record(folder: Path, node: int, error: BaseException) -> Failure:
+    """An agent's own error, which it may have had no store to tell of."""
+    failure = from_exception(error, "agent", str(node), "start", str(folder / f"agent-{node}.log"))
+    failure.write(folder / "failures" / f"agent-{node}.json")
+    return failure
+
+
+def agents_failed(folder: Path) -> bool:
+    """Whether an agent has left a record of an error of its own."""
+    return any((folder / "failures").glob("agent-*.json"))
 
 
 def judge_records(folder: Path, seen: Sequence[Failure], reporter: str, phase: str) -> Outcome:

@@ -38,6 +38,7 @@ from launchers.agent import run_agent
 from launchers.attempt import OpenAttempt, key_path, note_complete, open_attempt
 from launchers.history import fold_attempts, read_ledger
 from launchers.job_record import read_record
+from launchers.judgement import leave_agent_record
 from launchers.network import leader_address, member_address
 from launchers.outcome import Outcome, write_outcome
 from launchers.seat import Seat
@@ -125,8 +126,12 @@ class _Task:
         number, store = meeting["attempt"], Address.parse(meeting["store"])
         folder = self.directory.attempt(number)
         _log_to(folder / f"agent-{self.number}.log")
-        host = member_address(store.host, self.site.interface)
-        seat = self._seat(number, key_path(folder).read_text(), host, store)
+        try:
+            host = member_address(store.host, self.site.interface)
+            seat = self._seat(number, key_path(folder).read_text(), host, store)
+        except Exception as error:
+            leave_agent_record(folder, self.number, error)
+            raise
         return self._result(number, run_agent(self.directory, seat, self._pause_reason))
 
     def _seat(self, attempt: int, key: str, host: str, store: Address | None) -> Seat:

@@ -16,6 +16,7 @@ from core.collective import any_rank
 from core.config import load_run_file
 from core.device import resolve_device
 from core.evaluation import Evaluation
+from core.files import put_in_place
 from core.journal import Journal
 from core.layout import num_engines, rewards_names
 from core.megatron.trainer import MegatronTrainer
@@ -100,8 +101,7 @@ class TrainerRank:
             shutil.rmtree(unfinished, ignore_errors=True)
         self.trainer.save_hf(unfinished)
         if self.first:
-            shutil.rmtree(final, ignore_errors=True)
-            unfinished.rename(final)
+            put_in_place(unfinished, final)
 
     def _parts(self, stack: ExitStack) -> Parts:
         self.engines.publish_rank()

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from core.files import flush
 from core.trajectory.ragged import Ragged
 from core.trajectory.record import StepRecord
 
@@ -88,11 +89,7 @@ def _renamed_when_complete(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             staging.unlink()
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # or the new name may be lost in a power failure
-    finally:
-        os.close(folder)
+    flush(path.parent)  # or the new name may be lost in a power failure
 
 
 def _write(file: h5py.File, record: StepRecord) -> None:

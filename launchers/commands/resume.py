@@ -5,10 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 
 from core.config import dump_run_file
+from core.config.schema import RunConfig
+from core.run_directory import RunDirectory
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load, show_result
 from launchers.commands.run import Local
-from launchers.commands.terminal import RunDir, say
+from launchers.commands.terminal import RunDir, fail, say
 
 EXAMPLE = "ebbtide resume runs/smollm2-arithmetic-20260102-030405"
 
@@ -28,5 +30,16 @@ def command(run_dir: RunDir, local: Local = False) -> None:
         show_result(directory)
     else:
         if allocation is not None:
-            dump_run_file(config, directory.run_file)  # it may have another number of nodes now
+            _rewrite_run_file(config, directory)
         attempt(directory, allocation)
+
+
+def _rewrite_run_file(config: RunConfig, directory: RunDirectory) -> None:
+    """It may have another number of nodes now; not while a job works with it, whose next attempt reads it again."""
+    from launchers.attempt import RunBusy, locked
+
+    try:
+        with locked(directory):
+            dump_run_file(config, directory.run_file)
+    except RunBusy as error:
+        fail(str(error))

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch.distributed as dist
 
+from core import files
 from core.checkpoint import MANIFEST, Checkpoints, find_latest
 from core.state import LoopState
 
@@ -83,6 +85,29 @@ def test_a_step_that_is_saved_again_takes_the_place_of_the_first(
     save(checkpoints, trainer, 2)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["step_000002"]
     assert checkpoints.load_latest() == LoopState(next_step=2, data_position=16)
+
+
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(
+    checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power failure a name may be kept and a content lost: only what was flushed stays."""
+    done: list[str] = []
+    flush, rename = files.flush, os.replace
+
+    def flushed(path: Path) -> None:
+        flush(path)
+        done.append(path.name)
+
+    def renamed(source: Path, target: Path) -> None:
+        rename(source, target)
+        done.append(f"-> {Path(target).name}")
+
+    monkeypatch.setattr(files, "flush", flushed)
+    monkeypatch.setattr(os, "replace", renamed)
+    save(checkpoints, trainer, 2)
+    at = done.index("-> step_000002")
+    assert {"value", "shard", "sub", "trainer", MANIFEST, "step_000002.unfinished"} <= set(done[:at])
+    assert done[at + 1 :] == ["checkpoints"]
 
 
 def truncate(path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import core.engines
 from core.engine_starts import Start, last_start, try_to_start
-from core.engines import Engines
+from core.engines import Engines, condemned_key
 from core.rendezvous import Member, Rendezvous
 from core.residency.engines import EngineOwner
 from core.residency.table import ENGINE_PARTS
@@ -122,6 +122,30 @@ def test_a_death_that_nobody_noticed_is_learnt_of(store: Rendezvous, engines: En
     engines.allow_starts()
     engines.forbid_starts([NAME])
     assert engines.alive() == []
+
+
+def test_a_restart_that_fails_is_replaced_by_the_next(store: Rendezvous, engines: Engines) -> None:
+    """The agent has restarts left, and there is time."""
+
+    def up_at_the_second_try() -> None:
+        client_class().broken = not client_class().broken
+        if client_class().broken:
+            publish(store, 2)
+
+    client_class().on_wait = staticmethod(up_at_the_second_try)
+    engines.mark_dead(engines.alive()[0], EngineDied("no answer"))
+    publish(store, 1)
+    engines.await_restarted()
+    assert [engine.member.incarnation for engine in engines.alive()] == [2]
+    assert store.get(condemned_key(NAME)) == "1"
+
+
+def test_restarts_that_all_fail_are_an_error_at_the_deadline(store: Rendezvous, engines: Engines) -> None:
+    client_class().broken = True
+    engines.mark_dead(engines.alive()[0], EngineDied("no answer"))
+    publish(store, 1)
+    with pytest.raises(EngineDied, match="it is not up"):
+        engines.await_restarted()
 
 
 def test_what_is_forbidden_while_it_is_asked_for_is_held_back(

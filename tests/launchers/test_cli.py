@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from core.config import dump_run_file, load_run_file
+from core.run_directory import RunDirectory
+from launchers.attempt import locked
 from launchers.cli import COMMANDS, app
 from tests.tiny_runs import write_run
 
@@ -81,6 +84,23 @@ def test_a_run_directory_in_use_is_not_overwritten(run_file: Path) -> None:
     assert code == 2
     assert "found something in it; wanted an empty folder: choose another --run-dir" in text
     assert "ebbtide resume" in text
+
+
+def test_resume_in_an_allocation_leaves_the_run_file_of_a_job_that_works_alone(
+    run_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job's next attempt reads it again, and has the nodes that it had."""
+    directory = RunDirectory(tmp_path)
+    dump_run_file(load_run_file(run_file), directory.run_file)
+    before = directory.run_file.read_text()
+    allocation = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "1(x2)"}
+    for name, value in allocation.items():
+        monkeypatch.setenv(name, value)
+    with locked(directory):
+        code, text = invoke("resume", str(tmp_path))
+    assert code == 2
+    assert "is in use by another ebbtide process" in text
+    assert directory.run_file.read_text() == before
 
 
 def test_resume_of_a_folder_that_is_no_run(tmp_path: Path) -> None:

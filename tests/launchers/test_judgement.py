@@ -9,7 +9,15 @@ import pytest
 
 from launchers import judgement
 from launchers.failure import Failure, read_record
-from launchers.judgement import judge_records, leave_records, lost_node, outcome_of, outcome_when_left
+from launchers.judgement import (
+    agents_failed,
+    judge_records,
+    leave_agent_record,
+    leave_records,
+    lost_node,
+    outcome_of,
+    outcome_when_left,
+)
 
 KILLED = Failure("trainer", "3", "update step=1", "killed by signal 9 (SIGKILL)", 7, "n2", exit_code=-signal.SIGKILL)
 RAISED = Failure("trainer", "0", "update step=1", "ValueError: no", 8, "n1", exit_code=1)
@@ -50,6 +58,18 @@ def test_the_leader_finds_the_first_cause(records: list[Failure], first: Failure
     leave_records(tmp_path, records, leads=True)
     assert judge_records(tmp_path, [], "n1", "update step=1") == outcome_of(first)
     assert read_record(tmp_path) == first
+
+
+def test_an_agent_that_never_reached_the_store_is_found_by_its_record(tmp_path: Path) -> None:
+    leave_records(tmp_path, [RAISED], leads=False)
+    assert not agents_failed(tmp_path)
+    leave_agent_record(tmp_path, 1, OSError("no way to n1"))
+    assert agents_failed(tmp_path)
+    (tmp_path / "failures" / f"trainer-{RAISED.name}.json").unlink()
+    assert judge_records(tmp_path, [], "n1", "start").how == "failed"
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.role, record.name, record.cause) == ("agent", "1", "OSError: no way to n1")
 
 
 def test_all_nodes_that_the_leader_misses_are_left_out(tmp_path: Path) -> None:

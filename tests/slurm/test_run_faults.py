@@ -97,3 +97,22 @@ def test_an_agent_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path)
     state = cluster.wait_for_state(job, ["FAILED", "NODE_FAIL", "PENDING"], 90)
     assert state == "FAILED", tell(run_dir)
     wait_until(lambda: not processes_of(cluster), 15, "all processes to end", lambda: str(processes_of(cluster)))
+
+
+def test_an_agent_that_cannot_begin_is_named(cluster: Cluster, tmp_path: Path) -> None:
+    """The site's interface is missing on the second node; Slurm then ends the first node's task, too."""
+    run_dir, run_file = tmp_path / "out", prepare(tmp_path, num_nodes=2)
+    with (tmp_path / "site.yaml").open("a") as file:
+        file.write("interface: ib0\n")
+    leader = cluster.nodes[0]
+    cluster.on_node(leader, "ip", "link", "add", "ib0", "type", "veth", "peer", "name", "ib1")
+    try:
+        cluster.on_node(leader, "ip", "addr", "add", "10.77.1.1/24", "dev", "ib0")
+        job = submit(run_file, run_dir)
+        cluster.wait_for_state(job, ["FAILED"], 120)
+    finally:
+        cluster.on_node(leader, "ip", "link", "del", "ib0")
+    record = failure(run_dir, 1)
+    assert (record.role, record.name) == ("agent", "1"), tell(run_dir)
+    assert "interface 'ib0' of the site file: this node has" in record.cause
+    assert [a.how for a in attempts(run_dir)] == ["failed"]
