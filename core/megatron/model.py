@@ -20,6 +20,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 from torch.nn import functional
 
+from core.megatron import weight_gradients
 from core.megatron.attention import RowAttention
 from core.megatron.attention_plan import AttentionPlan
 from core.megatron.experts import expert_layer, expert_settings
@@ -79,6 +80,8 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
             # hidden states are gathered before rows are selected, so the layer itself must not gather again
             self.output_layer.sequence_parallel = False
             self.output_layer.allreduce_dgrad = options.tensor_parallel > 1
+            if shape.tied_embeddings:  # Megatron would have to add zeros, for the embedding's own gradient comes later
+                self.output_layer.gradient_accumulation_fusion = False
 
     def _postprocess(self, hidden_states: Tensor, *, packed_seq_params: RowParams, **_: Any) -> Any:
         if not self.post_process:
@@ -101,6 +104,7 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
 
 def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     """This rank's stage and shards, weights not yet loaded. Collective: all ranks (tied embeddings over stages)."""
+    weight_gradients.install()
     config = transformer_config(shape, options)
     return PolicyModel(config, _block_spec(config), shape, options)
 
@@ -170,13 +174,13 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         recompute_granularity="full" if full else None,
         recompute_method=("uniform" if options.recompute_layers is None else "block") if full else None,
         recompute_num_layers=(options.recompute_layers or 1) if full else None,
+        gradient_accumulation_fusion=True,
         **dict.fromkeys(_FUSIONS, False),
     )
 
 
 # need transformer engine or apex
 _FUSIONS = (
-    "gradient_accumulation_fusion",
     "masked_softmax_fusion",
     "bias_activation_fusion",
     "bias_dropout_fusion",

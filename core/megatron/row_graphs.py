@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -143,15 +143,13 @@ class _Captured:
         self.addresses = addresses
         self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         owners = dict(model.named_parameters())
-        # the parameters by other names: autograd takes a parameter's gradient on the stream that saw it first
-        leaves = {name: parameter.detach().requires_grad_() for name, parameter in owners.items()}
+        leaves = {name: alias(parameter) for name, parameter in owners.items()}
         with memory.capturing(self._forward):
             outputs = forward(partial(_call, model, leaves), row.tokens, row.params())
         taught = [output for output in outputs if output.requires_grad]
         self._incoming = [torch.zeros_like(output) for output in taught]
         with memory.capturing(self._backward):
-            gradients = torch.autograd.grad(taught, list(leaves.values()), self._incoming)
-            torch._foreach_add_([parameter.main_grad for parameter in owners.values()], list(gradients))  # as Megatron
+            add_gradients(taught, list(leaves.values()), self._incoming)
         self._outputs = [output.detach() for output in outputs]
         self._taught = [output.requires_grad for output in outputs]
         # a tensor with a gradient, so that there is a backward pass at all
@@ -187,6 +185,20 @@ class _Replay(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
         ctx.captured.run_backward(gradients)
         return None, None
+
+
+def alias(parameter: Any) -> Any:
+    """The parameter by another name: autograd takes a parameter's gradient on the stream that saw it first."""
+    other = parameter.detach().requires_grad_()
+    other.main_grad = parameter.main_grad  # for the products that add to it themselves
+    return other
+
+
+def add_gradients(outputs: Sequence[Tensor], leaves: Sequence[Any], incoming: Sequence[Tensor]) -> None:
+    """To the `main_grad` of each leaf its gradient, as Megatron's hooks do; None where a product has added it."""
+    gradients = torch.autograd.grad(outputs, leaves, incoming, allow_unused=True)
+    pairs = [(leaf.main_grad, grad) for leaf, grad in zip(leaves, gradients, strict=True) if grad is not None]
+    torch._foreach_add_([main_grad for main_grad, _ in pairs], [grad for _, grad in pairs])
 
 
 def _call(model: Any, parameters: dict[str, Tensor], *arguments: Any, **options: Any) -> Any:
