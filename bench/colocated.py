@@ -15,17 +15,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 import modelcfg
-from bench.gpu_trainer import RandomTrainer, make_trainer
+from bench.gpu_trainer import RandomTrainer, make_config, make_trainer
 from bench.model_dir import write_model_dir
 from core.engines import Engine, Engines
+from core.planner import Device, plan_memory
 from core.rendezvous import Address, Member, Rendezvous
+from core.residency import table
 from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
+from core.residency.memory import total_memory
 from core.sglang.generation import prompt_first_tokens
 from core.sglang.launch import EngineSpec, command, environment
 from core.weight_sync import WeightSync
@@ -44,6 +47,7 @@ class Colocated:
     rendezvous: Rendezvous
     engine_start_s: float
     engine_residual_bytes: int  # device memory in use after the engine gave everything back, before there is a trainer
+    staying: frozenset[str]  # parts of the trainer that never leave
 
     @property
     def engine(self) -> Engine:
@@ -66,11 +70,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def colocated(shape: str, *, engine_fraction: float, num_samples: int, **train: Any) -> Iterator[Colocated]:
+def colocated(
+    shape: str, *, engine_fraction: float, num_samples: int, offload: str = "auto", **train: Any
+) -> Iterator[Colocated]:
     """Start the engine, have it give everything back, build the trainer; at the end the engine is killed."""
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-bench-"))
     model_dir = write_model_dir(shape, folder / "model")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
     spec = EngineSpec(
         *(NAME, model_dir, device, "bfloat16", "127.0.0.1", free_port()),
         memory_fraction=engine_fraction,
@@ -103,11 +109,14 @@ def colocated(shape: str, *, engine_fraction: float, num_samples: int, **train: 
         owner.shrink_to(frozenset())
         residual = used_by_all() if device == "cuda" else 0  # this process has no context on the GPU yet
         trainer = make_trainer(shape, num_samples, **train)
-        trainer.memory.reserve()
-        residency = Residency((trainer.memory, owner), agree=lambda: None, device=device)
+        placement = {"engine_memory_fraction": engine_fraction, "engine_max_running_requests": num_samples}
+        config = make_config(num_samples, {**placement, "offload": offload}, **train)
+        staying = plan_memory(config, size, Device(device, total_memory(device)), in_turns=True).staying
+        trainer.memory.reserve(staying)
+        residency = Residency((trainer.memory, owner), agree=lambda: None, device=device, table=table(staying))
         sync = WeightSync(trainer, engines)
         sync.residency = residency
-        yield Colocated(trainer, engines, residency, sync, rendezvous, start_s, residual)
+        yield Colocated(trainer, engines, residency, sync, rendezvous, start_s, residual, staying)
     except BaseException:
         print((folder / "engine.log").read_text()[-3000:])
         raise

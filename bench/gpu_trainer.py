@@ -32,13 +32,14 @@ def one_rank() -> None:
     os.environ.update(rank)
 
 
-def make_config(num_samples: int, **train: Any) -> RunConfig:
+def make_config(num_samples: int, placement: dict[str, Any] | None = None, **train: Any) -> RunConfig:
     """A run file's values for one optimiser step over `num_samples` samples."""
     sections = {
         "model": {"path": ".", "dtype": "bfloat16"},
         "data": {},
         "rollout": {"num_rollout": 100, "rollout_batch_size": 1, "n_samples_per_prompt": num_samples},
         "train": {"global_batch_size": num_samples, "lr": 1e-6, "max_tokens_per_micro_batch": 16384, **train},
+        "placement": placement or {},
     }
     return RunConfig.model_validate(sections)
 

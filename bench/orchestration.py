@@ -167,13 +167,15 @@ def main() -> None:
     parser.add_argument("--response", type=int, default=512)
     parser.add_argument("--max-tokens", type=int, default=8192)
     parser.add_argument("--fraction", type=float, default=0.6)
+    parser.add_argument("--offload", default="auto", choices=["auto", "on"], help="on: all of the trainer leaves")
     parser.add_argument("--sync", action="store_true")
     parser.add_argument("--park", action="store_true")
     options = parser.parse_args()
     os.environ["EBBTIDE_API_KEY"] = ""
     samples = options.groups * options.group_size
     train = {"recompute": "full", "max_tokens_per_micro_batch": options.max_tokens}
-    with colocated(options.shape, engine_fraction=options.fraction, num_samples=samples, **train) as both:
+    sizes = {"engine_fraction": options.fraction, "num_samples": samples, "offload": options.offload}
+    with colocated(options.shape, **sizes, **train) as both:
         if options.sync:
             weight_sync.write([weight_sync.measure(both, options.shape)])
         found = measure(both, options.groups, options.group_size, options.prompt, options.response)
@@ -182,6 +184,7 @@ def main() -> None:
         park.measure(both.trainer, after=f"{STEPS} steps of the loop")
     seconds = {"step": found["steps"], **found.pop("alone"), "switch in the loop": found.pop("switches")}
     facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
+    facts["staying"] = sorted(both.staying)
     report("orchestration", seconds, shape=options.shape, **facts, **found)
 
 

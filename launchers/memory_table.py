@@ -10,7 +10,7 @@ from core.config.schema import RunConfig
 from core.device import resolve_dtype
 from core.planner import Device, MemoryPlan, plan_disk, plan_memory, sample_tokens
 from core.residency.memory import gib
-from core.residency.table import TABLE
+from core.residency.table import TABLE, TRAINER_PARTS
 from modelcfg import ModelShape
 
 NOTHING = "–"
@@ -73,6 +73,9 @@ def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[s
     yield _fact("KV cache", f"{cache.tokens:,} tokens: {cache.samples(longest):,} samples of {longest:,} at a time")
     yield _fact("", f"(engine_max_running_requests: {wanted})")
     how = "page-locked, " if plan.device.kind == "cuda" else ""
+    if plan.staying:
+        named = ", ".join(part for part in TRAINER_PARTS if part in plan.staying)
+        yield _fact("staying", f"{named}: there is room beside the engine (placement.offload: on makes all leave)")
     yield _fact("host", f"{gib(plan.host_bytes)} GiB per node, {how}for what trainers park there")
     most = f"{disk.checkpoints_kept} kept and one being written"
     yield _fact("disk", f"{gib(disk.checkpoint)} GiB per checkpoint, {most}; model {gib(disk.model)} GiB")

@@ -28,7 +28,7 @@ from core.pretrained import locate
 from core.progress import Progress
 from core.rendezvous import Address, Rendezvous
 from core.requests import TrainRequests
-from core.residency import EVERYTHING, TABLE, Holding
+from core.residency import EVERYTHING, Holding, table
 from core.residency.machine import Residency
 from core.residency.memory import total_memory
 from core.reward import RewardPool
@@ -114,8 +114,8 @@ class TrainerRank:
         rollout = self._rollout(stack, sync)
         plan = self._plan()
         if self._shares_devices:
-            self.trainer.memory.reserve()
-            self.phases.residency = sync.residency = self._residency(TABLE, plan)
+            self.trainer.memory.reserve(plan.staying)
+            self.phases.residency = sync.residency = self._residency(table(plan.staying), plan)
         else:
             if plan.graphs:
                 self.trainer.use_graphs(plan.graphs)
@@ -179,10 +179,9 @@ class TrainerRank:
 
     def _plan(self) -> MemoryPlan:
         """What was to be expected of this rank's device; into the log, to be read beside what is found."""
-        agreed = self.config.placement.model_copy(update={"offload": "on" if self._shares_devices else "off"})
-        config = self.config.model_copy(update={"placement": agreed})
-        plan = plan_memory(config, self.shape, self._memory(), stage=self.trainer.layout.pp_rank)
-        log.info("planned memory\n%s", render_memory(config, self.shape, plan))
+        stage, agreed = self.trainer.layout.pp_rank, self._shares_devices
+        plan = plan_memory(self.config, self.shape, self._memory(), stage=stage, in_turns=agreed)
+        log.info("planned memory\n%s", render_memory(self.config, self.shape, plan))
         return plan
 
     def _rollout(self, stack: ExitStack, sync: WeightSync) -> Rollout:

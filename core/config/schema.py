@@ -203,7 +203,8 @@ class PlacementConfig(Section):
     offload: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
         "auto",
         description="trainers and engines of a node give memory back while the others work; auto: on GPUs that do "
-        "not hold everything at once. off: everything stays where it is, and must fit",
+        "not hold everything at once, and only what must leave. on: everything leaves. off: everything stays where it "
+        "is, and must fit",
     )
     engine_max_running_requests: PositiveInt = Field(64, description="samples that one engine makes at the same time")
     start_timeout_s: PositiveFloat = Field(600.0, description="deadline for all processes to be up")

@@ -14,7 +14,7 @@ Under the distributed optimiser a rank's masters are a part of the parameters on
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,10 +49,11 @@ class TrainerMemory:
         """Pinned memory when everything is parked."""
         return sum(region.num_bytes for region in self.regions.values() if region.keep)
 
-    def reserve(self) -> None:
-        """Take the host memory now, so that no phase waits for it."""
-        for region in self.regions.values():
-            region.reserve()
+    def reserve(self, staying: Collection[str] = ()) -> None:
+        """Take the host memory now, so that no phase waits for it; none for parts that never leave."""
+        for name, region in self.regions.items():
+            if name not in staying:
+                region.reserve()
 
     def touched(self) -> None:
         """Say that an update or a checkpoint has changed, or is about to change, the resident parts."""

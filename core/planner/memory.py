@@ -10,7 +10,7 @@ from core.config.schema import RunConfig
 from core.megatron.graph_sizes import Graphs
 from core.planner import engine, trainer
 from core.planner.engine import KvCache
-from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS
+from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS, table
 from modelcfg import ModelShape
 
 GIB = 2**30
@@ -23,6 +23,7 @@ BESIDE = {
 COMMUNICATOR = round(0.4 * GIB)  # of NCCL, each; measured with one rank in it, those of several may take more
 PROCESS, GRAPHS = "process", "row graphs"  # parts of these names, in every phase
 TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
+OTHERS = ("sync", "rollout", "eval", "score")  # phases that do not want all of the trainer
 
 Parts = Mapping[str, int]
 
@@ -48,6 +49,7 @@ class MemoryPlan:
 
     Attributes:
         in_turns: whether trainer and engine give memory back to each other.
+        staying: parts of the trainer that have room beside the engine and never leave.
         graphs: which rows the trainer computes as CUDA graphs, if any.
         apart: whether trainer and engine have a GPU each.
         phases: phase -> owner -> part -> bytes; what is there when the phase is fullest.
@@ -58,6 +60,7 @@ class MemoryPlan:
 
     device: Device
     in_turns: bool
+    staying: frozenset[str]
     graphs: Graphs | None
     apart: bool
     phases: Mapping[str, Mapping[str, Parts]]
@@ -91,19 +94,38 @@ class MemoryPlan:
         return self.device.total_bytes is None or self.needed_bytes(phases) <= share * self.device.total_bytes
 
 
-def plan_memory(config: RunConfig, shape: ModelShape, device: Device, *, stage: int | None = None) -> MemoryPlan:
+@dataclass(frozen=True)
+class _How:
+    """What is decided before phases are added up: see `MemoryPlan`."""
+
+    in_turns: bool
+    graphs: Graphs | None = None
+    staying: frozenset[str] = frozenset()
+
+
+def plan_memory(
+    config: RunConfig,
+    shape: ModelShape,
+    device: Device,
+    *,
+    stage: int | None = None,
+    in_turns: bool | None = None,
+) -> MemoryPlan:
     """The plan of a run.
 
     Args:
         config: sizes that divide, as `check_run` wants them.
         device: a GPU's memory has to be known, for the engine takes a share of it.
         stage: of the pipeline; None: the one that needs most.
+        in_turns: what all ranks have agreed on; None: what `takes_turns` says.
     """
-    in_turns = takes_turns(config, shape, device)
-    graphs = None if in_turns else _graphs(config, shape, device)
-    if stage is None:
-        return _fullest(config, shape, device, in_turns, graphs)
-    return _plan(config, shape, device, in_turns, graphs, stage)
+    if in_turns is None:
+        in_turns = takes_turns(config, shape, device)
+    if in_turns:
+        how = _How(True, staying=_staying(config, shape, device))
+    else:
+        how = _How(False, graphs=_graphs(config, shape, device))
+    return _fullest(config, shape, device, how) if stage is None else _plan(config, shape, device, how, stage)
 
 
 def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
@@ -116,14 +138,33 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
         return colocated(config) and wanted == "on"
     if device.kind == "cpu" or device.total_bytes is None:
         return device.kind == "cuda"
-    return not _fullest(config, shape, device, in_turns=False).fits(share=TIGHT)
+    return not _fullest(config, shape, device, _How(False)).fits(share=TIGHT)
 
 
 def _graphs(config: RunConfig, shape: ModelShape, device: Device) -> Graphs | None:
     """For which there is room beside everything else: they are there to be fast, and nothing is given up for them."""
     possible = [] if device.total_bytes is None else trainer.possible_graphs(config, shape, device.kind)
-    plans = ((graphs, _fullest(config, shape, device, in_turns=False, graphs=graphs)) for graphs in possible)
+    plans = ((graphs, _fullest(config, shape, device, _How(False, graphs))) for graphs in possible)
     return next((graphs for graphs, plan in plans if plan.fits(share=TIGHT)), None)
+
+
+def _staying(config: RunConfig, shape: ModelShape, device: Device) -> frozenset[str]:
+    """Parts of a trainer for which there is room in all phases but its own. With `offload: on` all leave.
+
+    An engine that has to start again takes its share of what is free then; it is to have at least half of its cache.
+    """
+    stay: frozenset[str] = frozenset()
+    if config.placement.offload != "auto" or device.total_bytes is None:
+        return stay
+    sizes = trainer.part_bytes(config, shape, device.kind)
+    for part in filter(sizes.get, trainer.copied_parts(config, shape, device.kind)):
+        how = _How(True, staying=stay | {part})
+        plans = [_plan(config, shape, device, how, stage) for stage in _stages(config)]
+        free = device.total_bytes - max(sum(plan.phases["score"][TRAINER].values()) for plan in plans)
+        again = engine.cache(config, shape, device.kind, max(0, free))
+        if 2 * again.tokens >= plans[0].cache.tokens and all(plan.fits(OTHERS, share=TIGHT) for plan in plans):
+            stay |= {part}
+    return stay
 
 
 def colocated(config: RunConfig) -> bool:
@@ -137,22 +178,22 @@ def _beside(config: RunConfig, kind: str) -> dict[str, int]:
     return {**BESIDE[kind], TRAINER: BESIDE[kind][TRAINER] + communicators * COMMUNICATOR}
 
 
-def _fullest(
-    config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: Graphs | None = None
-) -> MemoryPlan:
+def _stages(config: RunConfig) -> range:
+    return range(config.placement.pipeline_parallel)
+
+
+def _fullest(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> MemoryPlan:
     """Of the pipeline stage that needs most."""
-    stages = range(config.placement.pipeline_parallel)
-    return max((_plan(config, shape, device, in_turns, graphs, s) for s in stages), key=lambda p: p.needed_bytes())
+    plans = (_plan(config, shape, device, how, stage) for stage in _stages(config))
+    return max(plans, key=lambda plan: plan.needed_bytes())
 
 
-def _plan(
-    config: RunConfig, shape: ModelShape, device: Device, in_turns: bool, graphs: Graphs | None, stage: int
-) -> MemoryPlan:
-    kind = device.kind
+def _plan(config: RunConfig, shape: ModelShape, device: Device, how: _How, stage: int) -> MemoryPlan:
+    kind, graphs, holding = device.kind, how.graphs, table(how.staying)
     cache = engine.cache(config, shape, kind, device.total_bytes or 0)
     own = trainer.part_bytes(config, shape, kind, stage)
     sizes = {TRAINER: own, ENGINE: engine.part_bytes(config, shape, kind, cache)}
-    copies = trainer.host_copy_bytes(config, shape, kind, own) if in_turns else 0
+    copies = trainer.host_copy_bytes(config, shape, kind, own, how.staying) if how.in_turns else 0
     counts, beside = _counts(config, kind), _beside(config, kind)
     always = {TRAINER: {GRAPHS: trainer.graph_work(config, shape, kind, graphs)} if graphs else {}, ENGINE: {}}
     phases = {
@@ -160,7 +201,7 @@ def _plan(
             owner: {
                 name: size * counts[owner]
                 for name, size in {
-                    **_held(sizes[owner], TABLE[phase].of(owner) if in_turns else None),
+                    **_held(sizes[owner], holding[phase].of(owner) if how.in_turns else None),
                     **_work(config, shape, kind, stage, phase).get(owner, {}),
                     **always[owner],
                     PROCESS: beside[owner],
@@ -172,7 +213,7 @@ def _plan(
     }
     host_bytes = copies * config.placement.trainers_per_node
     apart = kind == "cuda" and not colocated(config)
-    return MemoryPlan(device, in_turns, graphs, apart, phases, stage, cache, host_bytes)
+    return MemoryPlan(device, how.in_turns, how.staying, graphs, apart, phases, stage, cache, host_bytes)
 
 
 def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:

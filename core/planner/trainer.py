@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -39,10 +39,21 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0
     return buffer_bytes(parameters, element_bytes(config, device), sharing, config.algorithm.kl_loss_coef > 0)
 
 
-def host_copy_bytes(config: RunConfig, shape: ModelShape, device: str, parts: Mapping[str, int]) -> int:
-    """Host memory that takes a rank's parts in while others have the device."""
+def copied_parts(config: RunConfig, shape: ModelShape, device: str) -> list[str]:
+    """Parts that are copied to the host when they leave, those first whose staying saves most per byte.
+
+    Of moments only the way out is waited for, of the reference, which nothing changes, only the way back.
+    """
     kept = kept_parts(element_bytes(config, device), _sharing(config, shape, 0))
-    return sum(size for name, size in parts.items() if name in kept)
+    return [part for part in ("masters", "parameters", "reference", "moments") if part in kept]
+
+
+def host_copy_bytes(
+    config: RunConfig, shape: ModelShape, device: str, parts: Mapping[str, int], staying: Collection[str] = ()
+) -> int:
+    """Host memory that takes in what leaves of a rank's parts while others have the device."""
+    leaving = set(copied_parts(config, shape, device)) - set(staying)
+    return sum(parts.get(part, 0) for part in leaving)
 
 
 def num_communicators(config: RunConfig) -> int:

@@ -6,6 +6,6 @@ table comes with the package, without torch, for the planner; `machine` and `reg
 
 from __future__ import annotations
 
-from core.residency.table import ENGINE, ENGINE_PARTS, EVERYTHING, TABLE, TRAINER, TRAINER_PARTS, Holding
+from core.residency.table import ENGINE, ENGINE_PARTS, EVERYTHING, TABLE, TRAINER, TRAINER_PARTS, Holding, table
 
-__all__ = ["ENGINE", "ENGINE_PARTS", "EVERYTHING", "TABLE", "TRAINER", "TRAINER_PARTS", "Holding"]
+__all__ = ["ENGINE", "ENGINE_PARTS", "EVERYTHING", "TABLE", "TRAINER", "TRAINER_PARTS", "Holding", "table"]

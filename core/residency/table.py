@@ -8,12 +8,13 @@
     update    everything                           –
     save      everything but the gradients         –
 
-What the next phase does not want is given up when it begins, so a phase that follows its like moves nothing.
+What the next phase does not want is given up when it begins, so a phase that follows its like moves nothing. Parts of a
+trainer for which there is room beside the engine stay in all phases (`table`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 TRAINER, ENGINE = "trainer", "engine"
@@ -44,6 +45,13 @@ TABLE: Mapping[str, Holding] = {
     "update": Holding(trainer=frozenset(TRAINER_PARTS)),
     "save": Holding(trainer=frozenset(TRAINER_PARTS) - {"gradients"}),
 }
+
+
+def table(staying: Collection[str] = ()) -> Mapping[str, Holding]:
+    """The residency table where these parts of a trainer never leave."""
+    stay = frozenset(staying)
+    return {phase: Holding(holding.trainer | stay, holding.engine) for phase, holding in TABLE.items()}
+
 
 # Where GPUs hold everything at once, nothing is given up in any phase.
 EVERYTHING: Mapping[str, Holding] = {

@@ -96,12 +96,16 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         return [
             [(name, t.numel(), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)
         ]
-    if verb == "buckets_alone":  # with nothing but the parameters on the device
-        trainer.memory.shrink_to(frozenset())
-        trainer.memory.grow_to(frozenset({"parameters"}))
+    if verb == "buckets_alone":  # with nothing but the parameters on the device, and what stays there
+        max_bytes, staying = arguments[0], frozenset(arguments[1] if arguments[1:] else [])
+        trainer.memory.reserve(staying)
+        trainer.memory.shrink_to(staying)
+        trainer.memory.grow_to(staying | {"parameters"})
         held = set(trainer.memory.held())
-        assert held == {"parameters"}, held
-        buckets = act(trainer, "buckets", *arguments)
+        assert held == {"parameters"} | {part for part in staying if trainer.memory.regions[part].num_bytes}, held
+        assert not [part for part in staying if trainer.memory.regions[part]._host], "memory that nobody wants"
+        buckets = act(trainer, "buckets", max_bytes)
+        trainer.memory.shrink_to(staying)
         trainer.memory.grow_to(frozenset(TRAINER_PARTS))
         return buckets
     if verb in LOOK:

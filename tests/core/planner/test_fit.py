@@ -146,7 +146,7 @@ def test_a_tight_plan_is_noticed_with_a_way_out() -> None:
 
 def test_host_memory_that_slurm_is_asked_for() -> None:
     def asking(mem: str) -> RunConfig:
-        return run(slurm={"components": [{"role": "trainers", "mem": mem}]})
+        return run(slurm={"components": [{"role": "trainers", "mem": mem}]}, placement={"offload": "on"})
 
     (message,) = refused(asking("32G"))
     assert message == (

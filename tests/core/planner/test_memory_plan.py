@@ -10,12 +10,15 @@ import pytest
 
 import modelcfg
 from core.planner import Device, engine, plan_memory, takes_turns, trainer
-from core.planner.memory import TIGHT
+from core.planner.memory import OTHERS, TIGHT
 from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
 from tests.core.planner.plans import CPU, GIB, H100, plan, run
 
 RESULTS = Path(__file__).parents[3] / "bench" / "results"
 BEYOND_THE_TABLE = {"process", "buckets", "activations", "logits", "forward pass"}
+
+
+ALL_LEAVE = {"offload": "on"}
 
 
 def measured(name: str) -> Any:
@@ -29,16 +32,16 @@ def test_the_trainers_parts_are_those_that_were_measured() -> None:
 
 
 def test_a_4b_model_parks_45_gib_per_gpu() -> None:
-    found = plan(run())
+    found = plan(run(placement=ALL_LEAVE))
     assert found.host_bytes / GIB == pytest.approx(measured("park")["moved_gib"], abs=1e-9)
     assert found.host_bytes == pytest.approx(12 * modelcfg.num_parameters(modelcfg.load("qwen3-4b")), rel=1e-4)
-    assert plan(run(placement={"trainers_per_node": 8})).host_bytes == 8 * found.host_bytes
+    assert plan(run(placement={**ALL_LEAVE, "trainers_per_node": 8})).host_bytes == 8 * found.host_bytes
 
 
 def test_what_a_parked_trainer_and_a_released_engine_leave_is_as_measured() -> None:
     """Both together: after the run whose figures these are nobody told them apart."""
     used = measured("orchestration")["used_gib"]["score"]
-    assert used <= plan(run()).phase_bytes("score") / GIB < used + 0.6
+    assert used <= plan(run(placement=ALL_LEAVE)).phase_bytes("score") / GIB < used + 0.6
 
 
 def test_the_trainers_process_is_as_measured() -> None:
@@ -51,14 +54,15 @@ def test_the_trainers_process_is_as_measured() -> None:
 def test_the_measured_run_is_foreseen_within_one_and_a_half_gib() -> None:
     """16 groups of 8 samples of 128 + 1536 tokens; in the update a row holds five of one group."""
     used = measured("orchestration")["used_gib"]
-    found = plan(run(data={"max_prompt_tokens": 128}, train={"max_tokens_per_micro_batch": 128 + 5 * 1535}))
+    data, train = {"max_prompt_tokens": 128}, {"max_tokens_per_micro_batch": 128 + 5 * 1535}
+    found = plan(run(data=data, train=train, placement=ALL_LEAVE))
     for phase, gib in used.items():
         assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.5), phase
 
 
 @pytest.mark.parametrize("phase", TABLE)
 def test_a_phase_holds_what_the_table_grants_and_what_it_takes_itself(phase: str) -> None:
-    for owner, parts in plan(run(algorithm={"kl_loss_coef": 0.1})).phases[phase].items():
+    for owner, parts in plan(run(algorithm={"kl_loss_coef": 0.1}, placement=ALL_LEAVE)).phases[phase].items():
         granted = TABLE[phase].of(owner) - {"cuda_graph"}  # counted with the engine's process
         assert set(parts) - BEYOND_THE_TABLE == granted
 
@@ -101,6 +105,43 @@ def test_what_stays_on_the_gpu_unasked_leaves_room_for_fragments() -> None:
     assert not plan(run("qwen3-0.6b", placement={"offload": "off"}), Device("cuda", (sizes[0] - 1) * GIB)).fits(
         share=TIGHT
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "staying"),
+    [
+        ({}, {"masters"}),
+        ({"placement": {"engine_memory_fraction": 0.3}}, {"masters"}),  # or a restarted engine would have no cache
+        ({"placement": {"engine_memory_fraction": 0.3, "engine_max_total_tokens": 20000}}, {"masters", "moments"}),
+        ({"placement": {"engine_memory_fraction": 0.8}}, set()),
+        ({"placement": ALL_LEAVE}, set()),
+        ({"algorithm": {"kl_loss_coef": 0.1}}, {"masters", "reference"}),
+        (
+            {"train": {"use_distributed_optimizer": True}, "placement": {"trainers_per_node": 8}},
+            {"masters", "parameters", "moments"},
+        ),
+    ],
+)
+def test_what_has_room_beside_the_engine_stays(changes: dict[str, Any], staying: set[str]) -> None:
+    """Of 4B on an H100: masters before moments, which come back while the trainer computes."""
+    found = plan(run(**changes))
+    assert found.in_turns
+    assert found.staying == staying
+    parts = found.phases["update"][TRAINER]
+    leaving = {"masters", "moments", "parameters", "reference"} - staying
+    if "train" not in changes:
+        leaving -= {"parameters"}  # rounded from the masters
+    ranks = changes.get("placement", {}).get("trainers_per_node", 1)
+    assert found.host_bytes == ranks * sum(parts.get(part, 0) for part in leaving)
+    for phase in TABLE:
+        assert staying <= set(found.phases[phase][TRAINER])
+
+
+def test_what_stays_leaves_room_for_fragments_in_the_phases_of_others() -> None:
+    config = run()
+    for size in range(76, 200, 4):
+        found = plan(config, Device("cuda", size * GIB))
+        assert found.fits(OTHERS, TIGHT) or not found.staying, size
 
 
 def test_engines_with_gpus_of_their_own_do_not_add_up() -> None:

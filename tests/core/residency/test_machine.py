@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from core.residency import ENGINE, ENGINE_PARTS, EVERYTHING, TABLE, TRAINER, TRAINER_PARTS
+from core.residency import ENGINE, ENGINE_PARTS, EVERYTHING, TABLE, TRAINER, TRAINER_PARTS, table
 from core.residency.machine import Residency, ResidencyError
 from core.residency.memory import describe
 
@@ -49,6 +49,21 @@ def test_a_step_gives_up_before_it_takes() -> None:
         *("agree", "trainer takes 5", "update"),
         *("trainer gives 1", "agree", "save"),
         *("trainer gives 3", "agree", "engine takes 1", "sync"),
+    ]
+
+
+def test_what_has_room_beside_the_engine_never_leaves() -> None:
+    calls: list[str] = []
+    owners = [FakeOwner(TRAINER, TRAINER_PARTS, calls), FakeOwner(ENGINE, ENGINE_PARTS, calls)]
+    residency = Residency(owners, lambda: None, table=table({"masters", "moments"}))
+    for phase in (*TABLE, "sync"):
+        residency.enter(phase)
+        assert {"masters", "moments"} <= set(owners[0].held())
+    assert calls == [
+        *("trainer gives 2", "engine gives 2"),  # sync
+        *("trainer gives 1", "engine takes 2", "engine gives 3"),  # rollout, eval, score
+        *("trainer takes 3", "trainer gives 1"),  # update, save
+        *("trainer gives 1", "engine takes 1"),  # sync
     ]
 
 

@@ -36,6 +36,10 @@ PARKED = [
     *("park", ["update", 0], "park", ["update", 1], "park", ["buckets_alone", 4000], ["update", 2]),
     *("park", "aliases", "checksums"),
 ]
+STAYING = [
+    *(["update", 0], ["buckets_alone", 4000, ["masters", "parameters", "moments"]], ["update", 1]),
+    *(["buckets_alone", 4000, ["masters", "parameters"]], ["update", 2], "checksums"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +53,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             model = experts if "ep2" in name else dense
             cases[name] = {"model": model, "config": config, "actions": PLAIN}
             cases[f"{name} parked"] = {"model": model, "config": config, "actions": PARKED}
+            cases[f"{name} staying"] = {"model": model, "config": config, "actions": STAYING}
             save = str(folder / f"saved-{name}")
             resumed = ["park", ["load", save], "park", ["update", 2], "park", "aliases", "checksums"]
             cases[f"{name} saved"] = {
@@ -65,6 +70,13 @@ def test_parking_changes_nothing(outcomes: dict[str, list[Any]], case: str) -> N
     plain, parked = outcomes[case], outcomes[f"{case} parked"]
     assert len(parked) == len(PARKED), parked
     assert [parked[i] for i in (1, 3, 5, 6, 9)] == plain
+
+
+@pytest.mark.parametrize("case", [*ONE, *TWO])
+def test_nor_does_parking_a_part_of_it(outcomes: dict[str, list[Any]], case: str) -> None:
+    plain, staying = outcomes[case], outcomes[f"{case} staying"]
+    assert len(staying) == len(STAYING), staying
+    assert [staying[i] for i in (0, 2, 3, 4, 5)] == plain
 
 
 @pytest.mark.parametrize("case", [*ONE, *TWO])
