@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from core.run_directory import RunDirectory
-from launchers import allocation_run
+from launchers import allocation_run, foreground_run
 from launchers.allocation_run import run_in_allocation
 from launchers.display import Display
 from launchers.failure import Failure, write_record
@@ -24,6 +24,8 @@ def said(directory: RunDirectory, command: str, monkeypatch: pytest.MonkeyPatch)
     (earlier.parent / "latest").symlink_to("1")
     for name, value in ALLOCATION.items():
         monkeypatch.setenv(name, value)
+    for module, name in ((allocation_run, "adopt_orphans"), (foreground_run, "kill_descendants")):
+        monkeypatch.setattr(module, name, lambda: None)  # of this process: a cluster may be among them
     monkeypatch.setattr(allocation_run, "srun_command", lambda *_: ["sh", "-c", command])
     text = io.StringIO()
     assert run_in_allocation(directory, Display(Console(file=text, width=200))) == 1

@@ -153,7 +153,8 @@ def test_a_cancelled_job_stays_cancelled_whatever_the_verdict(cluster: Cluster, 
     verdict = wanted.run_dir / "slurm" / job_id / "0" / "verdict"
     assert verdict.read_text() == "requeue"
     assert "Restarts=0 " in facts(cluster, job_id)
-    assert "cancelled and stays so" in (wanted.run_dir / "slurm" / f"batch-{job_id}.log").read_text()
+    batch_log = wanted.run_dir / "slurm" / f"batch-{job_id}.log"  # the script ends after Slurm says CANCELLED
+    wait_until(lambda: "cancelled and stays so" in batch_log.read_text(), 15.0, "its word", batch_log.read_text)
 
 
 def test_all_tasks_get_the_signal_ahead_of_the_limit_and_the_job_goes_on(cluster: Cluster, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -144,6 +145,25 @@ def sums_over_one_rank(trainer: Any) -> int:
     return sum(group is not trainer.layout.control and dist.get_world_size(group) == 1 for group in asked)
 
 
+def aliases_bring_gradients(trainer: Any) -> list[float]:
+    """Of each parameter the gradient's norm, and how far that of a backward pass under other names is from it."""
+    from core.megatron.model import forward_row
+    from core.megatron.row_graphs import _call, add_gradients, alias
+    from core.packing import pack
+
+    model: Any = trainer._optimizer.model.train()
+    row = pack(make_samples(0), 256)[0][0]
+    gradients = [parameter.main_grad for parameter in model.parameters()]
+    trainer._optimizer.zero_grad()
+    forward_row(model, row, "cpu")[0].sum().backward()
+    wanted = [gradient.clone() for gradient in gradients]
+    trainer._optimizer.zero_grad()
+    leaves = {name: alias(parameter) for name, parameter in model.named_parameters()}
+    logprobs, _ = forward_row(partial(_call, model, leaves), row, "cpu")
+    add_gradients([logprobs], list(leaves.values()), [torch.ones_like(logprobs)])
+    return [float(x) for a, b in zip(wanted, gradients, strict=True) for x in (a.norm(), (a - b).abs().max())]
+
+
 def parallel_output(trainer: Any) -> bool:
     """Whether logits stay split over the vocabulary."""
     return bool(trainer._optimizer.model.module.parallel_output)
@@ -211,6 +231,7 @@ LOOK = {
     "spoil": spoil,
     "parallel_output": parallel_output,
     "sums_over_one_rank": sums_over_one_rank,
+    "aliases_bring_gradients": aliases_bring_gradients,
     "children": lambda _: [str(child) for child in multiprocessing.active_children()],
 }
 
