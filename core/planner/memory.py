@@ -23,7 +23,7 @@ BESIDE = {
 COMMUNICATOR = round(0.4 * GIB)  # of NCCL, each; measured with one rank in it, those of several may take more
 PROCESS, GRAPHS = "process", "row graphs"  # parts of these names, in every phase
 TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
-OTHERS = ("sync", "rollout", "eval", "score")  # phases that do not want all of the trainer
+OTHERS = tuple(phase for phase in TABLE if "moments" not in TABLE[phase].trainer)  # phases of others than the trainer
 
 Parts = Mapping[str, int]
 
@@ -159,7 +159,7 @@ def _staying(config: RunConfig, shape: ModelShape, device: Device) -> frozenset[
     sizes = trainer.part_bytes(config, shape, device.kind)
     for part in filter(sizes.get, trainer.copied_parts(config, shape, device.kind)):
         how = _How(True, staying=stay | {part})
-        plans = [_plan(config, shape, device, how, stage) for stage in _stages(config)]
+        plans = _plans(config, shape, device, how)
         free = device.total_bytes - max(sum(plan.phases["score"][TRAINER].values()) for plan in plans)
         again = engine.cache(config, shape, device.kind, max(0, free))
         if 2 * again.tokens >= plans[0].cache.tokens and all(plan.fits(OTHERS, share=TIGHT) for plan in plans):
@@ -178,14 +178,14 @@ def _beside(config: RunConfig, kind: str) -> dict[str, int]:
     return {**BESIDE[kind], TRAINER: BESIDE[kind][TRAINER] + communicators * COMMUNICATOR}
 
 
-def _stages(config: RunConfig) -> range:
-    return range(config.placement.pipeline_parallel)
+def _plans(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> list[MemoryPlan]:
+    """Of each pipeline stage."""
+    return [_plan(config, shape, device, how, stage) for stage in range(config.placement.pipeline_parallel)]
 
 
 def _fullest(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> MemoryPlan:
     """Of the pipeline stage that needs most."""
-    plans = (_plan(config, shape, device, how, stage) for stage in _stages(config))
-    return max(plans, key=lambda plan: plan.needed_bytes())
+    return max(_plans(config, shape, device, how), key=lambda plan: plan.needed_bytes())
 
 
 def _plan(config: RunConfig, shape: ModelShape, device: Device, how: _How, stage: int) -> MemoryPlan:
