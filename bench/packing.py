@@ -54,7 +54,7 @@ def prepare(samples: list[TrainSample]) -> None:
     for units in plan:
         attention = row_params(micro_batch(build_row(samples, units), table, values, "cpu").row, "cpu").attention
         assert attention.ragged.max_queries
-        assert attention.whole is None or attention.whole.lengths
+        assert attention.whole is None or attention.whole.calls
 
 
 def convert(samples: list[TrainSample]) -> None:

@@ -5,6 +5,7 @@ Legend: T row tokens, S segments, K keys of all segments.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,14 +24,30 @@ WHOLE_MIN_LENGTH = 1024  # tokens per sequence, on average: below it the other k
 
 
 @dataclass(frozen=True)
+class Copies:
+    """Rows gathered, each at least once, and how to bring what comes back for them together again."""
+
+    rows: Tensor  # [C] int64 row positions
+    places: Tensor  # int64: places in `rows`, those of one row position together, in order of position; no padding
+    first: Tensor  # [T + 1] int64: where in `places` those of each row position begin, and where all end
+
+    @classmethod
+    def of(cls, rows: Tensor, device: str, padding: Tensor | None = None) -> Copies:
+        """Args: rows: [C] on the CPU. padding: [C] bool, those for which nothing comes back."""
+        counted = rows if padding is None else rows[~padding]
+        counts = counted.bincount()
+        sorted_by = rows if padding is None else torch.where(padding, len(counts), rows)
+        places = to_device(sorted_by, device).argsort(stable=True)[: len(counted)]
+        return cls(to_device(rows, device), places, to_device(functional.pad(counts.cumsum(0), (1, 0)), device))
+
+
+@dataclass(frozen=True)
 class Ragged:
     """The segments end to end, each with keys of its own."""
 
     cu_queries: Tensor  # [S + 1] int32, cumulative over the segments in row order
     cu_keys: Tensor  # [S + 1] int32
-    packed_keys: Tensor  # [K] int64 row positions: for each segment its prefix, then itself
-    copies: Tensor  # [K] int64: places in packed_keys, those of one row position together, in order of position
-    first_copy: Tensor  # [T + 1] int64: where in `copies` those of each row position begin, and where all end
+    keys: Copies  # K of them: for each segment its prefix, then itself
     max_queries: int
     max_keys: int
 
@@ -39,13 +56,14 @@ class Ragged:
 class Whole:
     """The segments as whole sequences, each behind a copy of its prefix and padded at its end.
 
-    Lengths are rounded up, because a kernel is prepared for each length; padding comes after every token that counts,
-    so causal attention does not see it.
+    Lengths are rounded up, because a kernel is prepared for each shape; padding comes after every token that counts,
+    so causal attention does not see it. Sequences of the same padded length lie side by side, for one call.
     """
 
-    lengths: tuple[int, ...]  # padded, W in all
-    rows: Tensor  # [W] int64 row positions; padding repeats the sequence's first
+    calls: tuple[tuple[int, int], ...]  # (sequences, padded length), W tokens in all
+    copies: Copies  # W of them; padding repeats the sequence's first
     own: Tensor  # [T] int64: where each row token is among the W
+    is_row: bool  # they are the row itself, as it lies
 
 
 class AttentionPlan:
@@ -69,15 +87,11 @@ class AttentionPlan:
     @cached_property
     def ragged(self) -> Ragged:
         """For kernels that do."""
-        num_keys, positions = key_counts(self._segments), ragged_keys(self._segments)
-        counts = positions.bincount()  # of each row position: every token is a key of its own segment
-        packed_keys = to_device(positions, self._device)
+        num_keys = key_counts(self._segments)
         return Ragged(
             cu_queries=self._cumulative([s.length for s in self._segments]),
             cu_keys=self._cumulative(num_keys),
-            packed_keys=packed_keys,
-            copies=packed_keys.argsort(stable=True),
-            first_copy=to_device(functional.pad(counts.cumsum(0), (1, 0)), self._device),
+            keys=Copies.of(ragged_keys(self._segments), self._device),
             max_queries=max(s.length for s in self._segments),
             max_keys=max(num_keys),
         )
@@ -85,18 +99,13 @@ class AttentionPlan:
     @cached_property
     def whole(self) -> Whole | None:
         """For one dense call each; None: too short, or the prefixes and padding would cost more than they gain."""
-        segments = self._segments
-        own_lengths = key_counts(segments)
+        needed = sum(s.length * (s.prefix_length + s.length / 2) for s in self._segments)
+        own_lengths = key_counts(self._segments)
         lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
-        needed = sum(s.length * (s.prefix_length + s.length / 2) for s in segments)
         computed = sum(length * length / 2 for length in lengths)
-        if computed > MAX_REPEATED * needed or sum(own_lengths) < WHOLE_MIN_LENGTH * len(segments):
+        if computed > MAX_REPEATED * needed or sum(own_lengths) < WHOLE_MIN_LENGTH * len(lengths):
             return None
-        rows = [padded([key_positions(s)], length)[0] for s, length in zip(segments, lengths, strict=True)]
-        starts = torch.tensor([0, *lengths]).cumsum(0).tolist()
-        own = [torch.arange(s.length) + start + s.prefix_length for s, start in zip(segments, starts[:-1], strict=True)]
-        whole, places = (to_device(torch.cat(pieces), self._device) for pieces in (rows, own))
-        return Whole(tuple(lengths), whole, places)
+        return _whole(self._segments, lengths, self._device)
 
     def _cumulative(self, lengths: Sequence[int]) -> Tensor:
         return to_device(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), self._device)
@@ -110,3 +119,24 @@ def key_counts(segments: Sequence[Segment]) -> list[int]:
 def ragged_keys(segments: Sequence[Segment]) -> Tensor:
     """[K] int64 row positions of all segments' keys, end to end."""
     return torch.cat([key_positions(s) for s in segments])
+
+
+def _whole(segments: Sequence[Segment], lengths: Sequence[int], device: str) -> Whole:
+    """Args: lengths: of the segments, each with its prefix, when padded."""
+    order = sorted(range(len(segments)), key=lengths.__getitem__)
+    rows, padding, first = [], [], 0
+    own = torch.empty(sum(s.length for s in segments), dtype=torch.int64)
+    for segment, length in ((segments[i], lengths[i]) for i in order):
+        start, end = segment.prefix_length, segment.prefix_length + segment.length
+        rows.append(padded([key_positions(segment)], length)[0])
+        padding.append(torch.arange(length) >= end)
+        own[segment.start : segment.start + segment.length] = torch.arange(first + start, first + end)
+        first += length
+    whole = torch.cat(rows)
+    counts = Counter(lengths)
+    return Whole(
+        calls=tuple((counts[length], length) for length in sorted(counts)),
+        copies=Copies.of(whole, device, torch.cat(padding)),
+        own=to_device(own, device),
+        is_row=torch.equal(whole, torch.arange(len(own))),
+    )

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.megatron.attention_plan import AttentionPlan, Ragged, key_counts, ragged_keys
+from core.megatron.attention_plan import AttentionPlan, Copies, Ragged, key_counts, ragged_keys
 from core.megatron.graph_sizes import FixedSize, size_for
 from core.megatron.model import RowParams
 from core.megatron.to_device import to_device
@@ -39,8 +39,8 @@ class FixedRow:
             "targets": size.tokens,
             "cu_queries": size.segments + 1,
             "cu_keys": size.segments + 1,
-            "packed_keys": size.keys,
-            "first_copy": size.tokens + 1 if size.keys else 0,
+            "keys": size.keys,
+            "first_key": size.tokens + 1 if size.keys else 0,
         }
         self._buffer = torch.zeros(sum(self._lengths.values()), dtype=torch.int64, device=device)
         parts = torch.split(self._buffer, list(self._lengths.values()))
@@ -60,13 +60,11 @@ class FixedRow:
     def params(self) -> RowParams:
         """As an argument for the layers; what it takes is computed on the device, and recorded by a capture."""
         views = self._views
-        keys = views["packed_keys"]
+        keys = views["keys"]
         ragged = Ragged(
             cu_queries=views["cu_queries"].int(),
             cu_keys=views["cu_keys"].int(),
-            packed_keys=keys,
-            copies=keys.argsort(stable=True),
-            first_copy=views["first_copy"],
+            keys=Copies(keys, keys.argsort(stable=True), views["first_key"]),
             max_queries=self.size.longest,
             max_keys=self.size.longest,
         )
@@ -101,14 +99,14 @@ def padded(row: Row, size: FixedSize) -> dict[str, NDArray[np.int64]]:
         "targets": _fill(row.targets.numpy(), size.tokens),
         "cu_queries": _cumulative([s.length for s in segments], size.segments),
         "cu_keys": _cumulative(counts, size.segments),
-        "packed_keys": np.zeros(0, np.int64),
-        "first_copy": np.zeros(0, np.int64),
+        "keys": np.zeros(0, np.int64),
+        "first_key": np.zeros(0, np.int64),
     }
     if size.keys:
         keys = ragged_keys(segments).numpy()
         # the last token's number, so that a stable sort puts them behind all that count
-        result["packed_keys"] = np.concatenate([keys, np.full(size.keys - len(keys), size.tokens - 1)])
-        result["first_copy"] = _cumulative(np.bincount(keys, minlength=size.tokens), size.tokens)
+        result["keys"] = np.concatenate([keys, np.full(size.keys - len(keys), size.tokens - 1)])
+        result["first_key"] = _cumulative(np.bincount(keys, minlength=size.tokens), size.tokens)
     return result
 
 

@@ -5,11 +5,11 @@
 | cuDNN's | causal sequences | about 600 / 440 TFLOP/s |
 | FlashAttention-2 (arXiv:2307.08691) | queries that follow a prefix of keys, too | about 320 / 260 TFLOP/s |
 
-Long sequences go to cuDNN, one dense call each. It prepares a kernel for every new length (0.1 s), hence they are
-padded to multiples of 256. A long response behind a shared prompt is computed as a whole sequence, the prompt's outputs
-thrown away, if the prompt is short beside it. Everything else goes to FlashAttention, below torch's public function,
-which asks for key-value heads to be repeated. (cuDNN's own ragged form, as torch 2.11 calls it, prepares its kernel
-anew in every call and gave infinities.) bfloat16 and float16 only.
+Long sequences go to cuDNN, those of a row with the same length in one dense call. It prepares a kernel for every new
+shape (0.1 s), hence they are padded to multiples of 256. A long response behind a shared prompt is computed as a whole
+sequence, the prompt's outputs thrown away, if the prompt is short beside it. Everything else goes to FlashAttention,
+below torch's public function, which asks for key-value heads to be repeated. (cuDNN's own ragged form, as torch 2.11
+calls it, prepares its kernel anew in every call and gave infinities.) bfloat16 and float16 only.
 Legend: T row tokens, K keys of all segments, h query heads, g key-value heads, d head dim.
 """
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from core.megatron.attention_plan import AttentionPlan, Ragged, Whole
+from core.megatron.attention_plan import AttentionPlan, Copies, Whole
 
 SM90 = (9, 0)  # older GPUs: cuDNN's kernel is not faster there
 USE_CUDNN = True
@@ -38,75 +38,90 @@ def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale
     if USE_CUDNN and plan.whole is not None and torch.cuda.get_device_capability(query.device) >= SM90:
         return _whole_sequences(query, key, value, plan, plan.whole, scale)
     if not plan.is_plain:
-        key, value = (_packed(rows, plan.ragged) for rows in (key, value))
+        key, value = (copied(rows, plan.ragged.keys) for rows in (key, value))
     result: Tensor = Flash.apply(query, key, value, plan, scale)  # type: ignore[no-untyped-call]
     return result
 
 
-def _packed(rows: Tensor, ragged: Ragged) -> Tensor:
-    packed: Tensor = _Pack.apply(rows, ragged)  # type: ignore[no-untyped-call]
-    return packed
+def copied(rows: Tensor, copies: Copies) -> Tensor:
+    """[T, ...] to [C, ...]. The copies' gradients are added in float32 and always alike; index_select's are not."""
+    result: Tensor = _Copied.apply(rows, copies)  # type: ignore[no-untyped-call]
+    return result
 
 
-class _Pack(torch.autograd.Function):
-    """[T, g, d] to [K, g, d]: a prefix is there once for each of its segments.
-
-    index_select's own gradient adds up in bfloat16 and in no fixed order; this one in float32 and always alike.
-    """
-
+class _Copied(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, ragged: Ragged) -> Tensor:
-        ctx.ragged = ragged
-        return rows.index_select(0, ragged.packed_keys)
+    def forward(ctx: Any, rows: Tensor, copies: Copies) -> Tensor:
+        ctx.copies = copies
+        return rows.index_select(0, copies.rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (incoming,) = gradients
-        copies, first = ctx.ragged.copies, ctx.ragged.first_copy
-        total = functional.embedding_bag(copies, incoming.flatten(1), first, mode="sum")
-        return total[:-1].view(-1, *incoming.shape[1:]), None  # the last bag is what lies behind all keys that count
+        places, first = ctx.copies.places, ctx.copies.first
+        total = functional.embedding_bag(places, incoming.flatten(1), first, mode="sum")
+        return total[:-1].view(-1, *incoming.shape[1:]), None  # the last bag is what lies behind all that count
 
 
 def _whole_sequences(
     query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, whole: Whole, scale: float
 ) -> Tensor:
-    """One dense causal call for each sequence; it is long, so that one fills the GPU."""
-    if len(whole.own) != len(whole.rows):
-        query = _gather(query, whole, once=True)  # a prefix's queries come to nothing, so only its own row learns
-        key, value = (_gather(rows, whole, once=plan.is_plain) for rows in (key, value))
-    q, k, v = (torch.split(rows, list(whole.lengths)) for rows in (query, key, value))
-    out = torch.cat([_dense(*part, scale) for part in zip(q, k, v, strict=True)])
-    return out if len(whole.own) == len(whole.rows) else out.index_select(0, whole.own)
+    """One dense causal call for the sequences of each length; they are long, so that even one fills the GPU."""
+    if not whole.is_row:
+        query = _to_sequences(query, whole)  # a prefix's queries come to nothing, so only its own row learns
+        key, value = (
+            _to_sequences(rows, whole) if plan.is_plain else copied(rows, whole.copies) for rows in (key, value)
+        )
+    tokens = [number * length for number, length in whole.calls]
+    parts = zip(whole.calls, *(torch.split(rows, tokens) for rows in (query, key, value)), strict=True)
+    out = torch.cat([_dense(q, k, v, number, scale) for (number, _), q, k, v in parts])
+    return out if whole.is_row else _to_row(out, whole)
 
 
-def _dense(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """[L, h, d] of one sequence."""
-    q, k, v = (rows.contiguous()[None].transpose(1, 2) for rows in (query, key, value))
+def _dense(query: Tensor, key: Tensor, value: Tensor, number: int, scale: float) -> Tensor:
+    """[number * L, h, d] of so many sequences of L tokens, end to end."""
+    q, k, v = (rows.contiguous().view(number, -1, *rows.shape[1:]).transpose(1, 2) for rows in (query, key, value))
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
-    return out[0].transpose(0, 1)
+    return out.transpose(1, 2).flatten(0, 1)
 
 
-def _gather(rows: Tensor, whole: Whole, once: bool) -> Tensor:
-    gathered: Tensor = _Gather.apply(rows, whole, once)  # type: ignore[no-untyped-call]
-    return gathered
+def _to_sequences(rows: Tensor, whole: Whole) -> Tensor:
+    result: Tensor = _ToSequences.apply(rows, whole)  # type: ignore[no-untyped-call]
+    return result
 
 
-class _Gather(torch.autograd.Function):
-    """Rows in the order of the whole sequences. `once`: each row's gradient comes from its own place alone."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, whole: Whole, once: bool) -> Tensor:
-        ctx.whole, ctx.once, ctx.num_rows = whole, once, rows.shape[0]
-        return rows.index_select(0, whole.rows)
+class _ToSequences(torch.autograd.Function):
+    """[T, ...] to [W, ...]; each row's gradient comes from its own place alone."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def forward(ctx: Any, rows: Tensor, whole: Whole) -> Tensor:
+        ctx.own = whole.own
+        return rows.index_select(0, whole.copies.rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].index_select(0, ctx.own), None
+
+
+def _to_row(rows: Tensor, whole: Whole) -> Tensor:
+    result: Tensor = _ToRow.apply(rows, whole)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _ToRow(torch.autograd.Function):
+    """[W, ...] to [T, ...]. No place is taken twice, so gradients are copied where index_select's own adds them up."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, whole: Whole) -> Tensor:
+        ctx.whole = whole
+        return rows.index_select(0, whole.own)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (incoming,) = gradients
-        if ctx.once:
-            return incoming.index_select(0, ctx.whole.own), None, None
-        total = incoming.new_zeros(ctx.num_rows, *incoming.shape[1:])
-        return total.index_add_(0, ctx.whole.rows, incoming), None, None
+        total = incoming.new_zeros(len(ctx.whole.copies.rows), *incoming.shape[1:])
+        return total.index_copy_(0, ctx.whole.own, incoming), None
 
 
 class Flash(torch.autograd.Function):

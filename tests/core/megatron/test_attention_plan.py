@@ -76,7 +76,7 @@ def test_ragged_indices_say_the_same() -> None:
     segments = _row(0, ROWS["ragged"])
     plan, mask = AttentionPlan(segments).ragged, _dense_mask(segments)
     for number, segment in enumerate(segments):
-        keys = plan.packed_keys[plan.cu_keys[number] : plan.cu_keys[number + 1]]
+        keys = plan.keys.rows[plan.cu_keys[number] : plan.cu_keys[number + 1]]
         last = segment.start + segment.length - 1
         assert sorted(keys.tolist()) == mask[last].nonzero()[:, 0].tolist()
     assert plan.cu_queries.tolist()[-1] == len(mask)
@@ -88,10 +88,10 @@ def test_gradients_of_shared_keys_are_added_up() -> None:
     generator = torch.Generator().manual_seed(2)
     ours = torch.randn(sum(s.length for s in segments), 2, 4, generator=generator, dtype=torch.float64).requires_grad_()
     theirs = ours.detach().clone().requires_grad_()
-    incoming = torch.randn(len(plan.packed_keys), 2, 4, generator=generator, dtype=torch.float64)
-    packed = gpu_attention._packed(ours, plan)
+    incoming = torch.randn(len(plan.keys.rows), 2, 4, generator=generator, dtype=torch.float64)
+    packed = gpu_attention.copied(ours, plan.keys)
     packed.backward(incoming)
-    wanted = theirs.index_select(0, plan.packed_keys)
+    wanted = theirs.index_select(0, plan.keys.rows)
     wanted.backward(incoming)
     assert torch.equal(packed, wanted)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
@@ -106,23 +106,33 @@ def test_padding_stays_small_and_blocks_few() -> None:
     assert len(blocks) <= len(segments) / 2
 
 
-def _causal(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
-    heads = [x.transpose(0, 1)[None] for x in (q, k, v)]
+def _causal(q: Tensor, k: Tensor, v: Tensor, number: int, scale: float) -> Tensor:
+    heads = [x.unflatten(0, (number, -1)).transpose(1, 2) for x in (q, k, v)]
     out = functional.scaled_dot_product_attention(*heads, is_causal=True, scale=scale, enable_gqa=True)  # type: ignore[misc]
-    return out[0].transpose(0, 1)
+    return out.transpose(1, 2).flatten(0, 1)
 
 
 @pytest.mark.parametrize(
-    "row", [[(40, [600]), (700, [])], [(9, [300, 400, 310])], [(256, []), (512, [])]], ids=["lone", "group", "fits"]
+    ("row", "calls"),
+    [
+        ([(40, [600]), (700, [])], ((1, 256), (2, 768))),
+        ([(9, [300, 400, 310, 200])], ((2, 256), (3, 512))),
+        ([(256, []), (512, [])], ((1, 256), (1, 512))),
+        ([(512, []), (256, [])], ((1, 256), (1, 512))),
+    ],
+    ids=["lone", "group", "fits", "fits in another order"],
 )
-def test_whole_sequences_give_the_same(row: list[tuple[int, list[int]]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_sequences_give_the_same(
+    row: list[tuple[int, list[int]]], calls: tuple[tuple[int, int], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(attention_plan, "WHOLE_MIN_LENGTH", 1)
     monkeypatch.setattr(attention_plan, "MAX_REPEATED", 10.0)
     monkeypatch.setattr(gpu_attention, "_dense", _causal)
     segments = _row(0, row)
     plan = AttentionPlan(segments)
     assert plan.whole is not None
-    assert all(length % 256 == 0 for length in plan.whole.lengths)
+    assert plan.whole.calls == calls
+    assert plan.whole.is_row == (row[0][0] == 256)
     generator = torch.Generator().manual_seed(0)
     num_tokens = sum(s.length for s in segments)
     made = [torch.randn(num_tokens, heads, 8, generator=generator, dtype=torch.float64) for heads in (4, 2, 2)]

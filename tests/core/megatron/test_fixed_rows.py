@@ -10,7 +10,7 @@ from torch import Tensor
 
 import modelcfg
 from core.megatron import gpu_attention
-from core.megatron.attention_plan import AttentionPlan, key_counts
+from core.megatron.attention_plan import AttentionPlan, Ragged, key_counts
 from core.megatron.fixed_rows import FixedRow, fixed_size, padded
 from core.megatron.graph_sizes import FixedSize, expected_sizes, most_tokens
 from core.packing import Row, TrainSample, build_row, pack, plan_rows
@@ -70,7 +70,7 @@ def test_keys_and_their_gradients_are_those_of_the_row(name: str) -> None:
     fixed = FixedRow(size, "cpu")
     fixed.fill(row)
     wanted, found = AttentionPlan(row.segments).ragged, fixed.params().attention.ragged
-    num_tokens, num_keys = len(row.tokens), len(wanted.packed_keys)
+    num_tokens, num_keys = len(row.tokens), len(wanted.keys.rows)
     ours, theirs = (torch.randn(n, 2, 4, dtype=torch.float64) for n in (size.tokens, num_tokens))
     ours[:num_tokens] = theirs
     incoming = torch.randn(size.keys, 2, 4, dtype=torch.float64)
@@ -82,9 +82,9 @@ def test_keys_and_their_gradients_are_those_of_the_row(name: str) -> None:
     assert bool(gradient.isfinite().all())
 
 
-def packed_and_gradient(rows: Tensor, ragged: object, incoming: Tensor) -> tuple[Tensor, Tensor]:
+def packed_and_gradient(rows: Tensor, ragged: Ragged, incoming: Tensor) -> tuple[Tensor, Tensor]:
     leaf = rows.requires_grad_()
-    packed = gpu_attention._packed(leaf, ragged)  # type: ignore[arg-type]
+    packed = gpu_attention.copied(leaf, ragged.keys)
     packed.backward(incoming)
     assert leaf.grad is not None
     return packed.detach(), leaf.grad
@@ -112,7 +112,7 @@ def test_a_row_fits_its_size() -> None:
         if (size := fixed_size(row, 4096)) is not None:
             fitting += 1
             values = padded(row, size)
-            assert len(values["packed_keys"]) == size.keys
+            assert len(values["keys"]) == size.keys
             assert {len(values[name]) for name in ("tokens", "positions", "logit_index", "targets")} == {size.tokens}
             assert {len(values[name]) for name in ("cu_queries", "cu_keys")} == {size.segments + 1}
     assert fitting > 100

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.gpu
 PLAIN = [Segment(0, 300), Segment(300, 17), Segment(317, 1)]
 LONG = [Segment(0, 1300), Segment(1300, 1024), Segment(2324, 1700)]
 BEHIND = [Segment(0, 60), Segment(60, 1500, 0, 60), Segment(1560, 2000, 0, 60), Segment(3560, 2500)]
+BEHIND += [Segment(6060, 1400)]
 SHARED = [Segment(0, 9), Segment(9, 90, 0, 9), Segment(99, 3, 0, 9), Segment(102, 60), Segment(162, 200, 102, 60)]
 
 

@@ -66,4 +66,4 @@ def test_the_host_packs_a_row_while_the_device_is_busy() -> None:
     assert not slept.query()
     assert tokens.tolist() == build_row(SAMPLES, units).tokens.tolist()
     assert batch.inputs.weights.tolist() == flat[batch.index].tolist()
-    assert ragged.packed_keys.tolist()[:3] == [0, 1, 2]
+    assert ragged.keys.rows.tolist()[:3] == [0, 1, 2]
