@@ -146,9 +146,10 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
     return {
         "steps": steps,
         "switches": switches,
+        "rollouts": [times["perf/rollout_time"] for times in stub.times],
         "alone": alone,
         "overhead_share": (step - sum(parts.values())) / step,
-        "switch_share": parts["switch"] / step,
+        "switch_share": statistics.median(switches[1:]) / step,
         "speed_against_engine_plus_trainer": (parts["generate"] + parts["train"]) / step,
         "tokens": groups * group_size * (prompt + response),
         "used_gib": used,
@@ -182,7 +183,8 @@ def main() -> None:
         both.residency.enter("update")
     if options.park:  # the engine is gone: what is used is the trainer's
         park.measure(both.trainer, after=f"{STEPS} steps of the loop")
-    seconds = {"step": found["steps"], **found.pop("alone"), "switch in the loop": found.pop("switches")}
+    seconds = {"step": found["steps"], **found.pop("alone")}
+    seconds |= {"switch in the loop": found.pop("switches"), "rollout in the loop": found.pop("rollouts")}
     facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
     facts["staying"] = sorted(both.staying)
     report("orchestration", seconds, shape=options.shape, **facts, **found)

@@ -43,9 +43,11 @@ def test_layouts_learn_the_same_on_a_cpu(tmp_path: Path, names: list[str]) -> No
         ({"losses": [0.0]}, 1),
         ({"logprob_gap": [0.01, 0.3]}, 1),
         ({"replay_logprob_gap": 0.3, "replay_loss_gap": 0.1}, 2),
+        ({"replay_logprob_gap": 0.3, "rounding_logprob_gap": 0.14}, 1),
+        ({"replay_logprob_gap": 0.3, "rounding_logprob_gap": 0.16}, 0),
         ({"warnings": ["Rank 1 common state dict differs", "Rank 1 common state dict differs"]}, 1),
     ],
-    ids=["good", "failed", "too short", "engine apart", "replay apart", "warned"],
+    ids=["good", "failed", "too short", "engine apart", "replay apart", "more than rounding", "by rounding", "warned"],
 )
 def test_what_is_not_as_wanted_is_told(change: dict[str, object], wrong: int) -> None:
     assert len(faults({**GOOD, **change}, "cuda")) == wrong

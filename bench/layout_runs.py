@@ -1,0 +1,194 @@
+"""Whole runs of a layout of two GPUs, and what its trainer ranks make of stored samples: the parts of `two_gpus.py`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from tests.tiny_models import EXPERTS, GPU_SIZES, tiny_model  # noqa: E402
+from tests.tiny_runs import write_run  # noqa: E402
+
+NUM_STEPS = 3
+DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run
+TWO_TRAINERS = {"trainers_per_node": 2}
+DENSE = "qwen3-tied"
+SIZES = {DENSE: GPU_SIZES, EXPERTS: {**GPU_SIZES, "moe_intermediate_size": 128}}
+Steps = list[dict[str, Any]]  # of a replay
+TrainerLayout = tuple[str, int, int, int, bool]  # model, ranks, tensor and expert parallel, distributed optimiser
+
+
+@dataclass(frozen=True)
+class LayoutOfTwo:
+    """What the run file says, its model, the GPUs it may see, and whether its engine is killed."""
+
+    placement: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = DENSE
+    gpus: str = "0,1"
+    killed: bool = False
+
+    @property
+    def trainer_ranks(self) -> int:
+        """In all."""
+        return int(self.placement.get("trainers_per_node", 1))
+
+    @property
+    def of_trainers(self) -> TrainerLayout:
+        """What of it concerns the trainer ranks: layouts that agree in this compute the same."""
+        sharded = bool(self.train.get("use_distributed_optimizer"))
+        tensor, expert = (int(self.placement.get(key, 1)) for key in ("tensor_parallel", "expert_parallel"))
+        return self.kind, self.trainer_ranks, tensor, expert, sharded
+
+
+LAYOUTS = {
+    "alone": LayoutOfTwo(gpus="1"),
+    "tp2": LayoutOfTwo({**TWO_TRAINERS, "tensor_parallel": 2}),
+    "dp2-distopt": LayoutOfTwo(TWO_TRAINERS, {"use_distributed_optimizer": True}),
+    "engine-tp2": LayoutOfTwo({**TWO_TRAINERS, "engine_tensor_parallel": 2}),
+    "two-engines": LayoutOfTwo({**TWO_TRAINERS, "engines_per_node": 2}),
+    "own_gpus": LayoutOfTwo({"engines": "own_gpus"}),
+    "own_gpus-killed": LayoutOfTwo({"engines": "own_gpus"}, gpus="1,0", killed=True),
+    "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
+    "experts-ep2": LayoutOfTwo({**TWO_TRAINERS, "expert_parallel": 2}, {"use_distributed_optimizer": True}, EXPERTS),
+}
+REFERENCE = {DENSE: "alone", EXPERTS: "experts"}  # of a model: whose samples all its layouts learn from again
+
+
+def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
+    """A run of NUM_STEPS steps in a folder of its own, with a model that is the same everywhere."""
+    placement = {
+        **{"device": device, "check_sync": 1, "start_timeout_s": 350, "engine_max_total_tokens": 16384},
+        **({"engine_memory_fraction": 0.25} if device == "cuda" else {}),
+        **layout.placement,
+    }
+    path = write_run(
+        folder,
+        layout.kind,
+        placement=placement,
+        train={"lr": 1e-4, **layout.train},
+        rollout={"num_rollout": NUM_STEPS, "max_response_tokens": 32},
+        logging={"tensorboard": False},
+        checkpoint={"interval": 0, "save_hf": False},
+    )
+    tiny_model(layout.kind, folder / "model", **SIZES[layout.kind])
+    return path
+
+
+class Run:
+    """One of them, under way."""
+
+    def __init__(self, name: str, folder: Path, device: str) -> None:
+        self.name, self.layout, self.device = name, LAYOUTS[name], device
+        self.folder, self.run_dir = folder / name, folder / name / "out"
+        self.file = run_file(self.folder, self.layout, device)
+        self.log = self.folder / "log"
+        command = [sys.executable, "-m", "launchers", "run", str(self.file), "--run-dir", str(self.run_dir)]
+        self.began = time.time()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=environment(self.layout, device), start_new_session=True, cwd=ROOT
+            )
+        self._killed = not self.layout.killed
+
+    def running(self) -> bool:
+        """Whether it still goes on; kills its engine when it is time."""
+        if not self._killed and self.events("step"):
+            os.kill(self._engine_pid(), signal.SIGKILL)
+            self._killed = True
+        if self.process.poll() is None and time.time() - self.began > DEADLINE_S[self.device]:
+            os.killpg(self.process.pid, signal.SIGINT)
+            self.process.wait(60)
+        return self.process.poll() is None
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Progress events of a kind."""
+        path = self.run_dir / "progress.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+    def result(self) -> dict[str, Any]:
+        """What came of it."""
+        steps = [event["metrics"] for event in self.events("step")]
+        begin = next(iter(self.events("begin")), None)
+        trainers = [path.read_text() for path in self.run_dir.glob("attempts/1/trainer-*.log")]
+        return {
+            "layout": self.name,
+            "rc": self.process.returncode,
+            "start_s": round(begin["time"] - self.began, 1) if begin else None,
+            "row_graphs": any("are CUDA graphs" in text for text in trainers),
+            "warnings": [line for text in trainers for line in text.splitlines() if "state dict differs" in line],
+            "losses": [step["train/loss"] for step in steps],
+            "logprob_gap": [step["train/train_rollout_logprob_abs_diff"] for step in steps],
+            "sync_s": [step["perf/update_weights_time"] for step in steps],
+            "rollout_s": [step["perf/rollout_time"] for step in steps],
+            "train_s": [step["perf/train_time"] for step in steps],
+        }
+
+    def told(self) -> str:
+        """The ends of its logs."""
+        paths = [
+            self.log,
+            *sorted(self.run_dir.glob("attempts/1/*.log")),
+            *self.run_dir.glob("attempts/1/failure.json"),
+        ]
+        return "\n".join(f"--- {p}\n" + "\n".join(p.read_text(errors="replace").splitlines()[-25:]) for p in paths)
+
+    def _engine_pid(self) -> int:
+        text = (self.run_dir / "attempts/1/agent-0.log").read_text()
+        return int(next(line for line in text.splitlines() if "engine=" in line).partition("pid=")[2].split()[0])
+
+
+def environment(layout: LayoutOfTwo, device: str) -> dict[str, str]:
+    """The caller's, with this layout's GPUs."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path, **({"CUDA_VISIBLE_DEVICES": layout.gpus} if device == "cuda" else {})}
+
+
+def run_all(names: list[str], folder: Path, device: str, at_once: int) -> dict[str, Run]:
+    """Run the layouts, so many at a time."""
+    waiting, started = list(names), {}
+    running: list[Run] = []
+    while waiting or running:
+        while waiting and len(running) < at_once:
+            name = waiting.pop(0)
+            started[name] = Run(name, folder, device)
+            running.append(started[name])
+        running = [run for run in running if run.running()]
+        time.sleep(0.2)
+    return started
+
+
+def replay(run: Run, samples: Path, file: Path | None = None) -> Steps | None:
+    """What this layout's trainer ranks make of the samples of another run; `file`: in place of the run's own."""
+    file = file or run.file
+    out = file.with_suffix(".replay.json")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", str(run.layout.trainer_ranks), str(ROOT / "bench" / "replay.py")]
+    env = {**environment(run.layout, run.device), "NCCL_CUMEM_ENABLE": "0", "OMP_NUM_THREADS": "1"}
+    with file.with_suffix(".replay.log").open("wb") as log:
+        subprocess.run(
+            [*command, str(file), str(samples), str(out)], stdout=log, stderr=log, env=env, cwd=ROOT, timeout=200
+        )
+    return json.loads(out.read_text()) if out.exists() else None
+
+
+def replay_rounded(run: Run) -> Steps | None:
+    """The run's own samples again, in micro-batches of half the size: only the rounding differs."""
+    config = yaml.safe_load(run.file.read_text())
+    config["train"]["max_tokens_per_micro_batch"] //= 2
+    file = run.folder / "rounded.yaml"
+    file.write_text(yaml.safe_dump(config))
+    return replay(run, run.run_dir, file)
