@@ -15,6 +15,8 @@ Legend: T row tokens, K keys of all segments, h query heads, g key-value heads, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -45,22 +47,41 @@ def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale
 
 def copied(rows: Tensor, copies: Copies) -> Tensor:
     """[T, ...] to [C, ...]. The copies' gradients are added in float32 and always alike; index_select's are not."""
-    result: Tensor = _Copied.apply(rows, copies)  # type: ignore[no-untyped-call]
+    return _gather(rows, copies.rows, partial(_together, copies))
+
+
+def _together(copies: Copies, gradients: Tensor) -> Tensor:
+    total = functional.embedding_bag(copies.places, gradients.flatten(1), copies.first, mode="sum")
+    return total[:-1].view(-1, *gradients.shape[1:])  # the last bag is what lies behind all that count
+
+
+def _to_sequences(rows: Tensor, whole: Whole) -> Tensor:
+    """[T, ...] to [W, ...]; each row's gradient comes from its own place alone."""
+    return _gather(rows, whole.copies.rows, lambda gradients: gradients.index_select(0, whole.own))
+
+
+def _to_row(rows: Tensor, whole: Whole) -> Tensor:
+    """[W, ...] to [T, ...]. No place is taken twice, so gradients are copied where index_select's are added up."""
+    shape = rows.shape  # and not `rows`, which would be kept until then
+    return _gather(rows, whole.own, lambda gradients: gradients.new_zeros(shape).index_copy_(0, whole.own, gradients))
+
+
+def _gather(rows: Tensor, index: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
+    result: Tensor = _Gather.apply(rows, index, back)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Copied(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, copies: Copies) -> Tensor:
-        ctx.copies = copies
-        return rows.index_select(0, copies.rows)
+class _Gather(torch.autograd.Function):
+    """The rows of an index; `back` makes their gradients of those of the result."""
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (incoming,) = gradients
-        places, first = ctx.copies.places, ctx.copies.first
-        total = functional.embedding_bag(places, incoming.flatten(1), first, mode="sum")
-        return total[:-1].view(-1, *incoming.shape[1:]), None  # the last bag is what lies behind all that count
+    def forward(ctx: Any, rows: Tensor, index: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.back = back
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(gradients[0]), None, None
 
 
 def _whole_sequences(
@@ -84,44 +105,6 @@ def _dense(query: Tensor, key: Tensor, value: Tensor, number: int, scale: float)
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     return out.transpose(1, 2).flatten(0, 1)
-
-
-def _to_sequences(rows: Tensor, whole: Whole) -> Tensor:
-    result: Tensor = _ToSequences.apply(rows, whole)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _ToSequences(torch.autograd.Function):
-    """[T, ...] to [W, ...]; each row's gradient comes from its own place alone."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, whole: Whole) -> Tensor:
-        ctx.own = whole.own
-        return rows.index_select(0, whole.copies.rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0].index_select(0, ctx.own), None
-
-
-def _to_row(rows: Tensor, whole: Whole) -> Tensor:
-    result: Tensor = _ToRow.apply(rows, whole)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _ToRow(torch.autograd.Function):
-    """[W, ...] to [T, ...]. No place is taken twice, so gradients are copied where index_select's own adds them up."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, whole: Whole) -> Tensor:
-        ctx.whole = whole
-        return rows.index_select(0, whole.own)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (incoming,) = gradients
-        total = incoming.new_zeros(len(ctx.whole.copies.rows), *incoming.shape[1:])
-        return total.index_copy_(0, ctx.whole.own, incoming), None
 
 
 class Flash(torch.autograd.Function):

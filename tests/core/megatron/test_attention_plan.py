@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import pytest
 import torch
@@ -147,6 +148,21 @@ def test_whole_sequences_give_the_same(
         results.append([out.detach(), q.grad, k.grad, v.grad])
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_nothing_that_is_gathered_is_kept_for_the_backward_pass() -> None:
+    segments = _row(0, [(100, [3000, 2000])])
+    whole = AttentionPlan(segments).whole
+    assert whole is not None
+    leaf = torch.ones(sum(s.length for s in segments), 2, 4, requires_grad=True)
+    for gather in (gpu_attention._to_sequences, lambda rows, whole: gpu_attention.copied(rows, whole.copies)):
+        rows = leaf * 2
+        sequences = gather(rows, whole)
+        row = gpu_attention._to_row(sequences, whole)
+        held = weakref.ref(rows), weakref.ref(sequences)
+        del rows, sequences
+        assert [one() for one in held] == [None, None]
+        row.sum().backward()
 
 
 def test_short_or_wasteful_rows_are_not_made_whole() -> None:
