@@ -35,7 +35,6 @@ def check(config: RunConfig) -> None:
         "algorithm.entropy_coef": (config.algorithm.entropy_coef, 0),
         "train.num_steps_per_rollout": (config.train.num_steps_per_rollout, 1),
         "train.global_batch_size": (config.train.global_batch_size, batch),
-        "train.lr_schedule": (config.train.lr_schedule, "constant"),
         "train.lr_warmup_steps": (config.train.lr_warmup_steps, 0),
         "placement.num_nodes": (config.placement.num_nodes, 1),
         "placement.trainers_per_node": (config.placement.trainers_per_node, 1),
@@ -62,6 +61,7 @@ def task(config: RunConfig, model_dir: Path) -> dict[str, Any]:
         "sampling": {"temperature": rollout.temperature, "top_p": rollout.top_p, "top_k": max(rollout.top_k, 0)},
         "optimiser": {
             "learning_rate": train.lr,
+            "lr_scheduler_type": train.lr_schedule,
             "weight_decay": train.weight_decay,
             "adam_beta1": train.adam_beta1,
             "adam_beta2": train.adam_beta2,

@@ -117,7 +117,6 @@ def settings(task: dict[str, Any], variant: str, folder: str) -> GRPOConfig:
         max_completion_length=task["max_response_tokens"],
         **task["sampling"],
         **task["optimiser"],
-        lr_scheduler_type="constant",
         beta=0.0,
         epsilon=task["eps_clip"][0],
         epsilon_high=task["eps_clip"][1],

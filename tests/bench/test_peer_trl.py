@@ -66,6 +66,7 @@ def test_prompts_are_those_of_the_run_in_its_order(tmp_path: Path) -> None:
     assert [(p["label"], p["metadata"]) for p in task["prompts"]] == [(p.label, dict(p.metadata)) for p in wanted]
     assert task["num_steps"] == 5
     assert task["optimiser"]["learning_rate"] == config.train.lr == 1e-3
+    assert task["optimiser"]["lr_scheduler_type"] == config.train.lr_schedule
     json.dumps(task)
 
 
