@@ -98,7 +98,7 @@ class AttentionPlan:
 
     @cached_property
     def whole(self) -> Whole | None:
-        """For one dense call each; None: too short, or the prefixes and padding would cost more than they gain."""
+        """For dense calls; None: too short, or the prefixes and padding would cost more than they gain."""
         needed = sum(s.length * (s.prefix_length + s.length / 2) for s in self._segments)
         own_lengths = key_counts(self._segments)
         lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
