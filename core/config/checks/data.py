@@ -38,6 +38,9 @@ def _source(key: str, data: DataConfig) -> Iterator[Problem]:
     elif data.dataset is not None:
         remedy = "remove it, or set source to reasoning_gym"
         yield Problem(f"{key}.dataset", None, f"dataset with source {data.source}", "path", remedy)
+    if data.options and data.source in ("jsonl", "parquet"):
+        wanted, remedy = "options only with reasoning_gym or python", "remove them, or set source to one of these"
+        yield Problem(f"{key}.options", None, f"options with source {data.source}", wanted, remedy)
     if data.source == "python" and data.path is not None:
         yield from python_function(f"{key}.path", data.path)
     elif data.source != "reasoning_gym" and data.path is None:
