@@ -76,6 +76,8 @@ def _shape(config: RunConfig) -> ModelShape:
 
 def _device(config: RunConfig, site: Site, gpu_memory: str | None) -> Device | None:
     """What to plan for; None: some GPU."""
+    if gpu_memory is not None and config.placement.device == "cpu":
+        fail("--gpu-memory: found placement.device cpu beside it; wanted one of the two: leave the other out")
     try:
         if gpu_memory is not None:
             return named_gpu(gpu_memory)

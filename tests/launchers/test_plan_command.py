@@ -120,6 +120,10 @@ def test_a_run_on_cpus_is_planned_for_the_memory_of_a_node(run_file: Path, tmp_p
         (("--set", "model.path=/nowhere"), "model: found no shape at /nowhere; wanted a directory with a config.json"),
         (("--gpu-memory", "v100-32gb"), "found GPUs of compute capability 7.0 (V100 32 GB); wanted 8.0 or newer"),
         (("--gpu-memory", "a100"), "found 'a100'; wanted a card of one size: write a100-40gb or a100-80gb"),
+        (
+            ("--gpu-memory", "h100", "--set", "placement.device=cpu"),
+            "--gpu-memory: found placement.device cpu beside it; wanted one of the two",
+        ),
         (("--gpu-memory", SMALL), "at most the 2.00 GiB of a GPU: use GPUs with more memory"),
     ],
 )
