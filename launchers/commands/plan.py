@@ -40,11 +40,14 @@ def command(
     shape, device = _shape(config), _device(config, where, gpu_memory)
     if device and (found := too_old(device)):
         refuse(found)
-    plan = plan_memory(config, shape, device or common_gpus()[1])
+    assumed = device or common_gpus()[1]
+    plan = plan_memory(config, shape, assumed)
+    if device is None:
+        name_them = "name them with --gpu-memory or --site"
+        say(f"your GPUs are not known, taken for {assumed.name}: {name_them}; others are at the end\n")
     say(render_memory(config, shape, plan))
     say(render(make_plan(config, where)))
     if device is None:
-        say("the GPUs are not known: the table is for one of these; name yours with --gpu-memory or --site\n")
         say(render_cards(config, shape, common_gpus()))
         return
     for notice in notices(config, shape, plan):
