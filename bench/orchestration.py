@@ -1,13 +1,16 @@
 """What the loop itself costs: a step less generating, training, sync and switch measured alone on the same batch.
 
 The real loop over real parts; only data, checkpoints and journal are left out. Responses have a fixed length and a
-reward that differs within each group, so that every sample is trained on.
+reward that differs within each group, so that every sample is trained on. An engine does not generate equally fast each
+time, so the loop's cost is told a second time with the step's own generating in place of that alone: from its first
+request to its last answer, so that what the loop does before and after counts as its cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import random
 import statistics
@@ -39,12 +42,33 @@ from core.state import LoopState
 STEPS, ALONE = 4, 3  # the first step is not counted
 
 
+class Asked:
+    """When an engine was asked and had answered, in each step; wraps its client."""
+
+    def __init__(self, client: Any) -> None:
+        self._generate, client.generate_groups = client.generate_groups, self._watched
+        self._began, self._ended = math.inf, -math.inf
+        self.seconds: list[float] = []
+
+    async def _watched(self, *arguments: Any) -> Any:
+        self._began = min(self._began, time.perf_counter())
+        answers = await self._generate(*arguments)
+        self._ended = time.perf_counter()
+        return answers
+
+    def stepped(self) -> None:
+        """A step has ended."""
+        self.seconds.append(self._ended - self._began)
+        self._began = math.inf
+
+
 class Stub:
     """Tokenizer, evaluation, checkpoints, pause and journal of a run that has none of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: Asked) -> None:
         self.times: list[dict[str, float]] = []
         self.batches: list[Batch] = []
+        self._asked = asked
 
     def decode(self, tokens: list[int]) -> str:
         return str(tokens[0] % 2 if tokens else 0)
@@ -55,6 +79,7 @@ class Stub:
     def stepped(self, _step: int, batch: Batch, _result: UpdateResult, times: dict[str, float]) -> None:
         self.times.append({**times, "ended": time.perf_counter()})
         self.batches.append(batch)
+        self._asked.stepped()
 
 
 def make_request(vocab: int, groups: int, group_size: int, prompt: int, response: int) -> Any:
@@ -118,7 +143,8 @@ def rest_of_unpark() -> float:
 
 def measure(both: Colocated, groups: int, group_size: int, prompt: int, response: int) -> dict[str, Any]:
     """The loop, then its pieces alone on the batch of its last step."""
-    stub: Any = Stub()
+    asked = Asked(both.engine.client)
+    stub: Any = Stub(asked)
     vocab = min(40000, both.trainer.shape.vocab_size)
     request = make_request(vocab, groups, group_size, prompt, response)
     steps, switches = run_loop(both, request, stub, groups * group_size)
@@ -143,14 +169,17 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
         alone["switch"].append(both.residency.take_seconds() + moments_s)
     step = statistics.median(steps[1:])
     parts = {name: statistics.median(values) for name, values in alone.items()}
+    own = {"generate": statistics.median(asked.seconds[1:STEPS])}
     return {
         "steps": steps,
         "switches": switches,
-        "rollouts": [times["perf/rollout_time"] for times in stub.times],
+        "generating": asked.seconds[:STEPS],
         "alone": alone,
         "overhead_share": (step - sum(parts.values())) / step,
+        "overhead_share_own_generating": (step - sum((parts | own).values())) / step,
         "switch_share": statistics.median(switches[1:]) / step,
         "speed_against_engine_plus_trainer": (parts["generate"] + parts["train"]) / step,
+        "speed_against_own_generating_plus_trainer": (own["generate"] + parts["train"]) / step,
         "tokens": groups * group_size * (prompt + response),
         "used_gib": used,
         "phases": stub.times[-1],
@@ -184,7 +213,7 @@ def main() -> None:
     if options.park:  # the engine is gone: what is used is the trainer's
         park.measure(both.trainer, after=f"{STEPS} steps of the loop")
     seconds = {"step": found["steps"], **found.pop("alone")}
-    seconds |= {"switch in the loop": found.pop("switches"), "rollout in the loop": found.pop("rollouts")}
+    seconds |= {"switch in the loop": found.pop("switches"), "generate in the loop": found.pop("generating")}
     facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
     facts["staying"] = sorted(both.staying)
     report("orchestration", seconds, shape=options.shape, **facts, **found)
