@@ -26,6 +26,11 @@ DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run
 TWO_TRAINERS = {"trainers_per_node": 2}
 DENSE = "qwen3-tied"
 SIZES = {DENSE: GPU_SIZES, EXPERTS: {**GPU_SIZES, "moe_intermediate_size": 128}}
+AS_RUN = "run"
+VARIANTS = {  # of a replay: what the run file says otherwise
+    "rounded": {"train": {"max_tokens_per_micro_batch": 128}},  # half of the run's: only the rounding differs
+    "float32": {"model": {"dtype": "float32"}, "train": {"cuda_graphs": False}},
+}
 Steps = list[dict[str, Any]]  # of a replay
 TrainerLayout = tuple[str, int, int, int, bool]  # model, ranks, tensor and expert parallel, distributed optimiser
 
@@ -171,9 +176,9 @@ def run_all(names: list[str], folder: Path, device: str, at_once: int) -> dict[s
     return started
 
 
-def replay(run: Run, samples: Path, file: Path | None = None) -> Steps | None:
-    """What this layout's trainer ranks make of the samples of another run; `file`: in place of the run's own."""
-    file = file or run.file
+def replay(run: Run, samples: Path, variant: str = AS_RUN) -> Steps | None:
+    """What this layout's trainer ranks make of the samples of another run, as they ran or as a variant of that."""
+    file = _file_of(run, variant)
     out = file.with_suffix(".replay.json")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", str(run.layout.trainer_ranks), str(ROOT / "bench" / "replay.py")]
@@ -185,10 +190,12 @@ def replay(run: Run, samples: Path, file: Path | None = None) -> Steps | None:
     return json.loads(out.read_text()) if out.exists() else None
 
 
-def replay_rounded(run: Run) -> Steps | None:
-    """The run's own samples again, in micro-batches of half the size: only the rounding differs."""
+def _file_of(run: Run, variant: str) -> Path:
+    if variant == AS_RUN:
+        return run.file
     config = yaml.safe_load(run.file.read_text())
-    config["train"]["max_tokens_per_micro_batch"] //= 2
-    file = run.folder / "rounded.yaml"
+    for section, changes in VARIANTS[variant].items():
+        config.setdefault(section, {}).update(changes)
+    file = run.folder / f"{variant}.yaml"
     file.write_text(yaml.safe_dump(config))
-    return replay(run, run.run_dir, file)
+    return file

@@ -6,9 +6,9 @@ A tiny random model; every run is `ebbtide run` with real engines. Of each run i
 syncs, and how far engine and trainer are apart in log-probs. Each sync is proven (`placement.check_sync: 1`), so a run
 that ends well has had the trainer's weights, bit by bit, in each of its engines. `own_gpus-killed` loses its engine
 after the first step. Then every layout of trainer ranks learns from the samples of `alone` again (`replay.py`), for
-engines do not sample alike under different layouts; layouts of a model with experts from those of `experts`. What
-rounding alone makes of those is measured beside it: the same ranks, with micro-batches of half the size. Ends with 1 if
-anything is not as wanted.
+engines do not sample alike under different layouts; layouts of a model with experts from those of `experts`. In float32
+all must give the same. How far bfloat16 may take them apart is measured beside it: the ranks of `alone` and `experts`
+with micro-batches of half the size. Ends with 1 if anything is not as wanted.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.layout_runs import (
+    AS_RUN,
     LAYOUTS,
     NUM_STEPS,
     REFERENCE,
@@ -32,12 +33,12 @@ from bench.layout_runs import (
     Steps,
     TrainerLayout,
     replay,
-    replay_rounded,
     run_all,
 )
 
 MAX_GAP = {"cuda": 0.05, "cpu": 1e-4}  # mean |log-prob|: bfloat16 rounds at 2**-9, over a few layers
 MAX_LOSS_GAP = {"cuda": 0.02, "cpu": 1e-4}
+MAX_FLOAT32_GAP = 1e-3
 MAX_TIMES_ROUNDING = 2.0  # where rounding alone is more than MAX_GAP: a router near a tie sends a token elsewhere
 
 
@@ -65,33 +66,42 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
     allowed = max(gap, MAX_TIMES_ROUNDING * result.get("rounding_logprob_gap", 0.0))
     if (apart := result.get("replay_logprob_gap")) is None or apart > allowed:
         wrong.append(f"log-probs of the same samples {apart} apart from {reference}'s, wanted {allowed}")
+    if device == "cuda" and ((apart := result.get("float32_logprob_gap")) is None or apart > MAX_FLOAT32_GAP):
+        wrong.append(f"in float32 log-probs {apart} apart from {reference}'s, wanted {MAX_FLOAT32_GAP}")
     if (apart := result.get("replay_loss_gap")) is not None and apart > MAX_LOSS_GAP[device]:
         wrong.append(f"losses of the same samples {apart} apart from {reference}'s, wanted {MAX_LOSS_GAP[device]}")
     return wrong + result["warnings"][:1]
 
 
-def replay_all(runs: Mapping[str, Run]) -> tuple[dict[TrainerLayout, Steps | None], dict[str, Steps | None]]:
-    """One replay for every layout of trainer ranks, and one of rounding for every model; all at the same time."""
-    distinct = {run.layout.of_trainers: run for run in reversed(runs.values())}
-    kinds = dict.fromkeys(run.layout.kind for run in runs.values())
-    with ThreadPoolExecutor(len(distinct) + len(kinds)) as threads:
-        rounded = threads.map(lambda kind: replay_rounded(runs[REFERENCE[kind]]), kinds)
-        found = threads.map(lambda run: replay(run, runs[REFERENCE[run.layout.kind]].run_dir), distinct.values())
-        return dict(zip(distinct, found, strict=True)), dict(zip(kinds, rounded, strict=True))
+def replay_all(runs: Mapping[str, Run], device: str) -> dict[tuple[TrainerLayout, str], Steps | None]:
+    """Layouts of trainer ranks as they ran and, on GPUs, in float32; rounding of every model; all at the same time."""
+    references = {runs[REFERENCE[run.layout.kind]] for run in runs.values()}
+    jobs = {(run.layout.of_trainers, AS_RUN): run for run in reversed(runs.values())}
+    jobs |= {(run.layout.of_trainers, "rounded"): run for run in references}
+    if device == "cuda":
+        jobs |= {(run.layout.of_trainers, "float32"): run for run in reversed(runs.values())}
+    with ThreadPoolExecutor(len(jobs)) as threads:
+        waiting = {
+            (layout, variant): threads.submit(replay, run, runs[REFERENCE[run.layout.kind]].run_dir, variant)
+            for (layout, variant), run in jobs.items()
+        }
+    return {job: future.result() for job, future in waiting.items()}
 
 
 def measure(names: list[str], folder: Path, device: str, at_once: int) -> list[dict[str, Any]]:
     """Run, replay, compare; says on the way what went wrong."""
     runs = run_all(names, folder, device, at_once)
     results = {name: run.result() for name, run in runs.items()}
-    replays, rounded = replay_all(runs)
+    replays = replay_all(runs, device)
     for name, run in runs.items():
-        reference = replays[runs[REFERENCE[run.layout.kind]].layout.of_trainers]
-        again = replays[run.layout.of_trainers]
-        if reference and again:
+        mine, base = run.layout.of_trainers, runs[REFERENCE[run.layout.kind]].layout.of_trainers
+        reference = replays[base, AS_RUN]
+        if reference and (again := replays[mine, AS_RUN]):
             results[name] |= compare(again, reference)
-        if reference and (other := rounded[run.layout.kind]):
+        if reference and (other := replays[base, "rounded"]):
             results[name]["rounding_logprob_gap"] = compare(other, reference)["replay_logprob_gap"]
+        if (exact := replays.get((mine, "float32"))) and (wanted := replays[base, "float32"]):
+            results[name]["float32_logprob_gap"] = compare(exact, wanted)["replay_logprob_gap"]
         results[name]["faults"] = faults(results[name], device)
         if results[name]["faults"]:
             replayed = run.file.with_suffix(".replay.log")
@@ -107,15 +117,15 @@ def table(results: list[dict[str, Any]]) -> str:
         return " ".join(f"{value:.{digits}f}" for value in values)
 
     named = f"{'layout':<17}{'rc':>3}{'start s':>9}  {'sync s':<19}{'engine-trainer':<23}"
-    rows = [f"{named}{'same samples: loss':>19}{'log-prob':>10}{'rounding':>10}  graphs"]
+    rows = [f"{named}{'same samples: loss':>19}{'log-prob':>10}{'rounding':>10}{'float32':>10}  graphs"]
     for r in results:
         gaps = [
             f"{r[key]:.1e}" if key in r else "-"
-            for key in ("replay_loss_gap", "replay_logprob_gap", "rounding_logprob_gap")
+            for key in ("replay_loss_gap", "replay_logprob_gap", "rounding_logprob_gap", "float32_logprob_gap")
         ]
         rows.append(
             f"{r['layout']:<17}{r['rc']!s:>3}{r['start_s']!s:>9}  {numbers(r['sync_s'], 2):<19}"
-            f"{numbers(r['logprob_gap'], 4):<23}{gaps[0]:>19}{gaps[1]:>10}{gaps[2]:>10}  "
+            f"{numbers(r['logprob_gap'], 4):<23}{gaps[0]:>19}{gaps[1]:>10}{gaps[2]:>10}{gaps[3]:>10}  "
             f"{'yes' if r['row_graphs'] else 'no':<8}{'ok' if not r['faults'] else '; '.join(r['faults'])}"
         )
     return "\n".join(rows)

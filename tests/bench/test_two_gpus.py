@@ -19,6 +19,7 @@ GOOD = {
     "logprob_gap": [0.01],
     "replay_logprob_gap": 0.01,
     "replay_loss_gap": 0.0,
+    "float32_logprob_gap": 1e-5,
     "warnings": [],
 }
 
@@ -45,9 +46,22 @@ def test_layouts_learn_the_same_on_a_cpu(tmp_path: Path, names: list[str]) -> No
         ({"replay_logprob_gap": 0.3, "replay_loss_gap": 0.1}, 2),
         ({"replay_logprob_gap": 0.3, "rounding_logprob_gap": 0.14}, 1),
         ({"replay_logprob_gap": 0.3, "rounding_logprob_gap": 0.16}, 0),
+        ({"float32_logprob_gap": 0.01}, 1),
+        ({"float32_logprob_gap": None}, 1),
         ({"warnings": ["Rank 1 common state dict differs", "Rank 1 common state dict differs"]}, 1),
     ],
-    ids=["good", "failed", "too short", "engine apart", "replay apart", "more than rounding", "by rounding", "warned"],
+    ids=[
+        "good",
+        "failed",
+        "too short",
+        "engine apart",
+        "replay apart",
+        "more than rounding",
+        "by rounding",
+        "exact apart",
+        "no exact",
+        "warned",
+    ],
 )
 def test_what_is_not_as_wanted_is_told(change: dict[str, object], wrong: int) -> None:
     assert len(faults({**GOOD, **change}, "cuda")) == wrong
@@ -56,3 +70,8 @@ def test_what_is_not_as_wanted_is_told(change: dict[str, object], wrong: int) ->
 def test_a_layout_without_a_replay_is_told() -> None:
     without = {key: value for key, value in GOOD.items() if not key.startswith("replay")}
     assert len(faults(without, "cuda")) == 1
+
+
+def test_a_run_on_a_cpu_is_in_float32_already() -> None:
+    exact = {**GOOD, "logprob_gap": [0.0], "replay_logprob_gap": 0.0}
+    assert faults({key: value for key, value in exact.items() if key != "float32_logprob_gap"}, "cpu") == []
