@@ -61,9 +61,9 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
     reference = REFERENCE[LAYOUTS[result["layout"]].kind]
     if result["rc"] != 0 or len(result["losses"]) != NUM_STEPS:
         wrong.append(f"ended with {result['rc']} after {len(result['losses'])} of {NUM_STEPS} steps")
-    if max(result["logprob_gap"], default=0.0) > gap:
-        wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {gap}")
     allowed = max(gap, MAX_TIMES_ROUNDING * result.get("rounding_logprob_gap", 0.0))
+    if max(result["logprob_gap"], default=0.0) > allowed:
+        wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {allowed}")
     if (apart := result.get("replay_logprob_gap")) is None or apart > allowed:
         wrong.append(f"log-probs of the same samples {apart} apart from {reference}'s, wanted {allowed}")
     if device == "cuda" and ((apart := result.get("float32_logprob_gap")) is None or apart > MAX_FLOAT32_GAP):
