@@ -148,6 +148,7 @@ class Run:
             self.log,
             *sorted(self.run_dir.glob("attempts/1/*.log")),
             *self.run_dir.glob("attempts/1/failure.json"),
+            *sorted(self.folder.glob("*.replay.log")),
         ]
         return "\n".join(f"--- {p}\n" + "\n".join(p.read_text(errors="replace").splitlines()[-25:]) for p in paths)
 

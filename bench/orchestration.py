@@ -43,12 +43,11 @@ STEPS, ALONE = 4, 3  # the first step is not counted
 
 
 class Asked:
-    """When an engine was asked and had answered, in each step; wraps its client."""
+    """How long an engine was asked, from the first request to the last answer; wraps its client."""
 
     def __init__(self, client: Any) -> None:
         self._generate, client.generate_groups = client.generate_groups, self._watched
         self._began, self._ended = math.inf, -math.inf
-        self.seconds: list[float] = []
 
     async def _watched(self, *arguments: Any) -> Any:
         self._began = min(self._began, time.perf_counter())
@@ -56,10 +55,10 @@ class Asked:
         self._ended = time.perf_counter()
         return answers
 
-    def stepped(self) -> None:
-        """A step has ended."""
-        self.seconds.append(self._ended - self._began)
-        self._began = math.inf
+    def take_seconds(self) -> float:
+        """Since the last call."""
+        seconds, self._began = self._ended - self._began, math.inf
+        return seconds
 
 
 class Stub:
@@ -77,9 +76,8 @@ class Stub:
         return False
 
     def stepped(self, _step: int, batch: Batch, _result: UpdateResult, times: dict[str, float]) -> None:
-        self.times.append({**times, "ended": time.perf_counter()})
+        self.times.append({**times, "generate": self._asked.take_seconds(), "ended": time.perf_counter()})
         self.batches.append(batch)
-        self._asked.stepped()
 
 
 def make_request(vocab: int, groups: int, group_size: int, prompt: int, response: int) -> Any:
@@ -143,8 +141,7 @@ def rest_of_unpark() -> float:
 
 def measure(both: Colocated, groups: int, group_size: int, prompt: int, response: int) -> dict[str, Any]:
     """The loop, then its pieces alone on the batch of its last step."""
-    asked = Asked(both.engine.client)
-    stub: Any = Stub(asked)
+    stub: Any = Stub(Asked(both.engine.client))
     vocab = min(40000, both.trainer.shape.vocab_size)
     request = make_request(vocab, groups, group_size, prompt, response)
     steps, switches = run_loop(both, request, stub, groups * group_size)
@@ -169,11 +166,12 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
         alone["switch"].append(both.residency.take_seconds() + moments_s)
     step = statistics.median(steps[1:])
     parts = {name: statistics.median(values) for name, values in alone.items()}
-    own = {"generate": statistics.median(asked.seconds[1:STEPS])}
+    generating = [times["generate"] for times in stub.times]
+    own = {"generate": statistics.median(generating[1:])}
     return {
         "steps": steps,
         "switches": switches,
-        "generating": asked.seconds[:STEPS],
+        "generating": generating,
         "alone": alone,
         "overhead_share": (step - sum(parts.values())) / step,
         "overhead_share_own_generating": (step - sum((parts | own).values())) / step,

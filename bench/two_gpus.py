@@ -36,10 +36,10 @@ from bench.layout_runs import (
     run_all,
 )
 
-MAX_GAP = {"cuda": 0.05, "cpu": 1e-4}  # mean |log-prob|: bfloat16 rounds at 2**-9, over a few layers
+MAX_GAP = {"cuda": 0.05, "cpu": 1e-4}  # mean |log-prob|: bfloat16 rounds at 2**-9, over a few layers; CPUs: float32
 MAX_LOSS_GAP = {"cuda": 0.02, "cpu": 1e-4}
-MAX_FLOAT32_GAP = 1e-3
-MAX_TIMES_ROUNDING = 2.0  # where rounding alone is more than MAX_GAP: a router near a tie sends a token elsewhere
+# of layouts, where rounding makes more than MAX_GAP of the updates: a router near a tie sends a token elsewhere
+MAX_TIMES_ROUNDING = 2.0
 
 
 def compare(found: Steps, wanted: Steps) -> dict[str, float]:
@@ -61,13 +61,13 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
     reference = REFERENCE[LAYOUTS[result["layout"]].kind]
     if result["rc"] != 0 or len(result["losses"]) != NUM_STEPS:
         wrong.append(f"ended with {result['rc']} after {len(result['losses'])} of {NUM_STEPS} steps")
+    if max(result["logprob_gap"], default=0.0) > gap:
+        wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {gap}")
     allowed = max(gap, MAX_TIMES_ROUNDING * result.get("rounding_logprob_gap", 0.0))
-    if max(result["logprob_gap"], default=0.0) > allowed:
-        wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {allowed}")
     if (apart := result.get("replay_logprob_gap")) is None or apart > allowed:
         wrong.append(f"log-probs of the same samples {apart} apart from {reference}'s, wanted {allowed}")
-    if device == "cuda" and ((apart := result.get("float32_logprob_gap")) is None or apart > MAX_FLOAT32_GAP):
-        wrong.append(f"in float32 log-probs {apart} apart from {reference}'s, wanted {MAX_FLOAT32_GAP}")
+    if device == "cuda" and ((apart := result.get("float32_logprob_gap")) is None or apart > MAX_GAP["cpu"]):
+        wrong.append(f"in float32 log-probs {apart} apart from {reference}'s, wanted {MAX_GAP['cpu']}")
     if (apart := result.get("replay_loss_gap")) is not None and apart > MAX_LOSS_GAP[device]:
         wrong.append(f"losses of the same samples {apart} apart from {reference}'s, wanted {MAX_LOSS_GAP[device]}")
     return wrong + result["warnings"][:1]
@@ -76,10 +76,9 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
 def replay_all(runs: Mapping[str, Run], device: str) -> dict[tuple[TrainerLayout, str], Steps | None]:
     """Layouts of trainer ranks as they ran and, on GPUs, in float32; rounding of every model; all at the same time."""
     references = {runs[REFERENCE[run.layout.kind]] for run in runs.values()}
-    jobs = {(run.layout.of_trainers, AS_RUN): run for run in reversed(runs.values())}
+    variants = [AS_RUN, "float32"] if device == "cuda" else [AS_RUN]
+    jobs = {(run.layout.of_trainers, variant): run for run in reversed(runs.values()) for variant in variants}
     jobs |= {(run.layout.of_trainers, "rounded"): run for run in references}
-    if device == "cuda":
-        jobs |= {(run.layout.of_trainers, "float32"): run for run in reversed(runs.values())}
     with ThreadPoolExecutor(len(jobs)) as threads:
         waiting = {
             (layout, variant): threads.submit(replay, run, runs[REFERENCE[run.layout.kind]].run_dir, variant)
@@ -104,9 +103,7 @@ def measure(names: list[str], folder: Path, device: str, at_once: int) -> list[d
             results[name]["float32_logprob_gap"] = compare(exact, wanted)["replay_logprob_gap"]
         results[name]["faults"] = faults(results[name], device)
         if results[name]["faults"]:
-            replayed = run.file.with_suffix(".replay.log")
-            tail = replayed.read_text(errors="replace")[-3000:] if replayed.exists() else ""
-            print(f"=== {name}: {results[name]['faults']}\n{run.told()}\n--- replay\n{tail}", flush=True)
+            print(f"=== {name}: {results[name]['faults']}\n{run.told()}", flush=True)
     return list(results.values())
 
 
