@@ -13,7 +13,6 @@ import pytest
 
 from core.claims import Claims
 from core.rendezvous import Address, Member, Rendezvous, RendezvousForged, RendezvousTimeout
-from core.seeds import sample_seed
 
 SECRET = "the run's key"
 
@@ -127,13 +126,3 @@ def test_claims_hand_out_every_group_once_whoever_asks(server: Rendezvous, count
 def test_a_bad_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="wanted host:port"):
         Address.parse(text)
-
-
-def test_sample_seeds_depend_on_what_is_sampled_only() -> None:
-    seeds = {
-        sample_seed(1, stream, step, g, i) for stream in "ab" for step in range(4) for g in range(8) for i in range(8)
-    }
-    assert len(seeds) == 512
-    assert all(0 <= seed < 2**31 for seed in seeds)
-    assert sample_seed(1, "train", 2, 3, 4) == sample_seed(1, "train", 2, 3, 4)
-    assert sample_seed(1, "train", 2, 3, 4) != sample_seed(2, "train", 2, 3, 4)
