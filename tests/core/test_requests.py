@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -50,12 +51,12 @@ def test_without_shuffling_each_step_takes_the_rows_after_those_of_the_last() ->
 def test_steps_cover_each_epoch_and_share_no_row_within_it() -> None:
     found = [rows(request) for request in steps(requests(), 6)]
     for epoch in (found[:3], found[3:]):
-        assert sorted(sum(epoch, [])) == list(range(NUM_ROWS))
+        assert sorted(chain(*epoch)) == list(range(NUM_ROWS))
     assert found[:3] != found[3:], "each epoch has an order of its own"
 
 
 def test_a_batch_may_span_two_epochs() -> None:
-    found = sum((rows(request) for request in steps(requests(rollout_batch_size=5), 5)), [])
+    found = list(chain(*(rows(request) for request in steps(requests(rollout_batch_size=5), 5))))
     assert sorted(found[:NUM_ROWS]) == sorted(found[NUM_ROWS : 2 * NUM_ROWS]) == list(range(NUM_ROWS))
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from core.seeds import sample_seed
 
+Which = tuple[int, str, int, int, int]  # run, stream, step, group, index
+
 
 def test_every_sample_of_a_run_has_a_seed_of_its_own_in_range() -> None:
     seeds = [sample_seed(1, *which) for which in product(["train", "eval/a"], range(4), range(24), range(24))]
@@ -28,7 +30,7 @@ def test_every_sample_of_a_run_has_a_seed_of_its_own_in_range() -> None:
     ],
     ids=["run", "stream", "group and index", "step and group", "swapped"],
 )
-def test_what_tells_two_samples_apart(one: tuple[int, str, int, int, int], other: tuple[int, str, int, int, int]) -> None:
+def test_what_tells_two_samples_apart(one: Which, other: Which) -> None:
     assert sample_seed(*one) != sample_seed(*other)
 
 
