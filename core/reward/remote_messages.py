@@ -6,6 +6,7 @@
                   and an empty line every 5 s in between. It ends early if the server has to leave: what is missing then
                   has not been scored, and may be sent again.
 
+A scoring process and its owner use the same texts, of one sample at a time (`core.reward.worker_process`).
 Every request carries `Authorization: Bearer KEY`; without it the answer is 401, whatever was asked.
 """
 

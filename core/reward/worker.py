@@ -1,7 +1,8 @@
 """A scoring process: `python -P -m core.reward.worker SOCKET_FD PARENT_PID`, started by `core.reward.pool`.
 
-Over the socket it is given the reward section, answers READY or the reason why it cannot score, and then answers each
-`RewardInput` with a `Score`, until the socket closes. Scoring runs in the main thread, as math-verify needs.
+Over the socket it is given the reward section as plain values, answers READY or the reason why it cannot score, and
+then answers each sample with its score (`core.reward.remote_messages`), until the socket closes. Scoring runs
+in the main thread, as math-verify needs.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from core import plain
+from core.config.schema import RewardConfig
 from core.die_with_parent import die_with_parent
+from core.reward.remote_messages import dump_score, load_samples
 from core.reward.sample import READY, RewardInput, Score
 from core.reward.scorers import Scorer, build_scorer
 
@@ -51,20 +55,21 @@ def describe(error: BaseException) -> str:
 def serve(connection: Connection) -> None:
     """Answer samples until the other side closes."""
     try:
-        scorer = build_scorer(connection.recv())
+        scorer = build_scorer(RewardConfig.model_validate(plain.load(connection.recv_bytes())))
     except Exception as error:
-        connection.send(str(error) if isinstance(error, ValueError) else describe(error))
+        reason = str(error) if isinstance(error, ValueError) else describe(error)
+        connection.send_bytes(reason.encode("utf-8", "replace"))
         return
-    connection.send(READY)
+    connection.send_bytes(READY.encode())
     while True:
         try:
-            sample = connection.recv()
+            (sample,) = load_samples(connection.recv_bytes())
         except EOFError:
             return
-        except Exception as error:  # a label or metadata of a class that cannot be made here
-            connection.send(Score(None, f"the sample could not be read by the worker: {describe(error)}"))
+        except ValueError as error:
+            connection.send_bytes(dump_score(0, Score(None, f"the sample could not be read by the worker: {error}")))
             continue
-        connection.send(score_once(scorer, sample))
+        connection.send_bytes(dump_score(0, score_once(scorer, sample)))
 
 
 def _short(text: str) -> str:

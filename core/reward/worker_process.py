@@ -1,6 +1,8 @@
 """One scoring process as its owner sees it: start, ask with a time limit, kill.
 
-A fresh interpreter, not multiprocessing's spawn: that would import the caller's main module, and with it torch.
+The two speak as a reward server and its clients do (`core.reward.remote_messages`), one sample at a time: what comes
+from a process that runs a user's function is never unpickled. A fresh interpreter, not multiprocessing's spawn: that
+would import the caller's main module, and with it torch.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ import sys
 import threading
 import time
 from multiprocessing import Pipe
-from typing import Any
 
+from core import plain
 from core.config.schema import RewardConfig
+from core.reward.remote_messages import dump_sample, load_score, request_body
 from core.reward.sample import READY, RewardInput, Score
 
 START_TIMEOUT_S = 120.0  # imports on a slow shared file system
@@ -59,8 +62,8 @@ class WorkerProcess:
         WorkerStartError: the scorer cannot be built, the process died, or 120 s have passed.
         """
         try:
-            self._connection.send(self._config)
-            found = self._receive(START_TIMEOUT_S)
+            self._connection.send_bytes(plain.dump(self._config.model_dump()))
+            found = self._receive(START_TIMEOUT_S).decode("utf-8", "replace")
         except TimeoutError:
             found = f"it was not ready after {START_TIMEOUT_S:.0f} s"
         except (EOFError, OSError):
@@ -76,14 +79,22 @@ class WorkerProcess:
             WorkerGone: the process was dead before; the sample has not been tried.
         """
         try:
-            self._connection.send(sample)
+            request = request_body([dump_sample(sample)])
+        except plain.NotPlain as error:
+            return Score(None, f"the sample cannot be sent to a reward worker: {error}")
+        try:
+            self._connection.send_bytes(request)
         except OSError as error:
             self.kill()
             raise WorkerGone(str(error)) from error
-        except Exception as error:  # pickle raises what it likes
-            return Score(None, f"the sample cannot be sent to a reward worker: {type(error).__name__}: {error}")
+        return self._answer()
+
+    def _answer(self) -> Score:
         try:
-            score = self._receive(self._config.timeout_s)
+            found = load_score(self._receive(self._config.timeout_s).decode("ascii"), num_samples=1)
+            if found is None:
+                raise ValueError("it is empty")
+            return found[1]
         except TimeoutError:
             self.kill()
             return Score(
@@ -91,8 +102,9 @@ class WorkerProcess:
             )
         except (EOFError, OSError):
             return Score(None, f"the reward worker {self._how_it_ended()}")
-        assert isinstance(score, Score)
-        return score
+        except Exception as error:  # the function has written to the worker's socket, and what, nobody knows
+            self.kill()
+            return Score(None, f"the reward worker's answer cannot be read ({error}); the worker was killed")
 
     @property
     def alive(self) -> bool:
@@ -113,10 +125,10 @@ class WorkerProcess:
         self.kill()
         self._connection.close()
 
-    def _receive(self, timeout_s: float) -> Any:
+    def _receive(self, timeout_s: float) -> bytes:
         if not self._connection.poll(timeout_s):
             raise TimeoutError
-        return self._connection.recv()
+        return self._connection.recv_bytes()
 
     def _how_it_ended(self) -> str:
         deadline = time.monotonic() + EXIT_TIMEOUT_S

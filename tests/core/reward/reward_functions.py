@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,8 @@ from core.reward import RewardInput
 def behave(sample: RewardInput) -> Any:
     kind, _, rest = sample.response_text.partition(" ")
     return {
-        "value": lambda: eval(rest, {"np": np, "sample": sample}),
+        "value": lambda: eval(rest, {"np": np, "sample": sample, "dt": dt, "inf": float("inf")}),
+        "forge": lambda: forge(eval(rest, {"pickle": pickle, "Bomb": Bomb})),
         "raise": lambda: [][1],
         "exit": lambda: sys.exit("done here"),
         "hang": lambda: hang(rest),
@@ -38,3 +43,20 @@ def hang(pid_file: str) -> None:
     Path(pid_file).write_text(f"{os.getpid()} {child.pid}")
     signal.pause()
     raise AssertionError("woken")
+
+
+class Bomb:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path(self.path),)
+
+
+def forge(answer: bytes) -> float:
+    """Write an answer of its own to the owner, in place of the worker's."""
+    (connection,) = (found for found in gc.get_objects() if isinstance(found, Connection))
+    connection.send_bytes(answer)
+    return 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -88,6 +89,30 @@ def test_long_messages_are_cut(pool: RewardPool) -> None:
 def test_sample_that_cannot_travel_fails(pool: RewardPool) -> None:
     (score,) = pool.score([RewardInput("", "value 1", label=threading.Lock())])
     assert "cannot be sent to a reward worker" in str(score.failure)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param("pickle.dumps(Bomb(TARGET))", id="a pickle that would run code"),
+        pytest.param("b'[0, 1.0, null]' * 2", id="two answers in one"),
+        pytest.param("b'[' * 100_000", id="nested without end"),
+        pytest.param("b'[0, 1' + b'0' * 400 + b', null]'", id="a number that is too big"),
+        pytest.param("b''", id="empty"),
+    ],
+)
+def test_what_a_function_writes_to_the_socket_is_never_unpickled(pool: RewardPool, answer: str, tmp_path: Path) -> None:
+    answer = answer.replace("TARGET", repr(str(tmp_path / "ran")))
+    forged, fine = pool.score([response(f"forge {answer}"), response("value 1")])
+    assert "the reward worker's answer cannot be read" in str(forged.failure)
+    assert not (tmp_path / "ran").exists()
+    assert fine == Score(1.0)
+
+
+def test_plain_labels_and_metadata_arrive_as_they_are(pool: RewardPool) -> None:
+    label, metadata = (1, {2: "zwei"}, b"x"), {"when": dt.date(2026, 1, 2), "among": {3, 4}, "\ud800": float("inf")}
+    check = f"value 1.0 * (sample.label == {label!r} and sample.metadata == {metadata!r})".replace("datetime.", "dt.")
+    assert pool.score([RewardInput("", check, label, metadata)]) == [Score(1.0)]
 
 
 def test_workers_import_no_torch_and_score_in_the_main_thread(pool: RewardPool) -> None:
