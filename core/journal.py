@@ -13,6 +13,7 @@ from core.layout import num_engines
 from core.packing import UpdateResult
 from core.progress import Progress
 from core.run_directory import RunDirectory
+from core.seeds import train_seed
 from core.trajectory import StepRecord, step_path, write_step
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,8 @@ class Journal:
             batch.samples,
             advantages=batch.advantages,
             logprobs_old=result.logprobs,
+            logprobs_ref=result.logprobs_ref,
+            seeds=[train_seed(self._config.rollout.seed, step, s.group, s.index) for s in batch.samples],
             step=step,
             run=self._config.name,
             model=self._config.model.name or self._config.model.path,
@@ -74,7 +77,11 @@ class Journal:
         for sample in batch.samples[: self._config.logging.show_samples]:
             log.info(
                 "sample step=%d group=%d reward=%s prompt=%r response=%r",
-                *(step, sample.group, sample.reward, sample.prompt.text[-80:], sample.response_text[:200]),
+                step,
+                sample.group,
+                sample.reward,
+                sample.prompt.text[-80:],
+                sample.response_text[:200],
             )
 
     def _scalars(self, step: int, scalars: dict[str, float]) -> None:

@@ -41,11 +41,13 @@ class UpdateResult:
     """What an update did; the same on every rank.
 
     `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step; NaN
-    where the sample was not computed (core/megatron/teaching.py).
+    where the sample was not computed (core/megatron/teaching.py). `logprobs_ref` holds the reference model's, likewise;
+    None if the loss has no KL.
     """
 
     metrics: dict[str, float]
     logprobs: list[list[float]]
+    logprobs_ref: list[list[float]] | None = None
 
 
 class Segment(NamedTuple):

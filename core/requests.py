@@ -8,7 +8,7 @@ from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.rollout import Request
 from core.samples import SamplingParams
-from core.seeds import sample_seed
+from core.seeds import train_seed
 from core.state import LoopState
 
 
@@ -38,5 +38,5 @@ class TrainRequests:
             top_p=self._config.top_p,
             top_k=self._config.top_k,
             stop_token_ids=self._stop_token_ids,
-            seed=sample_seed(self._config.seed, "train", step, group, index),
+            seed=train_seed(self._config.seed, step, group, index),
         )

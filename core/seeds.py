@@ -16,3 +16,8 @@ def sample_seed(run_seed: int, stream: str, step: int, group: int, index: int) -
     """
     text = f"{run_seed}/{stream}/{step}/{group}/{index}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") & 0x7FFFFFFF
+
+
+def train_seed(run_seed: int, step: int, group: int, index: int) -> int:
+    """Seed of one training sample: what the engine is asked with, and what the trajectory store says of the sample."""
+    return sample_seed(run_seed, "train", step, group, index)

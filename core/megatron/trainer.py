@@ -99,6 +99,7 @@ class MegatronTrainer:
         return UpdateResult(
             metrics=_over_steps([metrics for metrics, _ in steps]),
             logprobs=[values for _, logprobs in steps for values in logprobs],
+            logprobs_ref=_references(samples),
         )
 
     def log_probs(self, samples: list[TrainSample]) -> list[list[float]]:
@@ -250,6 +251,12 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         temperature=config.rollout.temperature,
         entropy_gradient=config.algorithm.entropy_coef > 0,
     )
+
+
+def _references(samples: Sequence[TrainSample]) -> list[list[float]] | None:
+    """The reference's log-probs of each sample; None where the update used none."""
+    found = [sample.logprobs_ref for sample in samples]
+    return None if None in found else [list(values or ()) for values in found]
 
 
 def _combine(parts: Sequence[dict[str, float]], share: float) -> dict[str, float]:

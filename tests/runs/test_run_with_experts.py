@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core.trajectory import read_step, step_path
 from tests.tiny_models import EXPERTS
 from tests.tiny_runs import ebbtide, events, write_run
 
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.run
 
 def test_engines_get_the_experts_of_all_ranks(tmp_path: Path) -> None:
     """Every sync is proven, engine and trainer agree, and the model that is saved is the trained one."""
+    import numpy as np
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForCausalLM
@@ -35,6 +37,11 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path) -> None:
     assert len(metrics) == 3
     assert all(m["train/train_rollout_logprob_abs_diff"] < 1e-5 for m in metrics)
     assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
+    first, last = (read_step(step_path(run_dir, step)) for step in (0, 2))
+    for record, is_the_policy in ((first, True), (last, False)):
+        assert record.logprobs_ref is not None
+        gap = np.abs(record.logprobs_ref.values - record.logprobs_old.values).max()
+        assert (gap < 1e-5) == is_the_policy, gap
     before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", run_dir / "hf"))
     assert before.keys() == after.keys()
     changed = [name for name in before if not torch.equal(before[name], after[name])]

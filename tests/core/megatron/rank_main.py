@@ -85,7 +85,7 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     """One action. The arguments of each verb are those of the code below; the verbs of LOOK take none."""
     if verb == "update":
         result = trainer.update(make_samples(*arguments))
-        return {"metrics": result.metrics, "logprobs": result.logprobs}
+        return {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
     if verb == "update_flat":  # groups 1 and 2 have next to no advantage, or none at all
         seed, advantage = arguments
         samples = [replace(s, advantage=advantage) if s.group else s for s in make_samples(seed)]

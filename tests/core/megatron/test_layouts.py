@@ -62,6 +62,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         1: {
             "lonely": {**llama, "actions": LONELY},
             "one": {**llama, "actions": ["sums_over_one_rank"]},
+            "reference": {**llama, "actions": [["log_probs", 1], ["update", 0], ["update", 1]]},
+            "no reference": {**llama, "config": PLAIN_LOSS, "actions": [["update", 0]]},
             "nan": {**llama, "actions": [["update", 0], "spoil", ["update", 1]]},
         },
         2: {
@@ -150,3 +152,11 @@ def test_updates_move_the_model(outcomes: dict[str, list[Any]]) -> None:
     losses = [update["metrics"]["train/loss"] for update in outcomes["llama/plain"]]
     assert len(set(losses)) == 3
     assert all(update["metrics"]["train/kl_loss"] > 0 for update in outcomes["llama/plain"][1:])
+
+
+def test_an_update_gives_the_log_probs_of_the_model_that_the_run_began_with(outcomes: dict[str, list[Any]]) -> None:
+    """Of the second update: the policy has moved away from them. Without KL in the loss there are none."""
+    at_first, _, second = outcomes["reference"]
+    assert second["logprobs_ref"] == at_first
+    assert second["logprobs"] != at_first
+    assert outcomes["no reference"][0]["logprobs_ref"] is None
