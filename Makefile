@@ -10,7 +10,7 @@ TWO_AT_A_TIME := -n 2 --dist loadfile
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo test test-slow test-gpu lint bench clean
+.PHONY: help install slurm demo test test-slow test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_arrows.py
+
+mutants: install ## Put small faults into the pure modules, one at a time: which of them no fast test notices (20 minutes)
+	$(BIN)/python bench/mutants.py
 
 bench: install ## Benchmarks, each beside a peer or a physical limit measured in the same run
 	@for name in update packing threads rendezvous $(if $(GPU),park weight_sync orchestration mfu row_graphs); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
