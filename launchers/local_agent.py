@@ -6,7 +6,6 @@ Exit code 0: complete; 1: failed; 143: stopped. attempts/N/outcome.json says how
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import socket
@@ -14,10 +13,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from core.config import load_run_file
 from core.die_with_parent import adopt_orphans, die_with_parent
 from core.run_directory import RunDirectory
 from launchers.agent import run_agent
 from launchers.attempt import key_path
+from launchers.log_setup import start_logging
 from launchers.outcome import write_outcome
 from launchers.seat import Seat
 
@@ -30,8 +31,8 @@ def main() -> None:
     options = parser.parse_args()
     die_with_parent(os.getppid(), signal.SIGTERM)
     adopt_orphans()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     directory = RunDirectory(options.run_dir)
+    start_logging(load_run_file(directory.run_file).logging)
     folder = directory.attempt(options.attempt)
     key = key_path(folder).read_text()
     seat = Seat(options.attempt, 0, (socket.gethostname(),), "127.0.0.1", None, key)

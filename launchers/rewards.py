@@ -28,6 +28,7 @@ from core.reward import RewardPool
 from core.reward.server import reward_app
 from core.reward.worker_process import WorkerStartError
 from core.run_directory import RunDirectory
+from launchers.log_setup import start_logging
 
 STOPPED = 128 + signal.SIGTERM
 GOODBYE_S = 1  # for answers that are being sent
@@ -59,10 +60,11 @@ def serve(config: RewardConfig, listener: socket.socket, key: str) -> None:
 def main() -> None:
     """Serve one node's part of an attempt."""
     options = _parse()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     faulthandler.register(signal.SIGUSR1)
     signal.signal(signal.SIGTERM, _stop)  # uvicorn hands the signal on when it has closed
-    config = load_run_file(RunDirectory(options.run_dir).run_file).reward
+    run = load_run_file(RunDirectory(options.run_dir).run_file)
+    start_logging(run.logging)
+    config = run.reward
     if options.num_workers is not None:
         config = config.model_copy(update={"num_workers": options.num_workers})
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from core.rendezvous import Address
 
@@ -21,6 +22,7 @@ class Seat:
         ports: where servers may listen; None: anywhere.
         ends_at: when the allocation ends, in seconds of the epoch; None: never.
         job: the Slurm job's id; empty on a machine of one's own.
+        scratch: the site's directory for temporary files of a node; None: TMPDIR.
     """
 
     attempt: int
@@ -32,6 +34,7 @@ class Seat:
     ports: range | None = None
     ends_at: float | None = None
     job: str = ""
+    scratch: Path | None = None
 
     @property
     def leads(self) -> bool:

@@ -20,9 +20,14 @@ COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 
 
 @contextmanager
-def own_temporary_folder() -> Iterator[Path]:
-    """TMPDIR of every process that is started meanwhile. Compiled code stays on the node, for the next run."""
-    common = Path(tempfile.gettempdir())
+def own_temporary_folder(scratch: Path | None = None) -> Iterator[Path]:
+    """TMPDIR of every process that is started meanwhile. Compiled code stays on the node, for the next run.
+
+    Args:
+        scratch: where the folder is made; None, or a directory that this node cannot use: the node's own TMPDIR.
+    """
+    usable = scratch is not None and os.access(scratch, os.W_OK | os.X_OK)  # if not, the gate says what is wrong
+    common = scratch if scratch is not None and usable else Path(tempfile.gettempdir())
     added = len(f"/{PREFIX}") + 8
     base = common if len(str(common)) + added <= MAX_LENGTH else Path("/tmp")
     before = {name: os.environ.get(name) for name in ("TMPDIR", COMPILED)}

@@ -27,6 +27,7 @@ def main() -> None:
     _redirect_output(log_path)
     phase = "start"
     try:
+        _start_logging(options.run_dir, rank)
         from launchers.wiring import TrainerRank  # slow imports, whose errors belong into the log and the record
 
         trainer_rank = TrainerRank(options)
@@ -68,9 +69,14 @@ def _redirect_output(path: Path) -> None:
     with path.open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
-    level = logging.INFO if os.environ["RANK"] == "0" else logging.WARNING
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
+
+
+def _start_logging(run_dir: Path, rank: str) -> None:
+    from core.config import load_run_file
+    from core.run_directory import RunDirectory
+    from launchers.log_setup import start_logging
+
+    start_logging(load_run_file(RunDirectory(run_dir).run_file).logging, quiet=rank != "0")
 
 
 if __name__ == "__main__":

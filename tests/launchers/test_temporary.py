@@ -83,3 +83,15 @@ def test_a_path_that_leaves_no_room_for_sockets_is_not_used(common: Path, monkey
     monkeypatch.setattr(tempfile, "tempdir", str(deep))
     with own_temporary_folder() as folder:
         assert folder.parent == Path("/tmp")
+
+
+def test_the_sites_scratch_is_taken_where_the_node_has_it(common: Path) -> None:
+    scratch = common / "scratch"
+    with own_temporary_folder(scratch) as folder:
+        assert folder.parent == common
+    scratch.mkdir()
+    with own_temporary_folder(scratch) as folder:
+        assert folder.parent == scratch
+        assert Path(os.environ["TMPDIR"]) == folder
+        assert Path(os.environ[temporary.COMPILED]).parent == scratch
+    assert list(scratch.glob(f"{temporary.PREFIX}[!c]*")) == []
