@@ -37,7 +37,7 @@ TABLE = Path(__file__).with_suffix(".yaml")
 SEED = 0
 SETTINGS = """
 [tool.mutmut]
-source_paths = ["core", "hpc", "launchers", "modelcfg"]
+source_paths = ["common", "core", "hpc", "launchers", "modelcfg"]
 also_copy = ["bench", "docs", "examples", "README.md", "Makefile"]
 only_mutate = {files}
 do_not_mutate_patterns = {messages}

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 
 import torch.distributed as dist
 
+from common.files import put_in_place, write_atomically
 from core.collective import broadcast
 from core.config.schema import RunConfig
-from core.files import put_in_place, write_atomically
 from core.run_directory import RunDirectory
 from core.state import LoopState
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
+from common.waiting import wait_until
 from core import engine_starts
 from core.engine_starts import Start, last_start
-from core.rendezvous import Member, Rendezvous, wait_until
+from core.rendezvous import Member, Rendezvous
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied
 

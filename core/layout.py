@@ -6,17 +6,10 @@ all parts, in the order of the parts; the trainers' nodes come first.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
 from core.config.schema import RunConfig, SlurmComponent
-
-TIME = re.compile(r"(?:(\d+)-(\d+)(?::(\d\d?))?(?::(\d\d?))?|(\d+)(?::(\d\d?))?(?::(\d\d?))?)")
-
-
-class BadTime(ValueError):
-    """A time limit that Slurm would not read."""
 
 
 @dataclass(frozen=True)
@@ -113,27 +106,6 @@ def rewards_name(node: int) -> str:
 def rewards_names(config: RunConfig) -> list[str]:
     """All reward servers of the run; none if samples are scored where they are made."""
     return [rewards_name(node.number) for node in nodes(config) if node.role == "rewards"]
-
-
-def time_limit_s(text: str) -> int:
-    """Seconds of a time limit as Slurm spells it; `MM` alone are minutes, `D-HH` days and hours.
-
-    Raises:
-        BadTime: another form, or zero.
-    """
-    match = TIME.fullmatch(text)
-    if match is None:
-        raise BadTime(text)
-    days, *parts = (int(part) if part else 0 for part in match.groups()[:4])
-    if match[1] is not None:
-        hours, minutes, seconds = parts
-    else:
-        given = [int(part) for part in match.groups()[4:] if part]
-        hours, minutes, seconds = given if len(given) == 3 else (0, *given, *[0] * (2 - len(given)))
-    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-    if total == 0:
-        raise BadTime(text)
-    return total
 
 
 def _own_gpus(config: RunConfig, role: str) -> bool:

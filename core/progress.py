@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.files import append_line
+from common.files import append_line
 
 log = logging.getLogger(__name__)
 

@@ -12,14 +12,14 @@ import hashlib
 import hmac
 import json
 import socket
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
 from torch.distributed import PrefixStore, TCPStore
 
-POLL_S = 0.1
+from common.waiting import wait_until
+
 STORE_TIMEOUT_S = 60.0  # one request to the store, not the wait for a member
 
 
@@ -178,16 +178,6 @@ class Rendezvous:
                 "reaches its port; choose a port range of your own in the site file"
             )
         return value
-
-
-def wait_until(condition: Callable[[], bool], deadline_s: float, poll_s: float = POLL_S) -> bool:
-    """Poll a condition until it holds (True) or the deadline passes (False)."""
-    end = time.monotonic() + deadline_s
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(poll_s)
-    return True
 
 
 def member_key(role: str, name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hpc.hostlist import HostlistError, expand
+from common.hostlist import HostlistError, expand
 
 FIRST_SPECIAL_STEP = 0xFFFFFFF0  # interactive, external and batch steps are numbered from here
 

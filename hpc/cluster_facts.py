@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from common.slurm_time import time_limit_minutes
 from hpc.commands import SlurmError, run_command
-from hpc.walltime import parse_time
 
 SINFO = ("sinfo", "--noheader", "--exact", "--format=%P|%a|%l|%D|%c|%m|%G|%f")
 CONFIG = ("scontrol", "show", "config")
@@ -129,7 +129,7 @@ def _number(text: str) -> int:
 
 def _minutes(limit: str) -> int | None:
     try:
-        return parse_time(limit)
+        return time_limit_minutes(limit)
     except ValueError:
         return None  # infinite, n/a
 

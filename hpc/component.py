@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from hpc.mistake import Wrong
+from common.memory_size import slurm_memory_bytes
+from common.mistake import Wrong
 
-MEMORY = re.compile(r"\d+[KMGT]?")
 # fmt: off
 OWN_OPTIONS = frozenset(
     (
@@ -57,8 +57,10 @@ class Component:
             value = getattr(self, key)
             if value is not None and value < least:
                 raise Wrong(f"{key} {value} of {self.name}", f"at least {least}", "correct it or leave it out")
-        if self.mem is not None and not MEMORY.fullmatch(self.mem):
-            raise Wrong(f"mem {self.mem!r} of {self.name}", "a size as 64G or 512000M", "correct it or leave it out")
+        try:
+            slurm_memory_bytes(self.mem or "0")
+        except Wrong as wrong:
+            raise Wrong(f"mem {self.mem!r} of {self.name}", wrong.wanted, wrong.remedy) from None
         for option in self.options:
             refuse_option(option)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from common.slurm_time import format_time
 from hpc.cluster_facts import ClusterFacts, Partition, largest
-from hpc.walltime import format_time
 
 
 def site_text(facts: ClusterFacts, interfaces: Mapping[str, str] | None = None, containers: Sequence[str] = ()) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from hpc.mistake import Wrong, show
+from common.units import GIB
 
-GIB = 2**30
-UNITS = {"GIB": GIB, "G": GIB, "GB": 10**9, "MIB": 2**20, "M": 2**20, "MB": 10**6}
 DRIVER_BYTES = GIB // 2  # of what nvidia-smi calls the total and a program does not get
 MIN_CAPABILITY = 8.0  # bfloat16 and FlashAttention; CUDA 13 has no code for less than 7.5
 
@@ -85,16 +83,3 @@ def _named(gpu_type: str) -> list[Card]:
 
 def _words(gpu_type: str) -> list[str]:
     return re.split(r"[^a-z0-9.]+", gpu_type.lower())
-
-
-def parse_memory(text: str) -> int:
-    """Bytes of `80GiB`, `79.1 GiB`, `80GB` or `81559MiB`; a bare G or M is binary, as for Slurm.
-
-    Raises:
-        Wrong: anything else.
-    """
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)", text.strip())
-    factor = UNITS.get(match[2].upper()) if match else None
-    if match is None or factor is None or not float(match[1]):
-        raise Wrong(show(text), "a size such as 80GiB", "write a number and GiB, GB or MiB")
-    return int(float(match[1]) * factor)

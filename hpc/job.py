@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.mistake import Wrong
 from hpc.component import Component
-from hpc.mistake import Wrong
 from hpc.reserved import reserved_variable, secret_variable
 from hpc.site_schema import Site
 

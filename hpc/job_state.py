@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hpc.hostlist import HostlistError, expand
+from common.hostlist import HostlistError, expand
 
 # of a whole with parts in several states, the first of these is shown: any live > any failed > completed
 LIVE = (

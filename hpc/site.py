@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from hpc.mistake import Mistake
+from common import yaml_dialect
+from common.files import write_atomically
+from common.mistake import Mistake, MistakesError
+from common.yaml_document import read_document
 from hpc.site_check import check_site
+from hpc.site_keys import SITE_FILE
 from hpc.site_schema import Container, CpuNodes, Site
-from hpc.site_yaml import dump_tree, read_tree
 
 __all__ = ["Container", "CpuNodes", "Site", "SiteFileError", "dump_site", "find_site_file", "load_site"]
 
 
-class SiteFileError(ValueError):
+class SiteFileError(MistakesError):
     """A site file with mistakes. `str()` gives the file's name and every mistake, one a line."""
 
     def __init__(self, path: Path, mistakes: Sequence[Mistake]) -> None:
         self.path = path
-        self.mistakes = list(mistakes)
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__("\n".join([f"{path} has {count}:", *(f"  {mistake}" for mistake in mistakes)]))
+        super().__init__(f"{path} has", mistakes)
 
 
 def load_site(path: Path | None = None) -> Site:
@@ -33,10 +35,10 @@ def load_site(path: Path | None = None) -> Site:
     path = path or find_site_file()
     if path is None:
         return Site()
-    tree, lines, mistakes = read_tree(path)
+    document, mistakes = read_document(path, SITE_FILE)
     site = None
     if not mistakes:
-        site, mistakes = check_site(tree, lines)
+        site, mistakes = check_site(document)
     if site is None or mistakes:
         raise SiteFileError(path, sorted(mistakes, key=lambda mistake: mistake.line or 0))
     return site
@@ -52,7 +54,7 @@ def find_site_file(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 def dump_site(site: Site, path: Path) -> None:
     """Writes `site` so that loading the file gives an equal site. The file appears whole or not at all."""
-    text = dump_tree(site.model_dump(mode="json", exclude_defaults=True))
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    tree, text = site.model_dump(mode="json", exclude_defaults=True), io.StringIO()
+    if tree:
+        yaml_dialect.write(tree, text)
+    write_atomically(path, text.getvalue() or "# all defaults\n")

@@ -9,15 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from common.hostlist import check_nodes
+from common.memory_size import gpu_memory_bytes
+from common.mistake import Wrong, show
+from common.slurm_time import time_limit_minutes
 from hpc.component import refuse_option
-from hpc.gpu_cards import parse_memory
-from hpc.mistake import Wrong, show
 from hpc.reserved import reserved_variable
-from hpc.walltime import parse_time
 
 
 def _time(text: str) -> str:
-    parse_time(text)
+    time_limit_minutes(text)
     return text
 
 
@@ -52,8 +53,7 @@ def _option(name: str) -> str:
 
 
 def _nodes(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+(\[[0-9,-]+\][A-Za-z0-9_.-]*)*", text):
-        raise Wrong(show(text), "a node name or a range such as node[1-3]", "take it from `sinfo -N`")
+    check_nodes(text)
     return text
 
 
@@ -70,7 +70,7 @@ def _ports(text: str) -> str:
 
 
 def _memory(text: str) -> str:
-    parse_memory(text)
+    gpu_memory_bytes(text)
     return text
 
 
@@ -196,7 +196,7 @@ class Site(Section):
 
     @model_validator(mode="after")
     def _time_within_limit(self) -> Site:
-        if self.time and self.max_time and parse_time(self.time) > parse_time(self.max_time):
+        if self.time and self.max_time and time_limit_minutes(self.time) > time_limit_minutes(self.max_time):
             raise Wrong(f"time {self.time} and max_time {self.max_time}", "time <= max_time", "lower time")
         return self
 
@@ -220,9 +220,9 @@ class Site(Section):
     @property
     def time_minutes(self) -> int | None:
         """`time` in minutes."""
-        return parse_time(self.time) if self.time else None
+        return time_limit_minutes(self.time) if self.time else None
 
     @property
     def max_time_minutes(self) -> int | None:
         """`max_time` in minutes."""
-        return parse_time(self.max_time) if self.max_time else None
+        return time_limit_minutes(self.max_time) if self.max_time else None

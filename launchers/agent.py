@@ -20,10 +20,11 @@ from collections.abc import Callable
 from functools import partial
 from types import FrameType
 
+from common.waiting import wait_until
 from core.config import load_run_file
 from core.layout import nodes
 from core.pause import PAUSE_KEY, PAUSED_KEY
-from core.rendezvous import Address, Rendezvous, wait_until
+from core.rendezvous import Address, Rendezvous
 from core.run_directory import RunDirectory
 from launchers.children import kill_descendants, shared_memory, stop_all
 from launchers.engine import EngineSlot

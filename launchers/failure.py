@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from core.files import write_atomically
+from common.files import write_atomically
 
 RECORD = "failure.json"
 

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+from common.waiting import wait_until
 from core.config.schema import RunConfig
 from core.layout import nodes
-from core.rendezvous import Rendezvous, wait_until
+from core.rendezvous import Rendezvous
 from core.run_directory import RunDirectory
 from hpc.health import NodeReport, Wanted, complaints, probe_node, write_canary
 from launchers.failure import Failure

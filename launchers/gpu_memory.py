@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 
+from common.memory_size import gpu_memory_bytes
+from common.mistake import Wrong, show
+from common.units import MIB
 from core.config.schema import RunConfig
 from core.planner import Device
-from hpc.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, parse_memory, sizes_of
+from hpc.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, sizes_of
 from hpc.gpus import ask_gpus
-from hpc.mistake import Wrong, show
 from hpc.site_schema import Site
 
-MIB = 2**20
 ASK_TIMEOUT_S = 10.0
 
 
@@ -25,7 +26,7 @@ def named_gpu(text: str) -> Device:
         return _of_card(card, str(card))
     if sizes := sizes_of(text):
         raise Wrong(show(text), "a card of one size", f"write {' or '.join(sizes)}")
-    return Device("cuda", parse_memory(text), "--gpu-memory")
+    return Device("cuda", gpu_memory_bytes(text), "--gpu-memory")
 
 
 def site_gpu(site: Site) -> Device | None:
@@ -33,7 +34,7 @@ def site_gpu(site: Site) -> Device | None:
     kind = site.gpu_type or ""
     capability = capability_of(kind)
     if site.gpu_memory is not None:
-        return Device("cuda", parse_memory(site.gpu_memory), "gpu_memory of the site file", capability)
+        return Device("cuda", gpu_memory_bytes(site.gpu_memory), "gpu_memory of the site file", capability)
     if card := card_of(kind):
         return _of_card(card, f"{card}, gpu_type of the site file")
     too_old = capability is not None and capability < MIN_CAPABILITY

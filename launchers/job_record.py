@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from core.files import write_atomically
+from common.files import write_atomically
 from core.run_directory import RunDirectory
 
 

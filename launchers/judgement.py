@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core.rendezvous import wait_until
+from common.waiting import wait_until
 from launchers.failure import Failure, first_cause, from_exception, read_record, write_record
 from launchers.outcome import Outcome
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from core.files import append_line
+from common.files import append_line
 from core.progress import ProgressReader
 from core.run_directory import RunDirectory
 from launchers.failure import read_record

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from common.mistake import Mistake
 from core.config.checks.model import known_shape
-from core.config.problem import Problem
 from core.config.schema import RunConfig
 from core.planner import Device, notices, plan_memory, problems
 from hpc.gpu_cards import MIN_CAPABILITY
@@ -12,7 +12,7 @@ from launchers.gpu_memory import common_gpus, on_cpu, site_gpu
 from launchers.memory_table import verdict
 
 
-def refusals(config: RunConfig, device: Device | None) -> list[Problem]:
+def refusals(config: RunConfig, device: Device | None) -> list[Mistake]:
     """What makes the run impossible there; empty if model or device are not known."""
     shape = known_shape(config)
     if device is None:
@@ -22,12 +22,12 @@ def refusals(config: RunConfig, device: Device | None) -> list[Problem]:
     return problems(config, shape, plan_memory(config, shape, device))
 
 
-def too_old(device: Device) -> list[Problem]:
+def too_old(device: Device) -> list[Mistake]:
     """GPUs on which nothing here runs, whatever they hold."""
     if device.capability is None or device.capability >= MIN_CAPABILITY:
         return []
     return [
-        Problem(
+        Mistake(
             "placement.device",
             None,
             f"GPUs of compute capability {device.capability} ({device.name})",

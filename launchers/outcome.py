@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.files import write_atomically
+from common.files import write_atomically
 
 How = Literal["complete", "failed", "interrupted", "timeout", "preempted", "node_failure", "lost"]
 ENDED_KEY = "ended"  # where the leader says it to the other agents

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.slurm_time import time_limit_minutes
 from core.config.schema import RunConfig
 from core.layout import Node, Part, components, engine_gpus, nodes
 from hpc.component import Component
 from hpc.job import RUN_DIR, JobSpec
 from hpc.site import Site
-from hpc.walltime import parse_time
 
 DEFAULT_TIME = "01:00:00"
 CODE_DIR = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ class Plan:
     @property
     def time_minutes(self) -> int:
         """The time limit of one attempt."""
-        return parse_time(self.config.slurm.time or self.site.time or DEFAULT_TIME)
+        return time_limit_minutes(self.config.slurm.time or self.site.time or DEFAULT_TIME)
 
     @property
     def heterogeneous(self) -> bool:

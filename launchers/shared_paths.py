@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.mistake import Mistake
+
 PRIVATE_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/var/run")
 PRIVATE_KINDS = {"tmpfs", "ramfs", "devtmpfs", "proc", "sysfs"}
 
 
-def unshared(path: Path, shared: Sequence[Path], kinds: Mapping[Path, str]) -> str | None:
+def unshared(path: Path, shared: Sequence[Path], kinds: Mapping[Path, str]) -> Mistake | None:
     """Why other nodes would not see `path`; None if they may.
 
     Args:
@@ -24,19 +26,16 @@ def unshared(path: Path, shared: Sequence[Path], kinds: Mapping[Path, str]) -> s
         if any(path.is_relative_to(folder) for folder in shared):
             return None
         folders = ", ".join(map(str, shared))
-        return (
-            f"run directory: found {path}; wanted a folder in {folders} (shared_filesystems in the site file): "
-            "choose another --run-dir, or set runs_dir in the run file"
-        )
+        wanted = f"a folder in {folders} (shared_filesystems in the site file)"
+        remedy = "choose another --run-dir, or set runs_dir in the run file"
+        return Mistake("run directory", None, str(path), wanted, remedy)
     private = next((folder for folder in PRIVATE_FOLDERS if path.is_relative_to(folder)), None)
     kind = kind_of(path, kinds)
     if private is None and kind not in PRIVATE_KINDS:
         return None
     what = f"in {private}, which every node has for itself" if private else f"on a {kind} of this machine"
-    return (
-        f"run directory: found {path}, {what}; wanted a folder that all nodes see: choose another --run-dir, or, if "
-        "they do see this one, name it in shared_filesystems of the site file"
-    )
+    remedy = "choose another --run-dir, or, if they do see this one, name it in shared_filesystems of the site file"
+    return Mistake("run directory", None, f"{path}, {what}", "a folder that all nodes see", remedy)
 
 
 def kind_of(path: Path, kinds: Mapping[Path, str]) -> str:

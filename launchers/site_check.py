@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from common.mistake import Mistake
 from hpc.component import Component
 from hpc.facts import ClusterFacts, check_request
 from hpc.job import JobSpec
@@ -13,7 +14,7 @@ from hpc.site_schema import Site
 DEFAULT_MINUTES = 60
 
 
-def site_mistakes(site: Site, facts: ClusterFacts) -> list[str]:
+def site_mistakes(site: Site, facts: ClusterFacts) -> list[Mistake]:
     """What the cluster could not give to the smallest job that uses the site's keys."""
     components = [Component("site", gpus_per_node=site.gpus_per_node or 0, partition=site.partition)]
     components += [Component("cpu_nodes")] if site.cpu_nodes else []

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.mistake import Mistake, MistakesError, Wrong
 from core.config.schema import RunConfig
 from hpc.job import JobSpec
-from hpc.mistake import Mistake, Wrong
 from hpc.reserved import reserved_variable
 from hpc.site import Site
 from launchers.gpu_memory import on_cpu, site_gpu
@@ -18,13 +18,11 @@ from launchers.plan import Plan, make_plan, task_command
 from launchers.shared_paths import unshared
 
 
-class Refused(ValueError):
+class Refused(MistakesError):
     """A submission with mistakes. `str()` gives all of them, one a line."""
 
-    def __init__(self, name: str, mistakes: list[str]) -> None:
-        self.mistakes = mistakes
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__("\n".join([f"{name} cannot be submitted, {count}:", *(f"  {text}" for text in mistakes)]))
+    def __init__(self, name: str, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(f"{name} cannot be submitted,", mistakes)
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Submission:
         try:
             return self.plan.job(run_dir, task_command(self.site.python or "python3"))
         except Wrong as wrong:
-            raise Refused(self.config.name, [str(wrong)]) from wrong
+            raise Refused(self.config.name, [wrong.at("")]) from wrong
 
 
 def make_submission(config: RunConfig, site: Site, site_file: Path | None) -> Submission:
@@ -56,13 +54,13 @@ def make_submission(config: RunConfig, site: Site, site_file: Path | None) -> Su
     """
     own = "python3" if site.container.runtime != "none" else sys.executable
     site = site.model_copy(update={"python": site.python or own})
-    mistakes = [str(mistake) for mistake in disagreements(config, site)]
+    mistakes = list(disagreements(config, site))
     if mistakes:
         raise Refused(config.name, mistakes)
     try:
         return Submission(config, site, site_file, make_plan(config, site))
     except Wrong as wrong:
-        raise Refused(config.name, [str(wrong)]) from wrong
+        raise Refused(config.name, [wrong.at("")]) from wrong
 
 
 def disagreements(config: RunConfig, site: Site) -> Iterator[Mistake]:
@@ -73,7 +71,7 @@ def disagreements(config: RunConfig, site: Site) -> Iterator[Mistake]:
     yield from _memory(config, site)
 
 
-def run_dir_mistake(submission: Submission, run_dir: Path, kinds: Mapping[Path, str]) -> str | None:
+def run_dir_mistake(submission: Submission, run_dir: Path, kinds: Mapping[Path, str]) -> Mistake | None:
     """Why the nodes would not see the run directory; None if they may."""
     return unshared(run_dir, submission.site.shared_filesystems, kinds)
 
@@ -123,5 +121,5 @@ def _gpus(config: RunConfig, site: Site) -> Iterator[Mistake]:
 
 def _memory(config: RunConfig, site: Site) -> Iterator[Mistake]:
     """Phases that the site's GPUs do not hold, where it says what those have."""
-    for problem in [] if on_cpu(config, site) else refusals(config, site_gpu(site)):
-        yield Mistake(problem.key, None, problem.found, problem.wanted, problem.remedy)
+    if not on_cpu(config, site):
+        yield from refusals(config, site_gpu(site))

@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from core.files import write_atomically
+from common.files import write_atomically
 from core.run_directory import RunDirectory
 from launchers.plain_text import visible
 from launchers.status import Status

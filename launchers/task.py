@@ -24,13 +24,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from common.files import write_atomically
+from common.waiting import wait_until
 from core.checkpoint import is_complete
 from core.config import load_run_file
 from core.config.schema import RunConfig
 from core.die_with_parent import adopt_orphans
-from core.files import write_atomically
 from core.layout import nodes
-from core.rendezvous import Address, wait_until
+from core.rendezvous import Address
 from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
 from hpc.site import Site, load_site

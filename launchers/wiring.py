@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import cached_property
 
+from common.files import put_in_place
 from core import data, loop
 from core.checkpoint import Checkpoints
 from core.collective import any_rank
 from core.config import load_run_file
 from core.device import resolve_device
 from core.evaluation import Evaluation
-from core.files import put_in_place
 from core.journal import Journal
 from core.layout import num_engines, rewards_names
 from core.megatron.trainer import MegatronTrainer

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from common.nearest import nearest
 from modelcfg.catalogue import UnknownModelError, load, names
 from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf
 from modelcfg.shape import ModelShape, RopeScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
-from modelcfg.suggest import nearest
 
 __all__ = [
     "Mismatch",

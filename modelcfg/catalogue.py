@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
+from common.nearest import nearest
 from modelcfg.shape import ModelShape
-from modelcfg.suggest import nearest
 
 FOLDER = Path(__file__).parent / "models"
 

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"core", "hpc", "launchers", "modelcfg"}
+OURS = {"common", "core", "hpc", "launchers", "modelcfg"}
 ALLOWED = {
-    "launchers": {"core", "hpc", "modelcfg", "launchers"},
-    "core": {"core", "modelcfg"},
-    "hpc": {"hpc"},
-    "modelcfg": {"modelcfg"},
+    "launchers": {"common", "core", "hpc", "modelcfg", "launchers"},
+    "core": {"common", "core", "modelcfg"},
+    "hpc": {"common", "hpc"},
+    "modelcfg": {"common", "modelcfg"},
+    "common": {"common"},
 }
-LIGHT_THIRD_PARTY = {"pydantic", "pydantic_core", "yaml", "submitit"}  # all that hpc and modelcfg may use
+LIGHT_THIRD_PARTY = {"pydantic", "pydantic_core", "yaml", "submitit"}  # all that these may use
 ONE_PLACE = {"megatron": "core/megatron", "sglang": "core/sglang", "submitit": "hpc"}
 
 
@@ -46,7 +47,7 @@ def test_own_imports_follow_the_arrows(folder: str) -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("folder", ["hpc", "modelcfg"])
+@pytest.mark.parametrize("folder", ["common", "hpc", "modelcfg"])
 def test_login_node_folders_use_only_light_libraries(folder: str) -> None:
     allowed = sys.stdlib_module_names | LIGHT_THIRD_PARTY | ALLOWED[folder]
     wrong = [
@@ -71,7 +72,8 @@ def test_adapters_are_the_only_place_for_a_library(library: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["hpc", "hpc.sbatch", "modelcfg", "core.config", "core.planner", "core.residency", "launchers.cli"]
+    "module",
+    ["common", "hpc", "hpc.sbatch", "modelcfg", "core.config", "core.planner", "core.residency", "launchers.cli"],
 )
 def test_login_node_modules_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from common.mistake import Mistake
 from core.config.checks import check_run
-from core.config.load import check_run_file, dump_run_file, load_run_file
-from core.config.problem import Problem, RunFileError
+from core.config.load import RunFileError, check_run_file, dump_run_file, load_run_file
 from core.config.schema import RunConfig
 
 __all__ = [
-    "Problem",
+    "Mistake",
     "RunConfig",
     "RunFileError",
     "check_run",

@@ -7,14 +7,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from core.config import dialect
+from common import yaml_dialect
+from common.files import write_atomically
+from common.mistake import Mistake, MistakesError
+from common.yaml_document import Document, read_document
 from core.config.checks import check_run
-from core.config.document import Document, apply_overrides, read_document
+from core.config.keys import RUN_FILE
+from core.config.overrides import apply_overrides
 from core.config.paths import resolve_paths
-from core.config.problem import Problem, RunFileError
 from core.config.schema import RunConfig
 from core.config.validate import validate
-from core.files import write_atomically
+
+
+class RunFileError(MistakesError):
+    """A run file with mistakes. `str()` gives the file's name and every mistake, one a line."""
+
+    def __init__(self, path: Path, mistakes: Sequence[Mistake]) -> None:
+        self.path = path
+        super().__init__(f"{path} has", mistakes)
 
 
 def load_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -26,8 +36,8 @@ def load_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         RunFileError: with every mistake that one key alone shows.
     """
-    config, _, problems = _load(Path(path), overrides)
-    _raise(Path(path), problems)
+    config, _, mistakes = _load(Path(path), overrides)
+    _raise(Path(path), mistakes)
     return config
 
 
@@ -36,34 +46,34 @@ def check_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig
 
     Where a section has mistakes of its own, the rules that read it are left for the next time.
     """
-    config, document, problems = _load(Path(path), overrides)
-    problems += [_located(problem, document) for problem in check_run(config)]
-    _raise(Path(path), problems)
+    config, document, mistakes = _load(Path(path), overrides)
+    mistakes += [_located(mistake, document) for mistake in check_run(config)]
+    _raise(Path(path), mistakes)
     return config
 
 
 def dump_run_file(config: RunConfig, path: str | Path) -> None:
     """Writes `config` so that loading the file gives an equal config. The file appears whole or not at all."""
     text = io.StringIO()
-    dialect.write(config.model_dump(mode="json"), text)
+    yaml_dialect.write(config.model_dump(mode="json"), text)
     write_atomically(Path(path), text.getvalue())
 
 
-def _load(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Problem]]:
-    document, problems = read_document(path)
-    _raise(path, problems)  # of YAML itself: then the tree is not to be trusted
-    problems = apply_overrides(document, overrides)
+def _load(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Mistake]]:
+    document, mistakes = read_document(path, RUN_FILE)
+    _raise(path, mistakes)  # of YAML itself: then the tree is not to be trusted
+    mistakes = apply_overrides(document, overrides)
     config, invalid = validate(document)
-    return resolve_paths(config, path.absolute().parent), document, problems + invalid
+    return resolve_paths(config, path.absolute().parent), document, mistakes + invalid
 
 
-def _raise(path: Path, problems: list[Problem]) -> None:
-    """Nothing if there is no problem; else all of them, in the order of the file, overrides last."""
-    if problems:
-        raise RunFileError(path, sorted(problems, key=lambda problem: (bool(problem.override), problem.line or 0)))
+def _raise(path: Path, mistakes: list[Mistake]) -> None:
+    """Nothing if there is no mistake; else all of them, in the order of the file, overrides last."""
+    if mistakes:
+        raise RunFileError(path, sorted(mistakes, key=lambda mistake: (bool(mistake.override), mistake.line or 0)))
 
 
-def _located(problem: Problem, document: Document) -> Problem:
-    path = tuple(problem.key.split("."))
+def _located(mistake: Mistake, document: Document) -> Mistake:
+    path = tuple(mistake.key.split("."))
     override = document.override(path)
-    return replace(problem, line=None if override else document.line(path), override=override)
+    return replace(mistake, line=None if override else document.line(path), override=override)

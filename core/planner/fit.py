@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator
 
-from core.config.problem import Problem
+from common.memory_size import slurm_memory_bytes
+from common.mistake import Mistake
+from common.units import GIB
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
-from core.planner.memory import GIB, TIGHT, MemoryPlan
+from core.planner.memory import TIGHT, MemoryPlan
 from core.planner.remedy import GENERATING, TRAINING, engine_remedy, update_remedy
 from core.residency.memory import describe, gib
 from core.residency.table import TABLE
 from modelcfg import ModelShape
 
-UNITS = {"K": 2**10, "M": 2**20, "": 2**20, "G": 2**30, "T": 2**40}  # as Slurm reads a component's mem
 
-
-def problems(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Problem]:
+def problems(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Mistake]:
     """What makes a run on GPUs impossible; empty where the plan is a rough one (CPUs)."""
     if plan.device.kind == "cpu":
         return []
     return [*_cache(config, shape, plan), *_phase(config, shape, plan), *_host(config, plan)]
 
 
-def notices(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Problem]:
+def notices(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Mistake]:
     """What a run may live with."""
     return [*_tight(config, shape, plan), *_requests(config, shape, plan)]
 
 
-def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     """The engine's share holds its weights and one sample."""
     longest = sample_tokens(config)
     if plan.cache.samples(longest) == 0:
         limit = config.placement.engine_max_total_tokens
         small = limit is not None and limit < longest
-        yield Problem(
+        yield Mistake(
             "placement.engine_max_total_tokens" if small else "placement.engine_memory_fraction",
             None,
             f"a KV cache of {plan.cache.tokens} tokens beside the engine's weights",
@@ -44,23 +43,23 @@ def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[P
         )
 
 
-def _phase(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+def _phase(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     """Each side's fullest phase; where nobody gives anything back, one phase stands for all."""
     wanted = f"at most the {gib(plan.device.total_bytes or 0)} GiB of a GPU"
     if not plan.fits(TRAINING):
         remedy = update_remedy(config, shape, plan.device)
-        yield Problem("train.max_tokens_per_micro_batch", None, _need(plan, TRAINING), wanted, remedy)
+        yield Mistake("train.max_tokens_per_micro_batch", None, _need(plan, TRAINING), wanted, remedy)
     elif not plan.fits(GENERATING):
         remedy = engine_remedy(config, shape, plan.device, 1)
-        yield Problem("placement.engine_memory_fraction", None, _need(plan, GENERATING), wanted, remedy)
+        yield Mistake("placement.engine_memory_fraction", None, _need(plan, GENERATING), wanted, remedy)
 
 
-def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Problem]:
+def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Mistake]:
     """Where a node's memory is asked of Slurm, what the trainers park there has to be in it."""
     for index, component in enumerate(config.slurm.components):
-        asked = _slurm_bytes(component.mem) if component.role == "trainers" and component.mem else None
+        asked = slurm_memory_bytes(component.mem) if component.role == "trainers" and component.mem else None
         if asked is not None and asked < plan.host_bytes:
-            yield Problem(
+            yield Mistake(
                 f"slurm.components.{index}.mem",
                 None,
                 str(component.mem),
@@ -69,7 +68,7 @@ def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Problem]:
             )
 
 
-def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     total = plan.device.total_bytes
     if total is None or plan.fits(share=TIGHT):
         return
@@ -80,16 +79,16 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[P
     else:
         where, remedy = "a GPU", update_remedy(config, shape, plan.device)
     wanted = f"less than {TIGHT:.0%} of the {gib(total)} GiB of {where}"
-    yield Problem("train.max_tokens_per_micro_batch", None, _need(plan, TABLE), wanted, remedy)
+    yield Mistake("train.max_tokens_per_micro_batch", None, _need(plan, TABLE), wanted, remedy)
 
 
-def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Problem]:
+def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     step = config.rollout.rollout_batch_size * config.rollout.n_samples_per_prompt
     wanted, room = min(step, config.placement.engine_max_running_requests), plan.cache.samples(sample_tokens(config))
     if 0 < room < wanted:
         raised = engine_remedy(config, shape, plan.device, wanted) if plan.device.kind == "cuda" else ""
         lowered = f"lower it to {room}, for the rest only waits"
-        yield Problem(
+        yield Mistake(
             "placement.engine_max_running_requests",
             None,
             f"{wanted}, and a KV cache of {plan.cache.tokens} tokens",
@@ -102,8 +101,3 @@ def _need(plan: MemoryPlan, phases: Collection[str]) -> str:
     """85.90 GiB in phase update (trainer: moments 30.00, ... GiB; engine: process 1.55 GiB)"""
     phase = plan.fullest(phases)
     return f"{gib(plan.needed_bytes(phases))} GiB in phase {phase} ({describe(plan.phases[phase])})"
-
-
-def _slurm_bytes(text: str) -> int | None:
-    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
-    return int(match[1]) * UNITS[match[2]] if match else None

@@ -6,8 +6,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from common.mistake import Mistake
 from core.config.checks import batch, model, parallel
-from core.config.problem import Problem
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
 from core.planner.memory import TIGHT, Device, plan_memory
@@ -72,7 +72,7 @@ def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples:
     )
 
 
-def size_problems(config: RunConfig) -> list[Problem]:
+def size_problems(config: RunConfig) -> list[Mistake]:
     """What a plan cannot be made of: sizes that do not divide, samples that fit no row."""
     return [problem for rule in RULES for problem in rule(config)]
 

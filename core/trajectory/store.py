@@ -6,11 +6,7 @@ A file is written under a hidden name beside its place and renamed: a reader nev
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from core.files import flush
+from common.files import renamed_when_complete
 from core.trajectory.ragged import Ragged
 from core.trajectory.record import StepRecord
 
@@ -53,11 +49,8 @@ def write_step(path: Path, record: StepRecord) -> None:
     Collective: none; one process per path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _renamed_when_complete(path) as staging:
-        with h5py.File(staging, "w", locking=False) as file:
-            _write(file, record)
-        with staging.open("rb") as stream:
-            os.fsync(stream.fileno())
+    with renamed_when_complete(path) as unfinished, h5py.File(unfinished, "w", locking=False) as file:
+        _write(file, record)
 
 
 def read_step(path: Path) -> StepRecord:
@@ -78,18 +71,6 @@ def read_step(path: Path) -> StepRecord:
             f"{path} cannot be read: {error}; wanted a whole step file of schema version {SCHEMA_VERSION}: remove it, "
             "or bring it back from a copy"
         ) from error
-
-
-@contextmanager
-def _renamed_when_complete(path: Path) -> Iterator[Path]:
-    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # whoever writes it makes it, as the umask says
-    try:
-        yield staging
-        os.replace(staging, path)
-    finally:
-        with suppress(FileNotFoundError):
-            staging.unlink()
-    flush(path.parent)  # or the new name may be lost in a power failure
 
 
 def _write(file: h5py.File, record: StepRecord) -> None:

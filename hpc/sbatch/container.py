@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from common.mistake import Wrong
 from hpc.job import JobSpec
-from hpc.mistake import Wrong
 from hpc.sbatch.quote import list_word, one_line, word
 
 OWN_VARIABLES = ("PYTHONPATH", "EBBTIDE_RUN_DIR", "EBBTIDE_SLURM_DIR", "EBBTIDE_JOB_END")

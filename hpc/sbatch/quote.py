@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from hpc.mistake import Wrong, show
+from common.mistake import Wrong, show
 
 
 def word(text: str | Path, what: str = "value") -> str:

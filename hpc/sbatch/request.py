@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from common.memory_size import slurm_memory_bytes
+from common.mistake import Wrong
 from hpc.component import Component
 from hpc.job import JobSpec
-from hpc.mistake import Wrong
 from hpc.sbatch.quote import directive
 from hpc.site_schema import CpuNodes, Site
 
-_UNITS = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 _WHERE = ("partition", "account", "qos", "constraint")
 
 
@@ -77,13 +77,7 @@ def _gpus(count: int, site: Site) -> str:
 
 def _most_memory(sizes: Iterable[str | None]) -> str | None:
     given = [size for size in sizes if size]
-    return "0" if "0" in given else max(given, key=memory_mib, default=None)  # 0 asks for all of the node
-
-
-def memory_mib(size: str) -> float:
-    """MiB of a memory size as Slurm spells it."""
-    number, unit = (size[:-1], size[-1]) if size[-1] in _UNITS else (size, "M")
-    return int(number) * _UNITS[unit]
+    return "0" if "0" in given else max(given, key=slurm_memory_bytes, default=None)  # 0 asks for all of the node
 
 
 def _one_mapping(components: tuple[Component, ...]) -> dict[str, str]:

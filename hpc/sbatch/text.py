@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from common.mistake import Wrong
+from common.slurm_time import format_time
 from hpc.component import Component
 from hpc.job import RUN_DIR, JobSpec
-from hpc.mistake import Wrong
 from hpc.sbatch import container
 from hpc.sbatch.quote import directive, expanded, log_file, one_line, word
 from hpc.sbatch.request import request_lines, requests
-from hpc.walltime import format_time
 
 
 def sbatch_text(job: JobSpec, about: Sequence[str] = ()) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from common.mistake import Mistake
 from core.config import RunFileError, check_run_file, dump_run_file
 from core.run_directory import RunDirectory
 from hpc.commands import SlurmError
@@ -59,7 +60,7 @@ def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, j
     """
     from hpc.facts import ask_cluster, check_request
 
-    mistakes: list[str] = []
+    mistakes: list[Mistake] = []
     notices: list[str] = []
     if (mistake := run_dir_mistake(submission, run_dir, mounts())) is not None:
         mistakes.append(mistake)
@@ -68,7 +69,9 @@ def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, j
     except Refused as error:
         mistakes += error.mistakes
     except SlurmError as error:
-        (mistakes if required else notices).append(str(error))
+        if required:
+            fail(str(error))
+        notices.append(str(error))
     for notice in notices:
         note(f"not checked against the cluster: {notice}")
     if mistakes:

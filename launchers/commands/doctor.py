@@ -10,10 +10,10 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from common.slurm_time import format_time
 from hpc.commands import SlurmError
 from hpc.facts import ClusterFacts, ask_cluster, site_text
 from hpc.probe import container_runtimes, ephemeral_overlap, network_interfaces
-from hpc.walltime import format_time
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.terminal import errors, fail, say
 from launchers.site_check import site_mistakes, site_notices

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from common.mistake import Wrong
 from core.config import RunConfig, RunFileError, load_run_file
 from core.config.checks.model import known_shape
 from core.planner import Device, notices, plan_memory, problems, size_problems
-from hpc.mistake import Wrong
 from hpc.site_schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
 from launchers.commands.terminal import Overrides, RunFile, fail, note, refuse, say

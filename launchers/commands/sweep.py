@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
+from common.mistake import Wrong
 from hpc.commands import SlurmError, run_command, sbatch_command
 from hpc.job import JobSpec
-from hpc.mistake import Wrong
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
 from launchers.commands.terminal import Overrides, RunFile, fail, say
 from launchers.grid import GridError, overrides, parse_grid, points

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from core.files import append_line
+from common.files import append_line
 from core.progress import Progress, ProgressReader
 
 

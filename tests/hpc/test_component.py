@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sample_jobs import HET, JOB
 
+from common.slurm_time import format_time, time_limit_minutes
 from hpc.component import FIELDS, Component
 from hpc.reserved import reserved_variable
-from hpc.walltime import format_time, parse_time
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_tasks_and_excluded_nodes() -> None:
     ],
 )
 def test_time_limits(text: str, minutes: int) -> None:
-    assert parse_time(text) == minutes
-    assert parse_time(format_time(minutes)) == minutes
+    assert time_limit_minutes(text) == minutes
+    assert time_limit_minutes(format_time(minutes)) == minutes
 
 
 @pytest.mark.parametrize("text", ["", "0", "00:00", "1h", "-5", "1-", "1:2:3:4", "infinite"])
 def test_what_is_no_time_limit(text: str) -> None:
     with pytest.raises(ValueError, match="wanted"):
-        parse_time(text)
+        time_limit_minutes(text)
 
 
 @pytest.mark.parametrize(

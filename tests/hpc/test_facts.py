@@ -199,7 +199,7 @@ MISTAKES: dict[str, tuple[JobSpec, ClusterFacts, str]] = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_what_the_cluster_cannot_give_is_said(name: str) -> None:
     job, facts, says = MISTAKES[name]
-    assert check_request(job, facts) == [says]
+    assert list(map(str, check_request(job, facts))) == [says]
 
 
 def test_all_mistakes_are_said_at_once() -> None:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.gpu_cards import CARDS, GIB, capability_of, card_of, parse_memory
-from hpc.mistake import Wrong
+from common.memory_size import gpu_memory_bytes
+from common.mistake import Wrong
+from common.units import GIB
+from hpc.gpu_cards import CARDS, capability_of, card_of
 
 
 @pytest.mark.parametrize(
@@ -50,10 +52,10 @@ def test_a_program_never_finds_more_than_is_sold() -> None:
     ],
 )
 def test_sizes(text: str, size: int) -> None:
-    assert parse_memory(text) == size
+    assert gpu_memory_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["80", "GiB", "80 TiB", "-1GiB", "0GiB", "80GiB each", ""])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(Wrong, match="wanted a size such as 80GiB"):
-        parse_memory(text)
+        gpu_memory_bytes(text)

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from common.waiting import wait_until
 from core.node_ranks import DriverFailed
-from core.rendezvous import wait_until
 from launchers.children import Child, log_tail, stop_all
 from launchers.failure import Failure, describe_exit, first_cause, from_exception
 

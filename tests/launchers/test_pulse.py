@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from core.rendezvous import Rendezvous, wait_until
+from common.waiting import wait_until
+from core.rendezvous import Rendezvous
 from launchers import pulse
 from launchers.pulse import Pulse
 

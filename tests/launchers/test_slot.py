@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from common.waiting import wait_until
 from core.engine_starts import Start, allow_starts, forbid_starts, last_start
 from core.engines import ready_key
-from core.rendezvous import Rendezvous, wait_until
+from core.rendezvous import Rendezvous
 from launchers import pulse
 from launchers.children import stop_all
 from launchers.failure import Failure

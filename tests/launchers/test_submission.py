@@ -115,7 +115,7 @@ def test_a_name_that_slurm_would_not_take() -> None:
 
 
 def test_a_run_directory_that_nodes_do_not_see() -> None:
-    assert "in /tmp, which every node has for itself" in (run_dir_mistake(submission(), Path("/tmp/a"), {}) or "")
+    assert "in /tmp, which every node has for itself" in str(run_dir_mistake(submission(), Path("/tmp/a"), {}))
     assert run_dir_mistake(submission(Site(shared_filesystems=(Path("/tmp"),))), Path("/tmp/a"), {}) is None
 
 

@@ -12,7 +12,7 @@ import h5py
 import psutil
 import pytest
 
-from core.rendezvous import wait_until
+from common.waiting import wait_until
 from core.trajectory import step_path
 from launchers.children import shared_memory
 from tests.slurm.slurm_runs import hold, hold_phases

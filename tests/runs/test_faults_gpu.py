@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from test_faults import member_pid, wait_for_phase
 
-from core.rendezvous import wait_until
+from common.waiting import wait_until
 from tests.tiny_models import GPU_SIZES, tiny_model
 from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 

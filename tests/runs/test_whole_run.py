@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
-from core.rendezvous import wait_until
+from common.waiting import wait_until
 from core.trajectory import step_path
 from tests.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from core.rendezvous import wait_until
+from common.waiting import wait_until
 from launchers.failure import Failure
 from launchers.history import Attempt, fold_attempts, read_ledger
 from tests.slurm_cluster import Cluster

@@ -77,4 +77,4 @@ def test_a_time_over_the_limit_is_said_although_sbatch_would_queue_it_for_ever(
 ) -> None:
     wanted = replace(job(tmp_path, partition="short"), time_minutes=11)
     (mistake,) = check_request(wanted, ask_cluster())
-    assert "found a time limit of 00:11:00; wanted at most 00:10:00" in mistake
+    assert "found a time limit of 00:11:00; wanted at most 00:10:00" in str(mistake)

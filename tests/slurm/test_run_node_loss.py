@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.rendezvous import wait_until
+from common.waiting import wait_until
 from tests.slurm.slurm_runs import (
     attempts,
     complete,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from common.mistake import Mistake
 from core.config.checks import batch, data, evaluation, model, parallel, reward, schedule, slurm
-from core.config.problem import Problem
 from core.config.schema import RunConfig
 
 
@@ -18,7 +18,7 @@ from core.config.schema import RunConfig
 class Rule:
     """A check and the sections it reads."""
 
-    check: Callable[[RunConfig], Iterator[Problem]]
+    check: Callable[[RunConfig], Iterator[Mistake]]
     sections: tuple[str, ...]
 
 
@@ -54,7 +54,7 @@ RULES = (
 )
 
 
-def check_run(config: RunConfig) -> list[Problem]:
+def check_run(config: RunConfig) -> list[Mistake]:
     """All problems of a run that one key alone does not show; empty if there are none.
 
     Reads the data source and the checkpoint's `config.json`; calls the data function if the source is `python`. Paths

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.config.problem import Problem
+from common.mistake import Mistake
 from core.config.schema import RunConfig
 
 
-def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Problem]:
+def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
     """Every sample of a step is used in exactly one optimiser step."""
     rollout, train = config.rollout, config.train
     made = rollout.rollout_batch_size * rollout.n_samples_per_prompt
@@ -17,7 +17,7 @@ def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Problem]:
         return
     fits = made % train.num_steps_per_rollout == 0
     remedy = f"set global_batch_size to {made // train.num_steps_per_rollout}" if fits else "change one of the four"
-    yield Problem(
+    yield Mistake(
         "train.global_batch_size",
         None,
         f"global_batch_size {train.global_batch_size} × num_steps_per_rollout {train.num_steps_per_rollout} = {used}",
@@ -27,10 +27,10 @@ def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Problem]:
     )
 
 
-def groups_have_peers(config: RunConfig) -> Iterator[Problem]:
+def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:
     """The advantage of a sample is taken over its group: alone, it is 0."""
     if config.algorithm.advantage_estimator == "grpo" and config.rollout.n_samples_per_prompt == 1:
-        yield Problem(
+        yield Mistake(
             "rollout.n_samples_per_prompt",
             None,
             "1, a group in which every advantage is 0",
@@ -39,11 +39,11 @@ def groups_have_peers(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def a_sample_fits_a_micro_batch(config: RunConfig) -> Iterator[Problem]:
+def a_sample_fits_a_micro_batch(config: RunConfig) -> Iterator[Mistake]:
     """The longest possible sample, alone, is within the token budget."""
     prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
     if config.train.max_tokens_per_micro_batch < prompt + response:
-        yield Problem(
+        yield Mistake(
             "train.max_tokens_per_micro_batch",
             None,
             f"a budget of {config.train.max_tokens_per_micro_batch} tokens",

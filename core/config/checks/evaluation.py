@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from common.mistake import Mistake
 from core.config.checks.data import data_section
-from core.config.problem import Problem
 from core.config.schema import RunConfig
 
 
-def sets(config: RunConfig) -> Iterator[Problem]:
+def sets(config: RunConfig) -> Iterator[Mistake]:
     """Each set is there and has the keys that the run's reward needs."""
     for name, data in config.eval.sets.items():
         yield from data_section(f"eval.sets.{name}", data, config.reward.type)
 
 
-def sampling(config: RunConfig) -> Iterator[Problem]:
+def sampling(config: RunConfig) -> Iterator[Mistake]:
     """Greedy samples of one prompt are all the same; an interval needs something to evaluate."""
     evaluation = config.eval
     if evaluation.n_samples_per_prompt > 1 and evaluation.temperature == 0:
-        yield Problem(
+        yield Mistake(
             "eval.n_samples_per_prompt",
             None,
             f"{evaluation.n_samples_per_prompt} with temperature 0, which gives the same sample each time",
@@ -28,6 +28,6 @@ def sampling(config: RunConfig) -> Iterator[Problem]:
         )
     if evaluation.interval > 0 and not evaluation.sets:
         remedy = "add a set under eval.sets, or remove interval"
-        yield Problem(
+        yield Mistake(
             "eval.interval", None, f"{evaluation.interval} without any eval.sets", "a set to evaluate", remedy
         )

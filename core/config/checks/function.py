@@ -7,29 +7,29 @@ from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from common.mistake import Mistake
+from common.nearest import nearest
 from core.config.paths import split_function
-from core.config.problem import Problem
-from modelcfg.suggest import nearest
 
 WANTED = "module.py:function or package.module:function"
 
 
-def python_function(key: str, path: str) -> Iterator[Problem]:
+def python_function(key: str, path: str) -> Iterator[Mistake]:
     """The syntax of `path`, the file or module it names, and the function in it."""
     module, function = split_function(path)
     if not function.isidentifier() or not module:
-        yield Problem(key, None, f"{path!r}", WANTED, "write the file or module, a colon, and the function's name")
+        yield Mistake(key, None, f"{path!r}", WANTED, "write the file or module, a colon, and the function's name")
         return
     if not module.endswith(".py") and not all(part.isidentifier() for part in module.split(".")):
-        yield Problem(key, None, f"{path!r}", WANTED, "end a file's name with .py, or write a module's name with dots")
+        yield Mistake(key, None, f"{path!r}", WANTED, "end a file's name with .py, or write a module's name with dots")
         return
     file = Path(module) if module.endswith(".py") else _module_file(module)
     if file is None:
-        yield Problem(
+        yield Mistake(
             key, None, f"no module {module!r}", "a module that can be imported", "install it, or give a .py file"
         )
     elif not file.is_file():
-        yield Problem(key, None, f"{file}, which does not exist", "a Python file", "correct the path")
+        yield Mistake(key, None, f"{file}, which does not exist", "a Python file", "correct the path")
     elif file.suffix == ".py":
         yield from _function_in(key, file, function)
 
@@ -46,20 +46,20 @@ def _module_file(module: str) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin else None
 
 
-def _function_in(key: str, file: Path, function: str) -> Iterator[Problem]:
+def _function_in(key: str, file: Path, function: str) -> Iterator[Mistake]:
     try:
         names = _top_level_names(ast.parse(file.read_bytes()))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         where = f", line {line}" if line else ""
-        yield Problem(
+        yield Mistake(
             key, None, f"a syntax error in {file}{where}", "a Python file that can be imported", "correct the file"
         )
         return
     if function not in names and "*" not in names:
         suggestion = nearest(function, names)
         remedy = f"did you mean {suggestion}?" if suggestion else f"define {function} at the top level of the file"
-        yield Problem(key, None, f"no {function} in {file}", "a function defined or imported there", remedy)
+        yield Mistake(key, None, f"no {function} in {file}", "a function defined or imported there", remedy)
 
 
 def _top_level_names(tree: ast.Module) -> list[str]:

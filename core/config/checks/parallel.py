@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.config.problem import Problem
+from common.mistake import Mistake
 from core.config.schema import PlacementConfig, RunConfig
 
 
-def ranks_divide(config: RunConfig) -> Iterator[Problem]:
+def ranks_divide(config: RunConfig) -> Iterator[Mistake]:
     """A whole number of model replicas."""
     placement = config.placement
     if num_trainers(placement) % replica_size(placement):
-        yield Problem(
+        yield Mistake(
             "placement.tensor_parallel",
             None,
             f"tensor_parallel {placement.tensor_parallel} × pipeline_parallel {placement.pipeline_parallel} = "
@@ -23,13 +23,13 @@ def ranks_divide(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def experts_divide(config: RunConfig) -> Iterator[Problem]:
+def experts_divide(config: RunConfig) -> Iterator[Mistake]:
     """A whole number of sets of experts."""
     placement = config.placement
     replicas, rest = divmod(num_trainers(placement), replica_size(placement))
     if rest or replicas % placement.expert_parallel == 0:  # `ranks_divide` reports a rest
         return
-    yield Problem(
+    yield Mistake(
         "placement.expert_parallel",
         None,
         f"{placement.expert_parallel}",
@@ -39,13 +39,13 @@ def experts_divide(config: RunConfig) -> Iterator[Problem]:
     )
 
 
-def batch_divides_over_replicas(config: RunConfig) -> Iterator[Problem]:
+def batch_divides_over_replicas(config: RunConfig) -> Iterator[Mistake]:
     """Every data-parallel rank gets the same number of samples of a global batch."""
     placement, size = config.placement, config.train.global_batch_size
     replicas, rest = divmod(num_trainers(placement), replica_size(placement))
     if rest or size % replicas == 0:  # `ranks_divide` reports a rest
         return
-    yield Problem(
+    yield Mistake(
         "train.global_batch_size",
         None,
         f"{size} samples per optimiser step",
@@ -57,10 +57,10 @@ def batch_divides_over_replicas(config: RunConfig) -> Iterator[Problem]:
     )
 
 
-def sequence_parallel_has_peers(config: RunConfig) -> Iterator[Problem]:
+def sequence_parallel_has_peers(config: RunConfig) -> Iterator[Mistake]:
     """Sequence parallelism splits over the tensor-parallel ranks."""
     if config.placement.sequence_parallel and config.placement.tensor_parallel == 1:
-        yield Problem(
+        yield Mistake(
             "placement.sequence_parallel",
             None,
             "true with tensor_parallel 1",
@@ -69,12 +69,12 @@ def sequence_parallel_has_peers(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def engines_fit_devices(config: RunConfig) -> Iterator[Problem]:
+def engines_fit_devices(config: RunConfig) -> Iterator[Mistake]:
     """Colocated engines use the trainer ranks' devices, one per rank. CPU processes have no such limit."""
     placement = config.placement
     needed = placement.engines_per_node * placement.engine_tensor_parallel
     if placement.engines == "colocated" and placement.device != "cpu" and needed > placement.trainers_per_node:
-        yield Problem(
+        yield Mistake(
             "placement.engines_per_node",
             None,
             f"engines_per_node {placement.engines_per_node} × engine_tensor_parallel "
@@ -85,10 +85,10 @@ def engines_fit_devices(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def own_gpus_are_not_shared(config: RunConfig) -> Iterator[Problem]:
+def own_gpus_are_not_shared(config: RunConfig) -> Iterator[Mistake]:
     """Engines with GPUs of their own have nobody to give memory back to."""
     if config.placement.engines == "own_gpus" and config.placement.offload == "on":
-        yield Problem(
+        yield Mistake(
             "placement.offload",
             None,
             "on with placement.engines own_gpus",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from common.mistake import Mistake
 from core.config.checks.function import WANTED, python_function
-from core.config.problem import Problem
 from core.config.schema import RunConfig
 
 NEEDS_LABEL = ("math", "exact", "last_number", "regex")
 
 
-def settings(config: RunConfig) -> Iterator[Problem]:
+def settings(config: RunConfig) -> Iterator[Mistake]:
     """`regex` has a pattern with a group, `python` a function; no other type has either."""
     reward = config.reward
     if reward.type == "regex":
@@ -25,12 +25,12 @@ def settings(config: RunConfig) -> Iterator[Problem]:
         if reward.options:
             yield _unused("options", reward.type, "python")
     elif reward.path is None:
-        yield Problem("reward.path", None, "nothing, with reward.type python", WANTED, "add reward.path")
+        yield Mistake("reward.path", None, "nothing, with reward.type python", WANTED, "add reward.path")
     else:
         yield from python_function("reward.path", reward.path)
 
 
-def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Problem]:
+def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Mistake]:
     """The scorer of a reasoning_gym dataset needs the entry that the dataset made."""
     if config.reward.type != "reasoning_gym":
         return
@@ -39,25 +39,25 @@ def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Problem]:
         if data.source != "reasoning_gym":
             remedy = "use a reasoning_gym dataset, or another reward.type"
             found = f"{data.source} with reward.type reasoning_gym"
-            yield Problem(f"{key}.source", None, found, "reasoning_gym, whose entries that reward scores", remedy)
+            yield Mistake(f"{key}.source", None, found, "reasoning_gym, whose entries that reward scores", remedy)
 
 
-def _pattern(pattern: str | None) -> Iterator[Problem]:
+def _pattern(pattern: str | None) -> Iterator[Mistake]:
     wanted = "a regular expression with a group around the answer"
     if pattern is None:
         remedy = "add reward.pattern, e.g. 'answer is (\\d+)'"
-        yield Problem("reward.pattern", None, "nothing, with reward.type regex", wanted, remedy)
+        yield Mistake("reward.pattern", None, "nothing, with reward.type regex", wanted, remedy)
         return
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        yield Problem("reward.pattern", None, f"{pattern!r}, which does not compile ({error})", wanted, "correct it")
+        yield Mistake("reward.pattern", None, f"{pattern!r}, which does not compile ({error})", wanted, "correct it")
         return
     if groups == 0:
         remedy = "put the part that is compared with the label in parentheses"
-        yield Problem("reward.pattern", None, f"{pattern!r}, which has no group", wanted, remedy)
+        yield Mistake("reward.pattern", None, f"{pattern!r}, which has no group", wanted, remedy)
 
 
-def _unused(key: str, found: str, only: str) -> Problem:
+def _unused(key: str, found: str, only: str) -> Mistake:
     remedy = f"remove it, or set reward.type to {only}"
-    return Problem(f"reward.{key}", None, f"{key} with reward.type {found}", f"{key} only with {only}", remedy)
+    return Mistake(f"reward.{key}", None, f"{key} with reward.type {found}", f"{key} only with {only}", remedy)

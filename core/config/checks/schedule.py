@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.config.problem import Problem
+from common.mistake import Mistake
 from core.config.schema import RunConfig
 
 
-def clip_range(config: RunConfig) -> Iterator[Problem]:
+def clip_range(config: RunConfig) -> Iterator[Mistake]:
     """The upper clip is at least the lower one (clip-higher, DAPO)."""
     low, high = config.algorithm.eps_clip, config.algorithm.eps_clip_high
     if high is not None and high < low:
-        yield Problem(
+        yield Mistake(
             "algorithm.eps_clip_high",
             None,
             f"{high}, below eps_clip {low}",
@@ -21,26 +21,26 @@ def clip_range(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def top_k(config: RunConfig) -> Iterator[Problem]:
+def top_k(config: RunConfig) -> Iterator[Mistake]:
     """The engine refuses others."""
     found = config.rollout.top_k
     if found != -1 and found < 1:
-        yield Problem("rollout.top_k", None, str(found), "1 or more, or -1", "leave it out to sample from all tokens")
+        yield Mistake("rollout.top_k", None, str(found), "1 or more, or -1", "leave it out to sample from all tokens")
 
 
-def recomputed_layers(config: RunConfig) -> Iterator[Problem]:
+def recomputed_layers(config: RunConfig) -> Iterator[Mistake]:
     """A number of layers says nothing while none is recomputed."""
     train = config.train
     if train.recompute_layers is not None and train.recompute == "none":
         found = f"{train.recompute_layers} with recompute none"
-        yield Problem("train.recompute_layers", None, found, "it only with full", "set train.recompute to full")
+        yield Mistake("train.recompute_layers", None, found, "it only with full", "set train.recompute to full")
 
 
-def learning_rate(config: RunConfig) -> Iterator[Problem]:
+def learning_rate(config: RunConfig) -> Iterator[Mistake]:
     """The schedule goes down from lr to min_lr, and its warm-up ends before the run does."""
     train = config.train
     if train.min_lr > train.lr:
-        yield Problem(
+        yield Mistake(
             "train.min_lr",
             None,
             f"{train.min_lr}, above lr {train.lr}",
@@ -49,7 +49,7 @@ def learning_rate(config: RunConfig) -> Iterator[Problem]:
         )
     total = config.rollout.num_rollout * train.num_steps_per_rollout
     if train.lr_warmup_steps > total:
-        yield Problem(
+        yield Mistake(
             "train.lr_warmup_steps",
             None,
             f"{train.lr_warmup_steps} warm-up steps",

@@ -5,27 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from common.hostlist import check_nodes
+from common.memory_size import slurm_memory_bytes
+from common.mistake import Mistake, Wrong
+from common.slurm_time import time_limit_s
 from core import layout  # the module: it imports this package, whoever is first
-from core.config.problem import Problem
 from core.config.schema import RunConfig, SlurmComponent
 
-MEMORY = re.compile(r"\d+[KMGT]?")
 ONLY_FOR = {"engines_per_node": "engines", "num_workers": "rewards"}
 
 
-def time_limit(config: RunConfig) -> Iterator[Problem]:
+def time_limit(config: RunConfig) -> Iterator[Mistake]:
     """A walltime that leaves time to work before the warning comes."""
     slurm = config.slurm
     if slurm.time is None:
         return
     try:
-        limit_s = layout.time_limit_s(slurm.time)
-    except layout.BadTime:
-        forms = "MM, MM:SS, HH:MM:SS, D-HH, D-HH:MM or D-HH:MM:SS"
-        yield Problem("slurm.time", None, repr(slurm.time), forms, 'write for example "04:00:00" for four hours')
+        limit_s = time_limit_s(slurm.time)
+    except Wrong as wrong:
+        yield wrong.at("slurm.time")
         return
     if slurm.signal_s >= limit_s:
-        yield Problem(
+        yield Mistake(
             "slurm.signal_s",
             None,
             f"a warning {slurm.signal_s} s before a limit of {limit_s} s",
@@ -34,25 +35,25 @@ def time_limit(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def parts_of_the_job(config: RunConfig) -> Iterator[Problem]:
+def parts_of_the_job(config: RunConfig) -> Iterator[Mistake]:
     """Trainers first and once; keys that mean something for their role."""
     roles = [component.role for component in config.slurm.components]
     if roles and roles[0] != "trainers":
-        yield Problem(
+        yield Mistake(
             "slurm.components.0.role", None, roles[0], "trainers", "put the trainers' part first: it leads the job"
         )
     if roles.count("trainers") > 1:
         remedy = "use one part, and placement.num_nodes for its size"
-        yield Problem("slurm.components", None, f"{roles.count('trainers')} parts of trainers", "one", remedy)
+        yield Mistake("slurm.components", None, f"{roles.count('trainers')} parts of trainers", "one", remedy)
     for index, component in enumerate(config.slurm.components):
         yield from _component(f"slurm.components.{index}", component)
 
 
-def trainers_have_their_nodes(config: RunConfig) -> Iterator[Problem]:
+def trainers_have_their_nodes(config: RunConfig) -> Iterator[Mistake]:
     """`placement.num_nodes` counts the trainers' nodes; the trainers' part may only repeat it."""
     for index, component in enumerate(config.slurm.components):
         if component.role == "trainers" and component.nodes not in (None, config.placement.num_nodes):
-            yield Problem(
+            yield Mistake(
                 f"slurm.components.{index}.nodes",
                 None,
                 str(component.nodes),
@@ -61,14 +62,14 @@ def trainers_have_their_nodes(config: RunConfig) -> Iterator[Problem]:
             )
 
 
-def gpus_suffice(config: RunConfig) -> Iterator[Problem]:
+def gpus_suffice(config: RunConfig) -> Iterator[Mistake]:
     """A node is given the GPUs that its processes use."""
     if config.placement.device == "cpu":
         return
     for part in layout.components(config):
         asked = part.config.gpus_per_node
         if asked is not None and asked < part.gpus_used:
-            yield Problem(
+            yield Mistake(
                 f"slurm.components.{part.index}.gpus_per_node",
                 None,
                 str(asked),
@@ -77,37 +78,39 @@ def gpus_suffice(config: RunConfig) -> Iterator[Problem]:
             )
 
 
-def node_names(config: RunConfig) -> Iterator[Problem]:
-    """One node per entry."""
+def node_names(config: RunConfig) -> Iterator[Mistake]:
+    """One node, or one range of nodes, per entry."""
     for index, name in enumerate(config.slurm.exclude):
-        if not re.fullmatch(r"[\w.\-]+(\[[\d,\-]+\])?", name):
-            remedy = "write one entry per node, such as n017 or gpu[3-5]"
-            yield Problem(f"slurm.exclude.{index}", None, repr(name), "the name of a node", remedy)
+        try:
+            check_nodes(name)
+        except Wrong as wrong:
+            yield wrong.at(f"slurm.exclude.{index}")
 
 
-def variables(config: RunConfig) -> Iterator[Problem]:
+def variables(config: RunConfig) -> Iterator[Mistake]:
     """Names that a shell can export, values on one line."""
     for name, value in config.slurm.environment.items():
         key = f"slurm.environment.{name}"
         if not re.fullmatch(r"[A-Za-z_]\w*", name):
-            yield Problem(key, None, repr(name), "letters, digits and _", "choose a name that a shell accepts")
+            yield Mistake(key, None, repr(name), "letters, digits and _", "choose a name that a shell accepts")
         if "\n" in value or "\0" in value:
-            yield Problem(
+            yield Mistake(
                 key, None, "a value of several lines", "one line", "put the text in a file, and name the file"
             )
 
 
-def _component(key: str, component: SlurmComponent) -> Iterator[Problem]:
-    if component.mem is not None and not MEMORY.fullmatch(component.mem):
-        remedy = 'write for example "64G"'
-        yield Problem(f"{key}.mem", None, repr(component.mem), "a number with K, M, G or T", remedy)
+def _component(key: str, component: SlurmComponent) -> Iterator[Mistake]:
+    try:
+        slurm_memory_bytes(component.mem or "0")
+    except Wrong as wrong:
+        yield wrong.at(f"{key}.mem")
     for name, role in ONLY_FOR.items():
         if getattr(component, name) is not None and component.role != role:
             remedy = "leave it out" + (
                 "; placement.engines_per_node counts the colocated ones" if component.role == "trainers" else ""
             )
-            yield Problem(f"{key}.{name}", None, f"it on a part of {component.role}", f"a part of {role}", remedy)
+            yield Mistake(f"{key}.{name}", None, f"it on a part of {component.role}", f"a part of {role}", remedy)
     if component.role == "rewards" and component.gpus_per_node:
-        yield Problem(
+        yield Mistake(
             f"{key}.gpus_per_node", None, f"{component.gpus_per_node} GPUs for reward workers", "0", "leave it out"
         )

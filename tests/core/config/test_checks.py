@@ -8,7 +8,7 @@ import pytest
 from good_run import SHAPE, write_model, write_run
 
 from core.config import RunFileError, check_run, check_run_file, load_run_file
-from core.config.keys import sections
+from core.config.keys import RUN_KEYS
 from modelcfg import load
 
 
@@ -16,7 +16,7 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
     try:
         check_run_file(path, overrides)
     except RunFileError as error:
-        return [problem.key for problem in error.problems]
+        return [problem.key for problem in error.mistakes]
     return []
 
 
@@ -74,7 +74,7 @@ def test_reasoning_gym_needs_no_file(tmp_path: Path) -> None:
     assert problems_of(write_run(tmp_path), *overrides) == []
 
 
-@pytest.mark.parametrize("section", sections())
+@pytest.mark.parametrize("section", RUN_KEYS.sections())
 def test_a_broken_section_does_not_stop_the_rules_of_others(tmp_path: Path, section: str) -> None:
     path = write_run(tmp_path)
     others = {"algorithm": "algorithm.eps_clip_high=0.1", "reward": "reward.pattern=x"}
@@ -84,7 +84,7 @@ def test_a_broken_section_does_not_stop_the_rules_of_others(tmp_path: Path, sect
 
 
 def test_all_sections_broken(tmp_path: Path) -> None:
-    overrides = [f"{section}.zzz=1" for section in sections()]
+    overrides = [f"{section}.zzz=1" for section in RUN_KEYS.sections()]
     assert problems_of(write_run(tmp_path), *overrides) == [text.removesuffix("=1") for text in overrides]
 
 

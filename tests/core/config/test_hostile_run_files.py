@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from good_run import RUN_FILE, write_run
 
-from core.config import RunFileError, check_run_file, keys, load_run_file
+from core.config import RunFileError, check_run_file, load_run_file
+from core.config.keys import RUN_KEYS
 
 SNIPPETS = [
     "\t",
@@ -51,7 +52,7 @@ VALUES = [
     "!!int x",
     "&a [*a]",
 ]
-ALL_KEYS = [f"{section}.{key}" for section in keys.sections() for key in keys.keys_of((section,))]
+ALL_KEYS = [f"{section}.{key}" for section in RUN_KEYS.sections() for key in RUN_KEYS.keys_of((section,))]
 
 
 def mutated(generator: random.Random) -> str:
@@ -79,7 +80,7 @@ def test_damaged_files(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", VALUES)
 def test_each_key_with_an_odd_value(value: str, tmp_path: Path) -> None:
     path = write_run(tmp_path)
-    for key in [*ALL_KEYS, *keys.sections(), "eval.sets.held_out.path", "name"]:
+    for key in [*ALL_KEYS, *RUN_KEYS.sections(), "eval.sets.held_out.path", "name"]:
         with contextlib.suppress(RunFileError):
             check_run_file(path, [f"{key}={value}"])
 
@@ -97,4 +98,4 @@ def test_traps_of_yaml(text: str, found: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(RunFileError) as caught:
         load_run_file(path)
-    assert caught.value.problems[0].found.startswith(found)
+    assert caught.value.mistakes[0].found.startswith(found)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from good_run import RUN_FILE, write_run
 
-from core.config import Problem, RunConfig, RunFileError, check_run, check_run_file, dump_run_file, load_run_file
+from core.config import Mistake, RunConfig, RunFileError, check_run, check_run_file, dump_run_file, load_run_file
 from core.config.schema import EvalSet
 
 TRICKY_TEXTS = [
@@ -30,10 +30,10 @@ TRICKY_TEXTS = [
 ]
 
 
-def problems_of(path: Path, *overrides: str) -> list[Problem]:
+def problems_of(path: Path, *overrides: str) -> list[Mistake]:
     with pytest.raises(RunFileError) as caught:
         load_run_file(path, overrides)
-    return caught.value.problems
+    return caught.value.mistakes
 
 
 def test_a_good_run_file_has_no_problems(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_problem_carries_its_parts(tmp_path: Path) -> None:
     path = write_run(tmp_path, RUN_FILE.replace("lr: 1e-6", "lr: -1"))
     assert problems_of(path) == [
-        Problem("train.lr", 19, "-1", "a number > 0", "leave the key out for its default, 1e-06"),
+        Mistake("train.lr", 19, "-1", "a number > 0", "leave the key out for its default, 1e-06"),
     ]
     assert problems_of(path, "train.lr=-2")[0].override == "train.lr=-2"
 

@@ -5,13 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.config import check_run_file, keys
-from core.config.document import parse_document
+from common.schema_words import default_text
+from common.yaml_document import parse_document
+from core.config import check_run_file
+from core.config.keys import RUN_FILE, RUN_KEYS
 from core.config.reference import reference
 from core.config.validate import validate
 
 PAGE = Path(__file__).parents[3] / "docs" / "run-file.md"
-ALL_KEYS = [(section, key) for section in keys.sections() for key in keys.keys_of((section,))]
+ALL_KEYS = [(section, key) for section in RUN_KEYS.sections() for key in RUN_KEYS.keys_of((section,))]
 
 
 def test_the_page_holds_the_reference() -> None:
@@ -20,7 +22,7 @@ def test_the_page_holds_the_reference() -> None:
 
 def test_the_pages_example_is_a_valid_run_file() -> None:
     example = PAGE.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
-    document, problems = parse_document(example)
+    document, problems = parse_document(example, RUN_FILE)
     config, invalid = validate(document)
     assert problems + invalid == []
     assert config.rollout.n_samples_per_prompt == 8
@@ -38,14 +40,14 @@ def test_the_pages_example_of_messages_is_what_is_printed(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", ALL_KEYS, ids=".".join)
 def test_every_key_has_a_meaning(path: tuple[str, str]) -> None:
-    key = keys.schema_at(path)
+    key = RUN_KEYS.schema_at(path)
     assert key is not None
     assert key.get("description")
 
 
 @pytest.mark.parametrize("path", ALL_KEYS, ids=".".join)
 def test_every_default_is_spelt_as_a_run_file_spells_it(path: tuple[str, str]) -> None:
-    key = keys.schema_at(path)
+    key = RUN_KEYS.schema_at(path)
     assert key is not None
-    if keys.default_text(key):
-        assert yaml.safe_load(keys.default_text(key).replace("e-", ".0e-")) == key["default"]
+    if default_text(key):
+        assert yaml.safe_load(default_text(key).replace("e-", ".0e-")) == key["default"]

@@ -36,7 +36,7 @@ def test_a_mistake_in_the_slurm_section_is_reported_with_its_line(case: dict[str
     path = write_run(tmp_path, RUN_FILE + "slurm:\n" + textwrap.indent(case["slurm"], "  "))
     with pytest.raises(RunFileError) as caught:
         check_run_file(path, case.get("set", ()))
-    (problem,) = caught.value.problems
+    (problem,) = caught.value.mistakes
     assert problem.line is not None
     assert problem.line > RUN_LINES - 1
     assert str(problem).partition(": ")[2] == case["says"].rstrip("\n")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hpc.hostlist import HostlistError, expand
+from common.hostlist import HostlistError, expand
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a text file under a temporary name in the same folder, then rename it over `path`."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write a text file that appears whole or not at all, in place of one that is there."""
+    with renamed_when_complete(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def renamed_when_complete(path: Path) -> Iterator[Path]:
+    """A hidden name beside `path`, to write the file under; on leaving, the file is on the disk and has its name.
+
+    If the block raises, nothing is left of the file, and one that was there before stays.
+    """
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        with unfinished.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        yield unfinished
+        flush(unfinished)
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+    flush(path.parent)  # or the new name may be lost in a power failure
 
 
 def put_in_place(unfinished: Path, final: Path) -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import product
+
+from common.mistake import Wrong, show
+
+_ENTRY = re.compile(r"[A-Za-z0-9_.-]+(\[[0-9,-]+\][A-Za-z0-9_.-]*)*")
 
 
 class HostlistError(ValueError):
@@ -17,6 +22,23 @@ def expand(text: str) -> tuple[str, ...]:
         HostlistError: a bracket is missing, or a range is none.
     """
     return tuple(host for entry in _split(text) for host in _hosts(entry, text))
+
+
+def check_nodes(text: str) -> None:
+    """Nothing if `text` is one entry of a host list: `n017`, `gpu[3-5]-ib` or `rack[1-2]n[01-16]`.
+
+    Raises:
+        Wrong: (a ValueError) several entries, another letter, or a range that is none.
+    """
+    try:
+        if not _ENTRY.fullmatch(text):
+            raise HostlistError(text)
+        for inside in re.findall(r"\[(.*?)\]", text):
+            for part in inside.split(","):
+                _range(part, text)
+    except HostlistError:
+        wanted = "the name of a node, or a range such as gpu[3-5]"
+        raise Wrong(show(text), wanted, "write one entry per node or range, as `sinfo -N` shows it") from None
 
 
 def _split(text: str) -> list[str]:
