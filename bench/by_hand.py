@@ -46,8 +46,8 @@ def generate(config: object, model_dir: Path, url: str) -> None:
     from core.megatron.trainer import MegatronTrainer
     from core.samples import SamplingParams
     from core.sglang.client import EngineClient, Timeouts
-    from core.sglang.weights import WeightUpdate
     from core.shape import model_shape
+    from tests.engine_updates import updating
 
     assert isinstance(config, RunConfig)
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")
@@ -55,11 +55,9 @@ def generate(config: object, model_dir: Path, url: str) -> None:
     trainer = MegatronTrainer(config, shape, model_dir, "cpu")
     client = EngineClient(url, "key", shape.vocab_size, Timeouts(generate_s=60))
     client.wait_healthy(120)
-    update = WeightUpdate(client, "step0")
-    update.begin()
-    for bucket in trainer.named_buckets(512 * 2**20):
-        update.send(bucket)
-    update.end()
+    with updating(client, "step0") as update:
+        for bucket in trainer.named_buckets(512 * 2**20):
+            update.send(bucket)
     settings = [SamplingParams(max_response_tokens=8, seed=index) for index in range(4)]
 
     async def rollout() -> None:

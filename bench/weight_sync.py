@@ -21,8 +21,8 @@ from bench.colocated import Colocated, colocated, timed
 from bench.limits import device_copy_bandwidth
 from bench.record import report
 from core.packing import TrainSample
-from core.sglang.weights import WeightUpdate
 from modelcfg import num_parameters
+from tests.engine_updates import updating
 
 REPETITIONS = 5
 PROBE_TOKENS = 96
@@ -30,7 +30,7 @@ PROBE_TOKENS = 96
 
 def naive(both: Colocated) -> None:
     """One request for each tensor."""
-    with WeightUpdate(both.engine.client, "naive") as update:
+    with updating(both.engine.client, "naive") as update:
         for bucket in both.trainer.named_buckets(1):
             update.send(bucket)
 

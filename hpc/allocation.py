@@ -23,14 +23,12 @@ class Allocation:
     """One job's nodes, and this task's place in it."""
 
     job_id: str  # of component 0, the leader: the one that scancel, scontrol requeue and squeue know
-    component_job_ids: tuple[str, ...]  # the first is job_id
     components: tuple[tuple[str, ...], ...]  # node names of each component
     tasks: tuple[int, ...]  # tasks of each component
     restart_count: int = 0  # how often Slurm has requeued the job
     in_step: bool = False  # False: a batch script or the shell of salloc
     procid: int | None = None  # this task among all tasks; None outside a step
     job_end: float | None = None  # seconds since the epoch at which the time limit ends the job; None: not known
-    array_task: int | None = None
 
     @property
     def het_size(self) -> int:
@@ -45,26 +43,6 @@ class Allocation:
     @property
     def num_tasks(self) -> int:
         return sum(self.tasks)
-
-    @property
-    def component(self) -> int:
-        """The component that this task belongs to."""
-        return self._place()[0]
-
-    @property
-    def index_in_component(self) -> int:
-        """This task among the tasks of its component."""
-        return self._place()[1]
-
-    def _place(self) -> tuple[int, int]:
-        if self.procid is None:
-            raise AllocationError(f"job {self.job_id}: this process is no task of a step: start it with srun")
-        index = self.procid
-        for component, size in enumerate(self.tasks):
-            if index < size:
-                return component, index
-            index -= size
-        raise AllocationError(f"job {self.job_id}: found task {self.procid}, wanted one below {self.num_tasks}")
 
     @classmethod
     def from_environ(cls, env: Mapping[str, str]) -> Allocation | None:
@@ -81,14 +59,12 @@ class Allocation:
         in_step = 0 <= _number(env, "SLURM_STEP_ID", -1) < FIRST_SPECIAL_STEP
         found = cls(
             job_id=env.get(f"SLURM_JOB_ID{suffixes[0]}", env["SLURM_JOB_ID"]),
-            component_job_ids=tuple(_text(env, f"SLURM_JOB_ID{suffix}") for suffix in suffixes),
             components=tuple(_nodes(env, suffix) for suffix in suffixes),
             tasks=tuple(_tasks(env, suffix, in_step) for suffix in suffixes),
             restart_count=_number(env, "SLURM_RESTART_COUNT", 0),
             in_step=in_step,
             procid=_number(env, "SLURM_PROCID", 0) if in_step else None,
             job_end=_job_end(env),
-            array_task=_number(env, "SLURM_ARRAY_TASK_ID", 0) if env.get("SLURM_ARRAY_TASK_ID") else None,
         )
         if in_step and (in_this_step := _number(env, "SLURM_NTASKS", found.num_tasks)) != found.num_tasks:
             raise AllocationError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -117,17 +116,6 @@ def fold_progress(events: Iterable[dict[str, Any]]) -> Advance:
         elif kind == "end":
             fields |= {"ended": True, "phase": None}
     return Advance(steps_done=max(rewards, default=-1) + 1, rewards=rewards, **fields)
-
-
-def read_failure_text(directory: RunDirectory, attempt: int) -> str | None:
-    """The failure record of an attempt in words; None if there is none."""
-    from launchers.failure import read_record
-
-    try:
-        failure = read_record(directory.attempt(attempt))
-        return str(failure) if failure is not None else None
-    except (OSError, TypeError, json.JSONDecodeError):
-        return None
 
 
 def _events(directory: RunDirectory) -> Iterable[dict[str, Any]]:

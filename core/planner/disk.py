@@ -23,11 +23,6 @@ class DiskPlan:
     step: int
     model: int
 
-    @property
-    def most(self) -> int:
-        """Of checkpoints and model: one more checkpoint while it is written, before the oldest goes."""
-        return (self.checkpoints_kept + 1) * self.checkpoint + self.model
-
 
 def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     """Whatever the layout: a checkpoint holds every parameter and its optimiser state once."""

@@ -40,11 +40,6 @@ class Region:
         """Size on the device when resident."""
         return sum(self._sizes)
 
-    @property
-    def identities(self) -> frozenset[int]:
-        """Its storages, to tell which tensors belong to it."""
-        return frozenset(storage._cdata for storage in self._storages)
-
     def reserve(self) -> None:
         """Make the host copy's memory now rather than at the first `copy_out`."""
         if self.keep and not self._host:

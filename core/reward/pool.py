@@ -72,11 +72,6 @@ class RewardPool(Rewards):
             slot.thread.join(JOIN_TIMEOUT_S)
         _fail_all(self._jobs)
 
-    @property
-    def worker_pids(self) -> list[int]:
-        """The processes of now, for tests and for a look from outside."""
-        return [slot.worker.pid for slot in self._slots if slot.worker is not None]
-
 
 class _Slot:
     """A place for one worker process, and the thread that owns it.

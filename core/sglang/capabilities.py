@@ -39,11 +39,6 @@ class Capabilities:
         """Where the weight version is told."""
         return first_route(self.routes, "/model_info", "/get_model_info")
 
-    @property
-    def server_info_route(self) -> str:
-        """Where settings and state are told."""
-        return first_route(self.routes, *SERVER_INFO_ROUTES)
-
 
 def first_route(routes: frozenset[str], *candidates: str) -> str:
     """The first candidate that the server has."""

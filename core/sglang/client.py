@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from core.samples import SamplingParams
 from core.sglang.capabilities import Capabilities, ask_capabilities
@@ -147,18 +147,6 @@ class EngineClient:
         """End one request (of one response), or with None all: they return what they have, with status ABORTED."""
         self._post("/abort_request", {"abort_all": True} if rid is None else {"rid": rid})
 
-    def pause(self, mode: Literal["abort", "retract", "in_place"] = "abort") -> None:
-        """Stop generating until `resume_generation`; new requests wait.
-
-        abort: what is in flight returns with status ABORTED. retract: it goes back to the queue and is computed again
-        from its tokens (KV cache and weights may change meanwhile). in_place: it keeps its KV cache.
-        """
-        self._post("/pause_generation", {"mode": mode})
-
-    def resume_generation(self) -> None:
-        """Undo `pause`."""
-        self._post("/continue_generation", {})
-
     # -- state ----------------------------------------------------------------------------------------------------
 
     def health(self) -> bool:
@@ -206,10 +194,6 @@ class EngineClient:
     def weight_version(self) -> str:
         """The version that the server says it has."""
         return str(self._get(self.capabilities().model_info_route)["weight_version"])
-
-    def server_info(self) -> dict[str, Any]:
-        """All of the server's settings and state, under its own names."""
-        return self._get(self.capabilities().server_info_route)
 
     # -- memory ---------------------------------------------------------------------------------------------------
 

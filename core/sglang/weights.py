@@ -1,7 +1,7 @@
 """A weight update of one engine, from the first bucket to the verified version.
 
-    idle ── begin ──► open ── send, send, … ──► open ── end ──► done
-                        └── abandon (also on an error inside `with`) ──► the engine keeps a version that says so
+    idle ── begin ──► open ── check, post, check, post, … ──► open ── end ──► done
+                        └── abandon ──► the engine keeps a version that says so
 
 While an update is open the engine's version is "<version>-incomplete": an engine that was half updated never claims a
 version it does not have. A server without sessions may stamp the version itself, as it takes the last bucket.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError
@@ -50,30 +49,15 @@ class WeightUpdate:
             self._open()
         self._checklist = Checklist(self._expected)
 
-    def send(self, tensors: NamedTensors) -> None:
-        """Copy tensors into the engine; returns when they are there.
+    def check(self, tensors: NamedTensors) -> None:
+        """Tick the tensors off, before they are sent.
 
         Args:
             tensors: (HuggingFace name, full tensor), all on one device; any of float32, bfloat16, float16.
         Raises:
-            WeightsRefused: a name the model does not have, a wrong shape or dtype, a tensor sent twice. Nothing of the
-                bucket was sent then.
+            WeightsRefused: a name the model does not have, a wrong shape or dtype, a tensor that was sent already.
         """
-        if tensors:
-            self.check(tensors)
-            bucket = Bucket()
-            bucket.fill(tensors)
-            bucket.settle()
-            capabilities = self._client.capabilities()
-            replayed = capabilities.replays_weights
-            self.post(
-                [bucket.serialize(replayed) for _ in range(capabilities.tensor_parallel)], replayed, self.may_stamp()
-            )
-
-    def check(self, tensors: NamedTensors) -> None:
-        """Tick the tensors off, before they are sent. Raises as `send`."""
-        if self._checklist is None:
-            raise EngineError("send() outside begin() and end()")
+        assert self._checklist is not None, "check() outside begin() and end()"
         for name, tensor in tensors:
             check_dtype(name, tensor)
             self._checklist.check(name, tuple(tensor.shape))
@@ -130,18 +114,6 @@ class WeightUpdate:
         """Give up: the engine stays marked incomplete, and takes another update."""
         if self._checklist is not None:
             self._close()
-
-    def __enter__(self) -> WeightUpdate:
-        self.begin()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.end()
-        elif not issubclass(kind, EngineDied):
-            self.abandon()
 
     def _open(self) -> None:
         try:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launchers.history import fold_attempts, fold_progress, read_failure_text, read_history
+from launchers.history import fold_attempts, fold_progress, read_history
 from launchers.job_record import JobRecord, read_record
 from tests.launchers.histories import BEGAN, began, ended, step, write_history
 
@@ -49,9 +49,3 @@ def test_a_record_is_read_as_written(tmp_path: Path) -> None:
     record.write(directory)
     assert read_record(directory) == record
     assert record.job_ids == ("7", "8")
-
-
-def test_a_damaged_failure_record_is_none(tmp_path: Path) -> None:
-    directory = write_history(tmp_path, logs=["attempts/1/failure.json"])
-    assert read_failure_text(directory, 1) is None
-    assert read_failure_text(directory, 2) is None

@@ -21,6 +21,13 @@ def here() -> Allocation:
     return found
 
 
+def place_of(allocation: Allocation) -> tuple[int, int]:
+    """Component of this task, and its number among the tasks there: Slurm numbers the tasks through."""
+    places = [(component, index) for component, size in enumerate(allocation.tasks) for index in range(size)]
+    assert allocation.procid is not None
+    return places[allocation.procid]
+
+
 def who(greeting: str) -> dict[str, Any]:
     """Who this task is, as Slurm, we and submitit see it."""
     allocation, environment = here(), submitit.JobEnvironment()
@@ -29,8 +36,7 @@ def who(greeting: str) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "procid": allocation.procid,
-        "component": allocation.component,
-        "index": allocation.index_in_component,
+        "place": place_of(allocation),
         "nodes": allocation.nodes,
         "job_id": allocation.job_id,
         "rank": environment.global_rank,

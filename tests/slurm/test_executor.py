@@ -48,7 +48,7 @@ def test_every_task_of_both_components_returns_its_result(cluster: Cluster, tmp_
     job = executor(tmp_path).submit(who, "hello")
     results = job.results()
     assert [result["procid"] for result in results] == [0, 1, 2, 3]
-    assert [(result["component"], result["index"]) for result in results] == EXPECTED_PLACES
+    assert [result["place"] for result in results] == EXPECTED_PLACES
     assert [result["rank"] for result in results] == [0, 1, 2, 3]
     assert {(result["job_id"], result["num_tasks"]) for result in results} == {(job.job_id, 4)}
     assert [result["host"] for result in results] == [*results[0]["nodes"], results[0]["nodes"][-1]]
@@ -71,7 +71,7 @@ def test_the_same_tasks_in_one_allocation(cluster: Cluster, tmp_path: Path) -> N
     components = [Component("trainers", nodes=2), Component("rewards")]
     job = executor(tmp_path, components, heterogeneous=False).submit(who, "hello")
     results = job.results()
-    assert [(result["procid"], result["component"]) for result in results] == [(0, 0), (1, 0), (2, 0)]
+    assert [(result["procid"], result["place"]) for result in results] == [(0, (0, 0)), (1, (0, 1)), (2, (0, 2))]
     assert [result["host"] for result in results] == list(results[0]["nodes"])
     assert job.roles == ("trainers", "trainers", "rewards")
 

@@ -183,7 +183,7 @@ def park(trainer: Any) -> Any:
 
 def aliases(trainer: Any) -> bool:
     """Whether parameters, gradients and moments still lie in the storages that are parked."""
-    regions = {name: region.identities for name, region in trainer.memory.regions.items()}
+    regions = {name: {s._cdata for s in region._storages} for name, region in trainer.memory.regions.items()}
     parameters = list(trainer._parameters.values())
     states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
     moments = [state[key] for state in states for key in ("exp_avg", "exp_avg_sq")]

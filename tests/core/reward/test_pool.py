@@ -39,6 +39,11 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def worker_pids(pool: RewardPool) -> list[int]:
+    """The scoring processes of now."""
+    return [slot.worker.pid for slot in pool._slots if slot.worker is not None]
+
+
 def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
 
@@ -129,11 +134,11 @@ def test_hanging_function_is_killed_with_its_children(tmp_path: Path) -> None:
 
 
 def test_worker_that_dies_between_samples_costs_no_sample(pool: RewardPool) -> None:
-    (pid,) = pool.worker_pids
+    (pid,) = worker_pids(pool)
     os.kill(pid, signal.SIGKILL)
     wait_until(lambda: gone(pid), "the worker dead")
     assert pool.score([response("value 1")]) == [Score(1.0)]
-    assert pool.worker_pids != [pid]
+    assert worker_pids(pool) != [pid]
 
 
 def test_order_is_kept_over_several_workers() -> None:
@@ -155,7 +160,7 @@ def test_scoring_from_coroutines_in_a_thread(pool: RewardPool) -> None:
 
 def test_closing_ends_a_hanging_sample_and_leaves_no_process(tmp_path: Path) -> None:
     with RewardPool(config(timeout_s=1000.0)) as pool:
-        pids = pool.worker_pids
+        pids = worker_pids(pool)
         hung, queued = pool.submit(response(f"hang {tmp_path / 'pids'}")), pool.submit(response("value 1"))
         wait_until((tmp_path / "pids").exists, "the function hangs")
     assert "closed" in str(hung.result(0).failure)
@@ -188,7 +193,7 @@ from core.reward import RewardInput, RewardPool
 pool = RewardPool(RewardConfig(type="python", path=sys.argv[1], timeout_s=1000))
 pool.__enter__()
 pool.submit(RewardInput("", "hang " + sys.argv[2]))
-print(*pool.worker_pids, flush=True)
+print(*(slot.worker.pid for slot in pool._slots), flush=True)
 if sys.argv[3] == "wait":
     time.sleep(1000)
 """

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from engine_servers import RunningEngine, start_engine, wait_up
+from engine_updates import SendingUpdate
 from test_engine_server import assert_same_model, load, perturbed
 from tiny_models import tiny_model
 
@@ -20,7 +21,6 @@ from core import weight_broadcast
 from core.engines import Engines
 from core.rendezvous import Address, Member, Rendezvous
 from core.sglang.client import EngineClient
-from core.sglang.weights import WeightUpdate
 from core.weight_broadcast import WeightBroadcast
 from core.weight_check import WeightCheck, WeightsDiffer, weight_checksums
 from core.weight_files import WeightFiles
@@ -119,7 +119,7 @@ def test_proof_of_a_sync(
             if self.spoils:
                 wrong = dict(source.tensors)[spoilt].clone()
                 wrong[3, 5] += 1e-3
-                update = WeightUpdate(server.client, "spoilt", {spoilt: tuple(wrong.shape)})
+                update = SendingUpdate(server.client, "spoilt", {spoilt: tuple(wrong.shape)})
                 update.begin()
                 update.send([(spoilt, wrong)])
                 update.end()

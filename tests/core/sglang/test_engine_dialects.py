@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import torch
+from engine_updates import SendingUpdate, updating
 
 from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient, Timeouts
@@ -77,7 +78,7 @@ def tensors() -> list[tuple[str, torch.Tensor]]:
 @pytest.mark.parametrize("version", DIALECTS)
 def test_update_in_both_dialects(version: str) -> None:
     server = StandIn(version)
-    with WeightUpdate(client_of(server), "step-3", SHAPES) as update:
+    with updating(client_of(server), "step-3", SHAPES) as update:
         assert server.weight_version == "step-3-incomplete"
         for one in tensors():
             update.send([one])
@@ -98,7 +99,7 @@ def test_update_in_both_dialects(version: str) -> None:
 def test_a_server_that_does_not_stamp_is_told_the_version() -> None:
     server = StandIn("0.5.16")
     server.stamps = False
-    with WeightUpdate(client_of(server), "v", SHAPES) as update:
+    with updating(client_of(server), "v", SHAPES) as update:
         update.send(tensors())
     assert server.paths()[-2:] == ["/update_weights_from_tensor", "/update_weight_version"]
     assert server.weight_version == "v"
@@ -106,7 +107,7 @@ def test_a_server_that_does_not_stamp_is_told_the_version() -> None:
 
 def test_only_the_last_bucket_stamps_and_only_if_it_is_taken() -> None:
     server = StandIn("0.5.16")
-    update = WeightUpdate(client_of(server), "v", SHAPES)
+    update = SendingUpdate(client_of(server), "v", SHAPES)
     update.begin()
     update.send(tensors()[:1])
     assert server.weight_version == "v-incomplete"
@@ -143,7 +144,7 @@ def test_without_a_kv_cache_there_are_no_prefixes() -> None:
 )
 def test_refused_tensors_are_not_sent(name: str, tensor: torch.Tensor, message: str) -> None:
     server = StandIn("0.5.21")
-    update = WeightUpdate(client_of(server), "v", SHAPES)
+    update = SendingUpdate(client_of(server), "v", SHAPES)
     update.begin()
     with pytest.raises(WeightsRefused, match=message):
         update.send([(name, tensor)])
@@ -154,14 +155,14 @@ def test_incomplete_and_repeated_updates_are_refused() -> None:
     server = StandIn("0.5.21")
     with (
         pytest.raises(WeightsRefused, match=r"1 of 2 tensors were not sent: b\.weight"),
-        WeightUpdate(client_of(server), "v", SHAPES) as update,
+        updating(client_of(server), "v", SHAPES) as update,
     ):
         update.send(tensors()[:1])
     assert server.paths()[-1] == "/end_weight_update"  # the session is not left open
     assert server.weight_version == "v-incomplete"
     with (
         pytest.raises(WeightsRefused, match=r"a\.weight was sent twice"),
-        WeightUpdate(client_of(server), "v", SHAPES) as update,
+        updating(client_of(server), "v", SHAPES) as update,
     ):
         update.send(tensors() + tensors())
     assert server.paths()[-1] == "/end_weight_update"
@@ -236,7 +237,7 @@ def test_large_models_share_short_prompts_on_a_gpu_and_all_do_on_a_cpu() -> None
 def test_session_left_open_by_a_dead_driver_is_closed() -> None:
     server = StandIn("0.5.21")
     server.refuse_once.add("/begin_weight_update")
-    with WeightUpdate(client_of(server), "v", SHAPES) as update:
+    with updating(client_of(server), "v", SHAPES) as update:
         update.send(tensors())
     assert server.paths()[2:5] == ["/begin_weight_update", "/end_weight_update", "/begin_weight_update"]
     assert server.weight_version == "v"
@@ -245,7 +246,7 @@ def test_session_left_open_by_a_dead_driver_is_closed() -> None:
 def test_server_that_refuses_a_bucket() -> None:
     server = StandIn("0.5.16")
     server.refuse.add("/update_weights_from_tensor")
-    update = WeightUpdate(client_of(server), "v", SHAPES)
+    update = SendingUpdate(client_of(server), "v", SHAPES)
     update.begin()
     with pytest.raises(EngineError, match="no, because"):
         update.send(tensors())
@@ -253,7 +254,7 @@ def test_server_that_refuses_a_bucket() -> None:
 
 def test_server_that_forgets_its_version() -> None:
     server = StandIn("0.5.16")
-    update = WeightUpdate(client_of(lambda request: _forgetful(server, request)), "v", SHAPES)
+    update = SendingUpdate(client_of(lambda request: _forgetful(server, request)), "v", SHAPES)
     update.begin()
     update.send(tensors())
     with pytest.raises(EngineError, match="reports weight version default, wanted v"):

@@ -15,13 +15,14 @@ import psutil
 import pytest
 import torch
 from engine_servers import RunningEngine, free_port, wait_ended, wait_up
+from engine_updates import updating
 from tiny_models import GPU_SIZES, tiny_model
 
 from core.samples import SamplingParams
 from core.sglang.client import EngineClient
 from core.sglang.errors import WeightsRefused
 from core.sglang.launch import EngineSpec, command, environment
-from core.sglang.weights import WeightUpdate, update_from_disk
+from core.sglang.weights import update_from_disk
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]
 PROMPT = [5, 6, 7, 8, 9, 10]
@@ -94,7 +95,7 @@ def test_gpu_engine(engine: RunningEngine, tmp_path: Path) -> None:
     client.resume_memory(["weights"])
     tensors = perturbed(model, 1)
     mixed = [(name, tensor.float() if "norm" in name else tensor) for name, tensor in tensors]
-    with WeightUpdate(client, "step-1") as update:
+    with updating(client, "step-1") as update:
         for start in range(0, len(mixed), 7):
             update.send(mixed[start : start + 7])
     client.resume_memory()
@@ -106,7 +107,7 @@ def test_gpu_engine(engine: RunningEngine, tmp_path: Path) -> None:
     assert control > 0.5
     print(f"log-prob difference: before {before:.3f}, after {after:.3f}, against the old weights {control:.3f}")
 
-    with pytest.raises(WeightsRefused), WeightUpdate(client, "bad") as update:
+    with pytest.raises(WeightsRefused), updating(client, "bad") as update:
         update.send([("model.norm.weight", torch.zeros(3, device="cuda"))])
     model.save_pretrained(tmp_path)
     update_from_disk(client, tmp_path, "disk")

@@ -12,6 +12,7 @@ import psutil
 import pytest
 import torch
 from engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
+from engine_updates import updating
 from tiny_models import EOS_TOKEN_ID, tiny_model
 
 from core.samples import SamplingParams, Status
@@ -72,7 +73,7 @@ def perturbed(model: Any, seed: int) -> list[tuple[str, torch.Tensor]]:
 
 def push(client: EngineClient, tensors: list[tuple[str, torch.Tensor]], version: str) -> None:
     """In buckets of nine."""
-    with WeightUpdate(client, version) as update:
+    with updating(client, version) as update:
         for start in range(0, len(tensors), 9):
             update.send(tensors[start : start + 9])
 
@@ -150,7 +151,7 @@ def test_refused_weights_leave_the_engine_alive_and_marked(qwen3: RunningEngine)
         [(tensors[0][0], torch.zeros(3, 3))],
         tensors[:-1],
     ):
-        with pytest.raises(WeightsRefused), WeightUpdate(qwen3.client, "bad") as update:
+        with pytest.raises(WeightsRefused), updating(qwen3.client, "bad") as update:
             update.send(bad)
         assert qwen3.client.weight_version() == "bad-incomplete"
     push(qwen3.client, tensors, "good")
@@ -340,38 +341,6 @@ def test_abort_returns_what_there_is(qwen3: RunningEngine, rid: str | None) -> N
     made = asyncio.run(scenario())
     assert made.status is Status.ABORTED
     assert len(made.tokens) == len(made.logprobs) < LONG.max_response_tokens
-
-
-def test_pause_with_abort(qwen3: RunningEngine) -> None:
-    async def scenario() -> Generation:
-        task = asyncio.create_task(qwen3.client.generate(PROMPT, LONG))
-        await asyncio.sleep(0)
-        return await until_done(task, lambda: (qwen3.client.resume_generation(), qwen3.client.pause("abort")))
-
-    try:
-        assert asyncio.run(scenario()).status is Status.ABORTED
-    finally:
-        qwen3.client.resume_generation()
-
-
-def test_requests_wait_through_a_pause_and_weights_may_change_meanwhile(qwen3: RunningEngine) -> None:
-    model = load(qwen3.model_dir)
-    tensors = perturbed(model, 6)
-
-    async def scenario() -> Generation:
-        qwen3.client.pause("retract")
-        task = asyncio.create_task(qwen3.client.generate(PROMPT, SamplingParams(20, seed=1)))
-        await asyncio.to_thread(push, qwen3.client, tensors, "meanwhile")
-        assert not task.done()
-        qwen3.client.resume_generation()
-        return await task
-
-    try:
-        made = asyncio.run(scenario())
-    finally:
-        qwen3.client.resume_generation()
-    assert made.weight_version == "meanwhile"
-    assert_close(made.logprobs, hf_logprobs(model, PROMPT + made.tokens)[len(PROMPT) - 1 :])
 
 
 def test_memory_calls_change_nothing_on_a_cpu(qwen3: RunningEngine) -> None:
