@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +11,11 @@ import pytest
 import torch.distributed as dist
 
 from core import files
-from core.checkpoint import MANIFEST, Checkpoints, find_latest
+from core.checkpoint import CHUNK_BYTES, MANIFEST, Checkpoints, find_latest, is_complete
+from core.config import load_run_file
+from core.run_directory import RunDirectory
 from core.state import LoopState
+from tests.core.config.good_run import write_run
 
 
 class FakeTrainer:
@@ -18,8 +23,10 @@ class FakeTrainer:
 
     def __init__(self) -> None:
         self.value = 0
+        self.num_saves = 0
 
     def save(self, directory: Path) -> None:
+        self.num_saves += 1
         (directory / "value").write_text(str(self.value))
         (directory / "sub").mkdir()
         (directory / "sub" / "shard").write_bytes(bytes(range(256)) * 10)
@@ -115,11 +122,11 @@ def truncate(path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1])
 
 
-def flip(path: Path) -> None:
-    shard = path / "trainer" / "sub" / "shard"
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 1
-    shard.write_bytes(content)
+def flip(path: Path, at: int = 100, name: str = "sub/shard") -> None:
+    file = path / "trainer" / name
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
 
 
 DAMAGES = {
@@ -144,6 +151,74 @@ def test_a_damaged_checkpoint_is_skipped_with_its_reason(
     assert found is not None
     assert found[1].next_step == 2
     assert message in caplog.text
+
+
+@pytest.mark.parametrize("at", [0, CHUNK_BYTES - 1, CHUNK_BYTES, 2 * CHUNK_BYTES, 2 * CHUNK_BYTES + 6])
+def test_damage_anywhere_in_a_large_file_is_found(
+    at: int, checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file is read chunk by chunk: here two whole ones, and seven bytes."""
+
+    def save_large(directory: Path) -> None:
+        (directory / "large").write_bytes(bytes(2 * CHUNK_BYTES + 7))
+
+    monkeypatch.setattr(trainer, "save", save_large)
+    path = save(checkpoints, trainer, 2)
+    assert find_latest(tmp_path / "checkpoints") == (path, LoopState(2, 16))
+    flip(path, at, "large")
+    assert find_latest(tmp_path / "checkpoints") is None
+    flip(path, at, "large")
+    assert find_latest(tmp_path / "checkpoints") == (path, LoopState(2, 16)), "nothing else was wrong"
+
+
+def test_every_file_is_listed_but_the_manifest(checkpoints: Checkpoints, trainer: FakeTrainer) -> None:
+    manifest = json.loads((save(checkpoints, trainer, 2) / MANIFEST).read_text())
+    content = bytes(range(256)) * 10
+    assert manifest == {
+        "schema": 1,
+        "state": {"next_step": 2, "data_position": 16},
+        "files": {"trainer/sub/shard": [2560, zlib.crc32(content)], "trainer/value": [3, zlib.crc32(b"200")]},
+    }
+
+
+def test_due_at_the_end_only_without_an_interval(trainer: FakeTrainer, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, trainer, interval=0, keep=2, num_steps=7)
+    assert [step for step in range(1, 8) if checkpoints.due(step)] == [7]
+
+
+def test_what_was_just_saved_or_loaded_is_not_saved_again(
+    checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path
+) -> None:
+    def ensured(which: Checkpoints, step: int) -> bool:
+        before = trainer.num_saves
+        which.ensure(LoopState(next_step=step, data_position=step * 8))
+        return trainer.num_saves > before
+
+    assert [ensured(checkpoints, step) for step in (2, 2, 3, 3)] == [True, False, True, False]
+    resumed = Checkpoints(tmp_path / "checkpoints", trainer, interval=2, keep=2, num_steps=7)
+    assert resumed.load_latest() == LoopState(3, 24)
+    assert [ensured(resumed, step) for step in (3, 4)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("next_step", "hf", "save_hf", "wanted"),
+    [
+        (3, True, True, False),
+        (4, False, True, False),
+        (4, True, True, True),
+        (4, False, False, True),
+    ],
+)
+def test_a_run_is_complete_with_its_last_step_and_its_model(
+    next_step: int, hf: bool, save_hf: bool, wanted: bool, trainer: FakeTrainer, tmp_path: Path, process_group: None
+) -> None:
+    config = load_run_file(write_run(tmp_path), ["rollout.num_rollout=4", f"checkpoint.save_hf={str(save_hf).lower()}"])
+    directory = RunDirectory(tmp_path / "out")
+    assert not is_complete(directory, config)
+    Checkpoints(directory.checkpoints, trainer, interval=1, keep=2, num_steps=4).save(LoopState(next_step))
+    if hf:
+        directory.hf_model.mkdir()
+    assert is_complete(directory, config) == wanted
 
 
 def test_a_save_that_was_cut_off_leaves_the_older_one_and_is_cleared_by_the_next(

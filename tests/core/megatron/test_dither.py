@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from ranks import run_ranks
 from tiny_models import tiny_model
 
+import core.megatron.dither
 from core.megatron.dither import dither
 
 POWER_OF_TWO = 0.125  # the interval below it is half as wide as that above
@@ -41,13 +43,37 @@ def test_weights_stay_as_they_are() -> None:
     assert torch.equal(dithered()[:2], torch.zeros(2))
 
 
-def test_masters_are_evenly_distributed_in_their_intervals() -> None:
-    grid, moved = on_grid()[5:], dithered()[5:]
-    place = (moved - grid) / interval(grid)
-    assert -0.5 <= place.min() < -0.49
-    assert 0.49 < place.max() <= 0.5
-    assert abs(place.mean()) < 0.01
-    assert abs(place.std() - 12**-0.5) < 0.01
+@pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
+def test_masters_are_evenly_distributed_in_their_intervals(sign: int) -> None:
+    """On both sides of zero: a shift by sign would cancel out over all, and pull every weight towards zero or away."""
+    grid, moved = (values[5:].double() for values in (on_grid(), dithered()))
+    own = grid.sign() == sign
+    place = ((moved - grid) / interval(grid))[own]
+    assert place.numel() > 20_000
+    assert -0.5 <= place.min() < -0.499
+    assert 0.499 < place.max() <= 0.5
+    assert abs(place.mean()) < 0.008, "four standard errors of 24,000 places"
+    quarters = torch.histc(place, 4, -0.5, 0.5) / place.numel()
+    assert torch.allclose(quarters, torch.full((4,), 0.25, dtype=torch.float64), atol=0.012)
+    assert torch.equal(moved[own].bfloat16(), grid[own].bfloat16())
+    assert not (moved == grid)[own].float().mean() > 1e-3, "next to none stays in the middle"
+
+
+def test_noise_of_neighbours_is_independent() -> None:
+    place = ((dithered() - on_grid()) / interval(on_grid()))[5:].double()
+    product = (place[1:] * place[:-1]).mean() * 12  # 1 if equal, 0 on average if independent
+    assert abs(product) < 0.02
+
+
+def test_large_tensors_get_noise_in_every_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.megatron.dither, "CHUNK", 1000)
+    grid, moved = on_grid(2500), dithered(size=2500)
+    place = ((moved - grid) / interval(grid))[5:]
+    parts = place[:995], place[995:1995], place[1995:]
+    assert [part.numel() for part in parts] == [995, 1000, 500]
+    for part in parts:
+        assert abs(part.std() - 12**-0.5) < 0.03
+    assert not torch.equal(parts[1][:500], parts[2])
 
 
 def test_weights_follow_a_small_update_on_average() -> None:
