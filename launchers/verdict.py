@@ -51,7 +51,7 @@ def judge(
     if count > getattr(caps, cap):
         problem = f"{count} attempts ended by {last.how}, more than slurm.{cap} = {getattr(caps, cap)}"
         return Verdict(False, exclude, following, problem)
-    if last.how == "timeout" and _fruitless(attempts):
+    if _fruitless(attempts):
         problem = (
             f"{FRUITLESS} attempts in a row reached the time limit without a step: raise slurm.time "
             f"or lower slurm.signal_s (now {caps.signal_s})"

@@ -77,6 +77,7 @@ def test_all_nodes_that_the_leader_misses_are_left_out(tmp_path: Path) -> None:
     leave_records(tmp_path, seen, leads=True)
     outcome = judge_records(tmp_path, seen, "n1", "rollout step=2")
     assert (outcome.how, outcome.failed_nodes) == ("node_failure", ("n3", "n4"))
+    assert judge_records(tmp_path, [*seen, RAISED], "n1", "rollout step=2").failed_nodes == ("n3", "n4")
 
 
 def test_a_failure_without_a_record_names_who_reported_it(tmp_path: Path) -> None:
@@ -92,3 +93,8 @@ def test_a_lost_leader_is_recorded_by_the_first_who_misses_it(tmp_path: Path) ->
     leave_records(tmp_path, [LOST], leads=False)
     leave_records(tmp_path, [lost_node("n9", "rollout step=2", 30.0)], leads=False)
     assert read_record(tmp_path) == LOST
+
+
+def test_a_leader_that_misses_a_node_judges_before_it_leaves_a_record(tmp_path: Path) -> None:
+    leave_records(tmp_path, [LOST], leads=True)
+    assert read_record(tmp_path) is None
