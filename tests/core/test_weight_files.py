@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,3 +101,17 @@ def test_without_engines_for_it_nothing_is_written(folder: Path) -> None:
     files.post([("layer0", TENSORS["layer0"])])
     files.end()
     assert not folder.exists()
+
+
+def test_ranks_wait_for_the_folder_for_all_files_and_for_all_engines(tmp_path: Path) -> None:
+    """Of two ranks one dawdles; each has written one of the two files, and has an engine that reads both."""
+    (tmp_path / "config.json").write_text("{}")
+    main = Path(__file__).with_name("files_rank_main.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    both = [["model-00000.safetensors", "model-00001.safetensors"]]
+    for rank in range(2):
+        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert found == {"folder": both, "file": both, "engine": both}
+    assert not (tmp_path / "sync").exists()
