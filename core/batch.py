@@ -49,7 +49,7 @@ def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
     """
     reasons = Counter(s.failure for s in samples if s.reward is None)
     num_failed = sum(reasons.values())
-    if num_failed <= max_failed_share * len(samples):
+    if not num_failed or num_failed / len(samples) <= max_failed_share:  # a product would round: 0.29 x 100 < 29
         return
     commonest = "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
     raise TooManyFailures(
