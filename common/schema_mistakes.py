@@ -41,7 +41,9 @@ def _mistake(document: Document, words: SchemaWords, details: Mapping[str, Any])
 def _unknown_key(document: Document, words: SchemaWords, path: KeyPath) -> Mistake:
     section, key = path[:-1], path[-1]
     suggestion, home = nearest(key, words.keys_of(section)), words.home_of(key)
-    if home is not None:
+    if (told := document.kind.where_it_belongs(path)) is not None:
+        remedy = told
+    elif home is not None:
         remedy = f"did you mean {'.'.join((*home, key))}?" if home else f"move it out of {'.'.join(section)}"
     elif suggestion is not None:
         remedy = f"did you mean {suggestion}?"

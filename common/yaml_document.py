@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class FileKind:
         when_missing: what to do if there is no such file.
         may_be_empty: an empty one is all defaults, not a mistake.
         other_keys: what to do about a key that resembles none; empty: all keys are named.
+        where_it_belongs: what to do about an unknown key that has a meaning elsewhere; None: it has none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class FileKind:
     when_missing: str
     may_be_empty: bool = False
     other_keys: str = ""
+    where_it_belongs: Callable[[KeyPath], str | None] = lambda _: None
 
 
 @dataclass

@@ -8,22 +8,7 @@ from dataclasses import dataclass, field
 
 from common.memory_size import slurm_memory_bytes
 from common.mistake import Wrong
-
-# fmt: off
-OWN_OPTIONS = frozenset(
-    (
-        "array", "begin", "chdir", "comment", "dependency", "error", "export", "gpu-bind", "gpus", "gpus-per-node",
-        "gres", "hetjob", "job-name", "kill-on-bad-exit", "no-requeue", "ntasks", "open-mode", "output", "parsable",
-        "requeue", "signal", "test-only", "time", "wait", "wrap",
-    )
-)
-FIELDS = frozenset(
-    (
-        "account", "constraint", "cpus-per-task", "exclude", "exclusive", "mem", "nodes", "ntasks-per-node",
-        "partition", "qos",
-    )
-)
-# fmt: on
+from hpc.options import IN_PYTHON, refuse_option, refuse_value
 
 
 @dataclass(frozen=True)
@@ -61,24 +46,11 @@ class Component:
             slurm_memory_bytes(self.mem or "0")
         except Wrong as wrong:
             raise Wrong(f"mem {self.mem!r} of {self.name}", wrong.wanted, wrong.remedy) from None
-        for option in self.options:
-            refuse_option(option)
+        for option, value in self.options.items():
+            refuse_option(option, IN_PYTHON)
+            refuse_value(option, value, IN_PYTHON)
 
     @property
     def num_tasks(self) -> int:
         """Tasks of all nodes of this component."""
         return self.nodes * self.tasks_per_node
-
-
-def refuse_option(option: str) -> None:
-    """Nothing if `option` may be among further options of sbatch.
-
-    Raises:
-        Wrong: the launcher sets it, there is a field for it, or it is no long option.
-    """
-    if not re.fullmatch(r"[a-z][a-z-]*", option):
-        raise Wrong(f"the option {option!r}", "a long option of sbatch without dashes", "write e.g. reservation")
-    if option in FIELDS:
-        raise Wrong(f"the option {option}", "an option without a key of its own", f"use {option.replace('-', '_')}")
-    if option in OWN_OPTIONS:
-        raise Wrong(f"the option {option}", "an option that is not set by ebbtide itself", "leave it out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 import uuid
 from collections.abc import Sequence
 from copy import copy
@@ -18,12 +17,11 @@ from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmiss
 
 from hpc.commands import remedy_for, sbatch_command
 from hpc.component import Component
-from hpc.job import JobSpec
+from hpc.job import DEFAULT_TIME_MINUTES, JobSpec
 from hpc.sbatch.text import sbatch_text
 from hpc.site_schema import Site
 from hpc.submitit_job import HetSlurmJob
 
-DEFAULT_TIME_MINUTES = 60
 DEFAULT_SIGNAL_LEAD_S = 90
 CODE_DIR = Path(__file__).parents[1]
 FIXED = ("command", "site", "run_dir", "code_dir", "array", "array_run_dirs", "batch_log", "task_stdout", "task_stderr")
@@ -69,7 +67,7 @@ class HetSlurmExecutor(SlurmExecutor):
         site = site or Site()
         if "%" in str(folder):
             raise ValueError(f"found {folder}, wanted a folder without patterns: files in it are named after their job")
-        super().__init__(folder, max_num_timeout, max_pickle_size_gb, python=interpreter(site))
+        super().__init__(folder, max_num_timeout, max_pickle_size_gb, python=site.interpreter)
         self.keeps_run_dir = False
         minutes = job.pop("time_minutes", None) or site.time_minutes or DEFAULT_TIME_MINUTES
         lead_s = job.pop("signal_lead_s", min(DEFAULT_SIGNAL_LEAD_S, 30 * minutes))
@@ -192,11 +190,6 @@ class HetSlurmExecutor(SlurmExecutor):
             job.paths.move_temporary_file(pickle, "submitted_pickle")
             jobs.append(job)
         return jobs
-
-
-def interpreter(site: Site) -> str:
-    """The Python of the tasks: the site's, the container's own, or the one that submits."""
-    return site.python or (sys.executable if site.container.runtime == "none" else "python3")
 
 
 def refuse_unknown(job: dict[str, Any]) -> None:

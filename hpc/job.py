@@ -14,6 +14,8 @@ from hpc.site_schema import Site
 
 RUN_DIR = "{RUN_DIR}"
 """In a command: the run directory of this job, or of this element of a job array."""
+DEFAULT_TIME_MINUTES = 60
+"""Of a job whose run file and site name no time limit."""
 SIGNALS = ("USR1", "USR2", "TERM", "INT", "HUP", "CONT")
 
 

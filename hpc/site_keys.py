@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.schema_words import SchemaWords
 from common.yaml_dialect import Textual
 from common.yaml_document import FileKind
+from hpc.options import option_as_key
 from hpc.site_schema import Site
 
 SITE_KEYS = SchemaWords(Site)
@@ -15,5 +16,6 @@ SITE_FILE = FileKind(
     reader=Textual,
     when_missing="give its path, or make one with `ebbtide doctor`",
     may_be_empty=True,
+    where_it_belongs=lambda path: option_as_key(path[0]) if len(path) == 1 else None,
     other_keys="see docs/site-file.md for all keys; further options of sbatch go into sbatch",
 )

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from common.hostlist import check_nodes
 from common.memory_size import gpu_memory_bytes
 from common.mistake import Wrong, show
 from common.slurm_time import time_limit_minutes
-from hpc.component import refuse_option
+from hpc.options import IN_SITE, IN_SRUN, refuse_option, refuse_options
 from hpc.reserved import reserved_variable
 
 
@@ -48,7 +48,12 @@ def _variable(name: str) -> str:
 
 
 def _option(name: str) -> str:
-    refuse_option(name)
+    refuse_option(name, IN_SITE)
+    return name
+
+
+def _option_of_srun(name: str) -> str:
+    refuse_option(name, IN_SRUN)
     return name
 
 
@@ -102,6 +107,7 @@ Module = Annotated[str, AfterValidator(_module)]
 Line = Annotated[str, AfterValidator(_one_line)]
 Variable = Annotated[str, AfterValidator(_variable)]
 Option = Annotated[str, AfterValidator(_option)]
+SrunOption = Annotated[str, AfterValidator(_option_of_srun)]
 Nodes = Annotated[str, AfterValidator(_nodes)]
 Ports = Annotated[str, AfterValidator(_ports)]
 Memory = Annotated[str, AfterValidator(_memory)]
@@ -184,15 +190,29 @@ class Site(Section):
     requeue: bool = Field(True, description="whether jobs may requeue themselves")
     accounting: bool = Field(True, description="whether `sacct` works")
     scratch: AbsolutePath | None = Field(
-        None, description="fast directory of each node for temporary files; null: TMPDIR"
+        None, description="directory for temporary files that each node has for itself; null: TMPDIR"
     )
     shared_filesystems: tuple[AbsolutePath, ...] = Field(
         (), description="directories that all nodes see; if any are named, run directories must lie in one of them"
     )
     container: Container = Field(Container(), description="containers")
-    sbatch: dict[Option, Line] = Field(
-        default_factory=dict, description="further long options of sbatch: reservation, …"
+    plugin_options: tuple[Word, ...] = Field(
+        (), description="options that plugins of this cluster's Slurm add to those of sbatch and srun"
     )
+    sbatch: dict[Option, Line] = Field(
+        default_factory=dict, description="further long options of sbatch, for all components: reservation, …"
+    )
+    srun: dict[SrunOption, Line] = Field(
+        default_factory=dict, description="further long options of the srun that starts the processes: mpi, network, …"
+    )
+
+    @field_validator("sbatch", "srun")
+    @classmethod
+    def _options_that_slurm_knows(cls, options: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        asker = IN_SRUN if info.field_name == "srun" else IN_SITE
+        for _, wrong in refuse_options(options, asker, info.data.get("plugin_options", ())):
+            raise wrong
+        return options
 
     @model_validator(mode="after")
     def _time_within_limit(self) -> Site:

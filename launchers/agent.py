@@ -237,7 +237,7 @@ def run_agent(
 
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
-        with own_temporary_folder():
+        with own_temporary_folder(seat.scratch):
             agent = NodeAgent(directory, seat)
             call(agent.rendezvous.address)
             return agent.run(pause_reason, conclude_once)

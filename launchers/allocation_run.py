@@ -12,10 +12,14 @@ from core.progress import ProgressReader
 from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
 from hpc.commands import SlurmError, run_command
+from hpc.options import SRUN_OPTIONS, options_as_words
+from hpc.sbatch.text import part
+from hpc.site import Site
 from launchers.children import Child, log_tail
 from launchers.display import Display
 from launchers.failure import Failure, describe_exit, read_record
 from launchers.foreground_run import INTERRUPTED, follow
+from launchers.kept_site import kept_site
 from launchers.plan import CODE_DIR, task_command
 
 
@@ -32,7 +36,7 @@ def run_in_allocation(directory: RunDirectory, display: Display) -> int:
     folder.mkdir(parents=True)
     reader = ProgressReader(directory.progress, from_end=True)
     attempt = directory.attempt(directory.next_attempt())
-    log, command = folder / "srun.log", srun_command(directory.path, allocation)
+    log, command = folder / "srun.log", srun_command(directory.path, allocation, kept_site(directory))
     srun = Child("srun", command, _environment(folder, allocation), log)
     code = follow(srun, reader, display)
     if code == INTERRUPTED:
@@ -50,11 +54,11 @@ def _failure(attempt: Path, srun: Child, code: int) -> Failure:
     return Failure("agent", "srun", "start", cause, srun.pid, exit_code=code, detail=log_tail(log), log=str(log))
 
 
-def srun_command(run_dir: Path, allocation: Allocation) -> list[str]:
+def srun_command(run_dir: Path, allocation: Allocation, site: Site) -> list[str]:
     """One task per node, over all components."""
     groups = [f"--het-group=0-{allocation.het_size - 1}"] if allocation.het_size > 1 else []
     size = [] if groups else [f"--nodes={len(allocation.nodes)}", f"--ntasks={len(allocation.nodes)}"]
-    options = ["--ntasks-per-node=1", "--kill-on-bad-exit=1", "--wait=60", "--export=ALL", "--cpu-bind=none"]
+    options = ["--ntasks-per-node=1", *SRUN_OPTIONS, *options_as_words(site.srun)]
     return ["srun", *groups, *size, *options, *task_command(sys.executable, str(run_dir))]
 
 
@@ -70,8 +74,7 @@ def _job_end(allocation: Allocation) -> float | None:
     if allocation.job_end is not None:
         return allocation.job_end
     try:
-        command = ["squeue", "-h", "-j", allocation.job_id, "-o", "%e"]
-        text = run_command(command, env={"SLURM_TIME_FORMAT": "standard"}).split("\n")[0].strip()
-        return time.mktime(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+        script = "\n".join((*part("job_end"), 'printf %s "$job_end"'))
+        return float(run_command(["bash", "-c", script], timeout_s=90))
     except (SlurmError, ValueError):
         return None

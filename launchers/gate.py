@@ -81,7 +81,7 @@ class Gate:
         """On a cluster the GPUs of a job are its own; at home something else may be on them."""
         part = self._nodes[node].part
         on_gpus = self._seat.job and self._config.placement.device != "cpu"
-        where = {"run": str(self._directory.path), "tmp": tempfile.gettempdir()}
+        where = {"run": str(self._directory.path), "tmp": str(self._seat.scratch or tempfile.gettempdir())}
         room = {where.get(name, name): least for name, least in MIN_FREE_MIB.items()}
         return Wanted(gpus=part.gpus_used if on_gpus else 0, free_mib=room, canary=canary)
 

@@ -14,10 +14,9 @@ from common.slurm_time import time_limit_minutes
 from core.config.schema import RunConfig
 from core.layout import Node, Part, components, engine_gpus, nodes
 from hpc.component import Component
-from hpc.job import RUN_DIR, JobSpec
+from hpc.job import DEFAULT_TIME_MINUTES, RUN_DIR, JobSpec
 from hpc.site import Site
 
-DEFAULT_TIME = "01:00:00"
 CODE_DIR = Path(__file__).resolve().parents[1]
 
 
@@ -52,7 +51,8 @@ class Plan:
     @property
     def time_minutes(self) -> int:
         """The time limit of one attempt."""
-        return time_limit_minutes(self.config.slurm.time or self.site.time or DEFAULT_TIME)
+        time = self.config.slurm.time or self.site.time
+        return time_limit_minutes(time) if time else DEFAULT_TIME_MINUTES
 
     @property
     def heterogeneous(self) -> bool:
@@ -101,7 +101,7 @@ def render(plan: Plan) -> str:
 
 def _component(config: RunConfig, part: Part) -> Component:
     used = 0 if config.placement.device == "cpu" else part.gpus_used
-    asked = part.config.gpus_per_node
+    asked, options = part.config.gpus_per_node, dict(part.config.sbatch)
     return Component(
         name=part.role if part.index == 0 else f"{part.role}-{part.index}",
         nodes=part.nodes,
@@ -110,6 +110,10 @@ def _component(config: RunConfig, part: Part) -> Component:
         mem=part.config.mem,
         partition=part.config.partition,
         constraint=part.config.constraint,
+        account=options.pop("account", None),
+        qos=options.pop("qos", None),
+        exclusive=part.config.exclusive,
+        options=options,
     )
 
 

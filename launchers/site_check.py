@@ -8,10 +8,8 @@ from pathlib import Path
 from common.mistake import Mistake
 from hpc.component import Component
 from hpc.facts import ClusterFacts, check_request
-from hpc.job import JobSpec
+from hpc.job import DEFAULT_TIME_MINUTES, JobSpec
 from hpc.site_schema import Site
-
-DEFAULT_MINUTES = 60
 
 
 def site_mistakes(site: Site, facts: ClusterFacts) -> list[Mistake]:
@@ -21,7 +19,7 @@ def site_mistakes(site: Site, facts: ClusterFacts) -> list[Mistake]:
     job = JobSpec(
         name="doctor",
         components=tuple(components),
-        time_minutes=site.time_minutes or min(DEFAULT_MINUTES, site.max_time_minutes or DEFAULT_MINUTES),
+        time_minutes=site.time_minutes or min(DEFAULT_TIME_MINUTES, site.max_time_minutes or DEFAULT_TIME_MINUTES),
         command=("true",),
         site=site,
         run_dir=Path("/"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from common.mistake import Mistake, MistakesError, Wrong
 from core.config.schema import RunConfig
 from hpc.job import JobSpec
+from hpc.options import IN_COMPONENT, IN_REWARDS, IN_TRAINERS, refuse_options
 from hpc.reserved import reserved_variable
 from hpc.site import Site
 from launchers.gpu_memory import on_cpu, site_gpu
@@ -52,8 +52,7 @@ def make_submission(config: RunConfig, site: Site, site_file: Path | None) -> Su
     Raises:
         Refused: with all mistakes that run file and site together show.
     """
-    own = "python3" if site.container.runtime != "none" else sys.executable
-    site = site.model_copy(update={"python": site.python or own})
+    site = site.model_copy(update={"python": site.interpreter})
     mistakes = list(disagreements(config, site))
     if mistakes:
         raise Refused(config.name, mistakes)
@@ -66,6 +65,9 @@ def make_submission(config: RunConfig, site: Site, site_file: Path | None) -> Su
 def disagreements(config: RunConfig, site: Site) -> Iterator[Mistake]:
     """What the site does not grant, and what is the launcher's own."""
     yield from _variables(config)
+    if refused := list(option_mistakes(config, site)):
+        yield from refused
+        return  # no job can be made of these, and so no plan
     yield from _time(config, site)
     yield from _gpus(config, site)
     yield from _memory(config, site)
@@ -91,6 +93,15 @@ def _variables(config: RunConfig) -> Iterator[Mistake]:
         if (reason := reserved_variable(name)) is not None:
             wanted = "a variable that is yours to set"
             yield Mistake(f"slurm.environment.{name}", None, f"the variable {name}", wanted, reason)
+
+
+def option_mistakes(config: RunConfig, site: Site) -> Iterator[Mistake]:
+    """Options of sbatch that the components of the run file may not set."""
+    askers = {"trainers": IN_TRAINERS, "rewards": IN_REWARDS}
+    for index, component in enumerate(config.slurm.components):
+        asker = askers.get(component.role, IN_COMPONENT)
+        for option, wrong in refuse_options(component.sbatch, asker, site.plugin_options):
+            yield wrong.at(f"slurm.components.{index}.sbatch.{option}")
 
 
 def _time(config: RunConfig, site: Site) -> Iterator[Mistake]:

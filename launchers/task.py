@@ -34,12 +34,13 @@ from core.layout import nodes
 from core.rendezvous import Address
 from core.run_directory import RunDirectory
 from hpc.allocation import Allocation
-from hpc.site import Site, load_site
 from launchers.agent import run_agent
 from launchers.attempt import OpenAttempt, key_path, note_complete, open_attempt
 from launchers.history import fold_attempts, read_ledger
 from launchers.job_record import read_record
 from launchers.judgement import leave_agent_record
+from launchers.kept_site import kept_site
+from launchers.log_setup import start_logging
 from launchers.network import leader_address, member_address
 from launchers.outcome import Outcome, write_outcome
 from launchers.seat import Seat
@@ -95,7 +96,7 @@ class _Task:
         self.allocation = allocation
         self.number = allocation.procid
         self.config: RunConfig = load_run_file(directory.run_file)
-        self.site = _site(directory)
+        self.site = kept_site(directory)
         self.folder = _meeting_place(directory, allocation)
         self._check_size()
 
@@ -108,7 +109,7 @@ class _Task:
             return self._result(0, Outcome("complete"))
         names, job, restart = self.allocation.nodes, self.allocation.job_id, self.allocation.restart_count
         with open_attempt(self.directory, names, job, restart, LOCK_WAIT_S) as attempt:
-            _log_to(attempt.folder / "agent-0.log")
+            start_logging(self.config.logging, attempt.folder / "agent-0.log")
             seat = self._seat(attempt.number, attempt.key, leader_address(names, self.site.interface), None)
             outcome = run_agent(
                 self.directory,
@@ -126,7 +127,7 @@ class _Task:
             return self._result(0, Outcome("complete"))
         number, store = meeting["attempt"], Address.parse(meeting["store"])
         folder = self.directory.attempt(number)
-        _log_to(folder / f"agent-{self.number}.log")
+        start_logging(self.config.logging, folder / f"agent-{self.number}.log")
         try:
             host = member_address(store.host, self.site.interface)
             seat = self._seat(number, key_path(folder).read_text(), host, store)
@@ -137,7 +138,8 @@ class _Task:
 
     def _seat(self, attempt: int, key: str, host: str, store: Address | None) -> Seat:
         names, end = self.allocation.nodes, self.allocation.job_end
-        return Seat(attempt, self.number, names, host, store, key, self.site.ports, end, self.allocation.job_id)
+        job, scratch = self.allocation.job_id, self.site.scratch
+        return Seat(attempt, self.number, names, host, store, key, self.site.ports, end, job, scratch)
 
     def _conclude(self, attempt: OpenAttempt, outcome: Outcome) -> None:
         write_outcome(attempt.folder, outcome)
@@ -216,17 +218,6 @@ def _meeting_place(directory: RunDirectory, allocation: Allocation) -> Path:
     folder = Path(os.environ.get("EBBTIDE_SLURM_DIR") or default)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _site(directory: RunDirectory) -> Site:
-    path = directory.path / "site.yaml"
-    return load_site(path) if path.exists() else Site()
-
-
-def _log_to(path: Path) -> None:
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s", filename=path, force=True
-    )
 
 
 def main() -> None:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from common.schema_words import SchemaWords
+from common.schema_words import KeyPath, SchemaWords
 from common.yaml_dialect import Typed
 from common.yaml_document import FileKind
 from core.config.schema import RunConfig
 
 RUN_KEYS = SchemaWords(RunConfig)
+
+
+def _where_it_belongs(path: KeyPath) -> str | None:
+    if path[:-1] == ("slurm",) and path[-1] in RUN_KEYS.keys_of(("slurm", "components", "0")):
+        return f"set {path[-1]} on an entry of slurm.components"
+    return None
+
+
 RUN_FILE = FileKind(
     name="run file",
     content="a mapping of sections such as model, data, rollout",
     page="docs/run-file.md",
     reader=Typed,
     when_missing="give the path of a YAML file",
+    where_it_belongs=_where_it_belongs,
 )

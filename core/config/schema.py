@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from common.mistake import Wrong
+
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -26,6 +28,13 @@ def _minutes(value: Any) -> Any:
 def _on_or_off(value: Any) -> Any:
     """YAML reads a bare on and off as true and false."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+def _option_value(value: Any) -> Any:
+    """A number is written as it is, and a switch without a value: `hold: true`."""
+    if value is False:
+        raise Wrong("false", "a value, or true for a switch", "leave the option out")
+    return "" if value is True else str(value) if isinstance(value, int) else value
 
 
 class Section(BaseModel):
@@ -245,7 +254,9 @@ class LoggingConfig(Section):
     """What is written beside the trajectory store."""
 
     tensorboard: bool = Field(True, description="write event files")
-    level: Literal["debug", "info", "warning"] = Field("info", description="least level that is logged")
+    level: Literal["debug", "info", "warning"] = Field(
+        "info", description="least level in the logs of trainer rank 0, node agents and reward servers"
+    )
     show_samples: NonNegativeInt = Field(1, description="samples printed per step in the log")
 
 
@@ -264,6 +275,10 @@ class SlurmComponent(Section):
     mem: str | None = Field(None, description="host memory per node, as Slurm spells it: 64G")
     partition: str | None = Field(None, description="left out: the site file's")
     constraint: str | None = Field(None, description="node features, as in sbatch --constraint")
+    exclusive: bool = Field(False, description="whole nodes, shared with no other job")
+    sbatch: dict[str, Annotated[str, BeforeValidator(_option_value)]] = Field(
+        default_factory=dict, description="further long options of sbatch for this part: qos, reservation, …"
+    )
     engines_per_node: PositiveInt | None = Field(None, description="engines: SGLang servers per node; 1 if left out")
     num_workers: PositiveInt | None = Field(
         None, description="rewards: scoring processes per node; reward.num_workers if left out"

@@ -11,6 +11,7 @@ from common.mistake import Wrong
 from common.slurm_time import format_time
 from hpc.component import Component
 from hpc.job import RUN_DIR, JobSpec
+from hpc.options import SRUN_OPTIONS, options_as_words
 from hpc.sbatch import container
 from hpc.sbatch.quote import directive, expanded, log_file, one_line, word
 from hpc.sbatch.request import request_lines, requests
@@ -39,7 +40,7 @@ def directives(job: JobSpec) -> list[str]:
 
 def body(job: JobSpec) -> list[str]:
     """The bash after the `#SBATCH` lines: environment, one srun, and what follows from the verdict."""
-    return [*_setup(job), "", *_environment(job), "", *_part("job_end"), "", *_srun(job), "", *_ending(job)]
+    return [*_setup(job), "", *_environment(job), "", *part("job_end"), "", *_srun(job), "", *_ending(job)]
 
 
 def _head(job: JobSpec, about: Sequence[str]) -> list[str]:
@@ -123,7 +124,7 @@ def _which_run_dir(job: JobSpec) -> list[str]:
 def _srun(job: JobSpec) -> list[str]:
     stdout = expanded(job.task_stdout) if job.task_stdout else '"$EBBTIDE_SLURM_DIR/task-$SLURM_PROCID.log"'
     stderr = f"2>>{expanded(job.task_stderr)}" if job.task_stderr else "2>&1"
-    options = ["--kill-on-bad-exit=1", "--wait=60", "--unbuffered", "--label", "--export=ALL", "--cpu-bind=none"]
+    given = [word(option, "option of srun") for option in options_as_words(job.site.srun)]
     wrapper = f'exec "$@" >>{stdout} {stderr}'
     signals = " ".join(dict.fromkeys(("TERM", job.signal)))
     return [
@@ -133,7 +134,7 @@ def _srun(job: JobSpec) -> list[str]:
         *_array("command", [*container.command_prefix(job), *map(_argument, job.command)]),
         "# shellcheck disable=SC2016 # the task expands it",
         f"task={word(wrapper)}",
-        *_array("options", [*options, *container.srun_options(job)]),
+        *_array("options", [*SRUN_OPTIONS, *given, *container.srun_options(job)]),
         f"trap : {signals} # this shell outlives its tasks; they get these signals from Slurm",
         *_srun_line(job),
         "code=$?",
@@ -163,7 +164,7 @@ def _ending(job: JobSpec) -> list[str]:
         f"component_ids=({' '.join(ids)})",
         f"excluded_nodes={word(','.join(job.excluded_nodes))}",
         "",
-        *_part("verdict"),
+        *part("verdict"),
     ]
 
 
@@ -180,7 +181,7 @@ def _array(name: str, words: list[str]) -> list[str]:
 
 
 @cache
-def _part(name: str) -> tuple[str, ...]:
+def part(name: str) -> tuple[str, ...]:
     """The lines of one of the `*.bash` files beside this one."""
     text = (Path(__file__).parent / f"{name}.bash").read_text(encoding="utf-8")
     return tuple(textwrap.dedent(text).strip().splitlines())

@@ -13,10 +13,10 @@ import typer
 from core.config import load_run_file
 from core.run_directory import RunDirectory
 from hpc.queue import Poller
-from hpc.site import Site, load_site
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.jobs import jobs_of, status_now
 from launchers.commands.terminal import RunDir, fail
+from launchers.kept_site import kept_site
 from launchers.plan import make_plan
 
 EXAMPLE = "ebbtide attach runs/NAME --node n017 -- nvidia-smi"
@@ -46,8 +46,7 @@ def command(
 def component_of(directory: RunDirectory, node: int) -> int | None:
     """The component of the run's node number `node` (None: an ordinary job), from run file and site."""
     config = load_run_file(directory.run_file)
-    site = directory.path / "site.yaml"
-    plan = make_plan(config, load_site(site) if site.exists() else Site())
+    plan = make_plan(config, kept_site(directory))
     return plan.nodes[node].component if plan.heterogeneous and node < len(plan.nodes) else None
 
 

@@ -18,6 +18,7 @@ from launchers.gpu_memory import common_gpus, named_gpu, on_cpu, own_gpu, own_ho
 from launchers.memory_check import too_old
 from launchers.memory_table import render_cards, render_memory
 from launchers.plan import make_plan, render
+from launchers.submission import Refused, option_mistakes
 from modelcfg import ModelShape
 
 EXAMPLE = "ebbtide plan run.yaml --gpu-memory h100 --set train.recompute=full"
@@ -37,6 +38,8 @@ def command(
     Needs neither data nor weights, only the model's name or its config.json. Exit code 2: it does not fit.
     """
     config, where = _load(run_file, overrides), load_checked_site(site)
+    if mistakes := list(option_mistakes(config, where)):
+        fail(str(Refused(config.name, mistakes)))
     shape, device = _shape(config), _device(config, where, gpu_memory)
     if device and (found := too_old(device)):
         refuse(found)

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from core.config import RunConfig, dump_run_file
+from hpc.site import dump_site
+from launchers.commands.cluster import load_checked_site
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
 from launchers.commands.terminal import NewRunDir, Overrides, RunFile, note, refuse, say
@@ -27,8 +29,11 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
     allocation = current_allocation(local)
     config = load(run_file, overrides or [], allocation)
     _check_memory(config, in_allocation=allocation is not None)
+    site = load_checked_site(None) if allocation else None
     directory = new_run_dir(config, run_dir)
     dump_run_file(config, directory.run_file)
+    if site is not None:
+        dump_site(site, directory.path / "site.yaml")
     say(f"run directory: {directory.path}")
     if needs_conversion(config.model.path):
         say(f"converting the model of {config.model.path} first: once, about half a minute")

@@ -63,6 +63,14 @@ JOBS = {
     ),
     "pyxis": replace(HET, site=Site(container=PYXIS)),
     "apptainer": replace(HET, site=Site(container=APPTAINER, gpu_option="gpus-per-node", gpu_type="a100")),
+    "options": replace(
+        HET,
+        components=(
+            replace(TRAINERS, options={"switches": "1", "reservation": "day"}),
+            replace(REWARDS, account="p2", qos="low", exclusive=True, options={"nice": "", "comment": 'it\'s "5"'}),
+        ),
+        site=SITE.model_copy(update={"srun": {"mpi": "none", "network": "no vni", "overlap": ""}}),
+    ),
     "submitit": replace(
         JOB,
         site=Site(),

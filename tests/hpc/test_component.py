@@ -10,7 +10,7 @@ import pytest
 from sample_jobs import HET, JOB
 
 from common.slurm_time import format_time, time_limit_minutes
-from hpc.component import FIELDS, Component
+from hpc.component import Component
 from hpc.reserved import reserved_variable
 
 
@@ -23,9 +23,12 @@ from hpc.reserved import reserved_variable
         ({"cpus_per_task": 0}, "cpus_per_task 0"),
         ({"gpus_per_node": -1}, "gpus_per_node -1"),
         ({"mem": "64 GB"}, "mem '64 GB'"),
-        ({"options": {"gres": "gpu:1"}}, "set by ebbtide"),
-        ({"options": {"partition": "gpu"}}, "use partition"),
-        ({"options": {"--tmp": "1"}}, "without dashes"),
+        ({"options": {"output": "/tmp/log"}}, "does not set: leave it out: each process has a log"),
+        ({"options": {"gres": "gpu:1"}}, "set `gpus_per_node=` of the Component"),
+        ({"options": {"partition": "gpu"}}, "set `partition=` of the Component"),
+        ({"options": {"--tmp": "1"}}, "without its dashes in front: write for example tmp"),
+        ({"options": {"tmp": ""}}, "found --tmp without a value"),
+        ({"options": {"hold": "1"}}, "the value '1' of --hold; wanted no value"),
     ],
 )
 def test_a_component_that_no_job_could_have_is_refused(changes: dict[str, Any], message: str) -> None:
@@ -103,8 +106,3 @@ def test_secrets_are_reserved(name: str) -> None:
 )
 def test_other_variables_are_the_users(name: str) -> None:
     assert reserved_variable(name) is None
-
-
-def test_every_option_with_a_field_has_one() -> None:
-    names = {name.replace("_per_", "-per-").replace("_", "-") for name in Component.__dataclass_fields__}
-    assert {"ntasks-per-node" if name == "tasks-per-node" else name for name in names} | {"exclude"} >= FIELDS

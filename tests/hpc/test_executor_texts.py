@@ -9,7 +9,6 @@ import pytest
 
 from hpc import Component, HetSlurmExecutor, JobSpec, Site
 from hpc.commands import foreign_variables
-from hpc.executor import interpreter
 
 TWO = [Component("trainers", nodes=2), Component("rewards", tasks_per_node=2)]
 
@@ -77,11 +76,9 @@ def test_time_is_the_sites_if_none_is_given(tmp_path: Path) -> None:
     assert HetSlurmExecutor(tmp_path, TWO).job.time_minutes == 60
 
 
-def test_interpreter_is_the_sites_the_containers_or_this() -> None:
-    container = {"runtime": "pyxis", "image": "image.sqsh"}
-    assert interpreter(Site()) == sys.executable
-    assert interpreter(Site.model_validate({"container": container})) == "python3"
-    assert interpreter(Site.model_validate({"container": container, "python": "/opt/python"})) == "/opt/python"
+def test_tasks_are_started_by_the_sites_interpreter(tmp_path: Path) -> None:
+    assert HetSlurmExecutor(tmp_path, TWO, Site(python="/opt/python")).job.command[0] == "/opt/python"
+    assert HetSlurmExecutor(tmp_path, TWO).job.command[0] == sys.executable
 
 
 def test_variables_of_an_allocation_do_not_reach_a_job() -> None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sample_jobs import HET, JOB, REWARDS, TRAINERS
+from sample_jobs import HET, JOB, JOBS, REWARDS, TRAINERS
 from stand_ins import FACTS, Outcome, run_script
 
 from hpc.job import RUN_DIR, JobSpec
+from hpc.options import SRUN_OPTIONS
 from hpc.sbatch.text import sbatch_text
 from hpc.site_schema import Container, Site
 
@@ -69,6 +70,16 @@ def test_one_srun_has_the_cpus_of_each_component(tmp_path: Path) -> None:
     common = {"--kill-on-bad-exit=1", "--wait=60", "--unbuffered", "--export=ALL"}
     assert common <= set(first)
     assert common <= set(second)
+
+
+def test_the_srun_of_every_component_has_the_sites_options_as_one_word_each(tmp_path: Path) -> None:
+    site = Site(srun={"mpi": "none", "network": "no vni, $HOME 'x'", "overlap": ""})
+    job_file = job(tmp_path, replace(HET, components=JOBS["options"].components), site=site)
+    (words,) = judged(tmp_path, "end", like=job_file).named("srun")
+    first, second = words[: words.index(":")], words[words.index(":") + 1 :]
+    for part in (first, second):
+        assert part[1:9] == [f"--cpus-per-task={16 if part is second else 64}", *SRUN_OPTIONS, "--mpi=none"]
+        assert part[9:12] == ["--network=no vni, $HOME 'x'", "--overlap", "bash"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a run inside an allocation says when srun fails."""
+"""A run inside an allocation: what it asks of Slurm, and what it says when srun fails."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ import pytest
 from rich.console import Console
 
 from core.run_directory import RunDirectory
+from hpc.allocation import Allocation
+from hpc.options import SRUN_OPTIONS
+from hpc.site import Site, dump_site
 from launchers import allocation_run, foreground_run
 from launchers.allocation_run import run_in_allocation
 from launchers.display import Display
 from launchers.failure import Failure, write_record
+from tests.core.config.good_run import RUN_FILE, write_run
+from tests.launchers.command_stand_ins import ebbtide_with
+from tests.stand_in_commands import calls, first_on_path, stand_in
 
 ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_TASKS_PER_NODE": "1", "EBBTIDE_JOB_END": "9"}
 
@@ -48,3 +54,36 @@ def test_an_attempt_that_failed_is_told_by_its_record(tmp_path: Path, monkeypatc
     text = said(RunDirectory(tmp_path), f"mkdir {folder} && cp {record} {folder}/failure.json; exit 1", monkeypatch)
     assert "of today" in text
     assert f"all logs: {folder}" in text
+
+
+TWO_NODES = Allocation("7", ("7",), (("n1", "n2"),), (2,))
+SITE = Site(srun={"mpi": "none", "overlap": ""})
+
+
+def test_its_srun_has_the_options_of_a_job_script_and_of_the_site() -> None:
+    words = allocation_run.srun_command(Path("/runs/a"), TWO_NODES, SITE)
+    assert words[:4] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    assert words[4 : words.index("-u") - 1] == [*SRUN_OPTIONS, "--mpi=none", "--overlap"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "end"),
+    [("EndTime=2026-01-02T04:00:00", 1767326400.0), ("EndTime=Unknown", None), ("", None)],
+)
+def test_its_end_is_asked_as_a_job_script_does(
+    facts: str, end: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_on_path(tmp_path, monkeypatch, scontrol=f"echo JobId=7 {facts} Deadline=N/A")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("TZ", "UTC")
+    assert allocation_run._job_end(TWO_NODES) == end
+
+
+def test_ebbtide_run_keeps_the_site_file_for_its_nodes(tmp_path: Path) -> None:
+    dump_site(SITE.model_copy(update={"scratch": tmp_path}), tmp_path / "site.yaml")
+    stand_in(tmp_path / "bin", "srun", "exit 1")
+    run_file, env = write_run(tmp_path, RUN_FILE), {**ALLOCATION, "EBBTIDE_JOB_END": "9"}
+    ebbtide_with(tmp_path / "bin", "run", str(run_file), "--run-dir", "out", cwd=tmp_path, env=env)
+    assert (tmp_path / "out" / "site.yaml").read_text() == (tmp_path / "site.yaml").read_text()
+    (call,) = calls(tmp_path / "bin")
+    assert {"srun", "--mpi=none", "--overlap"} <= set(call.split())

@@ -28,7 +28,9 @@ def config(tmp_path: Path) -> RunConfig:
     return load_run_file(write_run(tmp_path), ["placement.num_nodes=3", "placement.start_timeout_s=20"])
 
 
-def pass_gate(config: RunConfig, folder: Path, present: int = 3) -> tuple[list[Failure], list[str | None]]:
+def pass_gate(
+    config: RunConfig, folder: Path, present: int = 3, scratch: Path | None = None
+) -> tuple[list[Failure], list[str | None]]:
     """The leader's judgement, and what each follower was told."""
     directory = RunDirectory(folder)
     directory.attempt(1).mkdir(parents=True)
@@ -40,16 +42,15 @@ def pass_gate(config: RunConfig, folder: Path, present: int = 3) -> tuple[list[F
     def follow(node: int) -> None:
         pulse = Pulse(Rendezvous(store.address, 1, "key"), node, 3, gate.WATCHED, 30)
         pulse.start()
-        Gate(config, directory, Seat(1, node, NAMES, "127.0.0.1", store.address, "key")).pass_as_follower(
-            pulse, done.is_set
-        )
+        seat = Seat(1, node, NAMES, "127.0.0.1", store.address, "key", scratch=scratch)
+        Gate(config, directory, seat).pass_as_follower(pulse, done.is_set)
         told.append(pulse.value(gate.GATE_KEY))
         pulse.stop()
 
     followers = [threading.Thread(target=follow, args=(node,)) for node in range(1, present)]
     for follower in followers:
         follower.start()
-    leader = Gate(config, directory, Seat(1, 0, NAMES, "127.0.0.1", None, "key"))
+    leader = Gate(config, directory, Seat(1, 0, NAMES, "127.0.0.1", None, "key", scratch=scratch))
     unfit = leader.pass_as_leader(store, lambda: False)
     if unfit:
         done.set()
@@ -79,6 +80,14 @@ def test_nodes_without_room_are_named_with_the_numbers(
     assert [failure.name for failure in unfit] == list(NAMES)
     assert "/dev/shm: found " in unfit[0].cause
     assert "wanted at least 1000000000" in unfit[0].cause
+
+
+def test_nodes_without_the_sites_scratch_are_named(config: RunConfig, tmp_path: Path) -> None:
+    unfit, _ = pass_gate(config, tmp_path / "run", scratch=tmp_path / "scratch")
+    assert [failure.name for failure in unfit] == list(NAMES)
+    assert f"{tmp_path}/scratch: found No such file or directory; wanted a directory to write to" in unfit[0].cause
+    (tmp_path / "scratch").mkdir()
+    assert pass_gate(config, tmp_path / "another run", scratch=tmp_path / "scratch") == ([], ["open", "open"])
 
 
 @pytest.mark.parametrize("blocked", [0, 1, 2])

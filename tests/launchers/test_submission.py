@@ -67,6 +67,19 @@ MISTAKES = {
         "slurm.environment.WANDB_API_KEY: found the variable WANDB_API_KEY; wanted a variable that is yours to set: "
         "secrets are not written into job scripts: export it in the shell that submits, and sbatch passes it on",
     ),
+    "option with a key of its own": (
+        Site(),
+        {"components": [{"role": "trainers", "sbatch": {"exclusive": ""}}]},
+        "slurm.components.0.sbatch.exclusive: found --exclusive; wanted an option without a key of its own: set "
+        "`exclusive: true` on the component in the run file",
+    ),
+    "misspelt option": (
+        Site(),
+        {"components": [{"role": "trainers", "sbatch": {"reservaton": "night"}}]},
+        "slurm.components.0.sbatch.reservaton: found --reservaton; wanted a long option of sbatch: did you mean "
+        "reservation? Or if a plugin of this cluster's Slurm has it, set `plugin_options: [reservaton]` in the site "
+        "file",
+    ),
     "time over the site's": (
         Site(max_time="24:00:00"),
         {"time": "2-00"},

@@ -104,6 +104,9 @@ def _component(key: str, component: SlurmComponent) -> Iterator[Mistake]:
         slurm_memory_bytes(component.mem or "0")
     except Wrong as wrong:
         yield wrong.at(f"{key}.mem")
+    for option, value in component.sbatch.items():
+        if "\n" in value or "\0" in value:
+            yield Mistake(f"{key}.sbatch.{option}", None, "a value of several lines", "one line", "correct it")
     for name, role in ONLY_FOR.items():
         if getattr(component, name) is not None and component.role != role:
             remedy = "leave it out" + (
