@@ -36,6 +36,12 @@ def test_failed_samples_take_no_part() -> None:
     assert got.tolist() == pytest.approx([half, 0.0, -half, 0.0], abs=1e-6)
 
 
+@pytest.mark.parametrize("std", [True, False], ids=["grpo", "dr_grpo"])
+def test_the_only_scored_sample_of_a_group_has_no_advantage(std: bool) -> None:
+    rewards, valid = torch.tensor([2.0, 1.0, 0.0]), torch.tensor([True, True, False])
+    assert group_advantages(rewards, torch.tensor([4, 6, 6]), valid, std).tolist() == [0.0] * 3
+
+
 def test_refuses_vectors_of_different_lengths() -> None:
     with pytest.raises(ValueError, match="three vectors of one length"):
         group_advantages(torch.zeros(2), torch.zeros(3, dtype=torch.long), torch.ones(2, dtype=torch.bool), True)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -30,6 +33,45 @@ def test_clipped_surrogate_equals_the_formula_token_by_token() -> None:
         expected += max(-ratio * a, -min(max(ratio, 0.8), 1.28) * a) * float(t["weights"][i])
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     assert 0 < float(metrics["train/pg_clipfrac"]) < float(t["weights"].sum())
+
+
+def test_every_metric_token_by_token() -> None:
+    """Three tokens that count and one that is masked out, whose gap to the engine would be the largest."""
+    old = torch.tensor([-1.0, -2.0, -0.5, -3.0])
+    logprobs = old + torch.tensor([1.0, -1.0, 0.0, 1.0])
+    inputs = TokenInputs(
+        weights=torch.tensor([0.5, 0.25, 0.125, 0.0]),
+        advantages=torch.tensor([1.0, 1.0, -1.0, 1.0]),
+        logprobs_engine=torch.tensor([-1.25, -2.5, -0.25, 5.0]),
+        logprobs_old=old,
+        logprobs_ref=logprobs - torch.tensor([0.5, 0.0, -0.25, 7.0]),
+    )
+    config = AlgorithmConfig(eps_clip=0.2, kl_loss_type="k1", kl_loss_coef=0.1, entropy_coef=0.01)
+    loss, metrics = PolicyLoss(config)(logprobs, torch.tensor([2.0, 4.0, 8.0, 16.0]), inputs)
+    policy = 0.5 * -1.2 + 0.25 * -math.exp(-1) + 0.125 * 1
+    kl, entropy = 0.5 * 0.5 - 0.125 * 0.25, 1.0 + 1.0 + 1.0
+    assert {name: float(value) for name, value in metrics.items()} == {
+        "train/pg_loss": pytest.approx(policy),
+        "train/pg_clipfrac": 0.5,
+        "train/ppo_kl": -0.5 + 0.25,
+        "train/train_rollout_logprob_abs_diff": 0.5 * 0.25 + 0.25 * 0.5 + 0.125 * 0.25,
+        "train/train_rollout_logprob_abs_diff_max": 0.5,
+        "train/kl_loss": pytest.approx(kl),
+        "train/entropy_loss": entropy,
+        "train/loss": pytest.approx(policy + 0.1 * kl - 0.01 * entropy),
+    }
+    assert float(loss) == float(metrics["train/loss"])
+
+
+def test_a_micro_batch_without_tokens_adds_nothing() -> None:
+    none = torch.zeros(0)
+    loss, metrics = PolicyLoss(AlgorithmConfig())(none, none, TokenInputs(none, none, none))
+    assert float(loss) == 0.0
+    assert set(metrics) == {
+        *("train/pg_loss", "train/pg_clipfrac", "train/ppo_kl", "train/entropy_loss", "train/loss"),
+        *("train/train_rollout_logprob_abs_diff", "train/train_rollout_logprob_abs_diff_max"),
+    }
+    assert all(value.shape == () and float(value) == 0.0 for value in metrics.values())
 
 
 def test_on_policy_gradient_is_the_plain_policy_gradient() -> None:
@@ -103,3 +145,5 @@ def test_token_weights_differ_where_lengths_differ_and_always_sum_to_one() -> No
     assert weights(masks, "token_mean") == [[0.25], [0.25] * 3]
     assert weights(masks, "sample_mean") == [[0.5], [pytest.approx(1 / 6)] * 3]
     assert weights([[0], []], "token_mean") == [[0.0], []]
+    assert weights([[0, 1], []], "token_mean") == [[0.0, 1.0], []]
+    assert {one.dtype for one in token_weights(masks, "token_mean")} == {np.dtype(np.float32)}
