@@ -15,7 +15,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-PACKAGE_PREFIX = "package:"
+from core.config.paths import PACKAGE_PREFIX
+
 CONVERSION_VERSION = 1  # raise it when the converted files change, so that old ones are made again
 CONVERSION_TIMEOUT_S = 900.0
 FINGERPRINT_BYTES = 1 << 20

@@ -14,6 +14,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
+from common.mistake import Wrong
+
+FORMS = "module.py:function or package.module:function"
+
+
+def split_function(path: str) -> tuple[str, str]:
+    """File or module, and function; without a colon the function is empty."""
+    place, colon, name = path.rpartition(":")
+    return (place, name) if colon else (path, "")
+
 
 def load_function(path: str, key: str) -> Callable[..., Any]:
     """The function that `path` names.
@@ -22,27 +32,25 @@ def load_function(path: str, key: str) -> Callable[..., Any]:
         path: `folder/module.py:function` or `package.module:function`.
         key: the run file's key, for the error text (`reward.path`).
     Raises:
-        ValueError: the path has another form, or names no module, no function, or something that cannot be called.
+        Wrong: (a ValueError) the path has another form, or names no module, no function, or something that cannot be
+            called.
     """
-    place, separator, name = path.rpartition(":")
-    if not separator or not place or not name.isidentifier():
-        raise ValueError(f"{key} is {path!r}; wanted module.py:function or package.module:function")
+    place, name = split_function(path)
+    if not place or not name.isidentifier():
+        raise Wrong(f"{key} {path!r}", FORMS, "write the file or module, a colon, and the function's name")
     module = _load_file(Path(place), key) if place.endswith(".py") else _load_module(place, key)
     function = getattr(module, name, None)
     if not callable(function):
-        found = "nothing of that name" if function is None else f"a {type(function).__name__}"
+        found = f"nothing named {name}" if function is None else f"a {type(function).__name__} named {name}"
         callables = [item for item, value in vars(module).items() if callable(value) and not item.startswith("_")]
-        raise ValueError(
-            f"{key} is {path!r}: {found} in {place}; wanted a function: it has {', '.join(callables) or 'none'}"
-        )
+        remedy = f"use one that it has: {', '.join(callables)}" if callables else "define one"
+        raise Wrong(f"{found} in {place} ({key})", "a function", remedy)
     return cast(Callable[..., Any], function)
 
 
 def _load_file(file: Path, key: str) -> ModuleType:
     if not file.is_file():
-        raise ValueError(
-            f"{key}: no file {str(file)!r} (looked in {Path.cwd()}); wanted a Python file: correct the path"
-        )
+        raise Wrong(f"no file {str(file)!r} for {key} (looked in {Path.cwd()})", "a Python file", "correct the path")
     name = f"_ebbtide_user_{file.stem}_{zlib.crc32(bytes(file.resolve())):08x}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
@@ -53,7 +61,8 @@ def _load_file(file: Path, key: str) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise ValueError(f"{key}: {file} cannot be imported: {type(error).__name__}: {error}") from error
+        found = f"{file} ({key}), which cannot be imported: {type(error).__name__}: {error}"
+        raise Wrong(found, "a Python file that can be imported", "correct it") from error
     return module
 
 
@@ -61,7 +70,6 @@ def _load_module(name: str, key: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        raise ValueError(
-            f"{key}: module {name!r} cannot be imported: {type(error).__name__}: {error}; wanted an importable module: "
-            "install it, put its folder on PYTHONPATH, or give the file as module.py:function"
-        ) from error
+        found = f"the module {name!r} ({key}), which cannot be imported: {type(error).__name__}: {error}"
+        remedy = "install it, put its folder on PYTHONPATH, or give the file as module.py:function"
+        raise Wrong(found, "a module that can be imported", remedy) from error

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import yaml
 
+from common.mistake import Wrong
 from common.nearest import nearest
 from modelcfg.shape import ModelShape
 
 FOLDER = Path(__file__).parent / "models"
 
 
-class UnknownModelError(ValueError):
+class UnknownModelError(Wrong):
     """No model of that name."""
 
 
@@ -37,7 +38,7 @@ def load(name: str) -> ModelShape:
     if name not in _sorted_names():
         suggestion = nearest(name, names())
         remedy = f"did you mean {suggestion}?" if suggestion else f"choose one of {', '.join(names())}"
-        raise UnknownModelError(f"found the model name {name!r}; wanted a known one: {remedy}")
+        raise UnknownModelError(f"the model name {name!r}", "a name that `ebbtide models` lists", remedy)
     return ModelShape.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from common.mistake import Wrong
 from modelcfg.shape import Architecture, ModelShape, RopeScaling
 
 ARCHITECTURES: dict[Architecture, str] = {
@@ -36,8 +37,11 @@ REQUIRED_OF_EXPERTS = ("num_experts", "num_experts_per_tok", "moe_intermediate_s
 NOT_COMPARED = ("name", "hub", "max_position_embeddings")
 
 
-class UnsupportedModelError(ValueError):
+class UnsupportedModelError(Wrong):
     """A `config.json` that describes no model this project can train."""
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(found, "a model that this project can train", remedy)
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,15 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
     required = REQUIRED + (REQUIRED_OF_EXPERTS if architecture == "qwen3_moe" else ())
     missing = [key for key in required if config.get(key) is None]
     if missing:
-        raise UnsupportedModelError(f"config.json has no {', '.join(missing)}: take the file from the publisher")
+        raise UnsupportedModelError(f"a config.json without {', '.join(missing)}", "take the file from the publisher")
     _refuse_unsupported(config, architecture)
     try:
         return _shape(config, architecture, name)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UnsupportedModelError(f"config.json is not consistent: {where or 'shape'}: {first['msg']}") from None
+        found = f"a config.json that contradicts itself ({where or 'shape'}: {first['msg']})"
+        raise UnsupportedModelError(found, "take the file from the publisher") from None
 
 
 def _shape(config: Mapping[str, Any], architecture: Architecture, name: str) -> ModelShape:
@@ -118,7 +123,7 @@ def _architecture(config: Mapping[str, Any]) -> Architecture:
             return model_type
     found = declared or config.get("model_type") or "none"
     known = ", ".join(ARCHITECTURES.values())
-    raise UnsupportedModelError(f"architecture {found} is not supported: use one of {known}")
+    raise UnsupportedModelError(f"the architecture {found}", f"use one of {known}")
 
 
 def _refuse_unsupported(config: Mapping[str, Any], architecture: str) -> None:
@@ -142,7 +147,7 @@ def _refuse_unsupported(config: Mapping[str, Any], architecture: str) -> None:
     for key, is_refused in refused.items():
         if is_refused:
             found = config.get(key, "left out")
-            raise UnsupportedModelError(f"{key}: {found} in config.json is not supported: use another model")
+            raise UnsupportedModelError(f"{key}: {found} in config.json", "use another model")
 
 
 def _rope_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,14 +159,15 @@ def _rope_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if _or_default(rope, "partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModelError("partial_rotary_factor other than 1 is not supported: use another model")
+        raise UnsupportedModelError("a partial_rotary_factor other than 1", "use another model")
     if kind == "default":
         return None
     if kind != "llama3":
-        raise UnsupportedModelError(f"rope scaling of type {kind} is not supported: use default or llama3")
+        raise UnsupportedModelError(f"rope scaling of type {kind}", "use a model with default or llama3")
     missing = [key for key in RopeScaling.model_fields if rope.get(key) is None]
     if missing:
-        raise UnsupportedModelError(f"rope scaling llama3 in config.json has no {', '.join(missing)}")
+        found = f"rope scaling llama3 without {', '.join(missing)} in config.json"
+        raise UnsupportedModelError(found, "take the file from the publisher")
     return RopeScaling(**{key: rope[key] for key in RopeScaling.model_fields})
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from core.config.schema import DataConfig, RunConfig
+from core.python_path import split_function
 
 PACKAGE_PREFIX = "package:"
 
@@ -30,12 +31,6 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         sets = {name: _data(data, folder) for name, data in config.eval.sets.items()}
         resolved["eval"] = config.eval.model_copy(update={"sets": sets})
     return config.model_copy(update=resolved)
-
-
-def split_function(path: str) -> tuple[str, str]:
-    """`module.py:function` or `package.module:function`, taken apart; without a colon the function is empty."""
-    module, colon, function = path.rpartition(":")
-    return (module, function) if colon else (path, "")
 
 
 def _data(data: DataConfig, folder: Path) -> DataConfig:

@@ -12,8 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from common.mistake import Wrong
 from core.config.schema import DataConfig
-from core.python_path import load_function
+from core.python_path import FORMS, load_function
 
 Row = dict[str, Any]
 SHOWN_CHARACTERS = 120
@@ -23,12 +24,12 @@ def load_rows(config: DataConfig) -> list[Row]:
     """All rows of the source that `config` names, or the first `config.size` of them.
 
     Raises:
-        ValueError: no such file, dataset or function; an unreadable row; no rows at all.
+        Wrong: (a ValueError) no such file, dataset or function; an unreadable row; no rows at all.
     """
     loaders = {"jsonl": _jsonl, "parquet": _parquet, "reasoning_gym": _reasoning_gym, "python": _python}
     rows = list(islice(loaders[config.source](config), config.size))
     if not rows:
-        raise ValueError(f"data source {_name(config)} without rows; wanted at least one")
+        raise Wrong(f"data source {_name(config)} without rows", "at least one row", "correct the source")
     return rows
 
 
@@ -39,10 +40,8 @@ def _name(config: DataConfig) -> str:
 def _file(config: DataConfig) -> Path:
     file = Path(config.path or "")
     if config.path is None or not file.is_file():
-        raise ValueError(
-            f"data.path is {config.path!r}: no such file (looked in {Path.cwd()}); wanted a {config.source} file: "
-            "correct the path"
-        )
+        found = f"no such file as data.path {config.path!r} (looked in {Path.cwd()})"
+        raise Wrong(found, f"a {config.source} file", "correct the path")
     return file
 
 
@@ -58,11 +57,11 @@ def _json_row(line: bytes, place: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8"))
     except ValueError as error:  # covers what is not UTF-8 as well
-        raise ValueError(
-            f"{place}: not JSON ({error}): {_shown(line)}; wanted one JSON object per line: mend or remove it"
-        ) from error
+        found = f"{place}: no JSON ({error}): {_shown(line)}"
+        raise Wrong(found, "one JSON object per line", "mend or remove it") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{place}: a JSON {type(row).__name__}: {_shown(line)}; wanted an object, {{...}}")
+        found = f"{place}: a JSON {type(row).__name__}: {_shown(line)}"
+        raise Wrong(found, "an object, {...}", "mend or remove the line")
     return row
 
 
@@ -81,7 +80,8 @@ def _parquet(config: DataConfig) -> Iterator[Row]:
             for batch in parquet.iter_batches():
                 yield from batch.to_pylist()
     except ArrowException as error:
-        raise ValueError(f"{file} cannot be read as parquet: {error}; wanted a parquet file: make it again") from error
+        found = f"{file}, which cannot be read as parquet ({error})"
+        raise Wrong(found, "a parquet file", "make it again") from error
 
 
 def _reasoning_gym(config: DataConfig) -> Iterator[Row]:
@@ -90,12 +90,13 @@ def _reasoning_gym(config: DataConfig) -> Iterator[Row]:
     name = config.dataset or ""
     _check_dataset_name(name)
     if "size" in config.options:
-        raise ValueError("data.options has 'size'; wanted the number of rows as data.size: move it there")
+        raise Wrong("'size' in data.options", "the number of rows as data.size", "move it there")
     options = {"seed": config.seed, **({"size": config.size} if config.size else {}), **config.options}
     try:
         dataset = reasoning_gym.create_dataset(name, **options)
     except (TypeError, ValueError, AssertionError) as error:
-        raise ValueError(f"reasoning_gym dataset {name!r} refuses data.options {config.options}: {error}") from error
+        found = f"data.options {config.options}, which the reasoning_gym dataset {name!r} refuses ({error})"
+        raise Wrong(found, "options that the dataset takes", "correct data.options") from error
     for entry in dataset:
         yield {
             "prompt": entry["question"],
@@ -114,14 +115,15 @@ def _check_dataset_name(name: str) -> None:
     if name not in DATASETS:
         nearest = get_close_matches(name, DATASETS, n=3)
         remedy = f"did you mean {' or '.join(nearest)}?" if nearest else f"they are {', '.join(sorted(DATASETS))}"
-        raise ValueError(f"{name!r}; wanted one of the {len(DATASETS)} datasets of reasoning_gym: {remedy}")
+        raise Wrong(repr(name), f"one of the {len(DATASETS)} datasets of reasoning_gym", remedy)
 
 
 def _python(config: DataConfig) -> Iterator[Row]:
     if config.path is None:
-        raise ValueError("data.path is not given; wanted module.py:function or package.module:function")
+        raise Wrong("no data.path", FORMS, "add data.path")
     rows: Iterable[Any] = load_function(config.path, "data.path")(**config.options)
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ValueError(f"{config.path} gave a {type(row).__name__} as row {index}; wanted dictionaries")
+            found = f"a {type(row).__name__} as row {index} of {config.path}"
+            raise Wrong(found, "a dictionary for each row", "correct the function")
         yield row

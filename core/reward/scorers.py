@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from common.mistake import Wrong
 from core.config.schema import RewardConfig
-from core.python_path import load_function
+from core.python_path import FORMS, load_function
 from core.reward.last_number import score_last_number
 from core.reward.sample import RewardInput
 
@@ -30,7 +31,7 @@ def build_scorer(config: RewardConfig) -> Scorer:
         return partial(_score_regex, _compile(config.pattern))
     if config.type == "python":
         if config.path is None:
-            raise ValueError("reward.path is not given; wanted module.py:function or package.module:function")
+            raise Wrong("no reward.path", FORMS, "add reward.path")
         return partial(load_function(config.path, "reward.path"), **config.options)
     if config.type == "math":
         from core.reward.math_equality import MathScorer
@@ -57,7 +58,7 @@ def _score_regex(pattern: re.Pattern[str], sample: RewardInput) -> float:
 
 def _compile(pattern: str | None) -> re.Pattern[str]:
     if pattern is None:
-        raise ValueError("reward.pattern is not given; wanted a regular expression, as reward.type is regex")
+        raise Wrong("no reward.pattern with reward.type regex", "a regular expression", "add reward.pattern")
     try:
         return re.compile(pattern)
     except re.error as error:

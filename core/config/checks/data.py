@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from common.mistake import Mistake, show
+from common.mistake import Mistake, Wrong, show
 from common.nearest import nearest
-from core.config.checks.function import WANTED, python_function
+from core.config.checks.function import python_function
 from core.config.checks.reward import NEEDS_LABEL
 from core.config.schema import DataConfig, RunConfig
+from core.python_path import FORMS
 
 
 def training_data(config: RunConfig) -> Iterator[Mistake]:
@@ -37,14 +38,14 @@ def _source(key: str, data: DataConfig) -> Iterator[Mistake]:
             yield Mistake(f"{key}.dataset", None, f"nothing, with source {data.source}", "a dataset's name", remedy)
     elif data.dataset is not None:
         remedy = "remove it, or set source to reasoning_gym"
-        yield Mistake(f"{key}.dataset", None, f"dataset with source {data.source}", "path", remedy)
+        yield Mistake(f"{key}.dataset", None, f"a dataset with source {data.source}", "a path", remedy)
     if data.options and data.source in ("jsonl", "parquet"):
         wanted, remedy = "options only with reasoning_gym or python", "remove them, or set source to one of these"
         yield Mistake(f"{key}.options", None, f"options with source {data.source}", wanted, remedy)
     if data.source == "python" and data.path is not None:
         yield from python_function(f"{key}.path", data.path)
     elif data.source != "reasoning_gym" and data.path is None:
-        wanted = WANTED if data.source == "python" else f"a {data.source} file"
+        wanted = FORMS if data.source == "python" else f"a {data.source} file"
         yield Mistake(f"{key}.path", None, f"nothing, with source {data.source}", wanted, "add path")
     elif data.source in ("jsonl", "parquet") and data.path is not None and not Path(data.path).is_file():
         what = "is a folder" if Path(data.path).is_dir() else "does not exist"
@@ -62,14 +63,15 @@ def _rows(key: str, data: DataConfig, reward_type: str, least_rows: int) -> Iter
     # here, not at the top: core.data reads sections of core.config
     from core.data import load_rows
 
+    source = f"{key}.dataset" if data.source == "reasoning_gym" else f"{key}.path"
     try:
         rows = load_rows(data)
+    except Wrong as wrong:
+        yield wrong.at(source)
+        return
     except Exception as error:  # a user's function may raise anything
-        text = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        found, _, rest = text.partition("; wanted ")  # some say that themselves
-        wanted, _, remedy = rest.partition(": ")
-        source = f"{key}.dataset" if data.source == "reasoning_gym" else f"{key}.path"
-        yield Mistake(source, None, found, wanted or "a source whose rows can be read", remedy or "correct the source")
+        found = f"{type(error).__name__}: {error}"
+        yield Mistake(source, None, found, "a source whose rows can be read", "correct the source")
         return
     if len(rows) < least_rows:
         wanted = f"at least the {least_rows} prompts of one step (rollout_batch_size)"

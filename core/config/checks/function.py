@@ -9,19 +9,17 @@ from pathlib import Path
 
 from common.mistake import Mistake
 from common.nearest import nearest
-from core.config.paths import split_function
-
-WANTED = "module.py:function or package.module:function"
+from core.python_path import FORMS, split_function
 
 
 def python_function(key: str, path: str) -> Iterator[Mistake]:
     """The syntax of `path`, the file or module it names, and the function in it."""
     module, function = split_function(path)
     if not function.isidentifier() or not module:
-        yield Mistake(key, None, f"{path!r}", WANTED, "write the file or module, a colon, and the function's name")
+        yield Mistake(key, None, f"{path!r}", FORMS, "write the file or module, a colon, and the function's name")
         return
     if not module.endswith(".py") and not all(part.isidentifier() for part in module.split(".")):
-        yield Mistake(key, None, f"{path!r}", WANTED, "end a file's name with .py, or write a module's name with dots")
+        yield Mistake(key, None, f"{path!r}", FORMS, "end a file's name with .py, or write a module's name with dots")
         return
     file = Path(module) if module.endswith(".py") else _module_file(module)
     if file is None:

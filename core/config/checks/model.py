@@ -28,8 +28,7 @@ def name_and_shape(config: RunConfig) -> Iterator[Mistake]:
     try:
         wanted = modelcfg.load(config.model.name) if config.model.name is not None else None
     except modelcfg.UnknownModelError as error:
-        remedy = str(error).partition(": ")[2]
-        yield Mistake("model.name", None, f"{config.model.name!r}", "a name that `ebbtide models` lists", remedy)
+        yield error.at("model.name")
         wanted = None
     for key in ("model.path", "model.reference_path"):
         hf_config = _hf_config(getattr(config.model, key.partition(".")[2]))
@@ -39,8 +38,7 @@ def name_and_shape(config: RunConfig) -> Iterator[Mistake]:
             yield from _mismatches(key, wanted, hf_config)
             wanted = wanted or modelcfg.from_hf(hf_config, name="the model at model.path")
         except modelcfg.UnsupportedModelError as error:
-            found, _, remedy = str(error).rpartition(": ")
-            yield Mistake(key, None, found or str(error), "a model this project can train", remedy)
+            yield error.at(key)
 
 
 def shape_divides(config: RunConfig) -> Iterator[Mistake]:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterator
 
 from common.mistake import Mistake
-from core.config.checks.function import WANTED, python_function
+from core.config.checks.function import python_function
 from core.config.schema import RunConfig
+from core.python_path import FORMS
 
 NEEDS_LABEL = ("math", "exact", "last_number", "regex")
 
@@ -25,7 +26,7 @@ def settings(config: RunConfig) -> Iterator[Mistake]:
         if reward.options:
             yield _unused("options", reward.type, "python")
     elif reward.path is None:
-        yield Mistake("reward.path", None, "nothing, with reward.type python", WANTED, "add reward.path")
+        yield Mistake("reward.path", None, "nothing, with reward.type python", FORMS, "add reward.path")
     else:
         yield from python_function("reward.path", reward.path)
 

@@ -114,7 +114,7 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
         pytest.param(
             ["data.path=empty.jsonl"],
             "data.path",
-            "empty.jsonl without rows; wanted at least one: correct the source",
+            "empty.jsonl without rows; wanted at least one row: correct the source",
             id="no rows",
         ),
         pytest.param(

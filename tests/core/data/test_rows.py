@@ -78,9 +78,9 @@ def test_byte_order_mark_is_no_part_of_the_first_row(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        pytest.param(b'{"prompt": "oops"', ["bad.jsonl, line 3: not JSON", '{"prompt": "oops"'], id="not JSON"),
+        pytest.param(b'{"prompt": "oops"', ["bad.jsonl, line 3: no JSON", '{"prompt": "oops"'], id="not JSON"),
         pytest.param(b"[1, 2]", ["line 3: a JSON list", "[1, 2]"], id="not an object"),
-        pytest.param(b'{"prompt": "\xff"}', ["line 3: not JSON", "utf-8", "\\xff"], id="not UTF-8"),
+        pytest.param(b'{"prompt": "\xff"}', ["line 3: no JSON", "utf-8", "\\xff"], id="not UTF-8"),
         pytest.param(b"x" * 500, ["line 3", "x" * 120 + "..."], id="long line cut"),
     ],
 )
@@ -95,19 +95,19 @@ def test_bad_line_is_named(bad: bytes, words: list[str], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        pytest.param({"path": "/no/such.jsonl"}, "'/no/such.jsonl': no such file", id="no file"),
-        pytest.param({}, "data.path is None", id="no path"),
+        pytest.param({"path": "/no/such.jsonl"}, "no such file as data.path '/no/such.jsonl'", id="no file"),
+        pytest.param({}, "found no such file as data.path None", id="no path"),
         pytest.param({"path": "{empty}"}, "jsonl .* without rows", id="empty"),
         pytest.param({"source": "parquet", "path": "{text}"}, "cannot be read as parquet", id="not parquet"),
         pytest.param({"source": "python", "path": "{module}"}, "wanted module.py:function", id="no function named"),
         pytest.param(
-            {"source": "python", "path": "{module}:nope"}, "nothing of that name .* has rows, numbers", id="absent"
+            {"source": "python", "path": "{module}:nope"}, "nothing named nope .* has: rows, numbers", id="absent"
         ),
-        pytest.param({"source": "python", "path": "{module}:size"}, "a int in", id="not a function"),
+        pytest.param({"source": "python", "path": "{module}:size"}, "a int named size in", id="not a function"),
         pytest.param({"source": "python", "path": "{module}:numbers"}, "a int as row 0", id="rows no dictionaries"),
         pytest.param({"source": "python", "path": "no_such_module:f"}, "No module named", id="no module"),
         pytest.param({"source": "python", "path": "{text}.py:f"}, "no file", id="no module file"),
-        pytest.param({"source": "python"}, "data.path is not given", id="python without path"),
+        pytest.param({"source": "python"}, "found no data.path", id="python without path"),
         pytest.param(
             {"source": "reasoning_gym", "dataset": "chain_sums"}, "reasoning_gym: did you mean chain_sum or", id="near"
         ),

@@ -93,11 +93,11 @@ def test_python_function_gets_sample_and_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        pytest.param({"type": "regex"}, "reward.pattern is not given", id="no pattern"),
+        pytest.param({"type": "regex"}, "no reward.pattern", id="no pattern"),
         pytest.param({"type": "regex", "pattern": "("}, "'.' is no regular expression", id="bad pattern"),
-        pytest.param({"type": "python"}, "reward.path is not given", id="no path"),
-        pytest.param({"type": "python", "path": "x"}, "reward.path is 'x'; wanted module.py:function", id="bad path"),
-        pytest.param({"type": "python", "path": "no.py:f"}, "reward.path: no file 'no.py'", id="no file"),
+        pytest.param({"type": "python"}, "no reward.path", id="no path"),
+        pytest.param({"type": "python", "path": "x"}, "found reward.path 'x'; wanted module.py:function", id="bad path"),
+        pytest.param({"type": "python", "path": "no.py:f"}, "no file 'no.py' for reward.path", id="no file"),
     ],
 )
 def test_unusable_section(fields: dict[str, Any], words: str) -> None:
