@@ -1,6 +1,7 @@
 """The loop: one step is sync, rollout, score, update. Every trainer rank runs it; there is no other driver.
 
-Left out: overlapping the phases of neighbouring steps; that is another loop file over the same parts.
+Left out: overlapping the phases of neighbouring steps. It needs a rollout that can be left running, versions of weights
+that steps share, and old log-probs for every sample: none of them is here.
 Collective: all trainer ranks call `run`; every part called here is collective over them.
 """
 

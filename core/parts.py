@@ -1,4 +1,4 @@
-"""What the loop is made of. Trainer and engine stand behind Protocols, so the order of calls is tested with fakes."""
+"""What the loop is made of. The trainer stands behind a Protocol; tests of the loop put fakes in place of all parts."""
 
 from __future__ import annotations
 

@@ -8,7 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """`run.yaml attempts/ steps/ checkpoints/ tensorboard/ progress.jsonl ledger.jsonl` of one run."""
+    """One run's `run.yaml attempts/ steps/ checkpoints/ tensorboard/ progress.jsonl ledger.jsonl hf/`.
+
+    Beside them, without a path here: `site.yaml` and `slurm/` (script, job record, logs) of a run that was submitted,
+    `sync/` (weights on their way through files), `.lock` (one attempt at a time).
+    """
 
     path: Path
 

@@ -1,7 +1,7 @@
 """Samples on their way from the rank whose engine made them to all others.
 
     8 bytes  length of the header
-    header   JSON: one entry per sample, [group, index, number of tokens, status, ...] in the order of `HEADER`
+    header   JSON: one entry per sample, the number of its tokens and then the fields of `HEADER` in their order
     int32    response tokens of all samples, one after the other
     float64  engine log-probs, likewise
     uint8    loss mask, likewise

@@ -1,4 +1,6 @@
-"""What a cluster has and allows, asked from Slurm with one call of each command, and a job held against it."""
+"""What a cluster has and allows, asked from Slurm with one call of each command. Requests are held against it by
+`hpc.request_check`.
+"""
 
 from __future__ import annotations
 

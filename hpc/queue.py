@@ -118,7 +118,11 @@ def _lines(text: str, num_cells: int) -> Iterator[tuple[str, JobState, list[str]
         if len(cells) >= num_cells:
             name, state, reason, nodes, start, end, *rest = cells[:num_cells]
             common = JobState(
-                *(read_state(state), read_reason(reason), read_nodes(nodes), read_time(start), read_time(end))
+                state=read_state(state),
+                reason=read_reason(reason),
+                nodes=read_nodes(nodes),
+                start=read_time(start),
+                end=read_time(end),
             )
             yield name, common, rest
 

@@ -1,4 +1,4 @@
-"""What a run has left in its ledger and progress file, as values. Reads only; pure but for `read_history`."""
+"""What a run has left in its ledger and progress file, as values. `read_*` read files, `fold_*` are pure."""
 
 from __future__ import annotations
 

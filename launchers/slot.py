@@ -68,7 +68,12 @@ class Slot(ABC):
         self._condemned = False
         self.child = Child(self.name, self.command(), self.environment(), self.log_path)
         member = Member(
-            *(self.role, self.name, self.seat.node, self.seat.host, self.child.pid, self.url),
+            role=self.role,
+            name=self.name,
+            node=self.seat.node,
+            host=self.seat.host,
+            pid=self.child.pid,
+            url=self.url,
             devices=self.devices,
             incarnation=self._incarnation,
         )

@@ -1,4 +1,7 @@
-"""`ebbtide status`: what a run is doing, from its files and what Slurm says about its job. Pure but for `read_files`.
+"""`ebbtide status`: what a run is doing, from its files and what Slurm says about its job.
+
+`read_files` reads the run directory and looks for the run's process on this machine, `snapshot` asks Slurm; `status_of`
+and what it calls are pure.
 
 States: not started, pending, starting, running, stopping, between attempts (requeued), complete, failed, cancelled,
 interrupted, lost (its processes are gone and nothing wrote why), unknown (Slurm does not answer).

@@ -74,8 +74,15 @@ class _TargetLogProbs(torch.autograd.Function):
         logits, ctx.logits = ctx.logits, None
         if logits.is_cuda and fused_vocab is not None:
             fused_vocab.gradient_in_place(
-                *(logits, ctx.column, ctx.is_local, ctx.num_valid, ctx.temperature, ctx.log_normaliser, ctx.entropy),
-                *(for_log_prob, for_entropy if ctx.entropy_gradient else None),
+                logits,
+                ctx.column,
+                ctx.is_local,
+                num_valid=ctx.num_valid,
+                temperature=ctx.temperature,
+                log_normaliser=ctx.log_normaliser,
+                entropy=ctx.entropy,
+                for_log_prob=for_log_prob,
+                for_entropy=for_entropy if ctx.entropy_gradient else None,
             )
             return logits, None, None, None, None, None
         logits[:, ctx.num_valid :].zero_()

@@ -1,7 +1,8 @@
 """Who holds which bytes of a GPU in which phase: a table, the machine that enforces it, the moving of bytes.
 
-Nothing here knows Megatron or SGLang; `core.megatron.parking` and `core.residency.engines` are the two owners. The
-table comes with the package, without torch, for the planner; `machine` and `region` are imported by their names.
+The two owners are `core.megatron.parking` and, through SGLang's memory saver, `engines`; the rest knows neither
+Megatron nor SGLang. The table comes with the package, without torch, for the planner; the other files are imported by
+their names.
 """
 
 from __future__ import annotations

@@ -168,8 +168,16 @@ class Residency:
         log.log(
             self._level,
             "residency=%s step=%d seconds=%.3f used_gib=%s->%s plan_gib=%s..%s held_gib=%s own_gib=%s holds=%r",
-            *(phase, step, seconds, gib(before.used), gib(after.used), gib(begins), gib(fullest), gib(held)),
-            *(gib(after.own_reserved), describe(holdings)),
+            phase,
+            step,
+            seconds,
+            gib(before.used),
+            gib(after.used),
+            gib(begins),
+            gib(fullest),
+            gib(held),
+            gib(after.own_reserved),
+            describe(holdings),
         )
 
     def _further_help(self) -> str:
