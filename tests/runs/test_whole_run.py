@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -36,13 +37,72 @@ def read(run_dir: Path, step: int, name: str) -> np.ndarray:
         return np.asarray(file[name][...])
 
 
-def test_every_step_is_recorded_and_changes_the_model(straight: Path) -> None:
+def sequences(run_dir: Path, step: int, name: str) -> list[np.ndarray]:
+    """Values per sample, of a field whose samples differ in length."""
+    offsets = read(run_dir, step, "prompt_offsets" if name == "prompt_tokens" else "response_offsets")
+    return np.split(read(run_dir, step, name), offsets[1:-1])
+
+
+def distance_from(model_dir: Path, run_dir: Path, step: int) -> float:
+    """Mean distance of the engine's log-probs of a step's tokens from those of a model as transformers computes it."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
+    names = ("prompt_tokens", "response_tokens", "logprobs_engine")
+    gaps = []
+    for prompt, response, logprobs in zip(*(sequences(run_dir, step, name) for name in names), strict=True):
+        tokens = torch.from_numpy(np.concatenate([prompt, response])).long()
+        with torch.no_grad():
+            logits = model(tokens[None]).logits[0, len(prompt) - 1 : -1].float()
+        own = logits.log_softmax(-1).gather(1, tokens[len(prompt) :, None])[:, 0].numpy()
+        gaps.append(np.abs(own - logprobs))
+    return float(np.concatenate(gaps).mean())
+
+
+def test_every_step_is_recorded_with_the_version_that_it_sampled_with(straight: Path) -> None:
     assert sorted(losses(straight)) == [0, 1, 2, 3]
-    assert len(set(losses(straight).values())) == 4
     versions = {step: set(read(straight, step, "weight_version")) for step in range(4)}
     assert versions == {step: {f"step{step}".encode()} for step in range(4)}
     with h5py.File(step_path(straight, 3)) as file:
         assert file.attrs["dtype"] == "float32"  # what was used, not the run file's "auto"
+
+
+def test_the_first_three_steps_cover_the_rows_and_the_fourth_begins_anew(straight: Path) -> None:
+    """Each step answers its four rows four times, and no two steps share a batch."""
+    batches = []
+    for step in range(4):
+        rows = read(straight, step, "row").reshape(4, 4)
+        assert (rows == rows[:, :1]).all(), "the samples of a group answer one prompt"
+        assert read(straight, step, "group").reshape(4, 4)[:, 0].tolist() == [0, 1, 2, 3]
+        assert len(set(rows[:, 0])) == 4
+        batches.append(frozenset(rows[:, 0].tolist()))
+    assert frozenset.union(*batches[:3]) == set(range(12))
+    assert len(set(batches)) == 4
+
+
+def test_no_two_samples_are_sampled_alike(straight: Path) -> None:
+    """From random weights eight tokens come twice only under one seed."""
+    for step in range(4):
+        responses = [tuple(tokens) for tokens in sequences(straight, step, "response_tokens") if len(tokens) == 8]
+        assert len(set(responses)) == len(responses) > 8
+
+
+def test_rewards_and_advantages_are_those_of_the_responses(straight: Path) -> None:
+    for step in range(4):
+        texts = [text.decode() for text in read(straight, step, "response_text")]
+        rewards = read(straight, step, "reward")
+        np.testing.assert_allclose(rewards, [(sum(map(ord, text)) % 101) / 100 for text in texts])
+        groups = rewards.reshape(4, 4)
+        wanted = (groups - groups.mean(1, keepdims=True)) / groups.std(1, ddof=1, keepdims=True)
+        np.testing.assert_allclose(read(straight, step, "advantage").reshape(4, 4), wanted, rtol=1e-4)
+
+
+def test_the_first_step_samples_from_the_model_that_was_given_and_each_update_leads_away(straight: Path) -> None:
+    """By transformers' own log-probs of the same tokens, under the weights from before the run."""
+    gaps = [distance_from(straight.parent / "model", straight, step) for step in range(4)]
+    assert gaps[0] < 1e-5
+    assert all(later > earlier + 1e-3 for earlier, later in pairwise(gaps)), gaps
 
 
 def test_engine_and_trainer_agree_before_the_first_step_and_after_each_sync(straight: Path) -> None:
