@@ -17,18 +17,31 @@ from pathlib import Path
 RECORD = 'import json, os, sys; open(os.environ["CALLS"], "a").write(json.dumps(sys.argv[1:]) + "\\n")'
 SRUN = """\
 #!{python}
-import os, subprocess, sys
+import os, subprocess, sys, time
 {record}
 if os.environ.get("SRUN_CODE"):
     print("srun: error: Unable to create step", file=sys.stderr)
     sys.exit(int(os.environ["SRUN_CODE"]))
-parts, codes = [[]], []
+parts, tasks = [[]], []
 for word in sys.argv[1:]:
     parts.append([]) if word == ":" else parts[-1].append(word)
-for procid in range(int(os.environ.get("NUM_TASKS", len(parts)))):
-    command = parts[min(procid, len(parts) - 1)]
-    command = command[next(i for i, word in enumerate(command) if not word.startswith("-")):]
-    codes.append(subprocess.run(command, env={{**os.environ, "SLURM_PROCID": str(procid)}}).returncode)
+for part in parts:  # one task for each component that the part names; without a name that is the first
+    first, _, last = next((word[12:] for word in part if word.startswith("--het-group=")), "0").partition("-")
+    command = part[next(i for i, word in enumerate(part) if not word.startswith("-")):]
+    for component in range(int(first), int(last or first) + 1):
+        environment = {{**os.environ, "SLURM_PROCID": str(len(tasks)), "COMPONENT": str(component)}}
+        tasks.append((str(component), subprocess.Popen(command, env=environment)))
+if os.environ.get("SIGNAL"):  # as Slurm sends it: to the tasks of these components, and to the batch shell or not
+    ready, deadline = os.environ["READY"], time.monotonic() + 30
+    while len(os.listdir(ready)) < len(tasks) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if os.environ.get("SIGNAL_SHELL"):
+        os.kill(os.getppid(), int(os.environ["SIGNAL"]))
+    for component, task in tasks:
+        if component in os.environ["SIGNALLED"].split():
+            task.send_signal(int(os.environ["SIGNAL"]))
+codes = [task.wait() for _, task in tasks]
+codes = [128 - code if code < 0 else code for code in codes]
 sys.exit(max(codes))
 """
 SCONTROL = """\
@@ -108,6 +121,7 @@ def _environment(programs: Path, calls: Path) -> Mapping[str, str]:
         "SLURM_JOB_ID": "70",
         "SLURM_JOB_ID_HET_GROUP_0": "70",
         "SLURM_JOB_ID_HET_GROUP_1": "71",
+        "SLURM_JOB_ID_HET_GROUP_2": "72",
         "SLURM_ARRAY_TASK_ID": "2",
     }
 
