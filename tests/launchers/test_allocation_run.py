@@ -56,7 +56,7 @@ def test_an_attempt_that_failed_is_told_by_its_record(tmp_path: Path, monkeypatc
     assert f"all logs: {folder}" in text
 
 
-TWO_NODES = Allocation("7", ("7",), (("n1", "n2"),), (2,))
+TWO_NODES = Allocation(job_id="7", components=(("n1", "n2"),), tasks=(2,))
 SITE = Site(srun={"mpi": "none", "overlap": ""})
 
 
