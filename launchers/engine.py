@@ -58,6 +58,7 @@ class EngineSlot(Slot):
             max_running_requests=placement.engine_max_running_requests,
             random_seed=self._config.rollout.seed,
             api_key=self.seat.key,
+            deterministic=self._config.rollout.deterministic,
             num_threads=num_threads(self._node.part.num_engines),
             has_experts=model_shape(self._config.model, model_dir).num_experts > 0,
         )

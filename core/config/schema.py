@@ -98,6 +98,11 @@ class RolloutConfig(Section):
     seed: int = Field(
         1234, description="sample i of group g at step s is sampled with a seed derived from (seed, s, g, i)"
     )
+    deterministic: bool = Field(
+        False,
+        description="GPU engines heed the seeds and compute each sample independently of the others under way, at a "
+        "cost in speed; off: they ignore the seeds, and a repeated step gets other samples. CPU engines are always so",
+    )
     request_timeout_s: PositiveFloat = Field(1800.0, description="deadline of one generation request")
 
 
