@@ -152,7 +152,9 @@ class TrainConfig(Section):
         "constant", description="from lr to min_lr over the run"
     )
     lr_warmup_steps: NonNegativeInt = Field(0, description="optimiser steps from 0 to lr")
-    weight_decay: NonNegativeFloat = Field(0.0, description="decoupled, as in AdamW")
+    weight_decay: NonNegativeFloat = Field(
+        0.0, description="decoupled, as in AdamW; not of parameters with one dimension: norms and biases"
+    )
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.9, description="decay of the first moment")
     adam_beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.98, description="decay of the second moment")
     adam_eps: PositiveFloat = Field(1e-8, description="added to the root of the second moment")

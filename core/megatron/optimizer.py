@@ -164,6 +164,8 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
         optimizer = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False)
     for group in optimizer.param_groups:
         group["fused"] = True  # torch's AdamW in one pass, on a CPU too
+        # none for norms and biases: Megatron marks their groups, and leaves it to a scheduler not used here to obey
+        group["weight_decay"] = config.weight_decay * group["wd_mult"]
     return optimizer
 
 

@@ -111,7 +111,32 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         return buckets
     if verb in LOOK:
         return LOOK[verb](trainer)
+    if verb == "dump":
+        return dump(trainer, Path(arguments[0]))
     return getattr(trainer, verb)(Path(arguments[0]))
+
+
+def dump(trainer: Any, directory: Path) -> None:
+    """Write parameters and both moments as safetensors files, under HuggingFace names."""
+    from safetensors.torch import save_file
+
+    from core.megatron.hf import named_buckets
+
+    states = {"exp_avg": moments(trainer, "exp_avg"), "exp_avg_sq": moments(trainer, "exp_avg_sq")}
+    directory.mkdir()
+    for kind, tensors in {"weights": trainer._parameters, **states}.items():
+        buckets = named_buckets(tensors, trainer.shape, trainer.layout, 2**40)
+        save_file({name: t.detach().contiguous() for bucket in buckets for name, t in bucket}, directory / kind)
+
+
+def moments(trainer: Any, key: str) -> dict[str, torch.Tensor]:
+    """Adam's `exp_avg` or `exp_avg_sq` of every parameter, in its shape. Only where one rank holds all of them."""
+    (adam,) = trainer._optimizer.adams
+    if hasattr(adam, "_get_main_param_and_optimizer_states"):  # the distributed optimiser works on flat views
+        found = {name: adam._get_main_param_and_optimizer_states(p)[key] for name, p in trainer._parameters.items()}
+    else:
+        found = {name: adam.optimizer.state[p][key] for name, p in trainer._parameters.items()}
+    return {name: tensor.view(trainer._parameters[name].shape) for name, tensor in found.items()}
 
 
 def split_parameters(trainer: Any) -> list[str]:
@@ -123,6 +148,17 @@ def steps_are_apart(trainer: Any) -> bool:
     """Whether every parameter has a step tensor of its own."""
     states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
     return len({state["step"].data_ptr() for state in states}) == len(states)
+
+
+def decay_everything(trainer: Any) -> None:
+    """Let decay reach norms and biases too, as in checkpoints of earlier versions."""
+    for group in trainer._optimizer.chain.param_groups:
+        group["weight_decay"] = trainer.config.train.weight_decay
+
+
+def decays(trainer: Any) -> list[tuple[float, float]]:
+    """What Megatron multiplies each group's decay by, and the decay it has."""
+    return sorted((group["wd_mult"], group["weight_decay"]) for group in trainer._optimizer.chain.param_groups)
 
 
 def spoil(trainer: Any) -> None:
@@ -228,6 +264,8 @@ LOOK = {
     "checksums": checksums,
     "split_parameters": split_parameters,
     "steps_are_apart": steps_are_apart,
+    "decay_everything": decay_everything,
+    "decays": decays,
     "spoil": spoil,
     "parallel_output": parallel_output,
     "sums_over_one_rank": sums_over_one_rank,

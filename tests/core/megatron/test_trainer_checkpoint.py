@@ -35,6 +35,11 @@ OTHERS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "one as tp2": ("one", 2, TP2),
     "pp2 as tp2": ("pp2", 2, TP2),
 }
+# checkpoints of when decay reached norms and biases
+DECAYED: dict[str, dict[str, Any]] = {
+    "decayed": {"train": {"weight_decay": 0.1}},
+    "decayed-distopt": {"train": {"weight_decay": 0.1, "use_distributed_optimizer": True}},
+}
 MORE = [["update", 1], ["update", 2]]
 KIND = "qwen3-tied"
 
@@ -56,6 +61,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             name: (config, [["update", 0], ["save", str(folder / name)], "children", *MORE])
             for name, config in writers.items()
         }
+        if size == 1:
+            saving |= {
+                name: (config, ["decay_everything", ["update", 0], ["save", str(folder / name)], "decays"])
+                for name, config in DECAYED.items()
+            }
         launch("write", size, saving)
     for size in (1, 2):
         readers = {name: (name, config) for name, (s, config) in WRITERS.items() if s == size}
@@ -64,6 +74,8 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             name: (config, [["load", str(folder / source)], "steps_are_apart", *MORE])
             for name, (source, config) in readers.items()
         }
+        if size == 1:
+            loading |= {name: (config, [["load", str(folder / name)], "decays"]) for name, config in DECAYED.items()}
         launch("read", size, loading)
     return result
 
@@ -94,3 +106,9 @@ def test_every_parameter_has_its_own_step(outcomes: dict[str, list[Any]], name: 
 def test_saving_leaves_no_process_behind(outcomes: dict[str, list[Any]], name: str) -> None:
     """Megatron would start a queue server by importing the main module again."""
     assert outcomes[f"write {name}"][2] == []
+
+
+@pytest.mark.parametrize("name", DECAYED)
+def test_old_checkpoint_brings_no_decay_of_norms_back(outcomes: dict[str, list[Any]], name: str) -> None:
+    assert outcomes[f"write {name}"][3] == [[0.0, 0.1], [1.0, 0.1]]
+    assert outcomes[f"read {name}"][1] == [[0.0, 0.0], [1.0, 0.1]]
