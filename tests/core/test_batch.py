@@ -108,8 +108,9 @@ def test_repetition_is_seen_at_the_end_of_a_response() -> None:
         ([5] * 64, True),
         ([5] * 63, False),
         ([*range(31), 99, *range(32)], False),
+        ([], False),
     ],
-    ids=["just so", "it went on", "one token", "too short", "one differs"],
+    ids=["just so", "it went on", "one token", "too short", "one differs", "empty"],
 )
 def test_what_counts_as_repetition(tokens: list[int], repeats: bool) -> None:
     one = sample(0, 0, 0.0)

@@ -26,13 +26,16 @@ def test_clipped_surrogate_equals_the_formula_token_by_token() -> None:
     t = tokens(50)
     logprobs = t["logprobs_old"] + torch.randn(50) * 0.5
     loss, metrics = PolicyLoss(config)(logprobs, None, TokenInputs(**{**t, "logprobs_ref": None}))
-    expected = 0.0
+    expected, clipped = 0.0, 0.0
     for i in range(50):
         ratio = float(torch.exp(logprobs[i] - t["logprobs_old"][i]))
         a = float(t["advantages"][i])
         expected += max(-ratio * a, -min(max(ratio, 0.8), 1.28) * a) * float(t["weights"][i])
+        binds = (a > 0 and ratio > 1.28) or (a < 0 and ratio < 0.8)
+        clipped += binds * float(t["weights"][i])
     assert float(loss) == pytest.approx(expected, rel=1e-5)
-    assert 0 < float(metrics["train/pg_clipfrac"]) < float(t["weights"].sum())
+    assert 0 < clipped < float(t["weights"].sum())
+    assert float(metrics["train/pg_clipfrac"]) == pytest.approx(clipped, rel=1e-5)
 
 
 def test_every_metric_token_by_token() -> None:
@@ -93,7 +96,11 @@ def test_kl_to_itself_is_zero_and_kl_and_entropy_enter_the_loss() -> None:
     loss, m = PolicyLoss(config)(logprobs, entropy, TokenInputs(**t))
     expected = m["train/pg_loss"] + 0.1 * m["train/kl_loss"] - 0.01 * m["train/entropy_loss"]
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
-    assert float(m["train/kl_loss"]) > 0
+    delta = t["logprobs_old"] - t["logprobs_ref"]
+    by_hand = {"train/kl_loss": torch.exp(-delta) - 1 + delta, "train/entropy_loss": entropy, "train/ppo_kl": 0 * delta}
+    by_hand["train/pg_loss"] = -t["advantages"]
+    for name, per_token in by_hand.items():
+        assert float(m[name]) == pytest.approx(float((per_token * t["weights"]).sum()), rel=1e-4, abs=1e-7), name
 
 
 def test_kl_estimators_agree_in_the_mean_with_the_true_kl() -> None:
