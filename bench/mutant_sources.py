@@ -45,7 +45,7 @@ def mutants_of(path: Path) -> list[Mutant]:
         original, _, number = name.rpartition("__mutmut_")
         unchanged = functions.get(f"{original}__mutmut_orig", "")
         if number.isdigit() and not _only_words(unchanged, text):
-            function = original.removeprefix("x_").strip("xǁ").replace("ǁ", ".")
+            function = original.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
             first, was, now = _difference(unchanged, text)
             module = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
             found.append(Mutant(f"{module}.{name}", str(path), lines[function] + first, function, was, now))
