@@ -27,13 +27,14 @@ import torch
 from bench import park, weight_sync
 from bench.colocated import Colocated, colocated, timed
 from bench.record import report
+from common.units import GIB
 from core import loop
 from core.batch import Batch, make_batch
 from core.config.schema import AlgorithmConfig, RewardConfig
 from core.packing import UpdateResult
 from core.parts import Parts
 from core.phase import Phases
-from core.residency.memory import GIB, read_memory
+from core.residency.memory import read_memory
 from core.reward import RewardPool
 from core.rollout import Request, Rollout
 from core.samples import Prompt, SamplingParams

@@ -21,9 +21,10 @@ import torch
 from bench.gpu_trainer import RandomTrainer, make_samples, make_trainer
 from bench.limits import pinned_copy_bandwidth
 from bench.record import report
+from common.units import GIB
 from core.megatron.parking import TrainerMemory
 from core.residency import TRAINER_PARTS
-from core.residency.memory import GIB, read_memory
+from core.residency.memory import read_memory
 
 PAUSE_S = 0.5
 SHAPE, REPETITIONS, COPY_BYTES, CHUNK = "qwen3-4b", 5, 8 * GIB, 2**26

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from core.collective import any_rank, broadcast
 from core.engines import Engine, Engines
+from core.safetensors_file import save_tensors
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
 from core.sglang.weights import update_from_disk
@@ -73,11 +74,8 @@ class WeightFiles:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write(self, path: Path, bucket: NamedTensors) -> None:
-        from safetensors.torch import save_file
-
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in bucket}
         try:
-            save_file(tensors, path, {"format": "pt"})
+            save_tensors(bucket, path)
         except Exception as error:  # safetensors has an exception of its own for a full disk
             raise OSError(
                 f"weights for the engines cannot be written to {path}: {error}; wanted room for one copy of the model "

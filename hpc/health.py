@@ -11,13 +11,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from common.units import MIB
+from common.waiting import wait_until
 from hpc.gpu_cards import MIN_CAPABILITY
 from hpc.gpus import Gpu, ask_gpus
 
-MIB = 1 << 20
 POLL_S = 0.2
 
 
@@ -158,17 +160,17 @@ def _room(path: Path) -> int | str:
 
 
 def _await_text(path: Path, timeout_s: float) -> str:
-    """What stands in the file, as soon as it is there."""
-    end = time.monotonic() + timeout_s
-    while True:
-        try:
-            if text := path.read_text(encoding="utf-8"):
-                return text
-        except (OSError, UnicodeDecodeError):
-            pass
-        if time.monotonic() > end:
-            return ""
-        time.sleep(POLL_S)
+    """What stands in the file, as soon as it is there; empty after the deadline."""
+    text = ""
+
+    def is_there() -> bool:
+        nonlocal text
+        with suppress(OSError, UnicodeDecodeError):
+            text = path.read_text(encoding="utf-8")
+        return bool(text)
+
+    wait_until(is_there, timeout_s, POLL_S)
+    return text
 
 
 class _Background:

@@ -146,7 +146,7 @@ class Container(Section):
         if self.runtime in ("apptainer", "singularity"):
             for option in self.options:
                 if option in REFUSED_IN_APPTAINER:
-                    raise Wrong(f"the option {option}", "what a run can live with", REFUSED_IN_APPTAINER[option])
+                    raise Wrong(f"the option {option}", "another option", REFUSED_IN_APPTAINER[option])
         return self
 
 

@@ -15,10 +15,11 @@ from hpc.commands import SlurmError, run_command
 from hpc.options import SRUN_OPTIONS, options_as_words
 from hpc.sbatch.text import part
 from hpc.site import Site
-from launchers.children import Child, log_tail
+from launchers.children import Child
 from launchers.display import Display
-from launchers.failure import Failure, describe_exit, read_record
-from launchers.foreground_run import INTERRUPTED, follow
+from launchers.exit_codes import INTERRUPTED
+from launchers.failure import Failure, describe_exit, from_child, read_record
+from launchers.foreground_run import follow
 from launchers.kept_site import kept_site
 from launchers.plan import CODE_DIR, task_command
 
@@ -50,8 +51,7 @@ def _failure(attempt: Path, srun: Child, code: int) -> Failure:
     """The record of the attempt that was to begin; if there is none, what srun said."""
     if (record := read_record(attempt)) is not None:
         return record
-    cause, log = f"srun {describe_exit(code)}", srun.log_path
-    return Failure("agent", "srun", "start", cause, srun.pid, exit_code=code, detail=log_tail(log), log=str(log))
+    return from_child("agent", "srun", "start", srun, code, f"srun {describe_exit(code)}")
 
 
 def srun_command(run_dir: Path, allocation: Allocation, site: Site) -> list[str]:

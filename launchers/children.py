@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from common.waiting import wait_until
 from core import die_with_parent
 
 KILL_DEADLINE_S = 10.0  # how long a process may take to vanish after SIGKILL
@@ -54,9 +55,7 @@ def stop_all(children: Sequence[Child], grace_s: float) -> None:
     """End children and their process groups: first asked, after the grace period killed. Returns when they are gone."""
     for child in children:
         child.signal(signal.SIGTERM)
-    end = time.monotonic() + grace_s
-    while any(child.exit_code() is None for child in children) and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_until(lambda: all(child.exit_code() is not None for child in children), grace_s, poll_s=0.05)
     for child in children:
         child.signal(signal.SIGKILL)
         child.wait(KILL_DEADLINE_S)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from common.files import write_atomically
+from launchers.children import Child, log_tail
 
 RECORD = "failure.json"
 
@@ -80,6 +81,21 @@ def from_exception(error: BaseException, role: str, name: str, phase: str, log: 
     cause = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else '(no message)'}"
     detail = "".join(traceback.format_exception(error))
     return Failure(role, name, phase, cause, os.getpid(), exit_code=1, detail=detail, log=log)
+
+
+def from_child(role: str, name: str, phase: str, child: Child, exit_code: int, cause: str = "") -> Failure:
+    """The record of a child that left none of its own: its exit code in words, and the end of its log.
+
+    Args:
+        cause: said instead of the exit code.
+    """
+    return from_log(role, name, phase, child.pid, exit_code, child.log_path, cause)
+
+
+def from_log(role: str, name: str, phase: str, pid: int, exit_code: int, log: Path, cause: str = "") -> Failure:
+    """As `from_child`, of a process that another one has started."""
+    words = cause or describe_exit(exit_code)
+    return Failure(role, name, phase, words, pid, exit_code=exit_code, detail=log_tail(log), log=str(log))
 
 
 def describe_exit(exit_code: int) -> str:

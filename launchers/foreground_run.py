@@ -7,13 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from common.waiting import wait_until
 from core.progress import ProgressReader
-from launchers.children import Child, kill_descendants
+from launchers.children import KILL_DEADLINE_S, Child, kill_descendants
 from launchers.display import Display
+from launchers.exit_codes import INTERRUPTED
 
 STOP_DEADLINE_S = 30.0
 POLL_S = 0.1
-INTERRUPTED = 130
 
 
 def follow(child: Child, reader: ProgressReader, display: Display) -> int:
@@ -38,12 +39,10 @@ def follow(child: Child, reader: ProgressReader, display: Display) -> int:
 
 
 def _wait(child: Child, deadline_s: float) -> int:
-    end = time.monotonic() + deadline_s
-    while (code := child.exit_code()) is None:
-        if time.monotonic() > end:
-            child.signal(signal.SIGKILL)
-        time.sleep(POLL_S)
-    return code
+    """Its exit code, once it has ended; after the deadline it is killed."""
+    if not wait_until(lambda: child.exit_code() is not None, deadline_s, POLL_S):
+        child.signal(signal.SIGKILL)
+    return child.wait(KILL_DEADLINE_S)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from core.run_directory import RunDirectory
 from launchers.attempt import OpenAttempt, open_attempt
 from launchers.children import Child
 from launchers.display import Display
+from launchers.exit_codes import INTERRUPTED
 from launchers.failure import read_record
-from launchers.foreground_run import INTERRUPTED, follow
+from launchers.foreground_run import follow
 from launchers.outcome import Outcome, read_outcome
 
 

@@ -53,7 +53,7 @@ def site_warnings(config: RunConfig, site: Site) -> list[str]:
     if device is not None:
         return warnings(config, device)
     fits = {gpu.name: verdict(plan_memory(config, shape, gpu)).partition(":")[0] for gpu in common_gpus()}
-    found = "gpu_memory: found neither it nor a gpu_type that tells it in the site file"
-    remedy = "name it there, and see `ebbtide plan`"
     shown = "; ".join(f"{name} {word}" for name, word in fits.items())
-    return [f"{found}; wanted it, to check whether the run fits ({shown}): {remedy}"]
+    found = "a site file without gpu_memory and without a gpu_type that is known"
+    wanted = f"one of them, to check whether the run fits ({shown})"
+    return [str(Mistake("gpu_memory", None, found, wanted, "add one of them, and see `ebbtide plan`"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import modelcfg
+from common.units import MIB
 from core.config.checks.parallel import num_trainers, replica_size
 from core.config.schema import RunConfig
 from core.device import resolve_dtype
@@ -15,7 +16,6 @@ from modelcfg import ModelShape
 
 NOTHING = "–"
 OWNER_WIDTH, PART_WIDTH, PHASE_WIDTH, FACT_WIDTH = 9, 15, 9, 10
-MIB = 2**20
 
 
 def render_memory(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import modelcfg
+from common.units import FP32_BYTES, GIB
 from modelcfg import ModelShape
 
 BF16_BYTES = 2
-FP32_BYTES = 4
 # bf16 parameters; fp32 gradients, masters and two Adam moments
 TRAINING_BYTES = BF16_BYTES + 4 * FP32_BYTES
-GIB = 1 << 30
 HEADER = ("name", "family", "layers", "hidden", "heads/kv", "vocab", "parameters", "bf16 GiB")
 LEFT_ALIGNED = ("name", "family")
 

@@ -16,7 +16,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -29,6 +28,7 @@ from core.reward.server import reward_app
 from core.reward.worker_process import WorkerStartError
 from core.run_directory import RunDirectory
 from launchers.log_setup import start_logging
+from launchers.role_arguments import role_parser
 
 STOPPED = 128 + signal.SIGTERM
 GOODBYE_S = 1  # for answers that are being sent
@@ -80,11 +80,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="launchers.rewards", description=__doc__)
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--node", type=int, required=True)
-    parser.add_argument("--host", required=True, help="address under which the other nodes reach this one")
+    parser = role_parser("launchers.rewards", __doc__)
     parser.add_argument("--port", type=int, required=True, help="reserved by the node agent")
     parser.add_argument("--num-workers", type=int, help="scoring processes; left out: as in the run file")
     return parser.parse_args()

@@ -13,8 +13,8 @@ from pathlib import Path
 from core.engine_starts import try_to_start
 from core.engines import condemned_key, ready_key
 from core.rendezvous import Member, member_key
-from launchers.children import Child, log_tail
-from launchers.failure import Failure, describe_exit
+from launchers.children import Child
+from launchers.failure import Failure, describe_exit, from_child
 from launchers.ports import ReservedPort
 from launchers.pulse import Pulse
 from launchers.seat import Seat
@@ -95,7 +95,8 @@ class Slot(ABC):
             return None
         cause = describe_exit(exit_code)
         if self._incarnation >= self._allowed(pulse):
-            return self._failure(pulse, self.child, exit_code, f"{cause} {self._after(pulse)}")
+            cause = f"{cause} {self._after(pulse)}"
+            return from_child(self.role, self.name, pulse.phase, self.child, exit_code, cause)
         log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
         self._incarnation += 1
         self._permission = self._ask(pulse)
@@ -143,11 +144,3 @@ class Slot(ABC):
         if pulse.value(ready_key(self.name)) is None:
             return f"before it answered for the first time (start {self._incarnation + 1})"
         return f"after {self._incarnation} restarts"
-
-    def _failure(self, pulse: Pulse, child: Child, exit_code: int, cause: str) -> Failure:
-        return Failure(
-            *(self.role, self.name, pulse.phase, cause, child.pid),
-            exit_code=exit_code,
-            detail=log_tail(self.log_path),
-            log=str(self.log_path),
-        )

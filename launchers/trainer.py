@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from core.die_with_parent import die_with_parent
+from launchers.role_arguments import role_parser
 
 
 def main() -> None:
@@ -55,12 +56,8 @@ def leave(exit_code: int) -> NoReturn:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="launchers.trainer", description=__doc__)
-    parser.add_argument("--run-dir", type=Path, required=True)
-    parser.add_argument("--attempt", type=int, required=True)
-    parser.add_argument("--node", type=int, required=True)
+    parser = role_parser("launchers.trainer", __doc__)
     parser.add_argument("--store", required=True, help="host:port of the rendezvous store")
-    parser.add_argument("--host", default="127.0.0.1", help="this node's address")
     parser.add_argument("--ends-at", type=float, help="when the allocation ends, in seconds of the epoch")
     return parser.parse_args()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 
 from core.config.schema import RunConfig
 from core.device import num_threads, thread_environment
 from core.layout import Node
 from core.run_directory import RunDirectory
-from launchers.children import Child, log_tail
-from launchers.failure import Failure, describe_exit, first_cause
+from launchers.children import Child
+from launchers.failure import Failure, describe_exit, first_cause, from_child, from_log
 from launchers.gpus import trainer_environment
 from launchers.network import collective_environment
 from launchers.pulse import Pulse
@@ -71,18 +72,9 @@ class TrainerGroup:
     def _seen(self, phase: str, rank: int, pid: int, exit_code: int, time: float) -> Failure:
         """A rank that left no record of its own: it was killed."""
         log = self._folder / f"trainer-{rank}.log"
-        return Failure(
-            *("trainer", str(rank), phase, describe_exit(exit_code), pid),
-            exit_code=exit_code,
-            detail=log_tail(log),
-            log=str(log),
-            time=time,
-        )
+        return replace(from_log("trainer", str(rank), phase, pid, exit_code, log), time=time)
 
     def _torchrun_itself(self, phase: str, exit_code: int) -> Failure:
-        log = self._folder / f"torchrun-{self._seat.node}.log"
-        pid = self.child.pid if self.child else 0
+        assert self.child is not None
         cause = f"torchrun {describe_exit(exit_code)}"
-        return Failure(
-            *("trainer", "torchrun", phase, cause, pid), exit_code=exit_code, detail=log_tail(log), log=str(log)
-        )
+        return from_child("trainer", "torchrun", phase, self.child, exit_code, cause)

@@ -21,9 +21,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from common.units import FP32_BYTES
 from modelcfg import ModelShape
 
-FP32_BYTES, INT64_BYTES = 4, 8
+INT64_BYTES = 8
 WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been used
 MAX_WASTE = 1.5  # of the CPU's padded attention blocks
 # flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; plain: on a CPU, or in fp32

@@ -16,11 +16,11 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from common.units import FP32_BYTES
 from modelcfg.shards import EMBEDDING, EXPERTS, OUTPUT
 
 ALIGNMENT = 64  # elements: 128 bytes or more, as vectorised kernels like it
 BUCKET_MULTIPLE = 128  # elements: megatron-core 0.16 ends a shared-out bucket at a multiple of this and of the ranks
-FP32_BYTES = 4
 
 
 @dataclass(frozen=True)

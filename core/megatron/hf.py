@@ -12,11 +12,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from core.megatron.names import Entry, export_entries, full_shapes, join, load_entries, split
 from core.megatron.parallel import Layout
+from core.safetensors_file import save_tensors
 from modelcfg import ModelShape
 
 SHARD_BYTES = 4 * 2**30
@@ -88,7 +88,7 @@ def save_hf(
     for number, bucket in enumerate(named_buckets(parameters, shape, layout, SHARD_BYTES)):
         if writes:
             file = f"model-{number:05d}.safetensors"
-            save_file({name: t.detach().cpu().contiguous() for name, t in bucket}, directory / file, {"format": "pt"})
+            save_tensors(bucket, directory / file)
             weight_map.update(dict.fromkeys((name for name, _ in bucket), file))
             total += sum(t.numel() * t.element_size() for _, t in bucket)
     if writes:

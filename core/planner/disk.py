@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from common.units import FP32_BYTES
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
 
-FP32_BYTES = 4
 TOKEN_BYTES = {"prompt": 4, "response": 4 + 1 + 4 + 4}  # ids; ids, mask, log-probs of engine and trainer
 TEXT_BYTES = 5  # of a token in words
 SAMPLE_BYTES = 256  # numbers and names beside the tokens

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from common.units import GIB
 from core.config.schema import RunConfig
 from core.megatron.graph_sizes import Graphs
 from core.planner import engine, trainer
@@ -13,7 +14,6 @@ from core.planner.engine import KvCache
 from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS, table
 from modelcfg import ModelShape
 
-GIB = 2**30
 # What a process takes beside the parts, in every phase. GPU: measured on an H100 with nothing left of the parts (bench/
 # results/park.json and orchestration.json), CUDA contexts included. CPU: resident memory of the loaded libraries.
 BESIDE = {

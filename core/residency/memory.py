@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-GIB = 2**30
+from common.units import GIB
 
 
 @dataclass(frozen=True)

@@ -63,14 +63,14 @@ class WorkerProcess:
         """
         try:
             self._connection.send_bytes(plain.dump(self._config.model_dump()))
-            found = self._receive(START_TIMEOUT_S).decode("utf-8", "replace")
+            answer = self._receive(START_TIMEOUT_S).decode("utf-8", "replace")
         except TimeoutError:
-            found = f"it was not ready after {START_TIMEOUT_S:.0f} s"
+            answer = f"it was not ready after {START_TIMEOUT_S:.0f} s"
         except (EOFError, OSError):
-            found = f"it {self._how_it_ended()}"
-        if found != READY:
+            answer = f"it {self._how_it_ended()}"
+        if answer != READY:
             self.kill()
-            raise WorkerStartError(f"a reward worker cannot be started (reward.type {self._config.type}): {found}")
+            raise WorkerStartError(f"a reward worker cannot be started (reward.type {self._config.type}): {answer}")
 
     def score(self, sample: RewardInput) -> Score:
         """Score one sample. After a failure that names the worker's end, `alive` is false.

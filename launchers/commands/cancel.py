@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from common.waiting import wait_until
 from hpc.commands import SlurmError
 from hpc.queue import Poller, cancel
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.terminal import fail, say
+from launchers.exit_codes import FAILED
 from launchers.status import Files, read_files
 from launchers.sweep import read_sweep
 
 EXAMPLE = "ebbtide cancel runs/NAME"
-FAILED = 1
+POLL_S = 0.2
 FIRST_LOOK_S = 2.0  # a job is usually gone by then; later looks keep to the poller's interval
 
 
@@ -52,7 +54,7 @@ def _cancel_jobs(job_ids: Sequence[str], timeout_s: float) -> None:
         fail(str(error), FAILED)
     say(f"job {', '.join(job_ids)}: told to stop")
     time.sleep(FIRST_LOOK_S)
-    if not _wait(lambda: not _live(poller, job_ids), timeout_s):
+    if not wait_until(lambda: not _live(poller, job_ids), timeout_s, POLL_S):
         states = ", ".join(f"{job_id} is {state}" for job_id, state in poller.states(job_ids).items())
         help_text = poller.error or "look again with squeue, and ask the admins if a node hangs"
         fail(f"found after {timeout_s:.0f} s: {states}; wanted them ended: {help_text}", FAILED)
@@ -71,15 +73,6 @@ def _stop_local(files: Files, timeout_s: float) -> None:
         fail(f"{files.directory.path}: found nothing that runs here{where}; nothing to cancel")
     os.kill(last.pid, signal.SIGTERM)
     say(f"process {last.pid}: told to stop")
-    if not _wait(lambda: not read_files(files.directory).alive, timeout_s):
+    if not wait_until(lambda: not read_files(files.directory).alive, timeout_s, POLL_S):
         fail(f"found process {last.pid} alive after {timeout_s:.0f} s; wanted it gone: end it with kill -9", FAILED)
     say(f"process {last.pid}: ended")
-
-
-def _wait(done: Callable[[], bool], timeout_s: float) -> bool:
-    end = time.monotonic() + timeout_s
-    while not done():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.2)
-    return True

@@ -16,10 +16,10 @@ from hpc.facts import ClusterFacts, ask_cluster, site_text
 from hpc.probe import container_runtimes, ephemeral_overlap, network_interfaces
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.terminal import errors, fail, say
+from launchers.exit_codes import FAILED
 from launchers.site_check import site_mistakes, site_notices
 
 EXAMPLE = "ebbtide doctor --write site.yaml"
-FAILED = 1
 
 
 def command(

@@ -7,9 +7,8 @@ import time
 from core.run_directory import RunDirectory
 from hpc.queue import Poller
 from launchers.commands.terminal import fail
+from launchers.exit_codes import FAILED
 from launchers.status import Files, Status, read_files, snapshot
-
-FAILED = 1
 
 
 def jobs_of(directory: RunDirectory) -> Files:

@@ -14,12 +14,12 @@ from core.run_directory import RunDirectory
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, note_memory, write_inputs
 from launchers.commands.directories import existing_run_dir, new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, fail, say
+from launchers.exit_codes import FAILED
 from launchers.job_record import JobRecord, read_record
 from launchers.plan import render
 from launchers.submission import Submission, chain_length, next_in_chain
 
 EXAMPLE = "ebbtide submit run.yaml --site site.yaml --set slurm.time=04:00:00 --wait"
-FAILED = 1
 
 
 def command(

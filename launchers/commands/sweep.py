@@ -15,13 +15,13 @@ from hpc.commands import SlurmError, run_command, sbatch_command
 from hpc.job import JobSpec
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
 from launchers.commands.terminal import Overrides, RunFile, fail, say
+from launchers.exit_codes import FAILED
 from launchers.grid import GridError, overrides, parse_grid, points
 from launchers.job_record import JobRecord
 from launchers.submission import Submission
 from launchers.sweep import Sweep
 
 EXAMPLE = "ebbtide sweep run.yaml --grid train.lr=1e-6,3e-6 --grid algorithm.eps_clip=0.1,0.2 --limit 2"
-FAILED = 1
 
 
 def command(

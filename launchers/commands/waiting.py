@@ -12,12 +12,12 @@ from hpc.queue import Poller
 from launchers.commands.foreground import show_result
 from launchers.commands.terminal import console, say
 from launchers.display import Display
+from launchers.exit_codes import INTERRUPTED
 from launchers.failure import read_record
 from launchers.job_news import news
 from launchers.status import Status, snapshot
 
 INTERVAL_S = 1.0  # between looks at the run's files; Slurm is asked at the poller's interval
-INTERRUPTED = 130
 
 
 def wait_for_end(directory: RunDirectory) -> None:

@@ -49,7 +49,7 @@ def test_a_place_that_cannot_be_used_is_told_in_a_line(
 def test_a_model_that_is_not_known_is_told_in_a_line() -> None:
     code, text = invoke("models", "qwen3-4")
     assert code == 2
-    assert "found the model name 'qwen3-4'; wanted a known one: did you mean qwen3-4b?" in text
+    assert "found the model name 'qwen3-4'; wanted a name that `ebbtide models` lists: did you mean qwen3-4b?" in text
 
 
 def test_version() -> None:

@@ -149,7 +149,7 @@ def test_a_submission_that_does_not_fit_the_sites_gpus_is_refused(verb: str, log
 def test_where_the_sites_gpus_are_not_known_submit_says_so_and_goes_on(login: Login, run_file: Path) -> None:
     done = login("submit", run_file, "--run-dir", "out", "--set", "placement.device=cuda")
     assert done.returncode == 0, done.stderr
-    assert "gpu_memory: found neither it nor a gpu_type that tells it in the site file" in done.stderr
+    assert "gpu_memory: found a site file without gpu_memory and without a gpu_type that is known" in done.stderr
     assert "H100 80 GB fits" in done.stderr
     assert len(login.sent()) == 1
     login.site(gpu_memory="80GiB")

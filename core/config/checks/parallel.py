@@ -91,7 +91,7 @@ def own_gpus_are_not_shared(config: RunConfig) -> Iterator[Mistake]:
         yield Mistake(
             "placement.offload",
             None,
-            "on with placement.engines own_gpus",
+            "offload on with placement.engines own_gpus",
             "auto or off: trainers and engines share no GPU",
             "leave it out, or set placement.engines to colocated",
         )

@@ -32,8 +32,9 @@ def recomputed_layers(config: RunConfig) -> Iterator[Mistake]:
     """A number of layers says nothing while none is recomputed."""
     train = config.train
     if train.recompute_layers is not None and train.recompute == "none":
-        found = f"{train.recompute_layers} with recompute none"
-        yield Mistake("train.recompute_layers", None, found, "it only with full", "set train.recompute to full")
+        found = f"recompute_layers {train.recompute_layers} and recompute none"
+        remedy = "set train.recompute to full, or remove recompute_layers"
+        yield Mistake("train.recompute_layers", None, found, "recompute full", remedy)
 
 
 def learning_rate(config: RunConfig) -> Iterator[Mistake]:

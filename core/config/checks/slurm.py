@@ -112,7 +112,7 @@ def _component(key: str, component: SlurmComponent) -> Iterator[Mistake]:
             remedy = "leave it out" + (
                 "; placement.engines_per_node counts the colocated ones" if component.role == "trainers" else ""
             )
-            yield Mistake(f"{key}.{name}", None, f"it on a part of {component.role}", f"a part of {role}", remedy)
+            yield Mistake(f"{key}.{name}", None, f"{name} on a part of {component.role}", f"a part of {role}", remedy)
     if component.role == "rewards" and component.gpus_per_node:
         yield Mistake(
             f"{key}.gpus_per_node", None, f"{component.gpus_per_node} GPUs for reward workers", "0", "leave it out"

@@ -175,7 +175,7 @@ def test_closing_ends_a_hanging_sample_and_leaves_no_process(tmp_path: Path) -> 
     ("fields", "words"),
     [
         pytest.param({"type": "python", "path": "no.py:f"}, "no file 'no.py'", id="no file"),
-        pytest.param({"type": "regex"}, "reward.pattern is not given", id="no pattern"),
+        pytest.param({"type": "regex"}, "no reward.pattern", id="no pattern"),
         pytest.param({"type": "python", "path": "{tmp}/leaves.py:f"}, "ended with exit code 5", id="dies at import"),
     ],
 )

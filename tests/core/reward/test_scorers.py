@@ -96,7 +96,9 @@ def test_python_function_gets_sample_and_options(tmp_path: Path) -> None:
         pytest.param({"type": "regex"}, "no reward.pattern", id="no pattern"),
         pytest.param({"type": "regex", "pattern": "("}, "'.' is no regular expression", id="bad pattern"),
         pytest.param({"type": "python"}, "no reward.path", id="no path"),
-        pytest.param({"type": "python", "path": "x"}, "found reward.path 'x'; wanted module.py:function", id="bad path"),
+        pytest.param(
+            {"type": "python", "path": "x"}, "found reward.path 'x'; wanted module.py:function", id="bad path"
+        ),
         pytest.param({"type": "python", "path": "no.py:f"}, "no file 'no.py' for reward.path", id="no file"),
     ],
 )
