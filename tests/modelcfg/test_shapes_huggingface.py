@@ -113,9 +113,7 @@ def test_another_architecture_differs_in_all_it_implies() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(
-            {"architectures": ["GPT2LMHeadModel"]}, "the architecture GPT2LMHeadModel", id="gpt2"
-        ),
+        pytest.param({"architectures": ["GPT2LMHeadModel"]}, "the architecture GPT2LMHeadModel", id="gpt2"),
         pytest.param({"architectures": None, "model_type": None}, "the architecture none", id="none"),
         pytest.param(
             {"vocab_size": None, "hidden_size": None}, "config.json without hidden_size, vocab_size", id="keys"
@@ -125,9 +123,7 @@ def test_another_architecture_differs_in_all_it_implies() -> None:
         pytest.param({"use_sliding_window": True}, "use_sliding_window: True", id="window"),
         pytest.param({"hidden_act": "gelu"}, "hidden_act: gelu", id="activation"),
         pytest.param({"rope_scaling": {"type": "yarn", "factor": 4}}, "rope scaling of type yarn", id="yarn"),
-        pytest.param(
-            {"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "llama3 without", id="llama3"
-        ),
+        pytest.param({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "llama3 without", id="llama3"),
         pytest.param({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor", id="partial"),
         pytest.param({"num_key_value_heads": 2}, "9 attention heads cannot be shared", id="groups"),
         pytest.param({"vocab_size": "many"}, "config.json that contradicts itself (vocab_size", id="type"),
