@@ -44,10 +44,10 @@ def generate(config: object, model_dir: Path, url: str) -> None:
 
     from core.config.schema import RunConfig
     from core.megatron.trainer import MegatronTrainer
+    from core.pretrained.shape import model_shape
     from core.samples import SamplingParams
     from core.sglang.client import EngineClient, Timeouts
-    from core.shape import model_shape
-    from tests.engine_updates import updating
+    from tests.support.engine_updates import updating
 
     assert isinstance(config, RunConfig)
     os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT="0")

@@ -22,16 +22,16 @@ import torch
 import modelcfg
 from bench.gpu_trainer import RandomTrainer, make_config, make_trainer
 from bench.model_dir import write_model_dir
-from core.engines import Engine, Engines
+from core.engines.roster import Engine, Engines
 from core.planner import Device, plan_memory
-from core.rendezvous import Address, Member, Rendezvous
+from core.processes.rendezvous import Address, Member, Rendezvous
 from core.residency import table
 from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
 from core.residency.memory import total_memory
 from core.sglang.generation import prompt_first_tokens
 from core.sglang.launch import EngineSpec, command, environment
-from core.weight_sync import WeightSync
+from core.weights.sync import WeightSync
 
 NAME, START_S, REQUEST_S = "node0-engine0", 400.0, 600.0
 

@@ -13,7 +13,7 @@ import torch
 import modelcfg
 from core.config.schema import RunConfig
 from core.megatron.trainer import MegatronTrainer
-from core.packing import TrainSample
+from core.samples import TrainSample
 
 
 class RandomTrainer(MegatronTrainer):

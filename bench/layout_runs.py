@@ -18,8 +18,8 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.tiny_models import EXPERTS, GPU_SIZES, tiny_model  # noqa: E402
-from tests.tiny_runs import write_run  # noqa: E402
+from tests.support.tiny_models import EXPERTS, GPU_SIZES, tiny_model  # noqa: E402
+from tests.support.tiny_runs import write_run  # noqa: E402
 
 NUM_STEPS = 3
 DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run

@@ -28,15 +28,16 @@ from bench.gpu_trainer import make_config, make_samples, one_rank
 from bench.limits import kernels_of, matmul_flops
 from bench.record import report
 from core.algorithm.loss import PolicyLoss
-from core.megatron.flat import move_into_flat
-from core.megatron.graph_sizes import most_tokens
+from core.megatron.graphs.row_graphs import RowGraphs
 from core.megatron.model import ModelOptions, build_model, forward_row
-from core.megatron.optimizer import wrap
 from core.megatron.parallel import initialise
-from core.megatron.row_graphs import RowGraphs
-from core.megatron.schedule import train_batch
-from core.megatron.tokens import TokenTable, TokenValues, micro_batch
-from core.packing import Row, TrainSample, pack
+from core.megatron.rows.packing import Row, pack
+from core.megatron.rows.schedule import train_batch
+from core.megatron.rows.tokens import TokenTable, TokenValues, micro_batch
+from core.megatron.sizes.graphs import most_tokens
+from core.megatron.state.flat import move_into_flat
+from core.megatron.state.optimizer import wrap
+from core.samples import TrainSample
 from modelcfg import ModelShape
 
 PEAK = 989e12  # dense bf16, NVIDIA's data sheet for the H100 and H200 SXM

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import modelcfg
-from core.megatron.names import export_entries, full_shapes
+from core.megatron.state.names import export_entries, full_shapes
 from modelcfg import ModelShape
 from modelcfg.huggingface import ARCHITECTURES
 

@@ -1,9 +1,9 @@
 """Mutation tests of the pure modules: small faults put into them one at a time, and which of them no fast test notices.
 
-`make mutants` runs all of mutants.yaml and writes mutation.md; `python bench/mutants.py core/packing.py` runs one entry
-and prints its survivors. mutmut makes the mutants and runs, for each, the tests that reach its function, in forks of
-one process that has loaded torch already: a third of a second each. (cosmic-ray starts a process for each: ten times
-that.) It works on a copy of the tree, so nothing is changed in this one.
+`make mutants` runs all of mutants.yaml and writes mutation.md; `python bench/mutants.py modelcfg` runs one entry and
+prints its survivors. mutmut makes the mutants and runs, for each, the tests that reach its function, in forks of one
+process that has loaded torch already: a third of a second each. (cosmic-ray starts a process for each: ten times that.)
+It works on a copy of the tree, so nothing is changed in this one.
 
 Left out, because mutmut has no way to them: constants of a module, defaults of a dataclass, functions with a decorator
 (properties, validators); because they are no behaviour: words of messages, type annotations.
@@ -44,6 +44,9 @@ do_not_mutate_patterns = {messages}
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:rerunfailures"]
 use_git_change_detection = false
+process_isolation = "forkserver"
+timeout_constant = 3.0
+timeout_multiplier = 4.0
 """
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a fork of a process whose OpenMP has threads hangs

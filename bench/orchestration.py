@@ -28,17 +28,16 @@ from bench import park, weight_sync
 from bench.colocated import Colocated, colocated, timed
 from bench.record import report
 from common.units import GIB
-from core import loop
-from core.batch import Batch, make_batch
+from core.algorithm.batch import Batch, make_batch
 from core.config.schema import AlgorithmConfig, RewardConfig
-from core.packing import UpdateResult
-from core.parts import Parts
-from core.phase import Phases
+from core.loop import in_turns as loop
+from core.loop.parts import Parts
+from core.loop.phases import Phases
+from core.loop.state import LoopState
 from core.residency.memory import read_memory
 from core.reward import RewardPool
-from core.rollout import Request, Rollout
-from core.samples import Prompt, SamplingParams
-from core.state import LoopState
+from core.rollout.rollout import Request, Rollout
+from core.samples import Prompt, SamplingParams, UpdateResult
 
 STEPS, ALONE = 4, 3  # the first step is not counted
 

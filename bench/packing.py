@@ -20,8 +20,8 @@ import numpy as np  # noqa: E402
 from bench.record import alternate, report  # noqa: E402
 from core.algorithm.loss import token_weights  # noqa: E402
 from core.megatron.model import row_params  # noqa: E402
-from core.megatron.tokens import TokenTable, TokenValues, micro_batch  # noqa: E402
-from core.packing import TrainSample, build_row, plan_rows  # noqa: E402
+from core.megatron.rows.packing import TrainSample, build_row, plan_rows  # noqa: E402
+from core.megatron.rows.tokens import TokenTable, TokenValues, micro_batch  # noqa: E402
 
 GROUPS, GROUP_SIZE, PROMPT, RESPONSE, BUDGET = 32, 8, 512, (1000, 2000), 16384
 REPETITIONS = 5

@@ -22,7 +22,7 @@ from bench.gpu_trainer import RandomTrainer, make_samples, make_trainer
 from bench.limits import pinned_copy_bandwidth
 from bench.record import report
 from common.units import GIB
-from core.megatron.parking import TrainerMemory
+from core.megatron.state.parking import TrainerMemory
 from core.residency import TRAINER_PARTS
 from core.residency.memory import read_memory
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from core.config.schema import EvalConfig, RunConfig
 from core.data import build
-from core.device import resolve_device
-from core.tokenizer import load_tokenizer
+from core.pretrained.tokenizer import load_tokenizer
+from core.processes.device import resolve_device
 
 
 def measured(config: RunConfig, num_steps: int | None, device: str) -> RunConfig:

@@ -27,7 +27,7 @@ from bench import peer_task, trl_venv  # noqa: E402
 from bench.record import report  # noqa: E402
 from core.config import dump_run_file, load_run_file  # noqa: E402
 from core.config.schema import RunConfig  # noqa: E402
-from core.pretrained import locate  # noqa: E402
+from core.pretrained.locate import locate  # noqa: E402
 
 DEMO = ROOT / "examples" / "smollm2-arithmetic.yaml"
 VARIANTS = {"cpu": ["generate"], "cuda": ["generate-bf16", "continuous", "generate"]}

@@ -24,12 +24,12 @@ sys.path.insert(0, str(ROOT))
 
 from bench.record import report  # noqa: E402
 from core.config import load_run_file  # noqa: E402
-from core.layout import driven_engines  # noqa: E402
-from core.rendezvous import Address, Rendezvous  # noqa: E402
+from core.config.layout import driven_engines  # noqa: E402
+from core.processes.rendezvous import Address, Rendezvous  # noqa: E402
 from hpc.sbatch.text import sbatch_text  # noqa: E402
-from hpc.site import Site  # noqa: E402
-from launchers.plan import make_plan, render, task_command  # noqa: E402
-from launchers.pulse import Pulse  # noqa: E402
+from hpc.site.files import Site  # noqa: E402
+from launchers.node.pulse import Pulse  # noqa: E402
+from launchers.submit.job_plan import make_plan, render, task_command  # noqa: E402
 
 NODES = (1, 64, 1024)
 WORKERS = 16  # threads that play the nodes

@@ -18,13 +18,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch.distributed as dist
 
 from core.config import load_run_file
-from core.device import resolve_device
 from core.megatron.trainer import MegatronTrainer
-from core.packing import TrainSample
 from core.planner import Device, plan_memory
-from core.pretrained import locate
+from core.pretrained.locate import locate
+from core.pretrained.shape import model_shape
+from core.processes.device import resolve_device
 from core.residency.memory import total_memory
-from core.shape import model_shape
+from core.samples import TrainSample
 from core.trajectory import StepRecord, list_steps, read_step, step_path
 
 

@@ -20,8 +20,8 @@ import torch
 from bench.gpu_trainer import RandomTrainer, make_samples, make_trainer
 from bench.limits import kernels_of
 from bench.record import alternate, report
-from core.megatron.graph_sizes import Graphs
-from core.packing import TrainSample
+from core.megatron.sizes.graphs import Graphs
+from core.samples import TrainSample
 
 # about so many tokens in whole groups, prompts counted once
 CASES = {"smollm2-135m": [500, 1000, 2000, 4000], "qwen3-0.6b": [1000, 2000, 4000]}

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench.record import report  # noqa: E402
-from tests.slurm.slurm_runs import prepare, site_of  # noqa: E402
 from tests.slurm_cluster import Cluster, Settings, wait_until  # noqa: E402
-from tests.tiny_runs import EBBTIDE, events  # noqa: E402
+from tests.support.slurm_runs import prepare, site_of  # noqa: E402
+from tests.support.tiny_runs import EBBTIDE, events  # noqa: E402
 
 REPETITIONS = 4  # and one to warm up
 

@@ -1,8 +1,8 @@
 """How CPU threads that wait for each other share cores with others: alone, and beside a process that does the same.
 
 Each case is a forward pass of a small model's matrix products with as many threads as there are cores, under GNU
-OpenMP's default wait and under the short one that trainers and engines get (`core/device.py`). The limit: beside
-another twice as long as alone.
+OpenMP's default wait and under the short one that trainers and engines get (`core/processes/device.py`). The limit:
+beside another twice as long as alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 import torch  # noqa: E402
 
 from bench.record import report  # noqa: E402
-from core.device import num_threads, thread_environment  # noqa: E402
+from core.processes.device import num_threads, thread_environment  # noqa: E402
 
 LAYERS, ROWS, HIDDEN, WIDE = 30, 64, 576, 1536  # of SmolLM2-135M
 SECONDS, TURNS = 3.0, 3

@@ -21,10 +21,10 @@ import modelcfg  # noqa: E402
 from bench.gpu_trainer import make_samples  # noqa: E402
 from bench.record import alternate, report  # noqa: E402
 from core.config import load_run_file  # noqa: E402
+from core.megatron.rows.packing import TrainSample  # noqa: E402
 from core.megatron.trainer import MegatronTrainer  # noqa: E402
-from core.packing import TrainSample  # noqa: E402
-from core.pretrained import locate  # noqa: E402
-from core.transformers_import import import_transformers  # noqa: E402
+from core.pretrained.locate import locate  # noqa: E402
+from core.pretrained.transformers_import import import_transformers  # noqa: E402
 
 PROMPT_TOKENS, RESPONSE_TOKENS, GROUPS, GROUP_SIZE = 17, 12, 8, 8
 REPETITIONS = 5

@@ -20,9 +20,9 @@ import modelcfg
 from bench.colocated import Colocated, colocated, timed
 from bench.limits import device_copy_bandwidth
 from bench.record import report
-from core.packing import TrainSample
+from core.samples import TrainSample
 from modelcfg import num_parameters
-from tests.engine_updates import updating
+from tests.support.engine_updates import updating
 
 REPETITIONS = 5
 PROBE_TOKENS = 96

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -64,3 +64,31 @@ class SamplingParams:
     top_k: int = -1
     stop_token_ids: tuple[int, ...] = ()
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainSample:
+    """One response as the trainer needs it; the per-token lists are as long as `response_tokens`."""
+
+    group: int
+    prompt_tokens: Sequence[int]
+    response_tokens: Sequence[int]
+    loss_mask: Sequence[int]
+    advantage: float
+    logprobs_engine: Sequence[float]
+    logprobs_old: Sequence[float] | None = None
+    logprobs_ref: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What an update did; the same on every rank.
+
+    `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step; NaN
+    where the sample was not computed (core/megatron/rows/teaching.py). `logprobs_ref` holds the reference model's,
+    likewise; None if the loss has no KL.
+    """
+
+    metrics: dict[str, float]
+    logprobs: list[list[float]]
+    logprobs_ref: list[list[float]] | None = None

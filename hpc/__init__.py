@@ -15,32 +15,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hpc.allocation import Allocation as Allocation
-    from hpc.allocation import AllocationError as AllocationError
-    from hpc.commands import SlurmError as SlurmError
-    from hpc.component import Component as Component
-    from hpc.executor import HetSlurmExecutor as HetSlurmExecutor
-    from hpc.executor import SubmitError as SubmitError
-    from hpc.job import JobSpec as JobSpec
-    from hpc.job_state import JobState as JobState
-    from hpc.queue import Poller as Poller
-    from hpc.queue import job_states as job_states
-    from hpc.site import Site as Site
-    from hpc.site import load_site as load_site
+    from hpc.executor.executor import HetSlurmExecutor as HetSlurmExecutor
+    from hpc.executor.executor import JobExecutor as JobExecutor
+    from hpc.executor.executor import SubmitError as SubmitError
+    from hpc.sbatch.job import JobSpec as JobSpec
+    from hpc.site.files import Site as Site
+    from hpc.site.files import load_site as load_site
+    from hpc.slurm.allocation import Allocation as Allocation
+    from hpc.slurm.allocation import AllocationError as AllocationError
+    from hpc.slurm.commands import SlurmError as SlurmError
+    from hpc.slurm.component import Component as Component
+    from hpc.slurm.job_state import JobState as JobState
+    from hpc.slurm.queue import Poller as Poller
+    from hpc.slurm.queue import job_states as job_states
 
 _HOME = {
-    "Allocation": "hpc.allocation",
-    "AllocationError": "hpc.allocation",
-    "Component": "hpc.component",
-    "HetSlurmExecutor": "hpc.executor",
-    "JobSpec": "hpc.job",
-    "JobState": "hpc.job_state",
-    "Poller": "hpc.queue",
-    "Site": "hpc.site",
-    "SlurmError": "hpc.commands",
-    "SubmitError": "hpc.executor",
-    "job_states": "hpc.queue",
-    "load_site": "hpc.site",
+    "Allocation": "hpc.slurm.allocation",
+    "AllocationError": "hpc.slurm.allocation",
+    "Component": "hpc.slurm.component",
+    "HetSlurmExecutor": "hpc.executor.executor",
+    "JobExecutor": "hpc.executor.executor",
+    "JobSpec": "hpc.sbatch.job",
+    "JobState": "hpc.slurm.job_state",
+    "Poller": "hpc.slurm.queue",
+    "Site": "hpc.site.files",
+    "SlurmError": "hpc.slurm.commands",
+    "SubmitError": "hpc.executor.executor",
+    "job_states": "hpc.slurm.queue",
+    "load_site": "hpc.site.files",
 }
 __all__ = sorted(_HOME)
 

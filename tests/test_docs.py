@@ -16,7 +16,7 @@ from core.config.schema import DataConfig, RewardConfig
 from core.data import load_rows
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer
-from tests.tiny_runs import ebbtide, write_run
+from tests.support.tiny_runs import ebbtide, write_run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,7 +83,7 @@ def test_make_help_lists_every_target() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
     documented = set(re.findall(r"^([a-z-]+):.*##", text, re.MULTILINE))
-    every = {"help", "install", "slurm", "demo", "test", "test-slow", "test-gpu", "lint", "bench", "clean"}
+    every = {"help", "install", "slurm", "demo", "test", "test-slow", "test-gpu", "lint", "bench", "mutants", "clean"}
     assert targets == documented == every
 
 

@@ -17,11 +17,11 @@ import pytest
 from pydantic import BaseModel
 
 from core.config.schema import RunConfig
-from hpc.site_schema import Site
+from hpc.site.schema import Site
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "hpc", "launchers")
-NO_READERS = ("core/config/", "hpc/site_schema.py", "hpc/first_site.py")
+NO_READERS = ("core/config/schema.py", "core/config/keys.py", "hpc/site/schema.py", "hpc/site/first.py")
 ONE_VALUE = {("AlgorithmConfig", "advantage_estimator")}  # says which advantage it is; nothing chooses yet
 PROPERTIES = {
     ("Site", "port_range"): "ports",
@@ -30,7 +30,7 @@ PROPERTIES = {
 }
 BY_NAME = {
     "hpc/sbatch/request.py": {("Site", "CpuNodes"): ("partition", "account", "qos", "constraint")},
-    "launchers/verdict.py": {("SlurmConfig",): ("max_timeouts", "max_preemptions", "max_failures")},
+    "launchers/attempts/verdict.py": {("SlurmConfig",): ("max_timeouts", "max_preemptions", "max_failures")},
 }
 """Keys that a file spells as text and reads with getattr."""
 

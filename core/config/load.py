@@ -1,17 +1,15 @@
-"""Reading, checking and writing run files."""
+"""Reading and writing run files."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from common import yaml_dialect
 from common.files import write_atomically
 from common.mistake import Mistake, MistakesError
 from common.yaml_document import Document, read_document
-from core.config.checks import check_run
 from core.config.keys import RUN_FILE
 from core.config.overrides import apply_overrides
 from core.config.paths import resolve_paths
@@ -36,19 +34,8 @@ def load_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         RunFileError: with every mistake that one key alone shows.
     """
-    config, _, mistakes = _load(Path(path), overrides)
-    _raise(Path(path), mistakes)
-    return config
-
-
-def check_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """As `load_run_file`, and everything that `check_run` checks, reported together and with lines.
-
-    Where a section has mistakes of its own, the rules that read it are left for the next time.
-    """
-    config, document, mistakes = _load(Path(path), overrides)
-    mistakes += [_located(mistake, document) for mistake in check_run(config)]
-    _raise(Path(path), mistakes)
+    config, _, mistakes = read_run_file(Path(path), overrides)
+    raise_mistakes(Path(path), mistakes)
     return config
 
 
@@ -59,21 +46,20 @@ def dump_run_file(config: RunConfig, path: str | Path) -> None:
     write_atomically(Path(path), text.getvalue())
 
 
-def _load(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Mistake]]:
+def read_run_file(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Mistake]]:
+    """The sections, the tree that they come from, and every mistake that one key alone shows.
+
+    Raises:
+        RunFileError: if the file is no YAML.
+    """
     document, mistakes = read_document(path, RUN_FILE)
-    _raise(path, mistakes)  # of YAML itself: then the tree is not to be trusted
+    raise_mistakes(path, mistakes)  # of YAML itself: then the tree is not to be trusted
     mistakes = apply_overrides(document, overrides)
     config, invalid = validate(document)
     return resolve_paths(config, path.absolute().parent), document, mistakes + invalid
 
 
-def _raise(path: Path, mistakes: list[Mistake]) -> None:
+def raise_mistakes(path: Path, mistakes: list[Mistake]) -> None:
     """Nothing if there is no mistake; else all of them, in the order of the file, overrides last."""
     if mistakes:
         raise RunFileError(path, sorted(mistakes, key=lambda mistake: (bool(mistake.override), mistake.line or 0)))
-
-
-def _located(mistake: Mistake, document: Document) -> Mistake:
-    path = tuple(mistake.key.split("."))
-    override = document.override(path)
-    return replace(mistake, line=None if override else document.line(path), override=override)

@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from core.config.schema import DataConfig, RunConfig
-from core.python_path import split_function
+from core.doors import DOORS
+from core.plugins import split_function
 
 PACKAGE_PREFIX = "package:"
 
@@ -30,7 +31,17 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if hasattr(config, "eval"):
         sets = {name: _data(data, folder) for name, data in config.eval.sets.items()}
         resolved["eval"] = config.eval.model_copy(update={"sets": sets})
-    return config.model_copy(update=resolved)
+    return _doors(config.model_copy(update=resolved), folder)
+
+
+def _doors(config: RunConfig, folder: Path) -> RunConfig:
+    for door in DOORS:
+        section, _, key = door.key.partition(".")
+        name = getattr(getattr(config, section, None), key, None)
+        if isinstance(name, str) and name not in door.builtins:
+            changed = getattr(config, section).model_copy(update={key: _function(name, folder)})
+            config = config.model_copy(update={section: changed})
+    return config
 
 
 def _data(data: DataConfig, folder: Path) -> DataConfig:

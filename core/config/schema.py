@@ -1,7 +1,7 @@
 """The run file as frozen, typed sections. Every key of a run file is declared here and nowhere else.
 
 Light on purpose: no torch, so a login node can check a run file. Rules that need more than one key live in
-`core/config/checks/`.
+`core/checks/`.
 """
 
 from __future__ import annotations

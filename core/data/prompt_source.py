@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class PromptTokenizer(Protocol):
-    """What is needed of `core.tokenizer.Tokenizer`."""
+    """What is needed of `core.pretrained.tokenizer.Tokenizer`."""
 
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]: ...
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from common.mistake import Wrong
 from core.config.schema import DataConfig
-from core.python_path import FORMS, load_function
+from core.plugins import FORMS, load_function
 
 Row = dict[str, Any]
 SHOWN_CHARACTERS = 120

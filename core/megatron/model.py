@@ -20,16 +20,16 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 from torch.nn import functional
 
-from core.megatron import weight_gradients
-from core.megatron.attention import RowAttention
-from core.megatron.attention_plan import AttentionPlan
-from core.megatron.experts import expert_layer, expert_settings
-from core.megatron.mlp import GatedMLP
-from core.megatron.norm import RMSNorm
-from core.megatron.rotary import RowRotary
-from core.megatron.to_device import to_device
-from core.megatron.vocab import target_log_probs
-from core.packing import Row
+from core.megatron.attention.packed import RowAttention
+from core.megatron.attention.plan import AttentionPlan
+from core.megatron.layers.experts import expert_layer, expert_settings
+from core.megatron.layers.mlp import GatedMLP
+from core.megatron.layers.norm import RMSNorm
+from core.megatron.layers.rotary import RowRotary
+from core.megatron.layers.vocab import target_log_probs
+from core.megatron.rows.packing import Row
+from core.megatron.rows.to_device import to_device
+from core.megatron.state import weight_gradients
 from modelcfg import ModelShape
 
 

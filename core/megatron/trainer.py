@@ -17,22 +17,23 @@ import torch.distributed as dist
 from torch import Tensor
 
 from core.algorithm.loss import PolicyLoss, token_weights
-from core.collective import gather_lists
 from core.config.schema import RunConfig
-from core.device import resolve_dtype
-from core.megatron import checkpoint, hf
-from core.megatron.dither import dither
-from core.megatron.flat import move_into_flat
-from core.megatron.graph_sizes import Graphs, expected_sizes
+from core.megatron.graphs.row_graphs import RowGraphs
 from core.megatron.model import ModelOptions, build_model, forward_row
-from core.megatron.optimizer import Optimizer
 from core.megatron.parallel import Layout, initialise, shut_down
-from core.megatron.parking import TrainerMemory
-from core.megatron.row_graphs import RowGraphs
-from core.megatron.schedule import Output, Predict, evaluate_batch, train_batch
-from core.megatron.teaching import means_of_computed, teaching
-from core.megatron.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
-from core.packing import TrainSample, Unit, UpdateResult, build_row, plan_rows
+from core.megatron.rows.packing import Unit, build_row, plan_rows
+from core.megatron.rows.schedule import Output, Predict, evaluate_batch, train_batch
+from core.megatron.rows.teaching import means_of_computed, teaching
+from core.megatron.rows.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
+from core.megatron.sizes.graphs import Graphs, expected_sizes
+from core.megatron.state import checkpoint, hf
+from core.megatron.state.dither import dither
+from core.megatron.state.flat import move_into_flat
+from core.megatron.state.optimizer import Optimizer
+from core.megatron.state.parking import TrainerMemory
+from core.processes.collective import gather_lists
+from core.processes.device import resolve_dtype
+from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
 
 
@@ -220,7 +221,7 @@ class MegatronTrainer:
         path = self.config.model.reference_path
         reference = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
         if path is not None:
-            from core.pretrained import locate
+            from core.pretrained.locate import locate
 
             hf.load_hf(reference, self.shape, self.layout, locate(path))
         return reference

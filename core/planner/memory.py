@@ -8,7 +8,7 @@ from typing import Literal
 
 from common.units import GIB
 from core.config.schema import RunConfig
-from core.megatron.graph_sizes import Graphs
+from core.megatron.sizes.graphs import Graphs
 from core.planner import engine, trainer
 from core.planner.engine import KvCache
 from core.residency.table import ENGINE, ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS, table

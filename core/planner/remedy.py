@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from common.mistake import Mistake
-from core.config.checks import batch, model, parallel
+from core.checks import batch, model, parallel
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
 from core.planner.memory import TIGHT, Device, plan_memory

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from core.config.checks.parallel import num_trainers, replica_size
+from core.checks.parallel import num_trainers, replica_size
 from core.config.schema import RunConfig
-from core.device import resolve_dtype
-from core.megatron.activation_sizes import Pass, update_bytes
-from core.megatron.buffer_sizes import Sharing, buffer_bytes, kept_parts
-from core.megatron.graph_sizes import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
+from core.megatron.sizes.activations import Pass, update_bytes
+from core.megatron.sizes.buffers import Sharing, buffer_bytes, kept_parts
+from core.megatron.sizes.graphs import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
+from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.shards import rank_parameters
 

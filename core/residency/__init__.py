@@ -1,6 +1,6 @@
 """Who holds which bytes of a GPU in which phase: a table, the machine that enforces it, the moving of bytes.
 
-The two owners are `core.megatron.parking` and, through SGLang's memory saver, `engines`; the rest knows neither
+The two owners are `core.megatron.state.parking` and, through SGLang's memory saver, `engines`; the rest knows neither
 Megatron nor SGLang. The table comes with the package, without torch, for the planner; the other files are imported by
 their names.
 """

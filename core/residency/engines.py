@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
-from core.engines import Engine, Engines
+from core.engines.roster import Engine, Engines
 from core.residency.table import ENGINE, ENGINE_PARTS
 from core.sglang.errors import EngineDied
 

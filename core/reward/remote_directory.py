@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.engines import condemned_key, ready_key
-from core.rendezvous import Member, Rendezvous
+from core.engines.roster import condemned_key, ready_key
+from core.processes.rendezvous import Member, Rendezvous
 
 
 class RewardDirectory:

@@ -20,7 +20,7 @@ from typing import Any
 
 import httpx
 
-from core.plain import NotPlain
+from core.processes.plain import NotPlain
 from core.reward.remote_messages import SILENCE_S, dump_sample, load_score, request_body
 from core.reward.remote_servers import Directory, Server, Servers
 from core.reward.rewards import CLOSED, RewardsUnavailable

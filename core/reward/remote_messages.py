@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from core import plain
+from core.processes import plain
 from core.reward.sample import RewardInput, Score
 
 HEARTBEAT_S = 5.0

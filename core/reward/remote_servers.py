@@ -16,7 +16,7 @@ from typing import Protocol
 
 import httpx
 
-from core.rendezvous import Member
+from core.processes.rendezvous import Member
 from core.reward.rewards import RewardsUnavailable
 
 HEALTH_S = 10.0

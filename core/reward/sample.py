@@ -11,7 +11,7 @@ READY = "ready"  # a worker's first answer
 
 @dataclass(frozen=True)
 class RewardInput:
-    """One response to be scored. It travels to another process, so label and metadata are plain (`core.plain`)."""
+    """One response to be scored. It goes to another process: label and metadata are plain (`core.processes.plain`)."""
 
     prompt_text: str
     response_text: str

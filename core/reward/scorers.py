@@ -12,7 +12,7 @@ from functools import partial
 
 from common.mistake import Wrong
 from core.config.schema import RewardConfig
-from core.python_path import FORMS, load_function
+from core.plugins import FORMS, load_function
 from core.reward.last_number import score_last_number
 from core.reward.sample import RewardInput
 

@@ -16,9 +16,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from core import plain
 from core.config.schema import RewardConfig
-from core.die_with_parent import die_with_parent
+from core.processes import plain
+from core.processes.die_with_parent import die_with_parent
 from core.reward.remote_messages import dump_score, load_samples
 from core.reward.sample import READY, RewardInput, Score
 from core.reward.scorers import Scorer, build_scorer

@@ -15,8 +15,8 @@ import threading
 import time
 from multiprocessing import Pipe
 
-from core import plain
 from core.config.schema import RewardConfig
+from core.processes import plain
 from core.reward.remote_messages import dump_sample, load_score, request_body
 from core.reward.sample import READY, RewardInput, Score
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.device import thread_environment
+from core.processes.device import thread_environment
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start

@@ -9,7 +9,7 @@ from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
-from core.python_path import load_function
+from ebbtide import load_function
 
 ROWS = Path(__file__).parent / "train.jsonl"
 beginnings = load_function(f"{Path(__file__).parent / 'reward.py'}:beginnings", "chain_sum")

@@ -15,8 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator
 
-from core.reward.last_number import last_number
-from core.reward.sample import RewardInput
+from ebbtide import RewardInput, last_number
 
 LAST_EQUATION = re.compile(r"([-+\d ]+)=")
 TERM = re.compile(r"([-+]?) ?(\d+)")

@@ -1,0 +1,1 @@
+"""Jobs as script text. Pure."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.mistake import Wrong
-from hpc.job import JobSpec
+from hpc.sbatch.job import JobSpec
 from hpc.sbatch.quote import list_word, one_line, word
 
 OWN_VARIABLES = ("PYTHONPATH", "EBBTIDE_RUN_DIR", "EBBTIDE_SLURM_DIR", "EBBTIDE_JOB_END")

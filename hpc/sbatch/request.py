@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from common.memory_size import slurm_memory_bytes
 from common.mistake import Wrong
-from hpc.component import Component
-from hpc.job import JobSpec
+from hpc.sbatch.job import JobSpec
 from hpc.sbatch.quote import directive
-from hpc.site_schema import CpuNodes, Site
+from hpc.site.schema import CpuNodes, Site
+from hpc.slurm.component import Component
 
 _WHERE = ("partition", "account", "qos", "constraint")
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from hpc.component import Component
-from hpc.job import RUN_DIR, JobSpec
+from hpc.sbatch.job import RUN_DIR, JobSpec
 from hpc.sbatch.text import sbatch_text
-from hpc.site_schema import Site
+from hpc.site.schema import Site
+from hpc.slurm.component import Component
 
 FOLDER = Path(__file__).parent
 EDIT = (
@@ -33,7 +33,7 @@ JOB = JobSpec(
     name="my-run",
     components=(TRAINERS,),
     time_minutes=24 * 60,
-    command=("python3", "-m", "launchers.task", "--run-dir", RUN_DIR),
+    command=("python3", "-m", "launchers.node.slurm_task", "--run-dir", RUN_DIR),
     site=SITE,
     run_dir=RUN,
     code_dir=Path("/path/to/ebbtide"),

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from common.mistake import Wrong
 from common.slurm_time import format_time
-from hpc.component import Component
-from hpc.job import RUN_DIR, JobSpec
-from hpc.options import SRUN_OPTIONS, options_as_words
 from hpc.sbatch import container
+from hpc.sbatch.job import RUN_DIR, JobSpec
 from hpc.sbatch.quote import directive, expanded, log_file, one_line, word
 from hpc.sbatch.request import request_lines, requests
+from hpc.slurm.component import Component
+from hpc.slurm.options import SRUN_OPTIONS, options_as_words
 
 
 def sbatch_text(job: JobSpec, about: Sequence[str] = ()) -> str:

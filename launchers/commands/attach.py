@@ -11,13 +11,13 @@ from typing import Annotated
 import typer
 
 from core.config import load_run_file
-from core.run_directory import RunDirectory
-from hpc.queue import Poller
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.queue import Poller
+from launchers.attempts.kept_site import kept_site
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.jobs import jobs_of, status_now
 from launchers.commands.terminal import RunDir, fail
-from launchers.kept_site import kept_site
-from launchers.plan import make_plan
+from launchers.submit.job_plan import make_plan
 
 EXAMPLE = "ebbtide attach runs/NAME --node n017 -- nvidia-smi"
 

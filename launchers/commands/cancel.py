@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 from common.waiting import wait_until
-from hpc.commands import SlurmError
-from hpc.queue import Poller, cancel
+from hpc.slurm.commands import SlurmError
+from hpc.slurm.queue import Poller, cancel
+from launchers.attempts.exit_codes import FAILED
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.terminal import fail, say
-from launchers.exit_codes import FAILED
-from launchers.status import Files, read_files
-from launchers.sweep import read_sweep
+from launchers.show.run_status import Files, read_files
+from launchers.show.sweep_table import read_sweep
 
 EXAMPLE = "ebbtide cancel runs/NAME"
 POLL_S = 0.2

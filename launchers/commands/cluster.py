@@ -8,16 +8,17 @@ from typing import Annotated
 import typer
 
 from common.mistake import Mistake
-from core.config import RunFileError, check_run_file, dump_run_file
-from core.run_directory import RunDirectory
-from hpc.commands import SlurmError
-from hpc.job import JobSpec
-from hpc.site import SiteFileError, dump_site, find_site_file, load_site
-from hpc.site_schema import Site
+from core.checks import check_run_file
+from core.config import RunFileError, dump_run_file
+from core.run_dir.run_directory import RunDirectory
+from hpc.sbatch.job import JobSpec
+from hpc.site.files import SiteFileError, dump_site, find_site_file, load_site
+from hpc.site.schema import Site
+from hpc.slurm.commands import SlurmError
 from launchers.commands.terminal import fail, note
-from launchers.memory_check import site_warnings
-from launchers.shared_paths import mounts
-from launchers.submission import Refused, Submission, make_submission, run_dir_mistake
+from launchers.submit.memory_check import site_warnings
+from launchers.submit.shared_paths import mounts
+from launchers.submit.submission import Refused, Submission, make_submission, run_dir_mistake
 
 SiteFile = Annotated[
     Path | None,
@@ -58,7 +59,8 @@ def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, j
         required: False (a dry run): a machine without Slurm is only noted.
         job: left out: the submission's.
     """
-    from hpc.facts import ask_cluster, check_request
+    from hpc.sbatch.request_check import check_request
+    from hpc.site.cluster_facts import ask_cluster
 
     mistakes: list[Mistake] = []
     notices: list[str] = []

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from core.config.schema import RunConfig
-from core.run_directory import RunDirectory
+from core.run_dir.run_directory import RunDirectory
 from launchers.commands.terminal import fail
 
 

@@ -11,13 +11,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from common.slurm_time import format_time
-from hpc.commands import SlurmError
-from hpc.facts import ClusterFacts, ask_cluster, site_text
-from hpc.probe import container_runtimes, ephemeral_overlap, network_interfaces
+from hpc.node.probe import container_runtimes, ephemeral_overlap, network_interfaces
+from hpc.site.cluster_facts import ClusterFacts, ask_cluster
+from hpc.site.first import site_text
+from hpc.slurm.commands import SlurmError
+from launchers.attempts.exit_codes import FAILED
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.terminal import errors, fail, say
-from launchers.exit_codes import FAILED
-from launchers.site_check import site_mistakes, site_notices
+from launchers.submit.site_fit import site_mistakes, site_notices
 
 EXAMPLE = "ebbtide doctor --write site.yaml"
 

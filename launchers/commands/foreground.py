@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from core.config import RunFileError, check_run_file, load_run_file
+from core.checks import check_run_file
+from core.config import RunFileError, load_run_file
+from core.config.layout import nodes
 from core.config.schema import RunConfig
-from core.layout import nodes
-from core.progress import ProgressReader
-from core.run_directory import RunDirectory
-from hpc.allocation import Allocation, AllocationError
-from launchers.allocation_fit import Misfit, fitting
+from core.run_dir.progress import ProgressReader
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.allocation import Allocation, AllocationError
 from launchers.commands.terminal import console, fail, say
+from launchers.submit.allocation_fit import Misfit, fitting
 
 if TYPE_CHECKING:
-    from launchers.display import Display
+    from launchers.show.display import Display
 
 
 def current_allocation(local: bool) -> Allocation | None:
@@ -53,8 +54,8 @@ def load(run_file: Path, overrides: list[str], allocation: Allocation | None) ->
 
 def attempt(directory: RunDirectory, allocation: Allocation | None) -> None:
     """Run the next attempt to its end; its exit code becomes the command's."""
-    from launchers.attempt import RunBusy
-    from launchers.display import Display
+    from launchers.attempts.attempt import RunBusy
+    from launchers.show.display import Display
 
     try:
         code = _run_attempt(directory, allocation, Display(console))
@@ -67,10 +68,10 @@ def attempt(directory: RunDirectory, allocation: Allocation | None) -> None:
 
 def _run_attempt(directory: RunDirectory, allocation: Allocation | None, display: Display) -> int:
     if allocation is None:
-        from launchers.local_run import run_attempt
+        from launchers.foreground.local_run import run_attempt
 
         return run_attempt(directory, display)
-    from launchers.allocation_run import run_in_allocation
+    from launchers.foreground.allocation_run import run_in_allocation
 
     return run_in_allocation(directory, display)
 
@@ -84,7 +85,7 @@ def _on_all_nodes(run_file: Path, overrides: list[str], allocation: Allocation) 
 
 def show_result(directory: RunDirectory) -> None:
     """The table of all steps, where everything lies, and what to type next."""
-    from launchers.display import summary
+    from launchers.show.display import summary
 
     path = directory.path
     console.print(summary(ProgressReader(directory.progress).new_events()))

@@ -18,7 +18,7 @@ def command(
     worst: Annotated[int | None, typer.Option(metavar="K", help="Show the K samples of lowest reward.")] = None,
 ) -> None:
     """Show samples of a step: prompt, response, reward, advantage, log-prob gap. Works while the run goes on."""
-    from launchers.inspect import InspectError, show
+    from launchers.show.samples import InspectError, show
 
     try:
         console.print(show(run_dir, step, best, worst))

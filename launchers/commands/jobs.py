@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 
-from core.run_directory import RunDirectory
-from hpc.queue import Poller
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.queue import Poller
+from launchers.attempts.exit_codes import FAILED
 from launchers.commands.terminal import fail
-from launchers.exit_codes import FAILED
-from launchers.status import Files, Status, read_files, snapshot
+from launchers.show.run_status import Files, Status, read_files, snapshot
 
 
 def jobs_of(directory: RunDirectory) -> Files:

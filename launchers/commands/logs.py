@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from core.run_directory import RunDirectory
-from hpc.queue import Poller
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.queue import Poller
+from launchers.attempts.history import read_history
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.terminal import RunDir, console, errors, fail
-from launchers.history import read_history
-from launchers.logs import ROLES, LogFile, LogsError, Tail, choose, find_logs, latest_attempt
-from launchers.plain_text import visible
-from launchers.status import snapshot
+from launchers.show.log_files import ROLES, LogFile, LogsError, Tail, choose, find_logs, latest_attempt
+from launchers.show.plain_text import visible
+from launchers.show.run_status import snapshot
 
 EXAMPLE = "ebbtide logs runs/NAME --role engine --rank 0 --follow"
 FOLLOW_INTERVAL_S = 1.0

@@ -15,7 +15,7 @@ def command(
     name: Annotated[str | None, typer.Argument(help="One model in full; all in a table if left out.")] = None,
 ) -> None:
     """List the models that are known by name."""
-    from launchers.models import show
+    from launchers.show.model_table import show
     from modelcfg import UnknownModelError
 
     try:

@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from common.mistake import Wrong
+from core.checks.model import known_shape
 from core.config import RunConfig, RunFileError, load_run_file
-from core.config.checks.model import known_shape
 from core.planner import Device, notices, plan_memory, problems, size_problems
-from hpc.site_schema import Site
+from hpc.site.schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
 from launchers.commands.terminal import Overrides, RunFile, fail, note, refuse, say
-from launchers.gpu_memory import common_gpus, named_gpu, on_cpu, own_gpu, own_host, site_gpu
-from launchers.memory_check import too_old
-from launchers.memory_table import render_cards, render_memory
-from launchers.plan import make_plan, render
-from launchers.submission import Refused, option_mistakes
+from launchers.show.memory_table import render_cards, render_memory
+from launchers.submit.job_plan import make_plan, render
+from launchers.submit.memory_check import too_old
+from launchers.submit.submission import Refused, option_mistakes
+from launchers.submit.which_gpus import common_gpus, named_gpu, on_cpu, own_gpu, own_host, site_gpu
 from modelcfg import ModelShape
 
 EXAMPLE = "ebbtide plan run.yaml --gpu-memory h100 --set train.recompute=full"

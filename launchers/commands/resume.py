@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from core.config import dump_run_file
 from core.config.schema import RunConfig
-from core.run_directory import RunDirectory
+from core.run_dir.run_directory import RunDirectory
 from launchers.commands.directories import existing_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load, show_result
 from launchers.commands.run import Local
@@ -17,8 +17,8 @@ EXAMPLE = "ebbtide resume runs/smollm2-arithmetic-20260102-030405"
 
 def command(run_dir: RunDir, local: Local = False) -> None:
     """Go on with a run from its newest sound checkpoint, here; on a cluster: `ebbtide submit --resume`."""
-    from core.checkpoint import is_complete
-    from launchers.attempt import RunBusy, note_complete
+    from core.loop.checkpoints import is_complete
+    from launchers.attempts.attempt import RunBusy, note_complete
 
     directory = existing_run_dir(run_dir)
     allocation = current_allocation(local)
@@ -36,7 +36,7 @@ def command(run_dir: RunDir, local: Local = False) -> None:
 
 def _rewrite_run_file(config: RunConfig, directory: RunDirectory) -> None:
     """It may have another number of nodes now; not while a job works with it, whose next attempt reads it again."""
-    from launchers.attempt import RunBusy, locked
+    from launchers.attempts.attempt import RunBusy, locked
 
     try:
         with locked(directory):

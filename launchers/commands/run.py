@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from core.config import RunConfig, dump_run_file
-from hpc.site import dump_site
+from hpc.site.files import dump_site
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
 from launchers.commands.terminal import NewRunDir, Overrides, RunFile, note, refuse, say
-from launchers.gpu_memory import own_gpu, own_host
-from launchers.memory_check import refusals, warnings
+from launchers.submit.memory_check import refusals, warnings
+from launchers.submit.which_gpus import own_gpu, own_host
 
 EXAMPLE = "ebbtide run examples/smollm2-arithmetic.yaml --set rollout.num_rollout=4"
 Local = Annotated[bool, typer.Option("--local", help="Use this machine only, also inside a Slurm allocation.")]
@@ -24,7 +24,7 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
 
     Inside `salloc` or a batch script the run takes all nodes of the allocation, elsewhere this machine.
     """
-    from core.pretrained import needs_conversion
+    from core.pretrained.locate import needs_conversion
 
     allocation = current_allocation(local)
     config = load(run_file, overrides or [], allocation)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from core.run_directory import RunDirectory
+from core.run_dir.run_directory import RunDirectory
 from launchers.commands.cluster import SiteFile, load_submission, note_memory, write_inputs
 from launchers.commands.directories import new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note
-from launchers.shared_paths import mounts
-from launchers.submission import Refused, Submission, run_dir_mistake
+from launchers.submit.shared_paths import mounts
+from launchers.submit.submission import Refused, Submission, run_dir_mistake
 
 EXAMPLE = "ebbtide sbatch run.yaml --site site.yaml > job.sbatch && sbatch job.sbatch"
 

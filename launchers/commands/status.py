@@ -12,12 +12,13 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from core.run_directory import RunDirectory
-from hpc.queue import SHORTEST_INTERVAL_S, Poller
-from launchers import status_table, sweep
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.queue import SHORTEST_INTERVAL_S, Poller
 from launchers.commands.directories import existing_run_dir, runs_in
 from launchers.commands.terminal import console, fail
-from launchers.status import snapshot
+from launchers.show import status_table
+from launchers.show import sweep_table as sweep
+from launchers.show.run_status import snapshot
 
 EXAMPLE = "ebbtide status runs/NAME --watch"
 MOST_RUNS = 20

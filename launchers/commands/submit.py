@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from core.run_directory import RunDirectory
+from core.run_dir.run_directory import RunDirectory
+from launchers.attempts.exit_codes import FAILED
+from launchers.attempts.job_record import JobRecord, read_record
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, note_memory, write_inputs
 from launchers.commands.directories import existing_run_dir, new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, fail, say
-from launchers.exit_codes import FAILED
-from launchers.job_record import JobRecord, read_record
-from launchers.plan import render
-from launchers.submission import Submission, chain_length, next_in_chain
+from launchers.submit.job_plan import render
+from launchers.submit.submission import Submission, chain_length, next_in_chain
 
 EXAMPLE = "ebbtide submit run.yaml --site site.yaml --set slurm.time=04:00:00 --wait"
 
@@ -68,23 +68,23 @@ def command(
 
 def prepare(submission: Submission, directory: RunDirectory) -> Path:
     """Write run file and script into the run directory; returns the script's path."""
-    from hpc.executor import HetSlurmExecutor
+    from hpc.executor.executor import JobExecutor
 
     script = write_inputs(submission, directory)
-    script.write_text(HetSlurmExecutor.of_job(submission.job(directory.path)).script(), encoding="utf-8")
+    script.write_text(JobExecutor(submission.job(directory.path)).script(), encoding="utf-8")
     return script
 
 
 def send(submission: Submission, directory: RunDirectory) -> JobRecord:
     """Hand the job, or all jobs of a chain, to sbatch through Submitit; writes and returns the record."""
-    from hpc.executor import HetSlurmExecutor, SubmitError
-    from launchers.submitted import SubmittedTask
+    from hpc.executor.executor import JobExecutor, SubmitError
+    from launchers.node.submitted_task import SubmittedTask
 
     job, before = submission.job(directory.path), read_record(directory)
     ids: list[str] = []
     try:
         for _ in range(chain_length(submission)):
-            executor = HetSlurmExecutor.of_job(next_in_chain(job, ids[-1] if ids else None))
+            executor = JobExecutor(next_in_chain(job, ids[-1] if ids else None))
             ids.append(str(executor.submit(SubmittedTask(directory.path)).job_id))
             record = JobRecord(
                 job_id=ids[0],
@@ -104,8 +104,8 @@ def _resumable(path: Path, run_dir: Path | None) -> RunDirectory:
     """An existing run that neither works nor waits."""
     import time
 
-    from hpc.queue import Poller
-    from launchers.status import snapshot
+    from hpc.slurm.queue import Poller
+    from launchers.show.run_status import snapshot
 
     if run_dir is not None:
         fail("--run-dir: found it with --resume; wanted one of them: a resumed run stays where it is")

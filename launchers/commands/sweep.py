@@ -11,15 +11,15 @@ from typing import Annotated
 import typer
 
 from common.mistake import Wrong
-from hpc.commands import SlurmError, run_command, sbatch_command
-from hpc.job import JobSpec
+from hpc.sbatch.job import JobSpec
+from hpc.slurm.commands import SlurmError, run_command, sbatch_command
+from launchers.attempts.exit_codes import FAILED
+from launchers.attempts.job_record import JobRecord
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
 from launchers.commands.terminal import Overrides, RunFile, fail, say
-from launchers.exit_codes import FAILED
-from launchers.grid import GridError, overrides, parse_grid, points
-from launchers.job_record import JobRecord
-from launchers.submission import Submission
-from launchers.sweep import Sweep
+from launchers.show.sweep_table import Sweep
+from launchers.submit.grid import GridError, overrides, parse_grid, points
+from launchers.submit.submission import Submission
 
 EXAMPLE = "ebbtide sweep run.yaml --grid train.lr=1e-6,3e-6 --grid algorithm.eps_clip=0.1,0.2 --limit 2"
 

@@ -6,16 +6,16 @@ import time
 
 import typer
 
-from core.progress import ProgressReader
-from core.run_directory import RunDirectory
-from hpc.queue import Poller
+from core.run_dir.progress import ProgressReader
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.queue import Poller
+from launchers.attempts.exit_codes import INTERRUPTED
+from launchers.attempts.failure import read_record
 from launchers.commands.foreground import show_result
 from launchers.commands.terminal import console, say
-from launchers.display import Display
-from launchers.exit_codes import INTERRUPTED
-from launchers.failure import read_record
-from launchers.job_news import news
-from launchers.status import Status, snapshot
+from launchers.show.display import Display
+from launchers.show.job_news import news
+from launchers.show.run_status import Status, snapshot
 
 INTERVAL_S = 1.0  # between looks at the run's files; Slurm is asked at the poller's interval
 

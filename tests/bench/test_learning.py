@@ -13,7 +13,7 @@ import yaml
 from bench import curves
 from bench.learning import command
 from bench.record import RESULTS
-from tests.tiny_runs import write_run
+from tests.support.tiny_runs import write_run
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bench import peer_task, peer_trl, stories, trl_venv
-from core.config import check_run_file, load_run_file
+from core.checks import check_run_file
+from core.config import load_run_file
 from core.reward.sample import RewardInput
-from tests.tiny_runs import ROOT, write_run
+from tests.support.tiny_runs import ROOT, write_run
 
 TRL_VENV = ROOT / ".cache" / "trl-venv"
 ONE_STEP = {"global_batch_size": 16, "num_steps_per_rollout": 1}
@@ -55,7 +56,7 @@ def test_results_of_several_calls_are_one_comparison(tmp_path: Path) -> None:
 
 def test_prompts_are_those_of_the_run_in_its_order(tmp_path: Path) -> None:
     from core.data import build
-    from core.tokenizer import load_tokenizer
+    from core.pretrained.tokenizer import load_tokenizer
 
     config = peer_task.measured(load_run_file(write_run(tmp_path, train=ONE_STEP)), 5, "cpu")
     peer_task.check(config)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config import RunFileError, check_run_file, load_run_file
-from hpc.site import Site, SiteFileError, load_site
-from tests.core.config.good_run import RUN_FILE, write_run
+from core.checks import check_run_file
+from core.config import RunFileError, load_run_file
+from hpc.site.files import Site, SiteFileError, load_site
+from tests.support.good_run import RUN_FILE, write_run
 
 TIMES = {"1:123:00": 183, "1-2:345": 1905, "90:90": 92, "1-2": 1560}
 

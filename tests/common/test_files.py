@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.files import renamed_when_complete, write_atomically
-from hpc.site import Site, dump_site
+from hpc.site.files import Site, dump_site
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

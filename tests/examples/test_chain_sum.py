@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from core.config.schema import RewardConfig
-from core.python_path import load_function
+from core.plugins import load_function
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer
 

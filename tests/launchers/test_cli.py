@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from core.config import dump_run_file, load_run_file
-from core.run_directory import RunDirectory
-from launchers.attempt import locked
+from core.run_dir.run_directory import RunDirectory
+from launchers.attempts.attempt import locked
 from launchers.cli import COMMANDS, app
-from tests.tiny_runs import write_run
+from tests.support.tiny_runs import write_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,7 +110,7 @@ def test_resume_of_a_folder_that_is_no_run(tmp_path: Path) -> None:
 
 
 def test_every_example_passes_the_checks() -> None:
-    from core.config import check_run_file
+    from core.checks import check_run_file
 
     examples = sorted((ROOT / "examples").glob("*.yaml"))
     assert examples

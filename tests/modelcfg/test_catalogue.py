@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 import modelcfg
+from modelcfg import catalogue
 
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
@@ -30,7 +32,16 @@ def test_every_model_has_a_published_size() -> None:
     assert set(modelcfg.names()) == set(PUBLISHED)
 
 
-def test_names_are_sorted_by_family_and_size() -> None:
+def test_names_are_sorted_by_family_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """900 million are fewer than 1.5 billion; a name that ends in no size is a family of its own."""
+    wanted = ["a-10m", "a-10b", "a-2-900m", "a-2-1.5b", "b", "b-135m", "b-0.5b", "b-999m", "b-x"]
+    for name in sorted(wanted):
+        (tmp_path / f"{name}.yaml").touch()
+    monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
+    assert list(catalogue._sorted_names.__wrapped__()) == wanted
+
+
+def test_names_of_this_folder_are_sorted() -> None:
     qwen = [name for name in modelcfg.names() if name.startswith("qwen2.5")]
     assert qwen == ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"]
 
@@ -62,6 +73,17 @@ def test_groups_must_divide_heads() -> None:
     fields = modelcfg.load("smollm2-135m").model_dump() | {"num_query_groups": 2}
     with pytest.raises(ValueError, match="9 attention heads cannot be shared out over 2 query groups"):
         modelcfg.ModelShape(**fields)
+
+
+def test_parts_of_a_model_by_their_names() -> None:
+    assert modelcfg.parameter_parts(modelcfg.load("qwen3-30b-a3b")) == {
+        "embedding": 151936 * 2048,
+        "attention": 48 * (2048 * (2 * 4096 + 2 * 512) + 2 * 128),
+        "router": 48 * 128 * 2048,
+        "feed-forward": 48 * 128 * 3 * 2048 * 768,
+        "norms": 97 * 2048,
+        "output": 151936 * 2048,
+    }
 
 
 def test_of_the_experts_only_the_chosen_compute_a_token() -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from hf_forms import published_form
 from transformers import AutoConfig, AutoModelForCausalLM
 
 import modelcfg
 from modelcfg import Mismatch, UnsupportedModelError
+from tests.support.hf_forms import published_form
 
 
 def transformers_config(name: str) -> Any:

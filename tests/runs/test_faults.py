@@ -13,10 +13,10 @@ import psutil
 import pytest
 
 from common.waiting import wait_until
+from core.processes.children import shared_memory
 from core.trajectory import step_path
-from launchers.children import shared_memory
-from tests.slurm.slurm_runs import hold, hold_phases
-from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
+from tests.support.slurm_runs import hold, hold_phases
+from tests.support.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
 
@@ -162,7 +162,7 @@ def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> N
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=1", command)
     family = descendants([command.pid])
-    rank1 = next(p for p in family if "launchers.trainer" in p.cmdline() and p.environ().get("RANK") == "1")
+    rank1 = next(p for p in family if "launchers.rank.trainer" in p.cmdline() and p.environ().get("RANK") == "1")
     rank1.kill()
     assert command.wait(30) == 1
     assert survivors(family) == []

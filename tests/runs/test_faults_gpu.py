@@ -13,8 +13,8 @@ import pytest
 from test_faults import member_pid, wait_for_phase
 
 from common.waiting import wait_until
-from tests.tiny_models import GPU_SIZES, tiny_model
-from tests.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
+from tests.support.tiny_models import GPU_SIZES, tiny_model
+from tests.support.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.run]
 
@@ -24,7 +24,7 @@ SLACK_MIB = 200
 LITTLE_MEMORY = """
 import sys
 
-if "launchers.trainer" in sys.orig_argv:
+if "launchers.rank.trainer" in sys.orig_argv:
     import torch
 
     torch.cuda.set_per_process_memory_fraction(200 * 2**20 / torch.cuda.get_device_properties(0).total_memory)
@@ -91,7 +91,7 @@ def test_a_trainer_killed_while_it_is_parked(memory_before: int, tmp_path: Path)
     command = start_ebbtide("run", str(write_gpu_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=2", command)
     family = descendants([command.pid])
-    next(p for p in family if "launchers.trainer" in p.cmdline()).kill()
+    next(p for p in family if "launchers.rank.trainer" in p.cmdline()).kill()
     assert command.wait(60) == 1
     assert survivors(family) == []
     record = json.loads((run_dir / "attempts/1/failure.json").read_text())

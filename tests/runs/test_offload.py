@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiny_runs import ebbtide, write_run
+from tests.support.tiny_runs import ebbtide, write_run
 
 pytestmark = pytest.mark.run
 

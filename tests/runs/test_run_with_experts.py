@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.trajectory import read_step, step_path
-from tests.tiny_models import EXPERTS
-from tests.tiny_runs import ebbtide, events, write_run
+from tests.support.tiny_models import EXPERTS
+from tests.support.tiny_runs import ebbtide, events, write_run
 
 pytestmark = pytest.mark.run
 

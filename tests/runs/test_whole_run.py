@@ -13,7 +13,7 @@ import pytest
 
 from common.waiting import wait_until
 from core.trajectory import step_path
-from tests.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
+from tests.support.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
 ROOT = Path(__file__).parents[2]

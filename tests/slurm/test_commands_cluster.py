@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.slurm_cluster import Cluster, wait_until
-from tests.tiny_runs import EBBTIDE, write_run
+from tests.support.tiny_runs import EBBTIDE, write_run
 
 pytestmark = pytest.mark.slurm
 

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from tests.slurm_cluster import Cluster, wait_until
+from tests.support.tiny_runs import write_run
 from tests.test_docs import ON_A_CLUSTER, ROOT, commands_of
-from tests.tiny_runs import write_run
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from submitit.core.utils import FailedJobError, UncompletedJobError
 
-from hpc import Component, HetSlurmExecutor, JobSpec, Poller, Site, SubmitError
-from hpc.submitit_job import HetSlurmJob, JobWatcher
-from tests.slurm.submitted_functions import (
+from hpc import Component, HetSlurmExecutor, JobExecutor, JobSpec, Poller, Site, SubmitError
+from hpc.executor.submitit_job import HetSlurmJob, JobWatcher
+from tests.slurm_cluster import Cluster, wait_until
+from tests.slurm_cluster.cluster import ROOT
+from tests.support.submitted_functions import (
     Counting,
     add,
     fail_on,
@@ -21,8 +23,6 @@ from tests.slurm.submitted_functions import (
     vanish_on,
     who,
 )
-from tests.slurm_cluster import Cluster, wait_until
-from tests.slurm_cluster.cluster import ROOT
 
 pytestmark = pytest.mark.slurm
 
@@ -172,7 +172,7 @@ def test_submitting_from_inside_another_allocation(cluster: Cluster, tmp_path: P
     """SLURM_NTASKS and the like of the allocation that submits do not reach the new job."""
     code = f"""
 from hpc import Component, HetSlurmExecutor
-from tests.slurm.submitted_functions import who
+from tests.support.submitted_functions import who
 job = HetSlurmExecutor({str(tmp_path)!r}, [Component("a", nodes=2)], time_minutes=3).submit(who, "hello")
 print([result["num_tasks"] for result in job.results()])
 """
@@ -185,7 +185,7 @@ print([result["num_tasks"] for result in job.results()])
 def test_job_with_a_run_directory_logs_there(cluster: Cluster, tmp_path: Path) -> None:
     """What `ebbtide submit` does: the job's logs are those of a run, by start; the futures work all the same."""
     spec = JobSpec("run", tuple(TWO), 3, ("unused",), Site(), tmp_path, signal_lead_s=60, verdict=False)
-    job = HetSlurmExecutor.of_job(spec).submit(who, "hello")
+    job = JobExecutor(spec).submit(who, "hello")
     assert len(job.results()) == 4
     assert job.state == "COMPLETED"
     for task in range(4):
@@ -198,7 +198,7 @@ def test_job_that_requeues_itself_is_done_at_its_last_end(cluster: Cluster, tmp_
     """The first start asks for another one without its last node; the futures tell of the second."""
     components = (Component("trainers", nodes=2), Component("rewards"))
     spec = JobSpec("run", components, 3, ("unused",), Site(), tmp_path, signal_lead_s=60)
-    job = HetSlurmExecutor.of_job(spec).submit(leave_verdict)
+    job = JobExecutor(spec).submit(leave_verdict)
     results = job.results()
     assert [restarts for restarts, _ in results] == [1, 1, 1]
     (left_out,) = set((tmp_path / "left-out").read_text().split())

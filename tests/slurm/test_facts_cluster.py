@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from hpc.component import Component
-from hpc.facts import ask_cluster, check_request, site_text
-from hpc.job import JobSpec
+from hpc.sbatch.job import JobSpec
+from hpc.sbatch.request_check import check_request
 from hpc.sbatch.text import sbatch_text
-from hpc.site import load_site
-from hpc.site_schema import Site
+from hpc.site.cluster_facts import ask_cluster
+from hpc.site.files import load_site
+from hpc.site.first import site_text
+from hpc.site.schema import Site
+from hpc.slurm.component import Component
 from tests.slurm_cluster import Cluster
 from tests.slurm_cluster.cluster import ClusterError
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hpc import Allocation, SlurmError, job_states
-from hpc.queue import cancel, ended_states
+from hpc.slurm.queue import cancel, ended_states
 from tests.slurm_cluster import Cluster, wait_until
 from tests.slurm_cluster.cluster import ROOT
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.slurm_runs import prepare, processes_of, run, site_of, submit, wait_for
 from tests.slurm_cluster import Cluster, wait_until
-from tests.tiny_runs import events
+from tests.support.slurm_runs import prepare, processes_of, run, site_of, submit, wait_for
+from tests.support.tiny_runs import events
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 

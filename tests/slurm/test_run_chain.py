@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.run_directory import RunDirectory
-from launchers.job_record import read_record
-from tests.slurm.slurm_runs import attempts, complete, hold, hold_phases, kill, prepare, submit, wait_for_phase
+from core.run_dir.run_directory import RunDirectory
+from launchers.attempts.job_record import read_record
 from tests.slurm_cluster import Cluster, wait_until
+from tests.support.slurm_runs import attempts, complete, hold, hold_phases, kill, prepare, submit, wait_for_phase
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
 
@@ -27,7 +27,7 @@ def test_the_next_jobs_leave_out_a_node_on_which_a_process_was_killed(cluster: C
     _, second, third = record.chain
     wait_for_phase(run_dir, "rollout step=1")
     (node,) = attempts(run_dir)[0].nodes
-    kill(cluster, node, "launchers.trainer ")
+    kill(cluster, node, "launchers.rank.trainer ")
     cluster.wait_for_state(first, ["FAILED"], 90)
     wait_until(lambda: f"ExcNodeList={node} " in facts(cluster, third), 10, "the last job to leave out the node")
     hold(run_file, None)

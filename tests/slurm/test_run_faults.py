@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.slurm_runs import (
+from tests.slurm_cluster import Cluster, wait_until
+from tests.support.slurm_runs import (
     attempts,
     complete,
     failure,
@@ -20,7 +21,6 @@ from tests.slurm.slurm_runs import (
     wait_for,
     wait_for_phase,
 )
-from tests.slurm_cluster import Cluster, wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow]
 
@@ -57,7 +57,7 @@ def test_a_trainer_rank_that_is_killed_is_tried_again_elsewhere(cluster: Cluster
     """Killed by the kernel for memory, or by broken hardware: the node is under suspicion."""
     job, run_file, run_dir = started(tmp_path)
     (node,) = attempts(run_dir)[0].nodes
-    kill(cluster, node, "launchers.trainer ")
+    kill(cluster, node, "launchers.rank.trainer ")
     wait_for(lambda: len(attempts(run_dir)) == 2, 90, run_dir)
     hold(run_file, None)
     complete(cluster, job, run_dir)
@@ -72,7 +72,7 @@ def test_servers_that_die_are_restarted_and_the_attempt_goes_on(cluster: Cluster
     job, run_file, run_dir = started(tmp_path, slurm=TWO_PARTS)
     trainers, rewards = attempts(run_dir)[0].nodes
     kill(cluster, trainers, "ebbtide_engine_server")
-    kill(cluster, rewards, "launchers.rewards")
+    kill(cluster, rewards, "launchers.rank.reward_server")
     hold(run_file, None)
     complete(cluster, job, run_dir)
     assert [a.how for a in attempts(run_dir)] == ["complete"]

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.slurm.slurm_runs import attempts, complete, losses, prepare, submit, tell
 from tests.slurm_cluster import Cluster
-from tests.tiny_models import GPU_SIZES, tiny_model
+from tests.support.slurm_runs import attempts, complete, losses, prepare, submit, tell
+from tests.support.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.slurm, pytest.mark.run, pytest.mark.timeout(900)]
 

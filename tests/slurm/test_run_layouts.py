@@ -12,9 +12,9 @@ import h5py
 import pytest
 
 from core.trajectory import step_path
-from tests.slurm.slurm_runs import attempts, complete, local_losses, losses, prepare, run, site_of, submit, tell
 from tests.slurm_cluster import Cluster
-from tests.tiny_runs import EBBTIDE
+from tests.support.slurm_runs import attempts, complete, local_losses, losses, prepare, run, site_of, submit, tell
+from tests.support.tiny_runs import EBBTIDE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 

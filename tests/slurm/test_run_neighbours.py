@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.slurm import intruder
-from tests.slurm.slurm_runs import (
+from tests.slurm_cluster import Cluster, ClusterError
+from tests.slurm_cluster.people import Person, left_in
+from tests.support import intruder
+from tests.support.slurm_runs import (
     attempts,
     complete,
     hold,
@@ -27,9 +29,7 @@ from tests.slurm.slurm_runs import (
     tell,
     wait_for_phase,
 )
-from tests.slurm_cluster import Cluster, ClusterError
-from tests.slurm_cluster.people import Person, left_in
-from tests.tiny_runs import EBBTIDE
+from tests.support.tiny_runs import EBBTIDE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 

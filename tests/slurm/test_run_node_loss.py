@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from common.waiting import wait_until
-from tests.slurm.slurm_runs import (
+from tests.slurm_cluster import Cluster
+from tests.support.slurm_runs import (
     attempts,
     complete,
     failure,
@@ -23,7 +24,6 @@ from tests.slurm.slurm_runs import (
     wait_for,
     wait_for_phase,
 )
-from tests.slurm_cluster import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.slurm_runs import (
+from tests.slurm_cluster import Cluster
+from tests.support.slurm_runs import (
     attempts,
     complete,
     local_losses,
@@ -17,8 +18,7 @@ from tests.slurm.slurm_runs import (
     tell,
     wait_for_phase,
 )
-from tests.slurm_cluster import Cluster
-from tests.tiny_runs import events
+from tests.support.tiny_runs import events
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(900)]
 

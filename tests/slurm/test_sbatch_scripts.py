@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from hpc.component import Component
-from hpc.job import RUN_DIR, JobSpec
+from hpc.sbatch.job import RUN_DIR, JobSpec
 from hpc.sbatch.text import sbatch_text
-from hpc.site_schema import Site
+from hpc.site.schema import Site
+from hpc.slurm.component import Component
 from tests.slurm_cluster import Cluster, wait_until
 
 pytestmark = pytest.mark.slurm

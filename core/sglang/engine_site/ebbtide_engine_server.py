@@ -1,7 +1,7 @@
 """`python -m ebbtide_engine_server ARGS…`: SGLang's server with the API key from the environment, on a held port.
 
 On a command line every user of the machine could read the key. SGLang names host and port to uvicorn, whose socket a
-port that the agent holds (`core/held_port.py`) would not admit: uvicorn gets the socket instead.
+port that the agent holds (`core/processes/held_port.py`) would not admit: uvicorn gets the socket instead.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 
 import uvicorn
 
-from core.held_port import take
+from core.processes.held_port import take
 
 
 def main() -> None:

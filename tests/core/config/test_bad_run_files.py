@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 import yaml
-from good_run import RUN_FILE, write_run
 
-from core.config import RunFileError, check_run_file
+from core.checks import check_run_file
+from core.config import RunFileError
+from tests.support.good_run import RUN_FILE, write_run
 
 TABLE = yaml.safe_load(Path(__file__).with_name("bad_run_files.yaml").read_text(encoding="utf-8"))
 

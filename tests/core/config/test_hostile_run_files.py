@@ -7,10 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-from good_run import RUN_FILE, write_run
 
-from core.config import RunFileError, check_run_file, load_run_file
+from core.checks import check_run_file
+from core.config import RunFileError, load_run_file
 from core.config.keys import RUN_KEYS
+from tests.support.good_run import RUN_FILE, write_run
 
 SNIPPETS = [
     "\t",

@@ -7,7 +7,7 @@ import yaml
 
 from common.schema_words import default_text
 from common.yaml_document import parse_document
-from core.config import check_run_file
+from core.checks import check_run_file
 from core.config.keys import RUN_FILE, RUN_KEYS
 from core.config.reference import reference
 from core.config.validate import validate

@@ -10,7 +10,7 @@ import pytest
 
 from core.config.schema import DataConfig
 from core.data import PromptSource, build
-from core.tokenizer import Tokenizer, load_tokenizer
+from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 
 
 @pytest.fixture(scope="module")

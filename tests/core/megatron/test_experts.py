@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from ranks import run_ranks
 from test_layouts import _check_same
-from tiny_models import EXPERTS, tiny_model
+
+from tests.support.ranks import run_ranks
+from tests.support.tiny_models import EXPERTS, tiny_model
 
 EP2 = {"placement": {"expert_parallel": 2}}
 EP4 = {"placement": {"expert_parallel": 4}}

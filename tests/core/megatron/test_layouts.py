@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from ranks import run_ranks
-from tiny_models import KINDS, tiny_model
+from tests.support.ranks import run_ranks
+from tests.support.tiny_models import KINDS, tiny_model
 
 TP2 = {"placement": {"tensor_parallel": 2}}
 SP2 = {"placement": {"tensor_parallel": 2, "sequence_parallel": True}}

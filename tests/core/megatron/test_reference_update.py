@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,10 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from plain_update import PlainTrainer, Settings
-from rank_main import make_samples
-from ranks import run_ranks
-from tiny_models import tiny_model
+from tests.support.plain_update import PlainTrainer, Settings
+from tests.support.rank_main import make_samples
+from tests.support.ranks import run_ranks
+from tests.support.tiny_models import tiny_model
 
 NUM_UPDATES = 2
 SETTINGS = Settings(

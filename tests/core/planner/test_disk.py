@@ -9,7 +9,7 @@ import numpy as np
 import modelcfg
 from core.planner import plan_disk
 from core.trajectory import Ragged, StepRecord, write_step
-from tests.core.planner.plans import run
+from tests.support.plans import run
 
 
 def test_a_checkpoint_holds_parameters_masters_and_moments_once() -> None:

@@ -13,7 +13,7 @@ from core.config.schema import RunConfig
 from core.planner import notices, problems, size_problems
 from core.planner.memory import TIGHT, Device
 from core.planner.remedy import TRAINING, apply
-from tests.core.planner.plans import A100_40, CPU, GIB, H100, plan, run
+from tests.support.plans import A100_40, CPU, GIB, H100, plan, run
 
 
 def refused(config: RunConfig, device: Device = H100) -> list[str]:

@@ -12,7 +12,7 @@ import modelcfg
 from core.planner import Device, engine, plan_memory, takes_turns, trainer
 from core.planner.memory import OTHERS, TIGHT
 from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
-from tests.core.planner.plans import CPU, GIB, H100, plan, run
+from tests.support.plans import CPU, GIB, H100, plan, run
 
 RESULTS = Path(__file__).parents[3] / "bench" / "results"
 BEYOND_THE_TABLE = {"process", "buckets", "activations", "logits", "forward pass"}

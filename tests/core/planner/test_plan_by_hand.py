@@ -13,7 +13,7 @@ import pytest
 import modelcfg
 from core.planner import plan_memory
 from core.residency.table import ENGINE, TABLE, TRAINER
-from tests.core.planner.plans import CPU, GIB, H100, plan, run
+from tests.support.plans import CPU, GIB, H100, plan, run
 
 BF16, FP32 = 2, 4
 ROW = 8192  # tokens of the largest row; all may be predicted

@@ -147,7 +147,7 @@ def test_memory_that_nccl_lacks_is_explained_too_and_other_errors_of_it_stay_wha
 
 
 def test_every_phase_of_the_loop_has_a_row_and_nobody_overlaps_by_mistake() -> None:
-    from core.phase import PHASES
+    from core.loop.phases import PHASES
 
     assert set(TABLE) == set(PHASES)
     both = {phase for phase, holding in TABLE.items() if holding.trainer and holding.engine}

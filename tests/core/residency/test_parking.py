@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "megatron"))
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from ranks import run_ranks
-from tiny_models import EXPERTS, tiny_model
+from tests.support.ranks import run_ranks
+from tests.support.tiny_models import EXPERTS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 DISTRIBUTED = {"train": {"use_distributed_optimizer": True}}

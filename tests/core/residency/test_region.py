@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.megatron import flat
-from core.megatron.flat import flat_like, move_into_flat
+from core.megatron.state import flat
+from core.megatron.state.flat import flat_like, move_into_flat
 from core.residency import region as region_module
 from core.residency.region import Region
 

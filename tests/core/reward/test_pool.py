@@ -20,7 +20,7 @@ from core.config.schema import RewardConfig
 from core.reward import RewardInput, RewardPool, Score
 from core.reward.worker_process import WorkerStartError
 
-FUNCTION = f"{Path(__file__).parent / 'reward_functions.py'}:behave"
+FUNCTION = f"{Path(__file__).parents[2] / 'support' / 'reward_functions.py'}:behave"
 DEADLINE_S = 60.0
 
 

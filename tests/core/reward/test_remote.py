@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from reward_servers import KEY, WrittenDirectory, restarted, running_servers, write_run_file
 
-from core.rendezvous import Member
+from core.processes.rendezvous import Member
 from core.reward import RewardInput, RewardsUnavailable, Score, remote_dispatch, remote_servers
 from core.reward.remote import RemoteRewardPool
+from tests.support.reward_servers import KEY, WrittenDirectory, restarted, running_servers, write_run_file
 
 START_S = 60.0
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
-from core.engines import condemned_key, ready_key
-from core.rendezvous import Address, Member, Rendezvous
+from core.engines.roster import condemned_key, ready_key
+from core.processes.rendezvous import Address, Member, Rendezvous
 from core.reward.remote_directory import RewardDirectory
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from engine_servers import RunningEngine, start_engine, wait_up
-from tiny_models import tiny_model
+
+from tests.support.engine_servers import RunningEngine, start_engine, wait_up
+from tests.support.tiny_models import tiny_model
 
 API_KEY = "-a-secret-of-this-test"  # begins with a dash, as a random key may
 

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from engine_servers import RunningEngine, start_engine, wait_up
-from engine_updates import SendingUpdate
 from test_engine_server import assert_same_model, load, perturbed
-from tiny_models import tiny_model
 
-from core import weight_broadcast
-from core.engines import Engines
-from core.rendezvous import Address, Member, Rendezvous
+from core.engines.roster import Engines
+from core.processes.rendezvous import Address, Member, Rendezvous
 from core.sglang.client import EngineClient
-from core.weight_broadcast import WeightBroadcast
-from core.weight_check import WeightCheck, WeightsDiffer, weight_checksums
-from core.weight_files import WeightFiles
-from core.weight_sync import WeightSync
+from core.weights import broadcast as weight_broadcast
+from core.weights.broadcast import WeightBroadcast
+from core.weights.check import WeightCheck, WeightsDiffer, weight_checksums
+from core.weights.files import WeightFiles
+from core.weights.sync import WeightSync
+from tests.support.engine_servers import RunningEngine, start_engine, wait_up
+from tests.support.engine_updates import SendingUpdate
+from tests.support.tiny_models import tiny_model
 
 pytestmark = pytest.mark.engine
 Tensors = list[tuple[str, torch.Tensor]]

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_servers import RunningEngine, free_port, wait_up
 from test_engine_broadcast import Source, clones, driven, publish, rendezvous
 from test_engine_gpu import perturbed
-from tiny_models import GPU_SIZES, tiny_model
 
-from core.rendezvous import Rendezvous
+from core.processes.rendezvous import Rendezvous
 from core.sglang.client import EngineClient
 from core.sglang.launch import EngineSpec, command, environment
-from core.weight_broadcast import WeightBroadcast
-from core.weight_check import WeightCheck
-from core.weight_files import WeightFiles
-from core.weight_sync import WeightSync
+from core.weights.broadcast import WeightBroadcast
+from core.weights.check import WeightCheck
+from core.weights.files import WeightFiles
+from core.weights.sync import WeightSync
+from tests.support.engine_servers import RunningEngine, free_port, wait_up
+from tests.support.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]
 __all__ = ["rendezvous"]  # a fixture

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 import torch
-from engine_updates import SendingUpdate, updating
 
 from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout, RequestRefused, WeightsRefused
 from core.sglang.generation import GroupRequest, prompt_first_tokens
 from core.sglang.weights import WeightUpdate
+from tests.support.engine_updates import SendingUpdate, updating
 
 SHAPES = {"a.weight": (2, 3), "b.weight": (3,)}
 COMMON = [

@@ -14,15 +14,15 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from engine_servers import RunningEngine, free_port, wait_ended, wait_up
-from engine_updates import updating
-from tiny_models import GPU_SIZES, tiny_model
 
 from core.samples import SamplingParams
 from core.sglang.client import EngineClient
 from core.sglang.errors import WeightsRefused
 from core.sglang.launch import EngineSpec, command, environment
 from core.sglang.weights import update_from_disk
+from tests.support.engine_servers import RunningEngine, free_port, wait_ended, wait_up
+from tests.support.engine_updates import updating
+from tests.support.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]
 PROMPT = [5, 6, 7, 8, 9, 10]

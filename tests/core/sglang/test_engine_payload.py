@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_models import tiny_model
 
 from core.sglang.errors import WeightsRefused
 from core.sglang.expected import expected_tensors
 from core.sglang.payload import ALIGNMENT_BYTES, Bucket
+from tests.support.tiny_models import tiny_model
 
 
 def mixed() -> list[tuple[str, torch.Tensor]]:

@@ -11,9 +11,6 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
-from engine_updates import updating
-from tiny_models import EOS_TOKEN_ID, tiny_model
 
 from core.samples import SamplingParams, Status
 from core.sglang.client import EngineClient
@@ -22,7 +19,10 @@ from core.sglang.expected import expected_tensors
 from core.sglang.generation import Generation, GroupRequest
 from core.sglang.transport import Transport
 from core.sglang.weights import WeightUpdate, update_from_disk
-from core.weight_check import compare, weight_checksums
+from core.weights.check import compare, weight_checksums
+from tests.support.engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
+from tests.support.engine_updates import updating
+from tests.support.tiny_models import EOS_TOKEN_ID, tiny_model
 
 pytestmark = pytest.mark.engine
 PROMPT = [5, 6, 7, 8, 9, 10]

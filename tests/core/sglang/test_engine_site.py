@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from engine_servers import has_ended, wait_ended
 
 import core
 from core.sglang.launch import ENGINE_SITE
-from launchers.ports import ReservedPort
+from launchers.node.ports import ReservedPort
+from tests.support.engine_servers import has_ended, wait_ended
 
 PARENT = """
 import os, subprocess, sys

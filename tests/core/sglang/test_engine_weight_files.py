@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from engine_servers import RunningEngine
 from test_engine_server import assert_same_model, load, perturbed
 
-from core.rendezvous import Address, Member, Rendezvous
+from core.processes.rendezvous import Address, Member, Rendezvous
 from core.sglang.weights import update_from_disk
+from tests.support.engine_servers import RunningEngine
 
 pytestmark = pytest.mark.engine
 
@@ -25,10 +25,10 @@ from datetime import timedelta
 from pathlib import Path
 import torch.distributed as dist
 from safetensors.torch import load_file
-from core import weight_sync
-from core.engines import Engines
-from core.rendezvous import Address, Rendezvous
-from core.weight_files import WeightFiles
+from core.weights import sync as weight_sync
+from core.engines.roster import Engines
+from core.processes.rendezvous import Address, Rendezvous
+from core.weights.files import WeightFiles
 
 store, folder, model_dir, weights, engines = json.loads(sys.argv[1])
 dist.init_process_group("gloo", timeout=timedelta(seconds=240))

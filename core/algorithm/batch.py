@@ -1,0 +1,115 @@
+"""From scored samples to what the trainer eats: failures counted, advantages computed, metrics taken. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from core.algorithm.advantages import group_advantages
+from core.config.schema import AlgorithmConfig
+from core.samples import Sample, Status, TrainSample
+
+REPETITION_TAIL = 32  # tokens: a response whose last 32 tokens repeat the 32 before them counts as repetitive
+
+
+class TooManyFailures(RuntimeError):
+    """More samples could not be scored than the run file allows. The message names the reasons."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A step's samples with their advantages, in one order."""
+
+    samples: list[Sample]
+    advantages: list[float]
+
+    def train_samples(self) -> list[TrainSample]:
+        """What the trainer needs of each sample; a failed one has its whole response masked out."""
+        return [_train_sample(s, a) for s, a in zip(self.samples, self.advantages, strict=True)]
+
+
+def make_batch(samples: list[Sample], algorithm: AlgorithmConfig) -> Batch:
+    """Advantages of a step's samples over their groups; samples without a reward take no part."""
+    rewards = torch.tensor([float("nan") if s.reward is None else s.reward for s in samples], dtype=torch.float32)
+    groups = torch.tensor([s.group for s in samples])
+    valid = torch.tensor([s.reward is not None for s in samples])
+    advantages = group_advantages(rewards, groups, valid, algorithm.grpo_std_normalization)
+    return Batch(samples, advantages.tolist())
+
+
+def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
+    """Refuse a step in which too many samples have no reward.
+
+    Raises:
+        TooManyFailures: naming the share, the limit and the commonest reasons.
+    """
+    reasons = Counter(s.failure for s in samples if s.reward is None)
+    num_failed = sum(reasons.values())
+    if not num_failed or num_failed / len(samples) <= max_failed_share:  # a product would round: 0.29 x 100 < 29
+        return
+    commonest = "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
+    raise TooManyFailures(
+        f"{num_failed} of {len(samples)} samples could not be scored ({num_failed / len(samples):.0%}), more than "
+        f"reward.max_failed_share = {max_failed_share:.0%}: {commonest}. Mend the reward (or raise the share), then "
+        "resume: nothing before this step is lost."
+    )
+
+
+def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """What the field logs about a step's samples, under its usual names."""
+    rewards = [s.reward for s in samples if s.reward is not None]
+    lengths = sorted(len(s.response_tokens) for s in samples)
+    return {
+        "rollout/raw_reward": _mean(rewards),
+        "rollout/response_len/mean": _mean(lengths),
+        "rollout/response_len/max": float(lengths[-1]),
+        "rollout/response_len/min": float(lengths[0]),
+        "rollout/response_len/median": float(lengths[len(lengths) // 2]),
+        "rollout/truncated_ratio": _mean([s.status is Status.TRUNCATED for s in samples]),
+        "rollout/failed_ratio": _mean([s.reward is None for s in samples]),
+        "rollout/repetition_frac": _mean([_repeats(s.response_tokens) for s in samples]),
+        "rollout/zero_std/count": float(_groups_without_spread(samples)),
+        "rollout/response_tokens": float(sum(lengths)),
+    }
+
+
+def pass_rates(samples: Sequence[Sample]) -> dict[str, float]:
+    """Share of correct samples (reward above 0.5), and of prompts with at least one correct sample of k."""
+    by_group: dict[int, list[bool]] = {}
+    for sample in samples:
+        by_group.setdefault(sample.group, []).append(sample.reward is not None and sample.reward > 0.5)
+    size = max(len(group) for group in by_group.values())
+    rates = {"accuracy": _mean([correct for group in by_group.values() for correct in group])}
+    return rates if size == 1 else {**rates, f"pass@{size}": _mean([any(group) for group in by_group.values()])}
+
+
+def _groups_without_spread(samples: Sequence[Sample]) -> int:
+    rewards: dict[int, set[float]] = {}
+    for sample in samples:
+        if sample.reward is not None:
+            rewards.setdefault(sample.group, set()).add(sample.reward)
+    return sum(len(distinct) == 1 for distinct in rewards.values())
+
+
+def _repeats(tokens: Sequence[int]) -> bool:
+    n = REPETITION_TAIL
+    return len(tokens) >= 2 * n and list(tokens[-n:]) == list(tokens[-2 * n : -n])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(sum(values)) / len(values) if values else float("nan")
+
+
+def _train_sample(sample: Sample, advantage: float) -> TrainSample:
+    failed = sample.reward is None
+    return TrainSample(
+        group=sample.group,
+        prompt_tokens=list(sample.prompt.tokens),
+        response_tokens=sample.response_tokens,
+        loss_mask=[0] * len(sample.loss_mask) if failed else sample.loss_mask,
+        advantage=advantage,
+        logprobs_engine=sample.logprobs_engine,
+    )

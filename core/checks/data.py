@@ -1,0 +1,125 @@
+"""A data section: its source, its files, and its rows. Evaluation sets are checked by the same functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from common.mistake import Mistake, Wrong, show
+from common.nearest import nearest
+from core.checks.function import python_function
+from core.checks.reward import NEEDS_LABEL
+from core.config.schema import DataConfig, RunConfig
+from core.plugins import FORMS
+
+
+def training_data(config: RunConfig) -> Iterator[Mistake]:
+    """The training data is there, has the keys, and fills at least one step."""
+    yield from data_section("data", config.data, config.reward.type, config.rollout.rollout_batch_size)
+
+
+def data_section(key: str, data: DataConfig, reward_type: str, least_rows: int = 1) -> Iterator[Mistake]:
+    """The problems of the data section at `key`. Rows are read only if nothing is wrong with the source itself."""
+    source_problems = list(_source(key, data))
+    yield from source_problems
+    yield from _template(key, data)
+    if data.label_key is None and reward_type in NEEDS_LABEL:
+        wanted = f"a label_key, because reward.type {reward_type} compares with a label"
+        yield Mistake(f"{key}.label_key", None, "null", wanted, "name the row key of the reference answer")
+    if not source_problems:
+        yield from _rows(key, data, reward_type, least_rows)
+
+
+def _source(key: str, data: DataConfig) -> Iterator[Mistake]:
+    if data.source == "reasoning_gym":
+        if data.dataset is None:
+            remedy = "add dataset, e.g. dataset: basic_arithmetic"
+            yield Mistake(f"{key}.dataset", None, f"nothing, with source {data.source}", "a dataset's name", remedy)
+    elif data.dataset is not None:
+        remedy = "remove it, or set source to reasoning_gym"
+        yield Mistake(f"{key}.dataset", None, f"a dataset with source {data.source}", "a path", remedy)
+    if data.options and data.source in ("jsonl", "parquet"):
+        wanted, remedy = "options only with reasoning_gym or python", "remove them, or set source to one of these"
+        yield Mistake(f"{key}.options", None, f"options with source {data.source}", wanted, remedy)
+    if data.source == "python" and data.path is not None:
+        yield from python_function(f"{key}.path", data.path)
+    elif data.source != "reasoning_gym" and data.path is None:
+        wanted = FORMS if data.source == "python" else f"a {data.source} file"
+        yield Mistake(f"{key}.path", None, f"nothing, with source {data.source}", wanted, "add path")
+    elif data.source in ("jsonl", "parquet") and data.path is not None and not Path(data.path).is_file():
+        what = "is a folder" if Path(data.path).is_dir() else "does not exist"
+        remedy = "correct the path; a relative one starts at the run file's folder"
+        yield Mistake(f"{key}.path", None, f"{data.path}, which {what}", f"a {data.source} file", remedy)
+
+
+def _template(key: str, data: DataConfig) -> Iterator[Mistake]:
+    if data.chat_template is not None and not Path(data.chat_template).is_file():
+        found = f"{data.chat_template}, which does not exist"
+        yield Mistake(f"{key}.chat_template", None, found, "a file with a jinja chat template", "correct the path")
+
+
+def _rows(key: str, data: DataConfig, reward_type: str, least_rows: int) -> Iterator[Mistake]:
+    # here, not at the top: core.data reads sections of core.config
+    from core.data import load_rows
+
+    source = f"{key}.dataset" if data.source == "reasoning_gym" else f"{key}.path"
+    try:
+        rows = load_rows(data)
+    except Wrong as wrong:
+        yield wrong.at(source)
+        return
+    except Exception as error:  # a user's function may raise anything
+        found = f"{type(error).__name__}: {error}"
+        yield Mistake(source, None, found, "a source whose rows can be read", "correct the source")
+        return
+    if len(rows) < least_rows:
+        wanted = f"at least the {least_rows} prompts of one step (rollout_batch_size)"
+        yield Mistake(key, None, f"{len(rows)} rows", wanted, "use more data, or lower rollout_batch_size")
+    for name, row_key in (("prompt_key", data.prompt_key), ("label_key", data.label_key)):
+        if row_key is not None:
+            yield from _row_key(f"{key}.{name}", row_key, rows)
+    yield from _prompts(f"{key}.prompt_key", data.prompt_key, rows)
+    if data.label_key is not None:
+        yield from _labels(f"{key}.label_key", data.label_key, reward_type, rows)
+
+
+def _row_key(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+    lacking = [number for number, row in enumerate(rows, start=1) if row_key not in row]
+    if lacking:
+        present = [str(name) for name in rows[lacking[0] - 1]]
+        suggestion = nearest(row_key, present)
+        remedy = f"did you mean {suggestion}?" if suggestion else f"set {key} to the key you mean"
+        found = f"no {row_key!r} in {len(lacking)} of {len(rows)} rows, first in row {lacking[0]}"
+        yield Mistake(key, None, found, f"a key of every row; row {lacking[0]} has {', '.join(present)}", remedy)
+
+
+def _prompts(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+    for number, row in enumerate(rows, start=1):
+        if row_key in row and not _is_prompt(row[row_key]):
+            found = f"{row[row_key]!r:.60} in row {number}"
+            wanted = "text, or a list of messages with role and content"
+            yield Mistake(key, None, found, wanted, "name the key of the prompt, or correct the row")
+            return
+
+
+def _labels(key: str, row_key: str, reward_type: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+    """Without a label that it can compare with, a reward fails for every sample of the row."""
+    from core.reward.last_number import last_number  # here as above
+
+    if reward_type not in NEEDS_LABEL:
+        return
+    number_wanted = reward_type == "last_number"
+    for number, row in enumerate(rows, start=1):
+        label = row.get(row_key, "")
+        if row_key in row and (label is None or (number_wanted and last_number(str(label)) is None)):
+            found = f"{show(label)} in row {number}"
+            wanted = f"{'a number' if number_wanted else 'a label'}, which reward.type {reward_type} compares with"
+            yield Mistake(key, None, found, wanted, "correct or leave out such rows, or choose another reward.type")
+            return
+
+
+def _is_prompt(value: Any) -> bool:
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value)
+    return isinstance(value, str) and bool(value)

@@ -1,0 +1,33 @@
+"""Evaluation sets: data sections of their own, and how they are sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common.mistake import Mistake
+from core.checks.data import data_section
+from core.config.schema import RunConfig
+
+
+def sets(config: RunConfig) -> Iterator[Mistake]:
+    """Each set is there and has the keys that the run's reward needs."""
+    for name, data in config.eval.sets.items():
+        yield from data_section(f"eval.sets.{name}", data, config.reward.type)
+
+
+def sampling(config: RunConfig) -> Iterator[Mistake]:
+    """Greedy samples of one prompt are all the same; an interval needs something to evaluate."""
+    evaluation = config.eval
+    if evaluation.n_samples_per_prompt > 1 and evaluation.temperature == 0:
+        yield Mistake(
+            "eval.n_samples_per_prompt",
+            None,
+            f"{evaluation.n_samples_per_prompt} with temperature 0, which gives the same sample each time",
+            "1 sample per prompt, or a temperature above 0",
+            "set n_samples_per_prompt to 1, or raise eval.temperature",
+        )
+    if evaluation.interval > 0 and not evaluation.sets:
+        remedy = "add a set under eval.sets, or remove interval"
+        yield Mistake(
+            "eval.interval", None, f"{evaluation.interval} without any eval.sets", "a set to evaluate", remedy
+        )

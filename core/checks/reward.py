@@ -1,0 +1,64 @@
+"""The reward: what its type needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from common.mistake import Mistake
+from core.checks.function import python_function
+from core.config.schema import RunConfig
+from core.plugins import FORMS
+
+NEEDS_LABEL = ("math", "exact", "last_number", "regex")
+
+
+def settings(config: RunConfig) -> Iterator[Mistake]:
+    """`regex` has a pattern with a group, `python` a function; no other type has either."""
+    reward = config.reward
+    if reward.type == "regex":
+        yield from _pattern(reward.pattern)
+    elif reward.pattern is not None:
+        yield _unused("pattern", reward.type, "regex")
+    if reward.type != "python":
+        if reward.path is not None:
+            yield _unused("path", reward.type, "python")
+        if reward.options:
+            yield _unused("options", reward.type, "python")
+    elif reward.path is None:
+        yield Mistake("reward.path", None, "nothing, with reward.type python", FORMS, "add reward.path")
+    else:
+        yield from python_function("reward.path", reward.path)
+
+
+def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Mistake]:
+    """The scorer of a reasoning_gym dataset needs the entry that the dataset made."""
+    if config.reward.type != "reasoning_gym":
+        return
+    sources = {"data": config.data, **{f"eval.sets.{name}": data for name, data in config.eval.sets.items()}}
+    for key, data in sources.items():
+        if data.source != "reasoning_gym":
+            remedy = "use a reasoning_gym dataset, or another reward.type"
+            found = f"{data.source} with reward.type reasoning_gym"
+            yield Mistake(f"{key}.source", None, found, "reasoning_gym, whose entries that reward scores", remedy)
+
+
+def _pattern(pattern: str | None) -> Iterator[Mistake]:
+    wanted = "a regular expression with a group around the answer"
+    if pattern is None:
+        remedy = "add reward.pattern, e.g. 'answer is (\\d+)'"
+        yield Mistake("reward.pattern", None, "nothing, with reward.type regex", wanted, remedy)
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        yield Mistake("reward.pattern", None, f"{pattern!r}, which does not compile ({error})", wanted, "correct it")
+        return
+    if groups == 0:
+        remedy = "put the part that is compared with the label in parentheses"
+        yield Mistake("reward.pattern", None, f"{pattern!r}, which has no group", wanted, remedy)
+
+
+def _unused(key: str, found: str, only: str) -> Mistake:
+    remedy = f"remove it, or set reward.type to {only}"
+    return Mistake(f"reward.{key}", None, f"{key} with reward.type {found}", f"{key} only with {only}", remedy)

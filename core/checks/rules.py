@@ -1,0 +1,67 @@
+"""Rules that need more than one key, or the file system: what a login node can know before anything is submitted.
+
+Each rule names the sections it reads. It is passed over while one of them is missing, because mistakes in the section
+itself come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from common.mistake import Mistake
+from core.checks import batch, data, doors, evaluation, model, parallel, reward, schedule, slurm
+from core.config.schema import RunConfig
+from core.doors import DOORS
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A check and the sections it reads."""
+
+    check: Callable[[RunConfig], Iterator[Mistake]]
+    sections: tuple[str, ...]
+
+
+DOOR_SECTIONS = tuple(sorted({door.key.partition(".")[0] for door in DOORS}))
+RULES = (
+    Rule(batch.samples_fill_optimiser_steps, ("rollout", "train")),
+    Rule(batch.groups_have_peers, ("algorithm", "rollout")),
+    Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train")),
+    Rule(parallel.ranks_divide, ("placement",)),
+    Rule(parallel.experts_divide, ("placement",)),
+    Rule(parallel.batch_divides_over_replicas, ("placement", "train")),
+    Rule(parallel.sequence_parallel_has_peers, ("placement",)),
+    Rule(parallel.engines_fit_devices, ("placement",)),
+    Rule(parallel.own_gpus_are_not_shared, ("placement",)),
+    Rule(doors.doors, DOOR_SECTIONS),
+    Rule(schedule.top_k, ("rollout",)),
+    Rule(schedule.clip_range, ("algorithm",)),
+    Rule(schedule.learning_rate, ("rollout", "train")),
+    Rule(schedule.recomputed_layers, ("train",)),
+    Rule(model.directories, ("model",)),
+    Rule(model.name_and_shape, ("model",)),
+    Rule(model.shape_divides, ("model", "placement")),
+    Rule(model.positions_suffice, ("data", "eval", "model", "rollout")),
+    Rule(data.training_data, ("data", "reward", "rollout")),
+    Rule(reward.settings, ("reward",)),
+    Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
+    Rule(evaluation.sets, ("eval", "reward")),
+    Rule(evaluation.sampling, ("eval",)),
+    Rule(slurm.time_limit, ("slurm",)),
+    Rule(slurm.parts_of_the_job, ("slurm",)),
+    Rule(slurm.trainers_have_their_nodes, ("placement", "slurm")),
+    Rule(slurm.gpus_suffice, ("placement", "reward", "slurm")),
+    Rule(slurm.node_names, ("slurm",)),
+    Rule(slurm.variables, ("slurm",)),
+)
+
+
+def check_run(config: RunConfig) -> list[Mistake]:
+    """All problems of a run that one key alone does not show; empty if there are none.
+
+    Reads the data source and the checkpoint's `config.json`; calls the data function if the source is `python`. Paths
+    are taken as they are, so `config` should come from `load_run_file`.
+    """
+    rules = [rule for rule in RULES if all(hasattr(config, section) for section in rule.sections)]
+    return [problem for rule in rules for problem in rule.check(config)]

@@ -1,0 +1,33 @@
+"""A run file, read and held against every rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common.mistake import Mistake
+from common.yaml_document import Document
+from core.checks.rules import check_run
+from core.config.load import raise_mistakes, read_run_file
+from core.config.schema import RunConfig
+
+
+def check_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The run file at `path`, if neither a key alone nor a rule over several of them shows a mistake.
+
+    Where a section has mistakes of its own, the rules that read it are left for the next time.
+
+    Raises:
+        RunFileError: with all mistakes and their lines.
+    """
+    config, document, mistakes = read_run_file(Path(path), overrides)
+    mistakes += [_located(mistake, document) for mistake in check_run(config)]
+    raise_mistakes(Path(path), mistakes)
+    return config
+
+
+def _located(mistake: Mistake, document: Document) -> Mistake:
+    path = tuple(mistake.key.split("."))
+    override = document.override(path)
+    return replace(mistake, line=None if override else document.line(path), override=override)

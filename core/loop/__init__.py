@@ -1,0 +1,1 @@
+"""The loop: one file per schedule, and what a step needs and keeps."""

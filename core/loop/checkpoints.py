@@ -1,0 +1,168 @@
+"""Checkpoints: a folder per step, complete when its manifest is there and agrees with every file.
+
+    checkpoints/step_000008/manifest.json      state, sizes and checksums of all files: written last
+    checkpoints/step_000008/trainer/...        model, optimiser, schedule, RNG (resharding format)
+
+A checkpoint is written under a temporary name and renamed, so a folder of the final name is either whole or damaged
+later; damaged ones are skipped with a message. Collective: `save` and `load_latest` by all trainer ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch.distributed as dist
+
+from common.files import put_in_place, write_atomically
+from core.config.schema import RunConfig
+from core.loop.state import LoopState
+from core.processes.collective import broadcast
+from core.run_dir.run_directory import RunDirectory
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+CHUNK_BYTES = 8 * 2**20
+
+log = logging.getLogger(__name__)
+
+
+class Saveable(Protocol):
+    """Who has state to save: the trainer. Both calls are collective over the trainer ranks."""
+
+    def save(self, directory: Path) -> None:
+        """Write everything into an existing folder."""
+        ...
+
+    def load(self, directory: Path) -> None:
+        """Take it back, whatever the parallel layout that wrote it."""
+        ...
+
+
+class Checkpoints:
+    """Writes, keeps, finds and checks the checkpoints of a run."""
+
+    def __init__(self, folder: Path, trainer: Saveable, *, interval: int, keep: int, num_steps: int) -> None:
+        self._folder = folder
+        self._trainer = trainer
+        self._interval = interval
+        self._keep = keep
+        self._num_steps = num_steps
+        self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process wrote or read it
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written once `step` steps are complete: at the interval, and at the end."""
+        return step == self._num_steps or (self._interval > 0 and step % self._interval == 0)
+
+    def ensure(self, state: LoopState) -> None:
+        """Write a checkpoint unless the newest one holds this state. Collective: all trainer ranks."""
+        if state != self._newest:
+            self.save(state)
+
+    def save(self, state: LoopState) -> Path:
+        """Write a checkpoint and drop the oldest beyond `keep`.
+
+        Collective: all trainer ranks; returns when the checkpoint is complete.
+        """
+        final = self._folder / f"step_{state.next_step:06d}"
+        unfinished = final.with_suffix(".unfinished")
+        trainer_folder = unfinished / "trainer"
+        if dist.get_rank() == 0:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            trainer_folder.mkdir(parents=True)
+        dist.barrier()
+        self._trainer.save(trainer_folder)
+        dist.barrier()
+        if dist.get_rank() == 0:
+            write_manifest(unfinished, state)
+            put_in_place(unfinished, final)
+            self._prune(final)
+            log.info("checkpoint=%s", final)
+        dist.barrier()
+        self._newest = state
+        return final
+
+    def load_latest(self) -> LoopState | None:
+        """Take back the newest sound checkpoint; None where there is none.
+
+        Collective: all trainer ranks.
+        """
+        found = find_latest(self._folder) if dist.get_rank() == 0 else None
+        sent = broadcast((found[0], found[1].to_dict()) if found else None)
+        if sent is None:
+            return None
+        path, state = sent[0], LoopState(**sent[1])
+        self._trainer.load(path / "trainer")
+        self._newest = state
+        log.info("resumed_from=%s next_step=%d", path, state.next_step)
+        return state
+
+    def _prune(self, newest: Path) -> None:
+        """Keep the newest so many. Later steps are of a past that was given up, because it could not be read."""
+        found = sorted(self._folder.glob("step_??????"))
+        kept = [path for path in found if path <= newest][-self._keep :]
+        for old in found:
+            if old not in kept:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def find_latest(folder: Path) -> tuple[Path, LoopState] | None:
+    """The newest checkpoint that is whole, and its state; each one that is skipped is logged with the reason."""
+    for path in sorted(folder.glob("step_??????"), reverse=True):
+        problem, state = _inspect(path)
+        if state is not None:
+            return path, state
+        log.warning("skipped checkpoint %s: %s", path, problem)
+    return None
+
+
+def is_complete(directory: RunDirectory, config: RunConfig) -> bool:
+    """Whether all steps of a run are done and everything that is written at its end is there."""
+    found = find_latest(directory.checkpoints)
+    all_steps = found is not None and found[1].next_step >= config.rollout.num_rollout
+    return all_steps and (directory.hf_model.exists() or not config.checkpoint.save_hf)
+
+
+def write_manifest(folder: Path, state: LoopState) -> None:
+    """List every file of the folder with size and checksum; the manifest itself appears whole or not at all."""
+    files = {str(path.relative_to(folder)): [path.stat().st_size, _checksum(path)] for path in _files(folder)}
+    text = json.dumps({"schema": SCHEMA_VERSION, "state": state.to_dict(), "files": files}, indent=1)
+    write_atomically(folder / MANIFEST, text)
+
+
+def _inspect(path: Path) -> tuple[str, LoopState | None]:
+    """What is wrong with a checkpoint (empty: nothing), and its state if it is whole."""
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())
+        state = LoopState(**manifest["state"])
+        files = manifest["files"].items()
+    except FileNotFoundError:
+        return "it has no manifest, so it was never finished", None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its manifest cannot be read ({type(error).__name__}: {error})", None
+    for name, (size, checksum) in files:
+        file = path / name
+        if not file.exists():
+            return f"{name} is missing", None
+        if file.stat().st_size != size:
+            return f"{name} has {file.stat().st_size} bytes, the manifest says {size}", None
+        if _checksum(file) != checksum:
+            return f"{name} is damaged: its checksum differs from the manifest's", None
+    return "", state
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(MANIFEST))
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            value = zlib.crc32(chunk, value)
+    return value

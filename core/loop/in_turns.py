@@ -1,0 +1,56 @@
+"""The loop: one step is sync, rollout, score, update. Every trainer rank runs it; there is no other driver.
+
+Left out: overlapping the phases of neighbouring steps. It needs a rollout that can be left running, versions of weights
+that steps share, and old log-probs for every sample: none of them is here.
+Collective: all trainer ranks call `run`; every part called here is collective over them.
+"""
+
+from __future__ import annotations
+
+from core.algorithm.batch import TooManyFailures, check_failures, make_batch
+from core.loop.parts import Parts
+from core.reward import RewardsUnavailable
+
+
+def run(parts: Parts) -> bool:
+    """Turn the loop from the step that `parts.state` stands at to the last one.
+
+    Returns:
+        whether the run is complete; False: it was asked to pause, and is saved.
+    Raises:
+        TooManyFailures, RewardsUnavailable: if rewards fail beyond the limit, or there is nobody to score; a checkpoint
+            is written first.
+    """
+    phase, state, trainer = parts.phase, parts.state, parts.trainer
+    while True:
+        step = state.next_step
+        if parts.pause.due(step):
+            with phase("save", step):
+                parts.checkpoints.ensure(state)
+            return False
+        with phase("sync", step):
+            parts.sync.push(state.weight_version)
+        if parts.evaluation.due(step):
+            with phase("eval", step):
+                parts.journal.evaluated(step, parts.evaluation.run(state))
+        if step == parts.num_steps:
+            return True
+        with phase("rollout", step):
+            request = parts.request(state)
+            made = parts.rollout.generate(request)
+        try:
+            with phase("score", step):
+                samples = parts.rollout.settle(made)
+                batch = make_batch(samples, parts.algorithm)
+            check_failures(samples, parts.max_failed_share)
+        except (TooManyFailures, RewardsUnavailable):
+            with phase("save", step):
+                parts.checkpoints.ensure(state)
+            raise
+        with phase("update", step):
+            result = trainer.update(batch.train_samples())
+        parts.journal.stepped(step, batch, result, phase.take_times())
+        state = parts.state = state.after_step(num_prompts=len(request.prompts))
+        if parts.checkpoints.due(state.next_step):
+            with phase("save", step):
+                parts.checkpoints.save(state)

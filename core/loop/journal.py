@@ -1,0 +1,98 @@
+"""What a run tells about itself: trajectory store, TensorBoard, progress file. Only rank 0 writes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from core.algorithm.batch import Batch, rollout_metrics
+from core.config.layout import num_engines
+from core.config.schema import RunConfig
+from core.processes.device import resolve_device, resolve_dtype
+from core.rollout.seeds import train_seed
+from core.run_dir.progress import Progress
+from core.run_dir.run_directory import RunDirectory
+from core.samples import UpdateResult
+from core.trajectory import StepRecord, step_path, write_step
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """Rank 0's records of the run; on the other ranks every call is a no-op. Collective: none."""
+
+    def __init__(
+        self, directory: RunDirectory, config: RunConfig, progress: Progress, first_step: int, *, active: bool
+    ) -> None:
+        """Args:
+        first_step: what TensorBoard holds from this step on is of an earlier attempt and will be replaced.
+        active: whether this rank writes at all.
+        """
+        self._directory = directory
+        self._config = config
+        self._progress = progress
+        self._active = active
+        self._dtype = resolve_dtype(config.model.dtype, resolve_device(config.placement.device))
+        self._board = _open_board(directory.tensorboard, first_step) if active and config.logging.tensorboard else None
+
+    def evaluated(self, step: int, results: dict[str, dict[str, float]]) -> None:
+        """Record an evaluation: set name -> rates. In TensorBoard: eval/{set} and eval/{set}-pass@k."""
+        scalars = {
+            f"eval/{name}" if rate == "accuracy" else f"eval/{name}-{rate}": value
+            for name, rates in results.items()
+            for rate, value in rates.items()
+        }
+        self._scalars(step, scalars)
+        self._progress.event("eval", step=step, results=results)
+
+    def stepped(self, step: int, batch: Batch, result: UpdateResult, times: dict[str, float]) -> None:
+        """Record a complete step: its samples, its metrics."""
+        if not self._active:
+            return
+        metrics = {**rollout_metrics(batch.samples), **result.metrics, **times, **self._rates(batch, times)}
+        record = StepRecord.from_samples(
+            batch.samples,
+            advantages=batch.advantages,
+            logprobs_old=result.logprobs,
+            logprobs_ref=result.logprobs_ref,
+            seeds=[train_seed(self._config.rollout.seed, step, s.group, s.index) for s in batch.samples],
+            step=step,
+            run=self._config.name,
+            model=self._config.model.name or self._config.model.path,
+            dtype=self._dtype,
+            metrics=metrics,
+        )
+        write_step(step_path(self._directory.path, step), record)
+        self._scalars(step, metrics)
+        self._progress.event("step", step=step, metrics=metrics)
+        self._show_samples(step, batch)
+
+    def _rates(self, batch: Batch, times: dict[str, float]) -> dict[str, float]:
+        num_devices = num_engines(self._config) * self._config.placement.engine_tensor_parallel
+        num_tokens = sum(len(sample.response_tokens) for sample in batch.samples)
+        return {"perf/tokens_per_gpu_per_sec": num_tokens / times["perf/rollout_time"] / num_devices}
+
+    def _show_samples(self, step: int, batch: Batch) -> None:
+        for sample in batch.samples[: self._config.logging.show_samples]:
+            log.info(
+                "sample step=%d group=%d reward=%s prompt=%r response=%r",
+                step,
+                sample.group,
+                sample.reward,
+                sample.prompt.text[-80:],
+                sample.response_text[:200],
+            )
+
+    def _scalars(self, step: int, scalars: dict[str, float]) -> None:
+        if self._board is not None:
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+
+def _open_board(folder: Path, first_step: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    # what an earlier attempt logged beyond its last checkpoint is hidden, not shown twice
+    return SummaryWriter(str(folder), purge_step=first_step)

@@ -1,0 +1,78 @@
+"""When to stop in time: the ranks agree, between two steps, that no further one is begun.
+
+Two reasons: somebody asked (the cluster's warning ahead of the time limit, a preemption), or the allocation ends before
+another step could be finished and saved. The time left counts to the end of the allocation, not from the start of the
+program: getting started has taken some of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from core.processes.collective import broadcast
+from core.processes.rendezvous import Rendezvous
+
+TIMEOUT = "timeout"
+MARGIN = 1.2  # steps vary: responses get longer
+PAUSE_KEY = "pause-asked"
+PAUSED_KEY = "paused"
+
+log = logging.getLogger(__name__)
+
+
+class Pause:
+    """Asked before every step. Collective: all trainer ranks; rank 0 decides."""
+
+    def __init__(
+        self,
+        rendezvous: Rendezvous,
+        *,
+        ends_at: float | None,
+        reserve_s: float,
+        decides: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Args:
+        ends_at: when the allocation ends, in seconds of the epoch; None: never.
+        reserve_s: time to keep for a step and its checkpoint while nothing is known of either.
+        decides: whether this is the rank that asks and decides (rank 0).
+        """
+        self._rendezvous = rendezvous
+        self._ends_at = ends_at
+        self._reserve_s = reserve_s
+        self._decides = decides
+        self._clock = clock
+        self._last: float | None = None
+        self._longest_step_s = 0.0
+
+    def due(self, step: int) -> bool:
+        """Whether to stop before `step`. True at most once: then the run is saved and left.
+
+        Collective: all trainer ranks; one small broadcast.
+        """
+        reason = broadcast(self._reason(step) if self._decides else None)
+        if reason and self._decides:
+            self._rendezvous.set(PAUSED_KEY, reason)
+        return reason is not None
+
+    def _reason(self, step: int) -> str | None:
+        now = self._clock()
+        if self._last is not None:
+            self._longest_step_s = max(self._longest_step_s, now - self._last)
+        self._last = now
+        if (asked := self._rendezvous.get(PAUSE_KEY)) is not None:
+            log.info("pause step=%d reason=%s", step, asked)
+            return asked
+        if self._ends_at is None or self._ends_at - now > self.needed_s:
+            return None
+        log.info("pause step=%d seconds_left=%.0f needed=%.0f", step, self._ends_at - now, self.needed_s)
+        return TIMEOUT
+
+    @property
+    def needed_s(self) -> float:
+        """What a step and its checkpoint take: the longest step so far (its checkpoint and evaluation included) and
+        once more the time to save; before the first step, the reserve.
+        """
+        return MARGIN * self._longest_step_s + self._reserve_s

@@ -1,0 +1,42 @@
+"""What each training step asks to be sampled."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from core.config.schema import RolloutConfig
+from core.data import PromptSource
+from core.loop.state import LoopState
+from core.rollout.rollout import Request
+from core.rollout.seeds import train_seed
+from core.samples import SamplingParams
+
+
+class TrainRequests:
+    """A step's prompts and sampling settings, from the loop's state alone: a repeated step repeats its request."""
+
+    def __init__(self, config: RolloutConfig, source: PromptSource, stop_token_ids: tuple[int, ...]) -> None:
+        self._config = config
+        self._source = source
+        self._stop_token_ids = stop_token_ids
+
+    def __call__(self, state: LoopState) -> Request:
+        """The request of step `state.next_step`. Collective: none, but equal on every rank."""
+        positions = range(state.data_position, state.data_position + self._config.rollout_batch_size)
+        return Request(
+            key=f"train/{state.next_step}",
+            prompts=[self._source.prompt(position) for position in positions],
+            num_samples=self._config.n_samples_per_prompt,
+            sampling=partial(self._sampling, state.next_step),
+            weight_version=state.weight_version,
+        )
+
+    def _sampling(self, step: int, group: int, index: int) -> SamplingParams:
+        return SamplingParams(
+            max_response_tokens=self._config.max_response_tokens,
+            temperature=self._config.temperature,
+            top_p=self._config.top_p,
+            top_k=self._config.top_k,
+            stop_token_ids=self._stop_token_ids,
+            seed=train_seed(self._config.seed, step, group, index),
+        )

@@ -1,0 +1,110 @@
+"""From the segments of a row to a few padded attention blocks, for kernels that know no ragged sequences.
+
+Segments of similar size share a block, so that padding wastes little. Pure: torch on the CPU, no Megatron. Legend: T
+row tokens, N segments of a block, Q and K their padded numbers of queries and keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from core.megatron.rows.packing import Segment
+
+MAX_WASTE = 1.5  # a block's padded query-key pairs over its own largest segment's, at most
+SMALL_PAIRS = 64 * 64  # segments below this are padded freely: one more call costs more than the padding
+
+
+@dataclass(frozen=True)
+class Block:
+    """Segments attended in one call.
+
+    `queries` and `keys` are row positions; padding repeats position 0 of the segment. `mask` is None where plain
+    causal attention says it all.
+    """
+
+    queries: Tensor  # [N, Q] int64
+    keys: Tensor  # [N, K] int64
+    mask: Tensor | None  # [N, 1, Q, K] bool, True = attend
+
+    def to(self, device: str) -> Block:
+        """The same block on `device`."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Block(self.queries.to(device), self.keys.to(device), mask)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The whole row. `order[t]` is where row token t is in the blocks' outputs, laid end to end."""
+
+    blocks: tuple[Block, ...]
+    order: Tensor  # [T] int64
+
+
+def plan_blocks(segments: Sequence[Segment], device: str) -> Blocks:
+    """Blocks of a row, on `device`.
+
+    Args:
+        segments: cover the row's tokens in order, each token once.
+    """
+    order = torch.empty(sum(s.length for s in segments), dtype=torch.int64)
+    blocks, offset = [], 0
+    for group in _group(segments):
+        block = _block(group)
+        for row, segment in enumerate(group):
+            first = offset + row * block.queries.shape[1]
+            order[segment.start : segment.start + segment.length] = torch.arange(first, first + segment.length)
+        blocks.append(block.to(device))
+        offset += block.queries.numel()
+    return Blocks(tuple(blocks), order.to(device))
+
+
+def key_positions(segment: Segment) -> Tensor:
+    """[K] int64 row positions: its prefix, then itself."""
+    prefix = torch.arange(segment.prefix_start, segment.prefix_start + segment.prefix_length)
+    return torch.cat((prefix, torch.arange(segment.start, segment.start + segment.length)))
+
+
+def padded(rows: Sequence[Tensor], width: int) -> Tensor:
+    """[N, width]; padding repeats each row's first element."""
+    return torch.stack([torch.cat((row, row[:1].expand(width - len(row)))) for row in rows])
+
+
+def _group(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Plain causal segments apart from those with a prefix; within each kind, neighbours in size."""
+    groups: list[list[Segment]] = []
+    for with_prefix in (False, True):
+        kind = [s for s in segments if bool(s.prefix_length) == with_prefix]
+        group: list[Segment] = []
+        for segment in sorted(kind, key=lambda s: (-s.length, -s.prefix_length)):
+            if group and _wasteful([*group, segment]):
+                groups.append(group)
+                group = []
+            group.append(segment)
+        if group:
+            groups.append(group)
+    return groups
+
+
+def _wasteful(group: Sequence[Segment]) -> bool:
+    """Whether padding the last one to the group's largest costs too much."""
+    widest = max(s.length for s in group) * max(s.prefix_length + s.length for s in group)
+    own = min(s.length * (s.prefix_length + s.length) for s in group)
+    return widest > SMALL_PAIRS and widest > MAX_WASTE * own
+
+
+def _block(group: Sequence[Segment]) -> Block:
+    num_queries = max(s.length for s in group)
+    queries = padded([torch.arange(s.start, s.start + s.length) for s in group], num_queries)
+    if not group[0].prefix_length:
+        return Block(queries, queries, None)
+    num_keys = max(s.prefix_length + s.length for s in group)
+    keys = padded([key_positions(s) for s in group], num_keys)
+    prefix = torch.tensor([s.prefix_length for s in group])[:, None, None]
+    # query i sees its prefix and its own tokens up to i; a padded query also has at least the prefix, so no empty row
+    mask = torch.arange(num_keys) <= prefix + torch.arange(num_queries)[:, None]
+    length = torch.tensor([s.prefix_length + s.length for s in group])[:, None, None]
+    return Block(queries, keys, (mask & (torch.arange(num_keys) < length))[:, None])

@@ -1,0 +1,130 @@
+"""The attention kernels that come with torch on a GPU, over sequences laid end to end.
+
+| kernel | can | on an H100, head dim 128, forward / backward |
+|---|---|---|
+| cuDNN's | causal sequences | about 600 / 440 TFLOP/s |
+| FlashAttention-2 (arXiv:2307.08691) | queries that follow a prefix of keys, too | about 320 / 260 TFLOP/s |
+
+Long sequences go to cuDNN, those of a row with the same length in one dense call. It prepares a kernel for every new
+shape (0.1 s), hence they are padded to multiples of 256. A long response behind a shared prompt is computed as a whole
+sequence, the prompt's outputs thrown away, if the prompt is short beside it. Everything else goes to FlashAttention,
+below torch's public function, which asks for key-value heads to be repeated. (cuDNN's own ragged form, as torch 2.11
+calls it, prepares its kernel anew in every call and gave infinities.) bfloat16 and float16 only.
+Legend: T row tokens, K keys of all segments, h query heads, g key-value heads, d head dim.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from core.megatron.attention.plan import AttentionPlan, Copies, Whole
+
+SM90 = (9, 0)  # older GPUs: cuDNN's kernel is not faster there
+USE_CUDNN = True
+
+
+def takes(query: Tensor) -> bool:
+    """Whether the kernels here can do it."""
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+
+
+def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
+    """[T, h, d] of queries [T, h, d] and keys and values [T, g, d], as planned."""
+    if USE_CUDNN and plan.whole is not None and torch.cuda.get_device_capability(query.device) >= SM90:
+        return _whole_sequences(query, key, value, plan, plan.whole, scale)
+    if not plan.is_plain:
+        key, value = (copied(rows, plan.ragged.keys) for rows in (key, value))
+    result: Tensor = Flash.apply(query, key, value, plan, scale)  # type: ignore[no-untyped-call]
+    return result
+
+
+def copied(rows: Tensor, copies: Copies) -> Tensor:
+    """[T, ...] to [C, ...]. The copies' gradients are added in float32 and always alike; index_select's are not."""
+    return _gather(rows, copies.rows, partial(_together, copies))
+
+
+def _together(copies: Copies, gradients: Tensor) -> Tensor:
+    total = functional.embedding_bag(copies.places, gradients.flatten(1), copies.first, mode="sum")
+    return total[:-1].view(-1, *gradients.shape[1:])  # the last bag is what lies behind all that count
+
+
+def _to_sequences(rows: Tensor, whole: Whole) -> Tensor:
+    """[T, ...] to [W, ...]; each row's gradient comes from its own place alone."""
+    return _gather(rows, whole.copies.rows, lambda gradients: gradients.index_select(0, whole.own))
+
+
+def _to_row(rows: Tensor, whole: Whole) -> Tensor:
+    """[W, ...] to [T, ...]. No place is taken twice, so gradients are copied where index_select's are added up."""
+    shape = rows.shape  # and not `rows`, which would be kept until then
+    return _gather(rows, whole.own, lambda gradients: gradients.new_zeros(shape).index_copy_(0, whole.own, gradients))
+
+
+def _gather(rows: Tensor, index: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
+    result: Tensor = _Gather.apply(rows, index, back)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of an index; `back` makes their gradients of those of the result."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, index: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.back = back
+        return rows.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back(gradients[0]), None, None
+
+
+def _whole_sequences(
+    query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, whole: Whole, scale: float
+) -> Tensor:
+    """One dense causal call for the sequences of each length; they are long, so that even one fills the GPU."""
+    if not whole.is_row:
+        query = _to_sequences(query, whole)  # a prefix's queries come to nothing, so only its own row learns
+        key, value = (
+            _to_sequences(rows, whole) if plan.is_plain else copied(rows, whole.copies) for rows in (key, value)
+        )
+    tokens = [number * length for number, length in whole.calls]
+    parts = zip(whole.calls, *(torch.split(rows, tokens) for rows in (query, key, value)), strict=True)
+    out = torch.cat([_dense(q, k, v, number, scale) for (number, _), q, k, v in parts])
+    return out if whole.is_row else _to_row(out, whole)
+
+
+def _dense(query: Tensor, key: Tensor, value: Tensor, number: int, scale: float) -> Tensor:
+    """[number * L, h, d] of so many sequences of L tokens, end to end."""
+    q, k, v = (rows.contiguous().view(number, -1, *rows.shape[1:]).transpose(1, 2) for rows in (query, key, value))
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+    return out.transpose(1, 2).flatten(0, 1)
+
+
+class Flash(torch.autograd.Function):
+    """Causal from the bottom right: a segment's last query sees all of its keys."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
+        row = plan.ragged
+        lengths = (row.cu_queries, row.cu_keys, row.max_queries, row.max_keys, 0.0, True)
+        out, log_sum, rng, unused, _ = torch.ops.aten._flash_attention_forward(
+            query, key, value, *lengths, False, scale=scale
+        )
+        ctx.save_for_backward(query, key, value, out, log_sum, rng, unused)
+        ctx.lengths, ctx.scale = lengths, scale
+        return out  # type: ignore[no-any-return]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, out, log_sum, rng, unused = ctx.saved_tensors
+        found = torch.ops.aten._flash_attention_backward(
+            gradients[0].contiguous(), query, key, value, out, log_sum, *ctx.lengths, rng, unused, scale=ctx.scale
+        )
+        return (*found, None, None)

@@ -1,0 +1,142 @@
+"""Which tokens of a row attend to which, in the form that each attention kernel wants. Pure: torch, no Megatron.
+
+Legend: T row tokens, S segments, K keys of all segments.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from core.megatron.attention.blocks import Blocks, key_positions, padded, plan_blocks
+from core.megatron.rows.packing import Segment
+from core.megatron.rows.to_device import to_device
+
+MAX_REPEATED = 1.4  # query-key pairs over those needed, up to which whole sequences are faster
+WHOLE_MULTIPLE = 256  # tokens
+WHOLE_MIN_LENGTH = 1024  # tokens per sequence, on average: below it the other kernel is as fast
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows gathered, each at least once, and how to bring what comes back for them together again."""
+
+    rows: Tensor  # [C] int64 row positions
+    places: Tensor  # int64: places in `rows`, those of one row position together, in order of position; no padding
+    first: Tensor  # [T + 1] int64: where in `places` those of each row position begin, and where all end
+
+    @classmethod
+    def of(cls, rows: Tensor, device: str, padding: Tensor | None = None) -> Copies:
+        """Args: rows: [C] on the CPU. padding: [C] bool, those for which nothing comes back."""
+        counted = rows if padding is None else rows[~padding]
+        counts = counted.bincount()
+        sorted_by = rows if padding is None else torch.where(padding, len(counts), rows)
+        places = to_device(sorted_by, device).argsort(stable=True)[: len(counted)]
+        return cls(to_device(rows, device), places, to_device(functional.pad(counts.cumsum(0), (1, 0)), device))
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """The segments end to end, each with keys of its own."""
+
+    cu_queries: Tensor  # [S + 1] int32, cumulative over the segments in row order
+    cu_keys: Tensor  # [S + 1] int32
+    keys: Copies  # K of them: for each segment its prefix, then itself
+    max_queries: int
+    max_keys: int
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The segments as whole sequences, each behind a copy of its prefix and padded at its end.
+
+    Lengths are rounded up, because a kernel is prepared for each shape; padding comes after every token that counts,
+    so causal attention does not see it. Sequences of the same padded length lie side by side, for one call.
+    """
+
+    calls: tuple[tuple[int, int], ...]  # (sequences, padded length), W tokens in all
+    copies: Copies  # W of them; padding repeats the sequence's first
+    own: Tensor  # [T] int64: where each row token is among the W
+    is_row: bool  # they are the row itself, as it lies
+
+
+class AttentionPlan:
+    """One row. Each form is made on the device when a layer first asks for it, and serves all layers."""
+
+    def __init__(self, segments: Sequence[Segment], device: str = "cpu") -> None:
+        """Args: segments: cover the row's tokens in order, each token once."""
+        self._segments = segments
+        self._device = device
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """No segment has a prefix: keys are the row itself."""
+        return not any(s.prefix_length for s in self._segments)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        """For kernels that know no ragged sequences."""
+        return plan_blocks(self._segments, self._device)
+
+    @cached_property
+    def ragged(self) -> Ragged:
+        """For kernels that do."""
+        num_keys = key_counts(self._segments)
+        return Ragged(
+            cu_queries=self._cumulative([s.length for s in self._segments]),
+            cu_keys=self._cumulative(num_keys),
+            keys=Copies.of(ragged_keys(self._segments), self._device),
+            max_queries=max(s.length for s in self._segments),
+            max_keys=max(num_keys),
+        )
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """For dense calls; None: too short, or the prefixes and padding would cost more than they gain."""
+        needed = sum(s.length * (s.prefix_length + s.length / 2) for s in self._segments)
+        own_lengths = key_counts(self._segments)
+        lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
+        computed = sum(length * length / 2 for length in lengths)
+        if computed > MAX_REPEATED * needed or sum(own_lengths) < WHOLE_MIN_LENGTH * len(lengths):
+            return None
+        return _whole(self._segments, lengths, self._device)
+
+    def _cumulative(self, lengths: Sequence[int]) -> Tensor:
+        return to_device(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), self._device)
+
+
+def key_counts(segments: Sequence[Segment]) -> list[int]:
+    """Of each segment: its prefix and itself."""
+    return [s.prefix_length + s.length for s in segments]
+
+
+def ragged_keys(segments: Sequence[Segment]) -> Tensor:
+    """[K] int64 row positions of all segments' keys, end to end."""
+    return torch.cat([key_positions(s) for s in segments])
+
+
+def _whole(segments: Sequence[Segment], lengths: Sequence[int], device: str) -> Whole:
+    """Args: lengths: of the segments, each with its prefix, when padded."""
+    order = sorted(range(len(segments)), key=lengths.__getitem__)
+    rows, padding, first = [], [], 0
+    own = torch.empty(sum(s.length for s in segments), dtype=torch.int64)
+    for segment, length in ((segments[i], lengths[i]) for i in order):
+        start, end = segment.prefix_length, segment.prefix_length + segment.length
+        rows.append(padded([key_positions(segment)], length)[0])
+        padding.append(torch.arange(length) >= end)
+        own[segment.start : segment.start + segment.length] = torch.arange(first + start, first + end)
+        first += length
+    whole = torch.cat(rows)
+    counts = Counter(lengths)
+    return Whole(
+        calls=tuple((counts[length], length) for length in sorted(counts)),
+        copies=Copies.of(whole, device, torch.cat(padding)),
+        own=to_device(own, device),
+        is_row=torch.equal(whole, torch.arange(len(own))),
+    )

@@ -1,0 +1,1 @@
+"""Rows as CUDA graphs: padded to few lengths, captured once, replayed."""

@@ -1,0 +1,30 @@
+"""Megatron's MLP with the gated activation in one kernel where there is one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from torch import Tensor
+
+from core.megatron.layers.fused import load
+
+fused_swiglu = load("swiglu")
+
+
+class GatedMLP(MLP):  # type: ignore[misc]
+    """silu(x W_gate) * (x W_up) W_down, without biases."""
+
+    def __init__(self, config: Any, **options: Any) -> None:
+        parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
+        super().__init__(config, parts, **options)
+
+    def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """([T, 1, H], no bias). On a CPU as Megatron does it."""
+        if fused_swiglu is None or not hidden_states.is_cuda:
+            result: tuple[Tensor, Tensor | None] = super().forward(hidden_states, *arguments, **options)
+            return result
+        both, _ = self.linear_fc1(hidden_states)
+        output, bias = self.linear_fc2(fused_swiglu.swiglu(both))
+        return output, bias

@@ -1,0 +1,64 @@
+"""Rotary position embedding at the row's own positions, which restart with every packed sequence.
+
+Source: RoPE, arXiv:2104.09864; the llama3 frequency scaling as in transformers' modeling_rope_utils.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.megatron.layers.fused import load
+from modelcfg import ModelShape, RopeScaling
+
+fused_rotary = load("rotary")
+
+
+class RowRotary(torch.nn.Module):
+    """Takes the place of Megatron's RotaryEmbedding.
+
+    Megatron would turn the angles into cosines and sines in every layer; here the row carries them, made once per pass,
+    and the attention applies them. So what this module hands to the layers is nothing.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.inverse_frequencies = inverse_frequencies(shape).to(torch.cuda.current_device())
+
+    def get_rotary_seq_len(self, *args: Any, **_: Any) -> Any:
+        """The row's parameters, which Megatron hands to `forward`."""
+        return args[-1]
+
+    def forward(self, row: Any, **_: Any) -> None:
+        """Put [T, head_dim / 2] float32 cosines and sines into the row's parameters."""
+        angles = row.positions.float()[:, None] * self.inverse_frequencies
+        row.rotation = (angles.cos(), angles.sin())
+
+
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """[T, h, d] with its two halves turned against each other by the angles of [T, d / 2] cosines and sines."""
+    if heads.is_cuda and fused_rotary is not None:
+        turned: Tensor = fused_rotary.rotate(heads, cos, sin)
+        return turned
+    left, right = heads.float().chunk(2, -1)
+    c, s = cos[:, None], sin[:, None]
+    return torch.cat((left * c - right * s, right * c + left * s), -1).to(heads.dtype)
+
+
+def inverse_frequencies(shape: ModelShape) -> Tensor:
+    """[head_dim / 2] float32 angle per position of each pair of channels."""
+    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    plain = 1.0 / (shape.rope_theta**exponents)
+    return plain if shape.rope_scaling is None else _llama3(plain, shape.rope_scaling)
+
+
+def _llama3(plain: Tensor, scaling: RopeScaling) -> Tensor:
+    """Slow waves are stretched by `factor`, fast ones kept, those between interpolated."""
+    context = scaling.original_max_position_embeddings
+    turns = context * plain / (2 * math.pi)  # how often the wave turns within the original context
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * plain / scaling.factor + kept * plain

@@ -1,0 +1,1 @@
+"""Samples as packed rows, and the values that the loss needs of them."""

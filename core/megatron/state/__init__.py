@@ -1,0 +1,1 @@
+"""What the trainer keeps: parameters, optimizer, checkpoints, and what of it leaves the GPU."""

@@ -1,0 +1,168 @@
+"""Trainer state on disk in Megatron's distributed format, which any layout can load."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from megatron.core import dist_checkpointing, parallel_state
+from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject
+from megatron.core.dist_checkpointing.strategies import filesystem_async
+from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
+from torch import Tensor
+
+from core.megatron.parallel import Layout
+from core.megatron.state.optimizer import Optimizer, keep_state_flat
+
+_LOADED = object()  # where a tensor of the checkpoint belongs
+
+
+def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
+    """Write model, Adam state, number of steps and RNG states into an empty or new directory.
+
+    Collective: all trainer ranks; returns when everything is on disk.
+    """
+    if dist.get_rank() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+    dist.barrier(layout.control)
+    # results come back through this queue; Megatron's own is a server process, started by importing main again
+    filesystem_async._results_queue = queue.SimpleQueue()
+    state = _sharded_state(optimizer, layout, is_loading=False)
+    _count_on_host(state["optimizer"])
+    state["rng"] = _rng_object(layout, _rng_states())
+    dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
+    dist.barrier(layout.control)
+
+
+def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
+    """Take up what `save` wrote. RNG states are kept as they are if the layout is another one.
+
+    Collective: all trainer ranks.
+    """
+    common = dist_checkpointing.load_common_state_dict(str(directory))
+    same_layout = tuple(common["layout"]) == _layout_key(layout)
+    num_steps = int(common["num_steps"])
+    optimizer.set_num_steps(max(1, num_steps))  # Megatron leaves a count of 0 out, and then does not take the state in
+    state = _sharded_state(optimizer, layout, is_loading=True)
+    if same_layout:
+        state["rng"] = _rng_object(layout, None)
+    settings = _settings(state["optimizer"])
+    loaded = dist_checkpointing.load(state, str(directory))
+    optimizer.model.module.load_state_dict(loaded["model"], strict=True)
+    before = [{parameter: dict(values) for parameter, values in one.optimizer.state.items()} for one in optimizer.adams]
+    with _torch_adams_can_load(optimizer):
+        optimizer.chain.load_state_dict(_with_settings(loaded["optimizer"], settings))
+    for one, moments in zip(optimizer.adams, before, strict=True):
+        keep_state_flat(one.optimizer, moments)
+    optimizer.set_num_steps(num_steps)
+    if same_layout:
+        _set_rng_states(loaded["rng"])
+
+
+def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> dict[str, Any]:
+    replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
+    metadata = {**_content_metadata(), "dp_cp_group": replicas}
+    model = optimizer.model.module.sharded_state_dict(metadata=metadata)
+    with _torch_adams_can_load(optimizer):
+        adam = optimizer.chain.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
+    return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
+
+
+def _count_on_host(adam: dict[Any, Any]) -> None:
+    """Megatron sends what all ranks have in common from rank 0 to the others, and compares. The number of Adam's steps,
+    a tensor on rank 0's GPU, would arrive there: each rank would take memory of that GPU, and find a difference.
+    """
+    for key, value in adam.items():
+        if key == "common_step":
+            adam[key] = value.cpu()
+        elif isinstance(value, dict):
+            _count_on_host(value)
+
+
+def _settings(state: Any) -> Any:
+    """What of an optimiser's state is no tensor, in its place; `_LOADED` stands for the tensors."""
+    if isinstance(state, dict):
+        return {key: _settings(value) for key, value in state.items()}
+    if isinstance(state, list):
+        return [_settings(value) for value in state]
+    if isinstance(state, LocalNonpersistentObject):
+        return state.unwrap()
+    return _LOADED if isinstance(state, ShardedBase) else state
+
+
+def _with_settings(loaded: Any, own: Any) -> Any:
+    """Loaded tensors, and nothing else of the file: with expert parallelism there are two Adams instead of one, so that
+    settings may lie elsewhere there. All of them are the run file's, but the number of steps, which is kept apart.
+    """
+    if isinstance(own, dict):
+        return {key: _with_settings(loaded.get(key) if loaded else None, value) for key, value in own.items()}
+    if isinstance(own, list):
+        return [_with_settings(loaded[i] if loaded else None, value) for i, value in enumerate(own)]
+    return loaded if own is _LOADED else own
+
+
+def _content_metadata() -> dict[str, Any]:
+    return {"distrib_optim_sharding_type": "fully_reshardable", "chained_optim_avoid_prefix": True}
+
+
+def _layout_key(layout: Layout) -> tuple[int, int, int]:
+    return layout.tp_size, layout.pp_size, layout.dp_size
+
+
+@contextmanager
+def _torch_adams_can_load(optimizer: Optimizer) -> Iterator[None]:
+    with ExitStack() as stack:
+        for adam in optimizer.adams:
+            stack.enter_context(_torch_adam_can_load(adam))
+        yield
+
+
+@contextmanager
+def _torch_adam_can_load(adam: Any) -> Iterator[None]:
+    """Mends megatron-core 0.16's distributed optimiser where it runs on torch's AdamW (no transformer engine).
+
+    While it takes in a parameter's state it asks for a "step" that it was not given; afterwards all parameters share
+    one step tensor, which then advances once per parameter and step. (That no state exists before the first step,
+    which it does not expect either, is settled when the optimiser is built.)
+    """
+    inner = adam.optimizer
+    original = getattr(adam, "_set_main_param_and_optimizer_states", None)
+    if original is None:
+        yield
+        return
+
+    def with_step(model_param: Tensor, tensors: dict[str, Tensor]) -> None:
+        group, order = adam.model_param_group_index_map[model_param]
+        known = inner.state[inner.param_groups[group]["params"][order]]
+        original(model_param, {"step": known["step"], **tensors})
+
+    adam._set_main_param_and_optimizer_states = with_step
+    try:
+        yield
+    finally:
+        del adam._set_main_param_and_optimizer_states
+        for state in inner.state.values():
+            state["step"] = state["step"].clone()
+
+
+def _rng_states() -> dict[str, Any]:
+    states = {"cpu": torch.get_rng_state(), "tracker": get_cuda_rng_tracker().get_states()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _set_rng_states(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"])
+    get_cuda_rng_tracker().set_states(states["tracker"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _rng_object(layout: Layout, states: dict[str, Any] | None) -> Any:
+    """One object per rank."""
+    shape, place = _layout_key(layout), (layout.tp_rank, layout.pp_rank, layout.dp_rank)
+    return ShardedObject("rng", states, shape, place, replica_id=0)

@@ -1,0 +1,1 @@
+"""How processes find, trust, start and outlive each other."""

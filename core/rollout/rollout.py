@@ -1,0 +1,182 @@
+"""The rollout: prompt groups in, scored samples out, whatever happens to an engine in between.
+
+Every node's driver rank claims groups from a shared counter and has its engines answer them; scoring starts as soon as
+a response is there, in other processes. When the counter runs dry the ranks compare notes: groups that are missing
+because an engine died are handed out again in another round, after the engine's restart if nobody else is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from core.engines.roster import Engine, Engines
+from core.pretrained.tokenizer import Tokenizer
+from core.processes.collective import any_rank, gather_lists
+from core.processes.rendezvous import Rendezvous
+from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
+from core.rollout.claims import Claims, Width, engine_width
+from core.rollout.sample_bytes import gather_samples
+from core.samples import Prompt, Sample, SamplingParams, Status
+from core.sglang.errors import EngineDied
+from core.sglang.generation import Generation, GroupRequest
+from core.weights.sync import WeightSync
+
+MAX_ROUNDS = 10  # of one step; more engine deaths than that are no accident
+WAIT_TOKENS = 128  # of a response, about half a second of an H100: groups so short may wait for one another
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one step (or one evaluation) wants sampled. The same on every rank."""
+
+    key: str  # unique within the attempt
+    prompts: Sequence[Prompt]  # group g answers prompts[g]
+    num_samples: int  # per prompt
+    sampling: Callable[[int, int], SamplingParams]  # (group, index) -> settings, its seed among them
+    weight_version: str
+
+    def group(self, number: int) -> GroupRequest:
+        """What an engine is asked for group `number`."""
+        params = [self.sampling(number, index) for index in range(self.num_samples)]
+        return GroupRequest(self.prompts[number].tokens, params)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether no response can be longer than WAIT_TOKENS."""
+        return self.sampling(0, 0).max_response_tokens <= WAIT_TOKENS
+
+
+@dataclass
+class Generated:
+    """The samples that this rank's engines made, each with its score under way."""
+
+    prompts: Sequence[Prompt] = ()  # by group, of all ranks
+    samples: list[Sample] = field(default_factory=list)
+    scores: list[Future[Score]] = field(default_factory=list)
+
+
+class Rollout:
+    """Drives this rank's engines. Collective: all trainer ranks call both methods, in this order."""
+
+    def __init__(
+        self,
+        rendezvous: Rendezvous,
+        engines: Engines,
+        sync: WeightSync,
+        tokenizer: Tokenizer,
+        rewards: Rewards,
+        max_running_requests: int,
+        num_engines: int,
+    ) -> None:
+        """Args:
+        max_running_requests: how many samples an engine works on at a time.
+        num_engines: of the whole run.
+        """
+        self._rendezvous = rendezvous
+        self._engines = engines
+        self._sync = sync
+        self._tokenizer = tokenizer
+        self._rewards = rewards
+        self._max_running_requests = max_running_requests
+        self._num_engines = num_engines
+
+    def generate(self, request: Request) -> Generated:
+        """Have every group answered exactly once, by some engine of some node.
+
+        Raises:
+            EngineDied: if groups are still missing after 10 rounds, or no engine comes back in time.
+        Collective: all trainer ranks.
+        """
+        made = Generated(request.prompts)
+        missing = list(range(len(request.prompts)))
+        for round_number in range(MAX_ROUNDS):
+            claims = Claims(self._rendezvous, f"{request.key}/{round_number}", missing)
+            asyncio.run(self._round(claims, self._width(len(missing), request), request, made))
+            done = set(gather_lists(sorted({sample.group for sample in made.samples})))
+            missing = [group for group in range(len(request.prompts)) if group not in done]
+            if not missing:
+                return made
+            log.warning("rollout=%s round=%d groups_missing=%d", request.key, round_number, len(missing))
+            if not any_rank(bool(self._engines.alive())):
+                self._engines.await_restarted()
+            self._sync.push(request.weight_version)
+        raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
+
+    def settle(self, made: Generated) -> list[Sample]:
+        """Wait for the scores and bring all ranks' samples together, in order of group and index, on every rank.
+
+        Raises:
+            RewardsUnavailable: on every rank, if some rank's samples can be scored by nobody.
+        Collective: all trainer ranks. Waits as long as the reward pool's own time limits allow.
+        """
+        if unavailable := gather_lists(_take_scores(made)):
+            raise RewardsUnavailable(unavailable[0])
+        samples = gather_samples(made.samples, made.prompts)
+        return sorted(samples, key=lambda sample: (sample.group, sample.index))
+
+    def _width(self, num_groups: int, request: Request) -> Width:
+        in_flight = max(1, self._max_running_requests // request.num_samples)
+        return engine_width(num_groups, self._num_engines, in_flight, may_wait=request.is_short)
+
+    async def _round(self, claims: Claims, width: Width, request: Request, made: Generated) -> None:
+        workers = [
+            self._work(engine, claims, width.groups, request, made)
+            for _ in range(width.requests)  # engine by engine in turns: each claims once before any claims twice
+            for engine in self._engines.alive()
+        ]
+        await asyncio.gather(*workers)
+
+    async def _work(self, engine: Engine, claims: Claims, count: int, request: Request, made: Generated) -> None:
+        """Claim and answer groups until there are none left or the engine dies."""
+        while engine.alive and (groups := claims.next(count)):
+            try:
+                answers = await engine.client.generate_groups([request.group(group) for group in groups])
+            except EngineDied as error:
+                self._engines.mark_dead(engine, error)
+                return
+            for group, responses in zip(groups, answers, strict=True):
+                for index, answer in enumerate(responses):
+                    sample = self._sample(group, index, request.prompts[group], answer, engine)
+                    made.samples.append(sample)
+                    made.scores.append(self._rewards.submit(_reward_input(sample)))
+
+    def _sample(self, group: int, index: int, prompt: Prompt, answer: Generation, engine: Engine) -> Sample:
+        return Sample(
+            group=group,
+            index=index,
+            prompt=prompt,
+            response_tokens=answer.tokens,
+            logprobs_engine=answer.logprobs,
+            status=answer.status,
+            weight_version=answer.weight_version,
+            response_text=self._tokenizer.decode(answer.tokens),
+            engine=engine.name,
+        )
+
+
+def _take_scores(made: Generated) -> list[str]:
+    """Wait for the scores and note them with their samples; why nobody scores, if nobody does."""
+    for sample, future in zip(made.samples, made.scores, strict=True):
+        try:
+            score = future.result()
+        except RewardsUnavailable as error:
+            return [str(error)]
+        sample.reward, sample.failure = score.value, score.failure
+        if score.value is None:
+            sample.status = Status.FAILED
+    return []
+
+
+def _reward_input(sample: Sample) -> RewardInput:
+    return RewardInput(
+        prompt_text=sample.prompt.text,
+        response_text=sample.response_text,
+        label=sample.prompt.label,
+        metadata=sample.prompt.metadata,
+    )

@@ -1,0 +1,100 @@
+"""Samples on their way from the rank whose engine made them to all others.
+
+    8 bytes  length of the header
+    header   JSON: one entry per sample, the number of its tokens and then the fields of `HEADER` in their order
+    int32    response tokens of all samples, one after the other
+    float64  engine log-probs, likewise
+    uint8    loss mask, likewise
+
+Prompts are not sent: every rank has them, and a sample names its own by `group`. [N] response tokens of all samples.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import chain, pairwise
+
+import numpy as np
+
+from core.processes.collective import gather_bytes, num_ranks
+from core.samples import Prompt, Sample, Status
+
+LENGTH_BYTES = 8
+BYTES_PER_TOKEN = 4 + 8 + 1
+HEADER = ("group", "index", "status", "weight_version", "response_text", "reward", "failure", "engine")
+
+
+class DamagedSamples(ValueError):
+    """Bytes that are not what `pack` writes."""
+
+
+def gather_samples(own: list[Sample], prompts: Sequence[Prompt]) -> list[Sample]:
+    """The samples of all ranks, in rank order.
+
+    Args:
+        own: this rank's samples.
+        prompts: of the step, by group; the same on every rank.
+    Collective: all trainer ranks.
+    """
+    if num_ranks() == 1:
+        return own
+    return [sample for part in gather_bytes(pack(own)) for sample in unpack(part, prompts)]
+
+
+def pack(samples: Sequence[Sample]) -> bytes:
+    """Samples without their prompts, as bytes."""
+    rows = [[len(s.response_tokens), *(getattr(s, name) for name in HEADER)] for s in samples]
+    header = json.dumps(rows, separators=(",", ":")).encode("ascii")
+    num_tokens = sum(len(s.response_tokens) for s in samples)
+    tokens = _flat([s.response_tokens for s in samples], "<i4", num_tokens)
+    logprobs = _flat([s.logprobs_engine for s in samples], "<f8", num_tokens)
+    mask = _flat([s.loss_mask for s in samples], "u1", num_tokens)
+    return b"".join([len(header).to_bytes(LENGTH_BYTES, "little"), header, tokens, logprobs, mask])
+
+
+def unpack(data: bytes, prompts: Sequence[Prompt]) -> list[Sample]:
+    """What `pack` was given, each sample with the prompt of its group.
+
+    Raises:
+        DamagedSamples: lengths do not fit, or a value has no business there.
+    """
+    start = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
+    try:
+        rows = json.loads(data[LENGTH_BYTES:start])
+        ends = np.cumsum([0, *(row[0] for row in rows)]).tolist()
+        if len(data) != start + BYTES_PER_TOKEN * ends[-1]:
+            raise ValueError(f"{len(data)} bytes, wanted {start + BYTES_PER_TOKEN * ends[-1]} for {ends[-1]} tokens")
+        tokens = np.frombuffer(data, "<i4", ends[-1], start).tolist()
+        logprobs = np.frombuffer(data, "<f8", ends[-1], start + 4 * ends[-1]).tolist()
+        mask = np.frombuffer(data, "u1", ends[-1], start + 12 * ends[-1]).tolist()
+        spans = [slice(begin, end) for begin, end in pairwise(ends)]
+        parts = [(tokens[span], logprobs[span], mask[span]) for span in spans]
+        return [_sample(row[1:], *part, prompts) for row, part in zip(rows, parts, strict=True)]
+    except (ValueError, TypeError, LookupError) as error:
+        raise DamagedSamples(f"another rank's samples cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _flat(lists: Sequence[Sequence[float]], dtype: str, num_tokens: int) -> bytes:
+    """[N] values of all samples; log-probs are exact, as every float32 or float64 is."""
+    values = np.fromiter(chain.from_iterable(lists), dtype)
+    assert len(values) == num_tokens, "a sample's log-probs or mask differ in length from its tokens"
+    return values.tobytes()
+
+
+def _sample(
+    row: list[object], tokens: list[int], logprobs: list[float], mask: list[int], prompts: Sequence[Prompt]
+) -> Sample:
+    fields = dict(zip(HEADER, row, strict=True))
+    group = fields["group"]
+    if not isinstance(group, int) or not 0 <= group < len(prompts):
+        raise ValueError(f"group {group!r}, wanted one of the step's {len(prompts)} prompts")
+    status = Status(str(fields.pop("status")))
+    return Sample(
+        **fields,  # type: ignore[arg-type]  # JSON's kinds; a wrong one harms nobody but its sender's run
+        status=status,
+        prompt=prompts[group],
+        response_tokens=tokens,
+        logprobs_engine=logprobs,
+        loss_mask=mask,
+    )

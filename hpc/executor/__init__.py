@@ -1,0 +1,1 @@
+"""Submitit's executor for heterogeneous jobs."""

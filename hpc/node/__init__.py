@@ -1,0 +1,1 @@
+"""A node as it is: GPUs, health, network."""

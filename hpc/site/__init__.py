@@ -1,0 +1,1 @@
+"""The site file, and what the cluster says of itself."""

@@ -1,0 +1,1 @@
+"""Slurm's commands, options, components, allocations and job states."""

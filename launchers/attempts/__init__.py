@@ -1,0 +1,1 @@
+"""How an attempt begins, ends and is remembered."""

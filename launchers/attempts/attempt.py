@@ -1,0 +1,121 @@
+"""One attempt in a run directory: the lock, its number and folder, its key, and its two lines in the ledger."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.run_dir.run_directory import RunDirectory
+from launchers.attempts.ledger import Ledger
+from launchers.attempts.outcome import Outcome
+
+LOCK_POLL_S = 0.5
+
+
+class RunBusy(RuntimeError):
+    """Another attempt is working in the run directory."""
+
+
+@dataclass(frozen=True)
+class OpenAttempt:
+    """The attempt that this process leads."""
+
+    directory: RunDirectory
+    number: int
+    key: str
+
+    @property
+    def folder(self) -> Path:
+        """Its logs and records."""
+        return self.directory.attempt(self.number)
+
+    def end(self, outcome: Outcome, exit_code: int) -> None:
+        """Note how it ended, and forget its key."""
+        Ledger(self.directory).ended(self.number, outcome, exit_code)
+        key_path(self.folder).unlink(missing_ok=True)
+
+
+@contextmanager
+def open_attempt(
+    directory: RunDirectory, nodes: Sequence[str], job: str | None = None, restart: int = 0, wait_s: float = 0.0
+) -> Iterator[OpenAttempt]:
+    """Begin the next attempt. The caller ends it; if nobody does, the next one finds it open and says so.
+
+    Args:
+        nodes: the nodes it runs on, in order.
+        wait_s: how long to wait for the lock: a file server may hold a dead node's for a while.
+    Raises:
+        RunBusy: if another process runs an attempt in this directory.
+    """
+    with locked(directory, wait_s):
+        number = directory.next_attempt()
+        folder = directory.attempt(number)
+        folder.mkdir(parents=True)
+        key = secrets.token_hex(24)
+        with open(os.open(key_path(folder), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(key)
+        _point_latest_to(folder)
+        Ledger(directory).began(number, nodes, job, restart)
+        yield OpenAttempt(directory, number, key)
+
+
+def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
+    """Of a run that is complete: say so in the ledger, if its last attempt was stopped when all had been written.
+
+    Args:
+        wait_s: as of `open_attempt`.
+    Raises:
+        RunBusy: likewise; never where the ledger says so already.
+    """
+    ledger = Ledger(directory)
+    attempts = ledger.attempts()
+    if attempts and attempts[-1].how != "complete":
+        with locked(directory, wait_s):
+            ledger.ended(attempts[-1].number, Outcome("complete"), 0)
+
+
+def key_path(folder: Path) -> Path:
+    """Where an attempt's secret is while it runs, readable by its user only."""
+    return folder / "key"
+
+
+@contextmanager
+def locked(directory: RunDirectory, wait_s: float = 0.0) -> Iterator[None]:
+    """Nobody else works in the run directory; the kernel lets go of the lock when this process ends, however it ends.
+
+    Args:
+        wait_s: as of `open_attempt`.
+    Raises:
+        RunBusy: likewise.
+    """
+    end = time.monotonic() + wait_s
+    with (directory.path / ".lock").open("a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    file.seek(0)
+                    raise RunBusy(
+                        f"{directory.path} is in use by another ebbtide process ({file.read().strip() or 'unnamed'}): "
+                        "wait for it, or stop it"
+                    ) from None
+                time.sleep(LOCK_POLL_S)
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def _point_latest_to(folder: Path) -> None:
+    unfinished = folder.parent / f".latest-{os.getpid()}"
+    unfinished.symlink_to(folder.name)
+    os.replace(unfinished, folder.parent / "latest")

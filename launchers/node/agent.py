@@ -1,0 +1,255 @@
+"""The node agent: starts the processes of its node, watches them and the other agents, and leaves nothing behind.
+
+Started by `launchers.node.local_agent` on a machine without a cluster, or by Slurm, one task per node, through
+`launchers.node.slurm_task`. The agent of node 0 leads: it serves the store, judges whether the nodes are fit, and says
+how the attempt ended. An engine or a reward server that dies is restarted, as often as the run file allows; a trainer
+rank or a node that dies ends the attempt on all nodes.
+
+    gate ──fit──► running ──► ended      leader: says how, waits until the others have heard it, leaves
+      └──unfit──────────────────┘        others: hear it, or miss the leader for too long
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+
+from common.waiting import wait_until
+from core.config import load_run_file
+from core.config.layout import nodes
+from core.loop.pause import PAUSE_KEY, PAUSED_KEY
+from core.processes.children import kill_descendants, shared_memory, stop_all
+from core.processes.rendezvous import Address, Rendezvous
+from core.run_dir.run_directory import RunDirectory
+from launchers.attempts.failure import Failure, write_record
+from launchers.attempts.judgement import (
+    agents_failed,
+    judge_records,
+    leave_agent_record,
+    leave_records,
+    lost_node,
+    outcome_of,
+    outcome_when_left,
+)
+from launchers.attempts.outcome import ENDED_KEY, Outcome
+from launchers.node.engine_slot import EngineSlot
+from launchers.node.gate import WATCHED, Gate
+from launchers.node.ports import listen
+from launchers.node.pulse import Pulse
+from launchers.node.rewards_slot import RewardsSlot
+from launchers.node.seat import Seat
+from launchers.node.slot import Slot
+from launchers.node.temporary import own_temporary_folder
+from launchers.node.trainer_group import TrainerGroup
+
+WATCH_INTERVAL_S = 0.1
+STOP_GRACE_S = 2.0  # trainer ranks have nothing to say goodbye to; Slurm may give as little as 3 s in all
+GOODBYE_S = 10.0
+FAILED_KEY = "failed"
+LEFT_KEY = "left"
+
+log = logging.getLogger("agent")
+
+
+class NodeAgent:
+    """One node's processes in one attempt."""
+
+    def __init__(self, directory: RunDirectory, seat: Seat) -> None:
+        self.config = load_run_file(directory.run_file)
+        self.seat = seat
+        self.folder = directory.attempt(seat.attempt)
+        self._stop_asked = False
+        self._pause_asked: Callable[[], str] | None = None
+        node = nodes(self.config)[seat.node]
+        self.rendezvous = self._meet()
+        self.slots: list[Slot] = [EngineSlot(self.config, self.folder, seat, node, i) for i in range(len(node.engines))]
+        if node.role == "rewards":
+            self.slots.append(RewardsSlot(self.config, directory, seat, node))
+        self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
+        watched = {ENDED_KEY, FAILED_KEY, *WATCHED}
+        watched |= {key for slot in self.slots for key in slot.watched}
+        silence_s = self.config.placement.silence_timeout_s
+        self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
+        self.gate = Gate(self.config, directory, seat)
+
+    def run(self, pause_reason: Callable[[], str], conclude: Callable[[Outcome], None]) -> Outcome:
+        """Start everything, watch until the attempt ends, clean up.
+
+        Args:
+            pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
+            conclude: called as soon as it is known how the attempt ended. When a task of a job fails, Slurm ends the
+                others soon after, so what is to be written about the end is written first.
+        """
+        self._pause_asked = pause_reason
+        handlers = {signal.SIGTERM: self._ask_to_stop, signal.SIGINT: self._ask_to_stop, signal.SIGUSR2: self._pause}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            self.pulse.start()
+            outcome = self._gate() or self._watch()
+            log.info("ended: %s", outcome.how)
+            conclude(outcome)
+            if self.seat.leads:
+                self.pulse.post(ENDED_KEY, outcome.to_json())
+        finally:
+            self._stop()
+        self._say_goodbye()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        return outcome
+
+    def _gate(self) -> Outcome | None:
+        """None when all nodes are fit and the processes of this one are started."""
+        if self.seat.leads:
+            unfit = self.gate.pass_as_leader(self.rendezvous, lambda: self._stop_asked or agents_failed(self.folder))
+            if unfit or agents_failed(self.folder):
+                return self._ended(unfit)
+        else:
+            self.gate.pass_as_follower(self.pulse, lambda: self._told() is not None)
+        if (outcome := self._told()) is not None:
+            return outcome
+        self.pulse.forget(WATCHED)
+        for slot in self.slots:
+            slot.start(self.pulse)
+        if self.trainers is not None:
+            self.trainers.start(str(self.rendezvous.address))
+        return None
+
+    def _watch(self) -> Outcome:
+        while True:
+            if (outcome := self._told()) is not None:
+                return outcome
+            if (failure := self._own_failure()) is not None:
+                return self._ended([failure])
+            if self.seat.leads:
+                if self.pulse.value(FAILED_KEY) is not None:
+                    return self._ended([])
+                if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
+                    return self._ended(lost)
+                if self.trainers is not None and self.trainers.exit_code() == 0:
+                    return outcome_when_left(self.rendezvous.get(PAUSED_KEY))  # torchrun leaves with all others
+            time.sleep(WATCH_INTERVAL_S)
+
+    def _told(self) -> Outcome | None:
+        """What somebody else has decided: the user, the leader, or the leader's silence."""
+        if self._stop_asked:
+            if self.seat.leads and agents_failed(self.folder):  # Slurm ends all tasks of a step when one has failed
+                return self._ended([])
+            return Outcome("interrupted", cause="stopped by a signal")
+        if (text := self.pulse.value(ENDED_KEY)) is not None:
+            return Outcome.from_json(text)
+        if not self.seat.leads and self.pulse.leader_lost():
+            failure = self._lost(0)
+            leave_records(self.folder, [failure], leads=False)
+            return outcome_of(failure)
+        return None
+
+    def _own_failure(self) -> Failure | None:
+        if self.trainers is not None and self.trainers.exit_code() not in (None, 0):
+            return self.trainers.failure(self.trainers.exit_code() or 0, self.pulse)
+        found = (slot.tend(self.pulse) for slot in self.slots)
+        return next((failure for failure in found if failure is not None), None)
+
+    def _lost(self, node: int) -> Failure:
+        return lost_node(self.seat.names[node], self.pulse.moment, self.config.placement.silence_timeout_s)
+
+    def _ended(self, failures: list[Failure]) -> Outcome:
+        """What becomes of the attempt after a failure: the leader judges, the others report and hear it."""
+        leave_records(self.folder, failures, self.seat.leads)
+        if self.seat.leads:
+            reporter = self.pulse.value(FAILED_KEY) or self.seat.name
+            return judge_records(self.folder, failures, reporter, self.pulse.moment)
+        self.pulse.post(FAILED_KEY, self.seat.name)
+        wait_until(lambda: self._told() is not None, GOODBYE_S)
+        return self._told() or outcome_of(failures[0])
+
+    def _say_goodbye(self) -> None:
+        """The leader leaves last, because it serves the store."""
+        if not self.seat.leads:
+            self.pulse.count(LEFT_KEY)
+        self.pulse.stop()
+        if self.seat.leads:
+            others = len(self.seat.names) - 1
+            wait_until(lambda: self.rendezvous.add(LEFT_KEY, 0) >= others, GOODBYE_S)
+
+    def _stop(self) -> None:
+        """End all children and take away the shared memory that they had no time to take away themselves."""
+        trainers = [self.trainers.child] if self.trainers is not None and self.trainers.child else []
+        servers = [slot.child for slot in self.slots if slot.child]
+        leftovers = {path for child in [*trainers, *servers] for path in shared_memory(child.pid)}
+        for end in (partial(stop_all, trainers, STOP_GRACE_S), partial(stop_all, servers, 0.0), kill_descendants):
+            try:
+                end()
+            except (RuntimeError, subprocess.TimeoutExpired) as error:  # the kernel ends them with this one
+                log.error("not ended: %s", error)
+        for slot in self.slots:
+            slot.close()
+        for path in leftovers:
+            path.unlink(missing_ok=True)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        log.warning("stopping on %s", signal.Signals(number).name)
+        self._stop_asked = True
+
+    def _pause(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        assert self._pause_asked is not None
+        reason = self._pause_asked()
+        log.warning("%s: pausing before the next step (%s)", signal.Signals(number).name, reason)
+        self.pulse.post(PAUSE_KEY, reason)
+
+    def _meet(self) -> Rendezvous:
+        """The leader serves the store; the others connect to it."""
+        seat = self.seat
+        if seat.store is not None:
+            return Rendezvous(seat.store, seat.attempt, seat.key)
+        listener = listen(seat.host, seat.ports)
+        address = Address(seat.host, int(listener.getsockname()[1]))
+        return Rendezvous(address, seat.attempt, seat.key, listener=listener)
+
+
+def run_agent(
+    directory: RunDirectory,
+    seat: Seat,
+    pause_reason: Callable[[], str],
+    call: Callable[[Address], None] = lambda _: None,
+    conclude: Callable[[Outcome], None] = lambda _: None,
+) -> Outcome:
+    """Run a node agent; an error of its own becomes a failed outcome with a record, and leaves no process behind.
+
+    Args:
+        pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
+        call: leader: tells the other nodes where the store is, once it is served.
+        conclude: leader: writes down how the attempt ended, as soon as that is known.
+    """
+    folder = directory.attempt(seat.attempt)
+    concluded: list[Outcome] = []
+
+    def conclude_once(outcome: Outcome) -> None:
+        conclude(outcome)
+        concluded.append(outcome)
+
+    os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
+    try:
+        with own_temporary_folder(seat.scratch):
+            agent = NodeAgent(directory, seat)
+            call(agent.rendezvous.address)
+            return agent.run(pause_reason, conclude_once)
+    except Exception as error:
+        if concluded:
+            log.exception("after the end")
+            return concluded[0]
+        kill_descendants()
+        failure = leave_agent_record(folder, seat.node, error)
+        if seat.leads:
+            write_record(folder, failure)
+        log.exception("agent failed")
+        outcome = Outcome("failed", cause=str(failure).splitlines()[0])
+        conclude(outcome)
+        return outcome

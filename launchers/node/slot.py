@@ -1,0 +1,146 @@
+"""The place of one server process of a node: started, published, restarted when it dies, at last given up."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+from core.engines.roster import condemned_key, ready_key
+from core.engines.starts import try_to_start
+from core.processes.children import Child
+from core.processes.rendezvous import Member, member_key
+from launchers.attempts.failure import Failure, describe_exit, from_child
+from launchers.node.ports import ReservedPort
+from launchers.node.pulse import Pulse
+from launchers.node.seat import Seat
+
+STACKS = signal.SIGUSR1  # a Python server that hangs is asked to write all its stacks into its log before it is killed
+
+log = logging.getLogger("agent")
+
+
+class Slot(ABC):
+    """Several incarnations may fill it one after the other; all answer on the same reserved port."""
+
+    def __init__(self, role: str, name: str, seat: Seat, folder: Path, restarts: int) -> None:
+        self.role = role
+        self.name = name
+        self.seat = seat
+        self.folder = folder
+        self.child: Child | None = None
+        self.port = ReservedPort(seat.host, seat.ports)
+        self._restarts = restarts
+        self._incarnation = 0
+        self._condemned = False
+        self._permission: Future[bool] | None = None  # to start again; None: nothing is asked
+        self._held = False
+
+    @property
+    def url(self) -> str:
+        """Where the server answers."""
+        return f"http://{self.seat.host}:{self.port.number}"
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """UUIDs of its GPUs."""
+        return ()
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The keys of the store that `tend` reads."""
+        return (condemned_key(self.name), ready_key(self.name))
+
+    @abstractmethod
+    def command(self) -> Sequence[str]:
+        """The server's command line."""
+
+    @abstractmethod
+    def environment(self) -> Mapping[str, str]:
+        """The server's whole environment."""
+
+    def start(self, pulse: Pulse) -> None:
+        """Start the next incarnation and publish where it will answer."""
+        self._condemned = False
+        self.child = Child(self.name, self.command(), self.environment(), self.log_path)
+        member = Member(
+            role=self.role,
+            name=self.name,
+            node=self.seat.node,
+            host=self.seat.host,
+            pid=self.child.pid,
+            url=self.url,
+            devices=self.devices,
+            incarnation=self._incarnation,
+        )
+        pulse.post(member_key(self.role, self.name), member.to_json())
+        log.info(
+            "%s=%s incarnation=%d pid=%d url=%s", self.role, self.name, self._incarnation, self.child.pid, self.url
+        )
+
+    def tend(self, pulse: Pulse) -> Failure | None:
+        """Restart the server if it died, as soon as it may start; the failure if it died too often."""
+        if self.child is None:
+            return None
+        if self._permission is not None:
+            self._start_if_allowed(pulse, self._permission)
+            return None
+        exit_code = self.child.exit_code()
+        if exit_code is None:
+            self._end_if_condemned(self.child, pulse)
+            return None
+        cause = describe_exit(exit_code)
+        if self._incarnation >= self._allowed(pulse):
+            cause = f"{cause} {self._after(pulse)}"
+            return from_child(self.role, self.name, pulse.moment, self.child, exit_code, cause)
+        log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
+        self._incarnation += 1
+        self._permission = self._ask(pulse)
+        return None
+
+    def _ask(self, pulse: Pulse) -> Future[bool]:
+        return pulse.ask(partial(try_to_start, name=self.name, incarnation=self._incarnation))
+
+    def _start_if_allowed(self, pulse: Pulse, answer: Future[bool]) -> None:
+        """Trainer ranks may have its GPU: then it is asked again at every beat, until they have left it."""
+        if not answer.done():
+            return
+        if answer.exception() is None and answer.result():
+            self._permission, self._held = None, False
+            self.start(pulse)
+            return
+        if not self._held:
+            log.warning(
+                "%s=%s is held back: the trainer has its GPU, or the store does not answer", self.role, self.name
+            )
+        self._permission, self._held = self._ask(pulse), True
+
+    def _allowed(self, pulse: Pulse) -> int:
+        """How many restarts; one that has never answered is more likely set up wrongly, and gets a single one."""
+        return self._restarts if pulse.value(ready_key(self.name)) is not None else min(1, self._restarts)
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.port.close()
+
+    @property
+    def log_path(self) -> Path:
+        """The log of the present incarnation."""
+        return self.folder / f"{self.name}.{self._incarnation}.log"
+
+    def _end_if_condemned(self, child: Child, pulse: Pulse) -> None:
+        """Its driver got no answer: it hangs. First its stacks for the log, at the next look the end."""
+        if self._condemned:
+            child.signal(signal.SIGKILL)
+        elif pulse.value(condemned_key(self.name)) == str(self._incarnation):
+            self._condemned = True
+            child.signal(STACKS)
+
+    def _after(self, pulse: Pulse) -> str:
+        if pulse.value(ready_key(self.name)) is None:
+            return f"before it answered for the first time (start {self._incarnation + 1})"
+        return f"after {self._incarnation} restarts"

@@ -1,0 +1,80 @@
+"""One trainer rank. torchrun starts it, with RANK, LOCAL_RANK and WORLD_SIZE in the environment.
+
+Its output, and that of the libraries below it, goes to attempts/N/trainer-RANK.log; a failure leaves a record in
+attempts/N/failures/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from core.processes.die_with_parent import die_with_parent
+from launchers.rank.role_arguments import role_parser
+
+
+def main() -> None:
+    """Run one rank to the end of the loop."""
+    die_with_parent(int(os.environ["EBBTIDE_TORCHRUN_PID"]))
+    options = _parse()
+    rank = os.environ["RANK"]
+    folder: Path = options.run_dir / "attempts" / str(options.attempt)
+    log_path = folder / f"trainer-{rank}.log"
+    _redirect_output(log_path)
+    phase = "start"
+    try:
+        _start_logging(options.run_dir, rank)
+        from launchers.rank.wiring import TrainerRank  # slow imports, whose errors belong into the log and the record
+
+        trainer_rank = TrainerRank(options)
+        try:
+            trainer_rank.run()
+            trainer_rank.await_others()
+        finally:
+            phase = trainer_rank.phases.current
+    except Exception as error:
+        from launchers.attempts.failure import from_exception
+
+        logging.getLogger("trainer").exception("trainer rank %s failed in phase %s", rank, phase)
+        record = from_exception(error, "trainer", rank, phase, str(log_path))
+        record.write(folder / "failures" / f"trainer-{rank}.json")
+        leave(1)
+    leave(0)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End without destructors: in a broken process group they hang, or a thread stuck in it aborts the process."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(exit_code)
+
+
+def _parse() -> argparse.Namespace:
+    parser = role_parser("launchers.rank.trainer", __doc__)
+    parser.add_argument("--store", required=True, help="host:port of the rendezvous store")
+    parser.add_argument("--ends-at", type=float, help="when the allocation ends, in seconds of the epoch")
+    return parser.parse_args()
+
+
+def _redirect_output(path: Path) -> None:
+    with path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+
+
+def _start_logging(run_dir: Path, rank: str) -> None:
+    from core.config import load_run_file
+    from core.run_dir.run_directory import RunDirectory
+    from launchers.node.log_setup import start_logging
+
+    start_logging(load_run_file(RunDirectory(run_dir).run_file).logging, quiet=rank != "0")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""`ebbtide status`: what a run is doing, from its files and what Slurm says about its job.
+
+`read_files` reads the run directory and looks for the run's process on this machine, `snapshot` asks Slurm; `status_of`
+and what it calls are pure.
+
+States: not started, pending, starting, running, stopping, between attempts (requeued), complete, failed, cancelled,
+interrupted, lost (its processes are gone and nothing wrote why), unknown (Slurm does not answer).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.job_state import LIVE, UNKNOWN, JobState
+from hpc.slurm.queue import Poller
+from launchers.attempts.history import Advance, Attempt, History, read_history
+from launchers.attempts.job_record import JobRecord, read_record
+
+WORKING = ("RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "COMPLETING", "STAGE_OUT", "RESIZING")
+WAITING = tuple(state for state in LIVE if state not in WORKING)
+LIVE_STATES = ("not started", "pending", "starting", "running", "stopping", "between attempts", "unknown")
+CLOCK_SLACK_S = 5.0  # between the node that writes the ledger and Slurm's controller
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run directory says by itself. `alive`: a run without a job still has its process on this machine."""
+
+    directory: RunDirectory
+    history: History
+    record: JobRecord | None
+    alive: bool = False
+
+    @property
+    def job_ids(self) -> tuple[str, ...]:
+        """The jobs of the newest submission; of a script that was submitted by hand, the ledger knows the job."""
+        last, record = self.history.last, self.record
+        if record is None:
+            return (last.job,) if last is not None and last.job is not None else ()
+        if last is None or last.job in (None, *record.job_ids, *record.earlier) or "_" in record.job_id:
+            return record.job_ids  # the ledger knows an array's element by another id
+        return (last.job,) if last.job is not None and last.began > record.submitted else record.job_ids
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run at one moment."""
+
+    directory: RunDirectory
+    history: History
+    state: str
+    job_id: str | None = None
+    nodes: tuple[str, ...] = ()
+    reason: str = ""
+    left_s: float | None = None  # walltime
+    now: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        """Whether it may still change by itself."""
+        return self.state in LIVE_STATES
+
+    @property
+    def advance(self) -> Advance:
+        """How far it has come."""
+        return self.history.advance
+
+
+def read_files(directory: RunDirectory) -> Files:
+    """Everything that is read from the run directory."""
+    history = read_history(directory)
+    last = history.last
+    alive = last is not None and last.how is None and last.job is None and runs_here(last)
+    return Files(directory, history, read_record(directory), alive)
+
+
+def snapshot(directories: Iterable[RunDirectory], poller: Poller, now: float) -> list[Status]:
+    """The status of several runs, with one question to Slurm at most."""
+    files = [read_files(directory) for directory in directories]
+    states = poller.states([job_id for read in files for job_id in read.job_ids])
+    return [status_of(read, states, now) for read in files]
+
+
+def status_of(files: Files, states: Mapping[str, JobState], now: float) -> Status:
+    """The status of a run, given the states of its jobs."""
+    job_id = current_job(files.job_ids, states)
+    job = states.get(job_id, JobState(UNKNOWN)) if job_id else None
+    last = files.history.last
+    state = _state(files, job, ahead=job is not None and _is_ahead(files, job_id, job))
+    at_work = state in ("starting", "running", "stopping")
+    return Status(
+        files.directory,
+        files.history,
+        state,
+        job_id=job_id,
+        nodes=job.nodes if job and at_work and job.nodes else last.nodes if last else (),
+        reason=_reason(state, last, job),
+        left_s=job.end - now if job and at_work and job.end is not None else None,
+        now=now,
+    )
+
+
+def current_job(ids: Sequence[str], states: Mapping[str, JobState]) -> str | None:
+    """Of a chain: the job that works, else the next one to wait for, else the last one that Slurm told of."""
+    known = [job_id for job_id in ids if job_id in states and states[job_id].state != UNKNOWN]
+    for wanted in (WORKING, WAITING):
+        for job_id in known:
+            if states[job_id].state in wanted:
+                return job_id
+    return next(iter((known or list(ids))[-1:]), None)
+
+
+def _state(files: Files, job: JobState | None, *, ahead: bool) -> str:
+    last = files.history.last
+    if files.history.complete:
+        return "complete"
+    if job is None:
+        return _local_state(files, last)
+    if job.state in WAITING and ahead and last is not None:
+        return "running" if last.how is None else "stopping"
+    if job.state in WAITING:
+        return "between attempts" if last is not None else "pending"
+    if job.state == "COMPLETING":
+        return "stopping"
+    if job.state in WORKING:
+        begun = last is not None and _begun_since(last, job.start)
+        return "starting" if not begun else "running" if last is not None and last.how is None else "stopping"
+    if job.state == UNKNOWN:
+        return "unknown"
+    return _ended_state(last, job)
+
+
+def _local_state(files: Files, last: Attempt | None) -> str:
+    if last is None:
+        return "not started"
+    if last.how is None:
+        return "running" if files.alive else "lost"
+    return last.how if last.how in ("failed", "interrupted", "lost") else "failed"
+
+
+def _ended_state(last: Attempt | None, job: JobState) -> str:
+    if job.state == "CANCELLED":
+        return "cancelled"
+    if last is not None and last.how in ("interrupted", "lost"):
+        return last.how
+    return "lost" if last is not None and last.how is None and job.state in ("GONE", "COMPLETED") else "failed"
+
+
+def _is_ahead(files: Files, job_id: str | None, job: JobState) -> bool:
+    """Whether the ledger is newer than what Slurm said some seconds ago: it has an attempt of this start of the job."""
+    last, record = files.history.last, files.record
+    if last is None or last.restart < (job.restarts or 0):
+        return False
+    element = record is not None and "_" in record.job_id and last.began > record.submitted
+    return last.job == job_id or element
+
+
+def _begun_since(attempt: Attempt, start: float | None) -> bool:
+    """Whether the attempt belongs to the job's present start, not to one before a requeue."""
+    return start is None or attempt.began >= start - CLOCK_SLACK_S
+
+
+def _reason(state: str, last: Attempt | None, job: JobState | None) -> str:
+    """Why it waits, or why it ended."""
+    if state in ("pending", "between attempts", "unknown"):
+        return (job.reason if job is not None else None) or ""
+    if state not in ("failed", "lost", "cancelled", "interrupted"):
+        return ""
+    own = (last.cause or _how(last)) if last is not None else ""
+    telling = job is not None and job.state not in ("COMPLETED", "FAILED", "GONE", "CANCELLED")
+    return own or (f"Slurm: {job}" if telling else "") or ("see `ebbtide logs`" if state == "failed" else "")
+
+
+def _how(attempt: Attempt) -> str:
+    """How it ended, where that is not what the state says already."""
+    return attempt.how.replace("_", " ") if attempt.how in ("timeout", "preempted", "node_failure") else ""
+
+
+def runs_here(attempt: Attempt) -> bool:
+    """Whether the process that began the attempt lives on this host (a newer one of the same pid is another)."""
+    if attempt.host != socket.gethostname():
+        return False
+    try:
+        process = psutil.Process(attempt.pid)
+        return bool(process.create_time() <= attempt.began + 1 and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False

@@ -1,0 +1,151 @@
+"""`ebbtide inspect`: a step's samples as a person wants to read them. Reads the trajectory store only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from core.run_dir.run_directory import RunDirectory
+from core.samples import Status
+from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
+from launchers.show.plain_text import visible
+
+NUM_REASONS = 3
+Values = NDArray[Any]
+
+
+class InspectError(ValueError):
+    """There is nothing to show. The message says what there is."""
+
+
+def show(run_dir: Path, step: int | None = None, best: int | None = None, worst: int | None = None) -> RenderableType:
+    """A step's summary and its samples of highest and lowest reward, for a rich console.
+
+    Args:
+        step: None: the last one stored.
+        best, worst: how many samples of each; both None: one of each.
+    Raises:
+        InspectError: no run directory, no steps yet, no such step, or a damaged file.
+    """
+    if min(best or 0, worst or 0) < 0:
+        raise InspectError(f"best = {best}, worst = {worst}; wanted 0 or more samples")
+    steps = _stored_steps(run_dir)
+    chosen = steps[-1] if step is None else step
+    if chosen not in steps:
+        raise InspectError(f"step {chosen} is not stored in {run_dir}; wanted one of {_ranges(steps)}")
+    try:
+        record = read_step(step_path(run_dir, chosen))
+    except TrajectoryError as error:
+        raise InspectError(str(error)) from error
+    if best is None and worst is None:
+        best = worst = 1
+    return Group(_summary(record, steps), *_samples(record, best or 0, worst or 0))
+
+
+def _stored_steps(run_dir: Path) -> list[int]:
+    steps = list_steps(run_dir) if run_dir.is_dir() else []
+    if not steps and not RunDirectory(run_dir).run_file.exists():
+        raise InspectError(f"{run_dir}: found no run.yaml in it; wanted a run directory")
+    if not steps:
+        raise InspectError(
+            f"no steps in {run_dir} yet; wanted {run_dir}/steps/step_*.h5: wait for the first step to end"
+        )
+    return steps
+
+
+def _ranges(steps: list[int]) -> str:
+    """[0, 1, 2, 5] as "0-2, 5"."""
+    parts: list[list[int]] = []
+    for step in steps:
+        if parts and step == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], step]
+        else:
+            parts.append([step])
+    return ", ".join("-".join(map(str, part)) for part in parts)
+
+
+def _summary(record: StepRecord, steps: list[int]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    lengths, gaps = record.response_tokens.lengths, _gaps(record)
+    scored = record.reward[~np.isnan(record.reward)]
+    rows = {
+        "samples": f"{len(record)} in {len(np.unique(record.group))} groups",
+        "reward": f"mean {_mean(scored):.4g}, min {_min(scored):.4g}, max {_max(scored):.4g}",
+        "response": f"mean {_mean(lengths):.1f} tokens, min {_min(lengths):.0f}, max {_max(lengths):.0f}; "
+        f"truncated {_share(record.status, Status.TRUNCATED):.1%}",
+        "log-prob gap": f"mean {_mean(gaps):.2e}, max {_max(gaps):.2e}  (|trainer - engine| per token)",
+        "failed": _failures(record),
+        "weights": ", ".join(sorted(set(record.weight_version))),
+    }
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value))
+    title = f"{record.run}, step {record.step} (stored: {_ranges(steps)}), {record.model}, {record.created}"
+    return Panel(table, title=Text(title), title_align="left")
+
+
+def _failures(record: StepRecord) -> str:
+    reasons = Counter(reason for reason in record.failure if reason)
+    listed = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(NUM_REASONS))
+    return f"{reasons.total()}: {listed}" if reasons else "0"
+
+
+def _samples(record: StepRecord, num_best: int, num_worst: int) -> list[RenderableType]:
+    scored = np.flatnonzero(~np.isnan(record.reward))
+    ranked = scored[np.argsort(record.reward[scored], kind="stable")].tolist()
+    best = ranked[::-1][:num_best]
+    worst = [sample for sample in ranked or range(len(record)) if sample not in best][:num_worst]
+    return [
+        *(_sample(record, sample, f"best {place}") for place, sample in enumerate(best, start=1)),
+        *(_sample(record, sample, f"worst {place}") for place, sample in enumerate(worst, start=1)),
+    ]
+
+
+def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
+    gaps = _gaps(record, sample)
+    facts = (
+        f"reward {record.reward[sample]:.4g}, advantage {record.advantage[sample]:+.4g}, {record.status[sample]}, "
+        f"{len(record.response_tokens[sample])} tokens, label {record.label[sample]}, "
+        + (f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}" if len(gaps) else "log-probs not computed")
+    )
+    table = Table.grid(padding=(0, 2))
+    table.add_row(Text("prompt", style="bold"), Text(visible(record.prompt_text[sample].strip())))
+    table.add_row(Text("response", style="bold"), Text(visible(record.response_text[sample]), style="cyan"))
+    table.add_row("", Text(facts))
+    if record.failure[sample]:
+        table.add_row(Text("failure", style="bold red"), Text(visible(record.failure[sample])))
+    title = f"{place}: group {record.group[sample]}, sample {record.index[sample]}, row {record.row[sample]}"
+    return Panel(table, title=Text(title), title_align="left")
+
+
+def _gaps(record: StepRecord, sample: int | None = None) -> Values:
+    """Between the trainer's and the engine's log-probs, per token that counts in the loss and was computed."""
+    old, engine, mask = (
+        ragged.values if sample is None else ragged[sample]
+        for ragged in (record.logprobs_old, record.logprobs_engine, record.loss_mask)
+    )
+    gaps: Values = np.abs(old - engine)[(mask == 1) & ~np.isnan(old)]
+    return gaps
+
+
+def _share(status: tuple[str, ...], wanted: Status) -> float:
+    return status.count(wanted.value) / len(status) if status else 0.0
+
+
+def _mean(values: Values) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _min(values: Values) -> float:
+    return float(values.min()) if len(values) else float("nan")
+
+
+def _max(values: Values) -> float:
+    return float(values.max()) if len(values) else float("nan")

@@ -1,0 +1,114 @@
+"""How a run's status is shown: one run in full, several as a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from launchers.attempts.history import Attempt
+from launchers.show.plain_text import visible
+from launchers.show.run_status import Status
+
+STYLES = {"running": "green", "complete": "bold green", "failed": "bold red", "lost": "bold red", "pending": "yellow"}
+COLUMNS = ("run", "state", "attempt", "step", "phase", "step time", "reward", "time left", "reason")
+
+
+def one(status: Status) -> RenderableType:
+    """Everything about one run."""
+    table = Table.grid(padding=(0, 2))
+    for name, value in _fields(status).items():
+        if value:
+            table.add_row(
+                Text(name, style="bold"), Text(visible(value), style=_style(status) if name == "state" else "")
+            )
+    attempts = status.history.attempts
+    return Group(table, *([_attempts(attempts, status.now)] if attempts else []))
+
+
+def many(statuses: Sequence[Status]) -> Table:
+    """One line per run."""
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right" if heading in ("attempt", "step time", "reward") else "left")
+    for status in statuses:
+        advance, last = status.advance, status.history.last
+        table.add_row(
+            Text(status.directory.path.name),
+            Text(status.state, style=_style(status)),
+            str(last.number) if last else "-",
+            steps(status),
+            advance.phase or "-" if status.state == "running" else "-",
+            number(advance.step_time_s, ".1f", " s"),
+            number(advance.reward, ".3f"),
+            duration(status.left_s) if status.left_s is not None else "-",
+            Text(visible(status.reason.partition("\n")[0])),
+        )
+    return table
+
+
+def steps(status: Status) -> str:
+    """`5 of 12`."""
+    advance = status.advance
+    return f"{advance.steps_done} of {advance.num_steps}" if advance.num_steps is not None else "-"
+
+
+def number(value: float | None, spec: str, unit: str = "") -> str:
+    """A number, or `-`."""
+    return "-" if value is None else format(value, spec) + unit
+
+
+def duration(seconds: float) -> str:
+    """`H:MM:SS`, as Slurm does; days before it."""
+    whole = max(0, round(seconds))
+    days, hours = divmod(whole // 3600, 24)
+    text = f"{hours}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{days}-{text}" if days else text
+
+
+def moment(epoch_s: float) -> str:
+    """A point in time, in local time."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch_s))
+
+
+def _fields(status: Status) -> dict[str, str]:
+    advance, last = status.advance, status.history.last
+    job = f"job {status.job_id}" if status.job_id else ""
+    where = f"on {', '.join(status.nodes)}" if status.nodes and status.live else ""
+    running = status.state == "running"
+    phase = f", {advance.phase}" if running and advance.phase else ""
+    since = f" for {duration(status.now - advance.phase_began)}" if phase and advance.phase_began else ""
+    return {
+        "run": str(status.directory.path),
+        "state": " ".join(part for part in (status.state, job, where) if part),
+        "reason": status.reason,
+        "step": "" if advance.num_steps is None else f"{steps(status)} done{phase}{since}",
+        "last step": "" if advance.step_time_s is None else f"{advance.step_time_s:.1f} s",
+        "reward": number(advance.reward, ".3f") if advance.reward is not None else "",
+        "time left": duration(status.left_s) if status.left_s is not None else "",
+        "failed nodes": ", ".join(last.failed_nodes) if last else "",
+    }
+
+
+def _attempts(attempts: Sequence[Attempt], now: float) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for heading in ("attempt", "began", "lasted", "steps", "how it ended", "where"):
+        table.add_column(heading, justify="right" if heading in ("attempt", "lasted", "steps") else "left")
+    for attempt in attempts:
+        table.add_row(
+            str(attempt.number),
+            moment(attempt.began),
+            duration((attempt.ended or now) - attempt.began),
+            "-" if attempt.steps_done is None else str(attempt.steps_done),
+            attempt.how or "-",
+            ", ".join(attempt.nodes) or attempt.host,
+        )
+    return table
+
+
+def _style(status: Status) -> str:
+    return STYLES.get(status.state, "")

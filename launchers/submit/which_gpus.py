@@ -1,0 +1,71 @@
+"""Which GPUs a run will have, as far as that is known before it starts."""
+
+from __future__ import annotations
+
+import os
+
+from common.memory_size import gpu_memory_bytes
+from common.mistake import Wrong, show
+from common.units import MIB
+from core.config.schema import RunConfig
+from core.planner import Device
+from hpc.node.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, sizes_of
+from hpc.node.gpus import ask_gpus
+from hpc.site.schema import Site
+
+ASK_TIMEOUT_S = 10.0
+
+
+def named_gpu(text: str) -> Device:
+    """Of `--gpu-memory`: a size, or a card such as h100 or a100-40gb.
+
+    Raises:
+        ValueError: neither.
+    """
+    if card := card_of(text):
+        return _of_card(card, str(card))
+    if sizes := sizes_of(text):
+        raise Wrong(show(text), "a card of one size", f"write {' or '.join(sizes)}")
+    return Device("cuda", gpu_memory_bytes(text), "--gpu-memory")
+
+
+def site_gpu(site: Site) -> Device | None:
+    """What the site file says; None if it does not. Of a kind that is too old its memory may be missing."""
+    kind = site.gpu_type or ""
+    capability = capability_of(kind)
+    if site.gpu_memory is not None:
+        return Device("cuda", gpu_memory_bytes(site.gpu_memory), "gpu_memory of the site file", capability)
+    if card := card_of(kind):
+        return _of_card(card, f"{card}, gpu_type of the site file")
+    too_old = capability is not None and capability < MIN_CAPABILITY
+    return Device("cuda", None, f"{kind}, gpu_type of the site file", capability) if too_old else None
+
+
+def own_gpu() -> Device | None:
+    """The smallest of this machine; None if there is none."""
+    gpus, _ = ask_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"), ASK_TIMEOUT_S)
+    if not gpus:
+        return None
+    capability = min((gpu.capability for gpu in gpus if gpu.capability is not None), default=None)
+    return Device("cuda", min(gpu.total_mib for gpu in gpus) * MIB - DRIVER_BYTES, "of this machine", capability)
+
+
+def own_host() -> Device:
+    """The memory of this machine, for a run on its CPUs."""
+    import psutil
+
+    return Device("cpu", int(psutil.virtual_memory().total), "this machine")
+
+
+def common_gpus() -> tuple[Device, ...]:
+    """Where nothing is known: the cards that most clusters have."""
+    return tuple(_of_card(card, str(card)) for card in SHOWN)
+
+
+def _of_card(card: Card, name: str) -> Device:
+    return Device("cuda", card.total_bytes, name, card.capability)
+
+
+def on_cpu(config: RunConfig, site: Site) -> bool:
+    """Whether a run on this site is one without GPUs."""
+    return config.placement.device == "cpu" or (config.placement.device == "auto" and site.gpus_per_node == 0)

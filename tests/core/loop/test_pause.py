@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.loop import pause
+from core.loop.pause import PAUSE_KEY, PAUSED_KEY, Pause
+from core.processes.rendezvous import Rendezvous
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank: what it broadcasts is what it gets."""
+    monkeypatch.setattr(pause, "broadcast", lambda value: value)
+
+
+def at_times(store: Rendezvous, ends_at: float | None, *times: float, reserve_s: float = 10.0) -> list[bool]:
+    clock = iter(times)
+    asked = Pause(store, ends_at=ends_at, reserve_s=reserve_s, decides=True, clock=lambda: next(clock))
+    return [asked.due(step) for step in range(len(times))]
+
+
+def test_without_an_end_it_goes_on_until_asked(store: Rendezvous) -> None:
+    assert at_times(store, None, 0.0, 1e9) == [False, False]
+    assert store.get(PAUSED_KEY) is None
+    store.set(PAUSE_KEY, "preempted")
+    assert at_times(store, None, 0.0) == [True]
+    assert store.get(PAUSED_KEY) == "preempted"
+
+
+def test_the_first_step_needs_the_reserve(store: Rendezvous) -> None:
+    assert at_times(store, 100.0, 89.0) == [False]
+    assert at_times(store, 100.0, 91.0) == [True]
+    assert store.get(PAUSED_KEY) == "timeout"
+
+
+def test_later_steps_need_as_long_as_the_longest_so_far_and_a_fifth(store: Rendezvous) -> None:
+    # steps of 10, 20 and 5 s: the fourth needs 1.2 x 20 + 10 = 34 s
+    assert at_times(store, 69.1, 0.0, 10.0, 30.0, 35.0) == [False, False, False, False]
+    assert at_times(store, 68.9, 0.0, 10.0, 30.0, 35.0) == [False, False, False, True]
+
+
+def test_other_ranks_do_as_rank_0_says(store: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[Any] = ["timeout", None]
+    monkeypatch.setattr(pause, "broadcast", lambda value: said.pop(0))
+    other = Pause(store, ends_at=0.0, reserve_s=10.0, decides=False)
+    assert [other.due(0), other.due(1)] == [True, False]
+    assert store.get(PAUSED_KEY) is None

@@ -1,0 +1,106 @@
+"""What each step asks for: which rows, under which seeds and settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pytest
+
+from core.config.schema import RolloutConfig
+from core.data import PromptSource
+from core.loop.state import LoopState
+from core.loop.step_requests import TrainRequests
+from core.rollout.rollout import Request
+from core.rollout.seeds import sample_seed
+from core.samples import Prompt, SamplingParams
+
+NUM_ROWS = 12
+BATCH = 4  # prompts of a step
+GROUP = 3  # samples of a prompt
+SETTINGS = {"max_response_tokens": 17, "temperature": 0.7, "top_p": 0.9, "top_k": 40}
+
+
+def requests(shuffle: bool = True, **changes: Any) -> TrainRequests:
+    """The requests of a run over twelve rows; every setting differs from its default, so that none can be forgotten."""
+    prompts = [Prompt(row, f"row {row}", (row, 1), str(row)) for row in range(NUM_ROWS)]
+    shape = {"num_rollout": 9, "rollout_batch_size": BATCH, "n_samples_per_prompt": GROUP}
+    config = RolloutConfig(**{**shape, **SETTINGS, "seed": 5, "stop_token_ids": (), **changes})
+    return TrainRequests(config, PromptSource(prompts, 0, shuffle, seed=3), stop_token_ids=(2, 9))
+
+
+def steps(asked: TrainRequests, count: int) -> list[Request]:
+    """The requests of a run's first steps, the state carried on as the loop carries it."""
+    made, state = [], LoopState()
+    for _ in range(count):
+        made.append(asked(state))
+        state = state.after_step(len(made[-1].prompts))
+    return made
+
+
+def rows(request: Request) -> list[int]:
+    return [prompt.row for prompt in request.prompts]
+
+
+def test_without_shuffling_each_step_takes_the_rows_after_those_of_the_last() -> None:
+    found = [rows(request) for request in steps(requests(shuffle=False), 4)]
+    assert found == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [0, 1, 2, 3]]
+
+
+def test_steps_cover_each_epoch_and_share_no_row_within_it() -> None:
+    found = [rows(request) for request in steps(requests(), 6)]
+    for epoch in (found[:3], found[3:]):
+        assert sorted(chain(*epoch)) == list(range(NUM_ROWS))
+    assert found[:3] != found[3:], "each epoch has an order of its own"
+
+
+def test_a_batch_may_span_two_epochs() -> None:
+    found = list(chain(*(rows(request) for request in steps(requests(rollout_batch_size=5), 5))))
+    assert sorted(found[:NUM_ROWS]) == sorted(found[NUM_ROWS : 2 * NUM_ROWS]) == list(range(NUM_ROWS))
+
+
+def test_rows_come_from_the_position_and_not_from_the_step() -> None:
+    """A run that was resumed with another batch size has a position that is no multiple of it."""
+    assert rows(requests(shuffle=False)(LoopState(next_step=7, data_position=2))) == [2, 3, 4, 5]
+
+
+def test_key_version_and_number_of_samples() -> None:
+    found = [(request.key, request.weight_version, request.num_samples) for request in steps(requests(), 3)]
+    assert found == [(f"train/{step}", f"step{step}", GROUP) for step in range(3)]
+
+
+def test_every_sampling_setting_of_the_run_file_reaches_the_engine() -> None:
+    wanted = SamplingParams(**SETTINGS, stop_token_ids=(2, 9), seed=sample_seed(5, "train", 6, 2, 1))
+    assert requests()(LoopState(next_step=6)).sampling(2, 1) == wanted
+
+
+def test_no_two_samples_of_a_run_have_one_seed() -> None:
+    groups = [request.group(g) for request in steps(requests(), 8) for g in range(BATCH)]
+    seeds = [params.seed for group in groups for params in group.params]
+    assert len(set(seeds)) == len(seeds) == 8 * BATCH * GROUP
+
+
+def test_a_group_asks_its_prompt_for_each_of_its_samples() -> None:
+    request = requests()(LoopState(next_step=1, data_position=4))
+    for number, prompt in enumerate(request.prompts):
+        group = request.group(number)
+        assert group.prompt_tokens == prompt.tokens
+        assert list(group.params) == [request.sampling(number, index) for index in range(GROUP)]
+
+
+def test_a_repeated_step_asks_for_the_same() -> None:
+    state = LoopState(next_step=4, data_position=16)
+    first, again = requests()(state), requests()(state)
+    first_groups, groups = ([request.group(g) for g in range(BATCH)] for request in (first, again))
+    assert groups == first_groups
+    assert replace(again, sampling=first.sampling) == first
+
+
+@pytest.mark.parametrize("seed", [0, 6])
+def test_another_seed_of_the_run_changes_samples_and_not_rows(seed: int) -> None:
+    state = LoopState(next_step=2, data_position=8)
+    ours, other = requests()(state), requests(seed=seed)(state)
+    assert rows(ours) == rows(other)
+    pairs = [(g, i) for g in range(BATCH) for i in range(GROUP)]
+    assert not {ours.sampling(*pair).seed for pair in pairs} & {other.sampling(*pair).seed for pair in pairs}

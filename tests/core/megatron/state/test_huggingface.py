@@ -1,0 +1,122 @@
+"""Log-probs as transformers computes them, and weights in and out of every layout bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.support.rank_main import make_samples
+from tests.support.ranks import run_ranks
+from tests.support.tiny_models import EXPERTS, KINDS, tiny_model
+
+SCALED = {
+    "rope_type": "llama3",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{kind: (kind, {}) for kind in (*KINDS, EXPERTS)},
+    "scaled-rope": ("llama", {"rope_parameters": SCALED}),
+    "odd-vocab": ("llama", {"vocab_size": 509}),
+    "odd-vocab-tied": ("qwen2-tied", {"vocab_size": 509}),
+}
+LAYOUTS = {
+    "tp1": (1, {}),
+    "tp2": (2, {"placement": {"tensor_parallel": 2}}),
+    "pp2": (2, {"placement": {"pipeline_parallel": 2}}),
+    "tp4": (4, {"placement": {"tensor_parallel": 4}}),  # more ranks than query groups
+}
+FOUR_RANKS = ("qwen2", "odd-vocab")
+TEMPERATURE = 0.7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("huggingface")
+    for name, (kind, changes) in MODELS.items():
+        tiny_model(kind, root / "models" / name, **changes)
+    return root
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder: Path) -> dict[str, list[Any]]:
+    result: dict[str, list[Any]] = {}
+    for size in (1, 2, 4):
+        cases = {
+            f"{model}/{layout}": {
+                "model": str(folder / "models" / model),
+                "config": {**config, "algorithm": {"kl_loss_coef": 0.0}},
+                "actions": [["log_probs", 0], ["buckets", 60_000], ["save_hf", str(folder / "out" / model / layout)]],
+            }
+            for layout, (layout_size, config) in LAYOUTS.items()
+            for model in MODELS
+            if layout_size == size and (size < 4 or model in FOUR_RANKS)
+        }
+        if size == 1:
+            cases["warm"] = {**cases["llama/tp1"], "config": {"rollout": {"temperature": TEMPERATURE}}}
+            cases["warm"]["actions"] = [["log_probs", 0]]
+        result |= run_ranks(folder / f"ranks{size}", size, cases)
+    return result
+
+
+def _reference(model_dir: Path, temperature: float = 1.0) -> list[list[float]]:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    result = []
+    for sample in make_samples(0):
+        tokens = torch.tensor([[*sample.prompt_tokens, *sample.response_tokens]])
+        with torch.no_grad():
+            table = (model(tokens).logits[0] / temperature).log_softmax(-1)
+        first = len(sample.prompt_tokens) - 1
+        result.append([float(table[first + i, token]) for i, token in enumerate(sample.response_tokens)])
+    return result
+
+
+PAIRS = [(m, x) for x, (size, _) in LAYOUTS.items() for m in MODELS if size < 4 or m in FOUR_RANKS]
+every_pair = pytest.mark.parametrize(("model", "layout"), PAIRS, ids=[f"{m}-{x}" for m, x in PAIRS])
+
+
+@every_pair
+def test_log_probs_match_transformers(outcomes: dict[str, list[Any]], folder: Path, model: str, layout: str) -> None:
+    wanted = _reference(folder / "models" / model)
+    found = outcomes[f"{model}/{layout}"][0]
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+def test_temperature_scales_logits(outcomes: dict[str, list[Any]], folder: Path) -> None:
+    for ours, theirs in zip(outcomes["warm"][0], _reference(folder / "models" / "llama", TEMPERATURE), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+
+
+@every_pair
+def test_weights_come_back_bit_for_bit(outcomes: dict[str, list[Any]], folder: Path, model: str, layout: str) -> None:
+    assert len(outcomes[f"{model}/{layout}"]) == 3, outcomes[f"{model}/{layout}"]
+    wanted = load_file(folder / "models" / model / "model.safetensors")
+    written = folder / "out" / model / layout
+    found = load_file(written / "model.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    assert json.loads((written / "config.json").read_text())["dtype"] == "float32"
+
+
+@every_pair
+def test_buckets_are_bounded_and_in_one_order(outcomes: dict[str, list[Any]], model: str, layout: str) -> None:
+    buckets = outcomes[f"{model}/{layout}"][1]
+    assert all(len(bucket) == 1 or sum(4 * numel for _, numel, _ in bucket) <= 60_000 for bucket in buckets)
+    assert buckets == outcomes[f"{model}/tp1"][1]
+
+
+def test_saved_directory_loads_in_transformers(outcomes: dict[str, list[Any]], folder: Path) -> None:
+    assert outcomes
+    written = folder / "out" / "qwen3" / "tp2"
+    assert _reference(written) == _reference(folder / "models" / "qwen3")

@@ -1,0 +1,75 @@
+"""Agents over a real store, in this process: what they hear of each other, and what they make of silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from common.waiting import wait_until
+from core.processes.rendezvous import Rendezvous
+from launchers.node import pulse
+from launchers.node.pulse import Pulse
+
+
+@pytest.fixture(autouse=True)
+def fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "BEAT_S", 0.05)
+
+
+@pytest.fixture
+def agents(store: Rendezvous) -> Iterator[list[Pulse]]:
+    clients = [store, *(Rendezvous(store.address, 1, "key") for _ in range(2))]
+    found = [Pulse(client, node, 3, ["ended"], 0.5) for node, client in enumerate(clients)]
+    for one in found:
+        one.start()
+    yield found
+    for one in found:
+        one.stop()
+
+
+def test_what_one_posts_the_others_hear(agents: list[Pulse]) -> None:
+    agents[2].post("ended", "first")
+    agents[2].post("ended", "last")
+    assert wait_until(lambda: agents[0].value("ended") == agents[1].value("ended") == "last", 10)
+
+
+def test_counts_add_up(store: Rendezvous, agents: list[Pulse]) -> None:
+    for one in agents:
+        one.count("left")
+    assert wait_until(lambda: store.add("left", 0) == 3, 10)
+
+
+def test_the_leader_misses_a_node_that_falls_silent_and_no_other(agents: list[Pulse]) -> None:
+    assert wait_until(lambda: len(agents[0]._heard) == 2, 10)
+    assert agents[0].lost_nodes() == []
+    agents[1].stop()
+    assert wait_until(lambda: agents[0].lost_nodes() == [1], 10)
+
+
+def test_a_node_that_has_never_spoken_is_not_lost_but_not_there_yet(store: Rendezvous) -> None:
+    alone = Pulse(store, 0, 2, [], 0.5)
+    alone.start()
+    assert not wait_until(lambda: bool(alone.lost_nodes()), 1.0)
+    alone.stop()
+
+
+def test_the_others_miss_a_store_that_does_not_answer(
+    store: Rendezvous, agents: list[Pulse], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise RuntimeError("connection refused")
+
+    assert not agents[1].leader_lost()
+    monkeypatch.setattr(agents[1]._rendezvous, "set", gone)
+    assert wait_until(agents[1].leader_lost, 10)
+    monkeypatch.undo()
+    assert wait_until(lambda: not agents[1].leader_lost(), 10)
+
+
+def test_the_last_word_is_sent_before_it_stops(store: Rendezvous) -> None:
+    one = Pulse(store, 0, 1, [], 0.5)
+    one.start()
+    one.post("ended", "well")
+    one.stop()
+    assert store.get("ended") == "well"

@@ -1,0 +1,114 @@
+"""The place of a server, with a real process, a real store and a real pulse."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from common.waiting import wait_until
+from core.engines.roster import ready_key
+from core.engines.starts import Start, allow_starts, forbid_starts, last_start
+from core.processes.children import stop_all
+from core.processes.rendezvous import Rendezvous
+from launchers.attempts.failure import Failure
+from launchers.node import pulse
+from launchers.node.pulse import Pulse
+from launchers.node.seat import Seat
+from launchers.node.slot import Slot
+
+NAME = "node0-engine0"
+
+
+class SleepSlot(Slot):
+    """Its server sleeps."""
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-c", "import time; time.sleep(600)"]
+
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+
+@pytest.fixture
+def beat(store: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
+    monkeypatch.setattr(pulse, "BEAT_S", 0.05)
+    found = Pulse(store, 0, 1, [ready_key(NAME), f"engine-condemned/{NAME}"], 60.0)
+    found.start()
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def slot(beat: Pulse, tmp_path: Path) -> Iterator[SleepSlot]:
+    """Its first server runs."""
+    found = SleepSlot("engine", NAME, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), tmp_path, 1)
+    found.start(beat)
+    yield found
+    if found.child is not None:
+        stop_all([found.child], 0.0)
+    found.close()
+
+
+def kill(slot: Slot) -> int:
+    assert slot.child is not None
+    slot.child.signal(signal.SIGKILL)
+    slot.child.wait(10)
+    return slot.child.pid
+
+
+def restarted(slot: Slot, beat: Pulse, pid: int, deadline_s: float = 10.0) -> bool:
+    """Whether another process runs within the deadline."""
+
+    def another() -> bool:
+        assert slot.tend(beat) is None
+        return slot.child is not None and slot.child.pid != pid
+
+    return wait_until(another, deadline_s, 0.01)
+
+
+def incarnation(store: Rendezvous) -> int:
+    member = store.lookup("engine", NAME)
+    return member.incarnation if member is not None else -1
+
+
+def test_a_server_that_dies_is_restarted(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
+    assert restarted(slot, beat, kill(slot))
+    assert wait_until(lambda: incarnation(store) == 1, 10)
+
+
+def test_it_is_not_started_while_the_trainer_has_its_gpu(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
+    forbid_starts(store, NAME)
+    pid = kill(slot)
+    assert not restarted(slot, beat, pid, 0.5)
+    assert last_start(store, NAME) == Start(1, held=True)
+    assert incarnation(store) == 0
+    allow_starts(store, NAME)
+    assert restarted(slot, beat, pid)
+    assert wait_until(lambda: incarnation(store) == 1, 10)
+
+
+def test_it_asks_again_if_the_store_did_not_answer(
+    slot: Slot, beat: Pulse, store: Rendezvous, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(key: str) -> str:
+        raise RuntimeError("connection refused")
+
+    monkeypatch.setattr(store, "get", gone)
+    pid = kill(slot)
+    assert not restarted(slot, beat, pid, 0.5)
+    monkeypatch.undo()
+    assert restarted(slot, beat, pid)
+
+
+def test_one_that_dies_too_often_is_a_failure(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
+    store.set(ready_key(NAME), "0")
+    assert wait_until(lambda: beat.value(ready_key(NAME)) is not None, 10)
+    assert restarted(slot, beat, kill(slot))
+    kill(slot)
+    failure = slot.tend(beat)
+    assert isinstance(failure, Failure)
+    assert failure.cause == "killed by signal 9 (SIGKILL) after 1 restarts"

@@ -1,0 +1,125 @@
+"""What `ebbtide inspect` shows of a step, and what it says when there is nothing to show."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from core.samples import Prompt, Sample, Status
+from core.trajectory import step_path, write_step
+from launchers.show.samples import InspectError, show
+from tests.support.step_samples import make_record, make_samples, write_run
+
+
+def shown(run_dir: Path, step: int | None = None, best: int | None = None, worst: int | None = None) -> str:
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(show(run_dir, step, best, worst))
+    return console.export_text()
+
+
+def sample(index: int, reward: float | None, text: str, status: Status = Status.COMPLETED) -> Sample:
+    prompt = Prompt(row=70, text="What is [3] + 4?", tokens=(1, 2), label="7")
+    failure = "the reward is nan" if reward is None else None
+    return Sample(0, index, prompt, [5, 6, 7], [-0.5, -0.25, -0.125], status, "3", text, reward=reward, failure=failure)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    samples = [
+        sample(0, 0.25, "second worst", Status.TRUNCATED),
+        sample(1, 1.0, "right [/x]"),
+        sample(2, None, "unscored", Status.FAILED),
+        sample(3, 0.0, "wrong"),
+    ]
+    write_run(tmp_path, [0, 1, 2, 5])
+    write_step(step_path(tmp_path, 7), make_record(samples, step=7, gap=0.5))
+    return tmp_path
+
+
+def test_last_step_with_one_best_and_one_worst(run_dir: Path) -> None:
+    text = shown(run_dir)
+    for words in (
+        "demo, step 7 (stored: 0-2, 5, 7)",
+        "4 in 1 groups",
+        "mean 0.4167, min 0, max 1",
+        "mean 3.0 tokens, min 3, max 3; truncated 25.0%",
+        "mean 5.00e-01, max 5.00e-01",
+        "1: 1 x the reward is nan",
+        "best 1: group 0, sample 1, row 70",
+        "What is [3] + 4?",
+        "right [/x]",
+        'reward 1, advantage +1.121, completed, 3 tokens, label "7"',
+        "worst 1: group 0, sample 3, row 70",
+    ):
+        assert words in text, f"{words!r} not in\n{text}"
+    assert "second worst" not in text
+    assert "unscored" not in text
+
+
+@pytest.mark.parametrize(
+    ("best", "worst", "titles"),
+    [(2, None, 2), (None, 2, 2), (0, 0, 0), (99, None, 3), (2, 2, 3)],
+    ids=["best only", "worst only", "summary only", "more than there are", "none shown twice"],
+)
+def test_number_of_samples(run_dir: Path, best: int | None, worst: int | None, titles: int) -> None:
+    assert shown(run_dir, 7, best, worst).count("group 0, sample") == titles
+
+
+def test_control_characters_do_not_reach_the_terminal(tmp_path: Path) -> None:
+    write_step(step_path(tmp_path, 0), make_record([sample(0, 1.0, "\x1b[2Jgone\x07\nnext")], step=0))
+    text = shown(tmp_path)
+    assert "\u241b[2Jgone\u2407" in text
+    assert "\x1b" not in text
+
+
+def test_worst_come_in_order(run_dir: Path) -> None:
+    text = shown(run_dir, 7, worst=2)
+    assert text.index("wrong") < text.index("second worst")
+
+
+def test_step_without_any_reward_shows_why(tmp_path: Path) -> None:
+    write_step(step_path(tmp_path, 0), make_record([sample(0, None, "unscored", Status.FAILED)], step=0))
+    text = shown(tmp_path)
+    assert "reward is nan" in text
+    assert "unscored" in text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_step_can_be_shown(tmp_path: Path, seed: int) -> None:
+    write_step(step_path(tmp_path, 0), make_record(make_samples(3, 3, seed=seed), step=0))
+    assert "step 0" in shown(tmp_path, best=9)
+
+
+def test_step_without_samples(tmp_path: Path) -> None:
+    write_step(step_path(tmp_path, 0), make_record([], step=0))
+    assert "0 in 0 groups" in shown(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "step", "words"),
+    [
+        pytest.param("nope", None, "nope: found no run.yaml in it; wanted a run directory", id="no directory"),
+        pytest.param("fresh", None, "no steps in .*fresh yet", id="no steps"),
+        pytest.param(".", 3, "step 3 is not stored in .*; wanted one of 0-2, 5, 7$", id="not stored"),
+        pytest.param(".", -1, "step -1 is not stored", id="negative"),
+    ],
+)
+def test_nothing_to_show(run_dir: Path, folder: str, step: int | None, words: str) -> None:
+    (run_dir / "fresh").mkdir()
+    (run_dir / "fresh" / "run.yaml").write_text("name: fresh\n")
+    with pytest.raises(InspectError, match=words):
+        show(run_dir / folder, step)
+
+
+def test_damaged_file_is_named(run_dir: Path) -> None:
+    step_path(run_dir, 7).write_bytes(b"damaged")
+    with pytest.raises(InspectError, match=r"step_000007.h5 cannot be read"):
+        show(run_dir)
+
+
+def test_negative_number_of_samples(run_dir: Path) -> None:
+    with pytest.raises(InspectError, match="best = -1"):
+        show(run_dir, best=-1)

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from core.run_dir.run_directory import RunDirectory
+from hpc.slurm.job_state import GONE, UNKNOWN, JobState
+from hpc.slurm.queue import Poller
+from launchers.attempts.job_record import JobRecord
+from launchers.show import status_table
+from launchers.show.run_status import LIVE_STATES, Status, current_job, read_files, snapshot, status_of
+from tests.support.histories import BEGAN, began, ended, step, write_history
+
+BEGIN = {"event": "begin", "time": BEGAN, "step": 0, "num_steps": 4}
+ROLLOUT = {"event": "phase", "time": BEGAN + 2100, "phase": "rollout step=1"}
+RECORD = JobRecord("7", submitted=BEGAN, earlier=("5",))
+PENDING = JobState("PENDING", reason="Resources")
+FIRST_START = JobState("RUNNING", nodes=("n1", "n2"), start=BEGAN + 999, end=BEGAN + 4600, restarts=0)
+SECOND_START = JobState("RUNNING", nodes=("n1", "n3"), start=BEGAN + 1999, end=BEGAN + 5600, restarts=1)
+TIMEOUT = [began(1), ended(1, "timeout", steps_done=1)]
+FAILED = [began(1), ended(1, "failed", cause="trainer 0: ValueError: no")]
+
+
+@pytest.mark.parametrize(
+    ("ledger", "job", "state", "reason"),
+    [
+        ([], None, "not started", ""),
+        ([], PENDING, "pending", "Resources"),
+        ([], FIRST_START, "starting", ""),
+        ([began(1)], FIRST_START, "running", ""),
+        (TIMEOUT, JobState("COMPLETING"), "stopping", ""),
+        (TIMEOUT, FIRST_START, "stopping", ""),
+        ([began(1)], JobState("PENDING", restarts=0), "running", ""),
+        (TIMEOUT, JobState("PENDING", restarts=0), "stopping", ""),
+        ([began(1)], JobState("PENDING", "BeginTime", restarts=1), "between attempts", "BeginTime"),
+        ([began(1, job="5")], JobState("PENDING", "Priority", restarts=0), "between attempts", "Priority"),
+        (TIMEOUT, JobState("PENDING", "BeginTime", restarts=1), "between attempts", "BeginTime"),
+        (TIMEOUT, SECOND_START, "starting", ""),
+        ([began(1)], SECOND_START, "starting", ""),
+        ([*TIMEOUT, began(2, restart=1)], SECOND_START, "running", ""),
+        ([*TIMEOUT, began(2, restart=1), ended(2, "complete")], JobState("RUNNING"), "complete", ""),
+        (FAILED, JobState("FAILED", exit_code=1), "failed", "trainer 0: ValueError: no"),
+        (TIMEOUT, JobState("FAILED"), "failed", "timeout"),
+        ([], JobState("NODE_FAIL"), "failed", "Slurm: NODE_FAIL"),
+        ([began(1)], JobState("OUT_OF_MEMORY", "oom"), "failed", "Slurm: OUT_OF_MEMORY (oom)"),
+        ([], JobState("COMPLETED"), "failed", "see `ebbtide logs`"),
+        ([began(1), ended(1, "interrupted")], JobState("CANCELLED"), "cancelled", ""),
+        ([began(1)], JobState(GONE), "lost", ""),
+        (FAILED, JobState(GONE), "failed", "trainer 0: ValueError: no"),
+        ([began(1)], JobState(UNKNOWN, "squeue: no answer"), "unknown", "squeue: no answer"),
+        ([began(1), ended(1, "complete")], JobState(UNKNOWN), "complete", ""),
+    ],
+)
+def test_states_of_a_job(
+    tmp_path: Path, ledger: Sequence[dict[str, Any]], job: JobState | None, state: str, reason: str
+) -> None:
+    directory = write_history(tmp_path, ledger, record=RECORD if job is not None else None)
+    status = status_of(read_files(directory), {"7": job} if job is not None else {}, now=BEGAN + 2200)
+    assert (status.state, status.reason) == (state, reason)
+    assert status.live == (state in LIVE_STATES)
+
+
+def local(how: str | None, **more: Any) -> list[dict[str, Any]]:
+    begin = began(1, job=None, host=socket.gethostname(), **more)
+    return [begin, *([ended(1, how)] if how else [])]
+
+
+@pytest.mark.parametrize("how", ["failed", "interrupted", "lost", "complete"])
+def test_a_run_without_slurm_is_what_its_ledger_says(tmp_path: Path, how: str) -> None:
+    assert status_of(read_files(write_history(tmp_path, local(how))), {}, BEGAN).state == how
+
+
+def test_a_run_on_this_machine_lives_with_its_process(tmp_path: Path) -> None:
+    now = time.time()
+    elsewhere = write_history(tmp_path / "elsewhere", [began(1, job=None, pid=os.getpid())])
+    assert status_of(read_files(elsewhere), {}, now).state == "lost"
+    for began_at, state in ((now, "running"), (now - 1e9, "lost")):
+        entry = {**began(1, job=None, host=socket.gethostname(), pid=os.getpid()), "began": began_at}
+        assert status_of(read_files(write_history(tmp_path / state, [entry])), {}, now).state == state
+
+
+@pytest.mark.parametrize(
+    ("states", "wanted"),
+    [
+        ({}, "9"),
+        ({"7": JobState("RUNNING"), "8": PENDING, "9": PENDING}, "7"),
+        ({"7": JobState("COMPLETED"), "8": PENDING, "9": PENDING}, "8"),
+        ({"7": JobState("FAILED"), "8": JobState("CANCELLED")}, "8"),
+        ({"7": JobState("FAILED"), "8": JobState(UNKNOWN)}, "7"),
+    ],
+)
+def test_the_job_of_a_chain_that_counts(states: dict[str, JobState], wanted: str) -> None:
+    assert current_job(("7", "8", "9"), states) == wanted
+    assert current_job((), states) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "ledger", "job_ids"),
+    [
+        (None, [began(1, job="5")], ("5",)),
+        (None, [began(1, job=None)], ()),
+        (RECORD, [], ("7",)),
+        (JobRecord("7", submitted=BEGAN), [began(1, job="5")], ("5",)),
+        (JobRecord("7", submitted=BEGAN + 9999), [began(1, job="5")], ("7",)),
+        (JobRecord("7", submitted=BEGAN, earlier=("5",)), [began(1, job="5")], ("7",)),
+        (JobRecord("7_3", submitted=BEGAN), [began(1, job="11")], ("7_3",)),
+        (JobRecord("7", chain=("7", "8"), submitted=BEGAN), [began(1, job="8")], ("7", "8")),
+    ],
+    ids=["by hand", "local", "fresh", "later by hand", "resubmitted", "resubmitted at once", "array", "chain"],
+)
+def test_which_jobs_belong_to_a_run(
+    tmp_path: Path, record: JobRecord | None, ledger: list[dict[str, Any]], job_ids: tuple[str, ...]
+) -> None:
+    assert read_files(write_history(tmp_path, ledger, record=record)).job_ids == job_ids
+
+
+def test_many_runs_cost_one_question(tmp_path: Path) -> None:
+    asked: list[list[str]] = []
+
+    def ask(job_ids: Any) -> dict[str, JobState]:
+        asked.append(sorted(job_ids))
+        return {job_id: PENDING for job_id in asked[-1]}
+
+    runs = [write_history(tmp_path / str(i), record=JobRecord(str(i), submitted=BEGAN)) for i in range(3)]
+    poller = Poller(ask=ask)
+    assert [status.state for status in snapshot(runs, poller, BEGAN)] == ["pending"] * 3
+    snapshot(runs, poller, BEGAN)
+    assert asked == [["0", "1", "2"]]
+
+
+def running(tmp_path: Path) -> Status:
+    ledger = [*TIMEOUT, began(2, restart=1)]
+    directory = write_history(tmp_path / "run[a]", ledger, [BEGIN, step(0), ROLLOUT], RECORD)
+    return status_of(read_files(RunDirectory(directory.path)), {"7": SECOND_START}, BEGAN + 2200)
+
+
+def shown(renderable: Any) -> str:
+    console = Console(width=200, color_system=None)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_one_run_in_full(tmp_path: Path) -> None:
+    text = shown(status_table.one(running(tmp_path)))
+    for part in (
+        "run[a]",
+        "running job 7 on n1, n3",
+        "1 of 4 done, rollout for 0:01:40",
+        "16.6 s",
+        "0.500",
+        "0:56:40",
+        "timeout",
+        "n1, n2",
+    ):
+        assert part in text
+    assert "reason" not in text
+
+
+def test_many_runs_in_a_table(tmp_path: Path) -> None:
+    line = shown(status_table.many([running(tmp_path)])).splitlines()[-2]
+    assert line.split() == [
+        *("run[a]", "running", "2", "1", "of", "4", "rollout"),
+        *("16.6", "s", "0.500", "0:56:40"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00:00"), (-3, "0:00:00"), (3661, "1:01:01"), (90061, "1-1:01:01")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert status_table.duration(seconds) == text

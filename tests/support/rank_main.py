@@ -1,0 +1,293 @@
+"""One trainer rank of a test: runs the cases of a JSON file one after the other and writes down what came out.
+
+Arguments: the JSON file. Environment: RANK, WORLD_SIZE. See `ranks.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.distributed as dist
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference")  # core's own, once it is imported
+
+
+def make_samples(seed: int, num_groups: int = 3) -> list[Any]:
+    """Groups of 2 to 5 responses of 1 to 14 tokens; a masked response and partly masked ones among them."""
+    from core.samples import TrainSample
+
+    rng = random.Random(seed)
+    samples = []
+    for group in range(num_groups):
+        prompt = [rng.randrange(3, 500) for _ in range(rng.randrange(1, 20))]
+        for index in range(2 + (group + seed) % 4):
+            response = [rng.randrange(3, 500) for _ in range(rng.randrange(1, 15))]
+            mask = [0 if group == 1 and index == 1 else int(rng.random() < 0.9) for _ in response]
+            engine = [rng.gauss(-6, 0.3) for _ in response]
+            samples.append(TrainSample(group, prompt, response, mask, rng.gauss(0, 1), engine))
+    return samples
+
+
+def make_config(case: dict[str, Any]) -> Any:
+    """Every loss term at once, so that every path carries gradient; the case overrides sections."""
+    from core.config.schema import RunConfig
+
+    sections: dict[str, dict[str, Any]] = {
+        "model": {"path": case["model"], "dtype": "float32"},
+        "data": {},
+        "rollout": {"num_rollout": 8, "rollout_batch_size": 3, "n_samples_per_prompt": 4},
+        "algorithm": {"kl_loss_coef": 0.1, "entropy_coef": 0.02},
+        "train": {
+            "global_batch_size": 6,
+            "num_steps_per_rollout": 2,
+            "lr": 2e-3,
+            "lr_schedule": "cosine",
+            "adam_eps": 1e-4,  # Adam blows rounding noise in vanishing gradients up to full steps if this is tiny
+        },
+        "placement": {"collective_timeout_s": 60.0},
+    }
+    for section, changes in case.get("config", {}).items():
+        sections[section] |= changes
+    return RunConfig.model_validate(sections)
+
+
+def run_case(case: dict[str, Any]) -> list[Any]:
+    """Build a trainer, act, and return what each action gave."""
+    import modelcfg
+    from core.megatron.trainer import MegatronTrainer
+
+    model_dir = Path(case["model"])
+    shape = modelcfg.from_hf(json.loads((model_dir / "config.json").read_text()))
+    trainer = MegatronTrainer(make_config(case), shape, model_dir, "cpu")
+    try:
+        return [act(trainer, *([action] if isinstance(action, str) else action)) for action in case["actions"]]
+    finally:
+        trainer.close()
+
+
+def act(trainer: Any, verb: str, *arguments: Any) -> Any:
+    """One action. The arguments of each verb are those of the code below; the verbs of LOOK take none."""
+    if verb == "update":
+        result = trainer.update(make_samples(*arguments))
+        return {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+    if verb == "update_flat":  # groups 1 and 2 have next to no advantage, or none at all
+        seed, advantage = arguments
+        samples = [replace(s, advantage=advantage) if s.group else s for s in make_samples(seed)]
+        result = trainer.update(samples)
+        return {"metrics": result.metrics, "logprobs": result.logprobs}
+    if verb == "log_probs":
+        return trainer.log_probs(make_samples(*arguments))
+    if verb == "buckets":
+        return [
+            [(name, t.numel(), float(t.double().sum())) for name, t in b] for b in trainer.named_buckets(*arguments)
+        ]
+    if verb == "buckets_alone":  # with nothing but the parameters on the device, and what stays there
+        max_bytes, staying = arguments[0], frozenset(arguments[1] if arguments[1:] else [])
+        trainer.memory.reserve(staying)
+        trainer.memory.shrink_to(staying)
+        trainer.memory.grow_to(staying | {"parameters"})
+        held = set(trainer.memory.held())
+        assert held == {"parameters"} | {part for part in staying if trainer.memory.regions[part].num_bytes}, held
+        assert not [part for part in staying if trainer.memory.regions[part]._host], "memory that nobody wants"
+        buckets = act(trainer, "buckets", max_bytes)
+        trainer.memory.shrink_to(staying)
+        trainer.memory.grow_to(frozenset(TRAINER_PARTS))
+        return buckets
+    if verb in LOOK:
+        return LOOK[verb](trainer)
+    if verb == "dump":
+        return dump(trainer, Path(arguments[0]))
+    return getattr(trainer, verb)(Path(arguments[0]))
+
+
+def dump(trainer: Any, directory: Path) -> None:
+    """Write parameters and both moments as safetensors files, under HuggingFace names."""
+    from safetensors.torch import save_file
+
+    from core.megatron.state.hf import named_buckets
+
+    states = {"exp_avg": moments(trainer, "exp_avg"), "exp_avg_sq": moments(trainer, "exp_avg_sq")}
+    directory.mkdir()
+    for kind, tensors in {"weights": trainer._parameters, **states}.items():
+        buckets = named_buckets(tensors, trainer.shape, trainer.layout, 2**40)
+        save_file({name: t.detach().contiguous() for bucket in buckets for name, t in bucket}, directory / kind)
+
+
+def moments(trainer: Any, key: str) -> dict[str, torch.Tensor]:
+    """Adam's `exp_avg` or `exp_avg_sq` of every parameter, in its shape. Only where one rank holds all of them."""
+    (adam,) = trainer._optimizer.adams
+    if hasattr(adam, "_get_main_param_and_optimizer_states"):  # the distributed optimiser works on flat views
+        found = {name: adam._get_main_param_and_optimizer_states(p)[key] for name, p in trainer._parameters.items()}
+    else:
+        found = {name: adam.optimizer.state[p][key] for name, p in trainer._parameters.items()}
+    return {name: tensor.view(trainer._parameters[name].shape) for name, tensor in found.items()}
+
+
+def split_parameters(trainer: Any) -> list[str]:
+    """Names of the parameters that Megatron takes for shards."""
+    return [name for name, p in trainer._parameters.items() if getattr(p, "tensor_model_parallel", False)]
+
+
+def steps_are_apart(trainer: Any) -> bool:
+    """Whether every parameter has a step tensor of its own."""
+    states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
+    return len({state["step"].data_ptr() for state in states}) == len(states)
+
+
+def decay_everything(trainer: Any) -> None:
+    """Let decay reach norms and biases too, as in checkpoints of earlier versions."""
+    for group in trainer._optimizer.chain.param_groups:
+        group["weight_decay"] = trainer.config.train.weight_decay
+
+
+def decays(trainer: Any) -> list[tuple[float, float]]:
+    """What Megatron multiplies each group's decay by, and the decay it has."""
+    return sorted((group["wd_mult"], group["weight_decay"]) for group in trainer._optimizer.chain.param_groups)
+
+
+def spoil(trainer: Any) -> None:
+    """Put a NaN into the weights."""
+    with torch.no_grad():
+        list(trainer._parameters.values())[-1].view(-1)[0] = float("nan")
+
+
+def sums_over_one_rank(trainer: Any) -> int:
+    """How many sums an update asks of groups of one rank, control traffic aside: NCCL would connect each to itself."""
+    asked, real = [], dist.all_reduce
+
+    def noted(tensor: Any, op: Any = dist.ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Any:
+        asked.append(group)
+        return real(tensor, op, group, async_op)
+
+    with mock.patch.object(dist, "all_reduce", noted):
+        trainer.update(make_samples(0))
+    assert trainer.layout.control in asked
+    return sum(group is not trainer.layout.control and dist.get_world_size(group) == 1 for group in asked)
+
+
+def aliases_bring_gradients(trainer: Any) -> list[float]:
+    """Of each parameter the gradient's norm, and how far that of a backward pass under other names is from it."""
+    from core.megatron.graphs.row_graphs import _call, add_gradients, alias
+    from core.megatron.model import forward_row
+    from core.megatron.rows.packing import pack
+
+    model: Any = trainer._optimizer.model.train()
+    row = pack(make_samples(0), 256)[0][0]
+    gradients = [parameter.main_grad for parameter in model.parameters()]
+    trainer._optimizer.zero_grad()
+    forward_row(model, row, "cpu")[0].sum().backward()
+    wanted = [gradient.clone() for gradient in gradients]
+    trainer._optimizer.zero_grad()
+    leaves = {name: alias(parameter) for name, parameter in model.named_parameters()}
+    logprobs, _ = forward_row(partial(_call, model, leaves), row, "cpu")
+    add_gradients([logprobs], list(leaves.values()), [torch.ones_like(logprobs)])
+    return [float(x) for a, b in zip(wanted, gradients, strict=True) for x in (a.norm(), (a - b).abs().max())]
+
+
+def parallel_output(trainer: Any) -> bool:
+    """Whether logits stay split over the vocabulary."""
+    return bool(trainer._optimizer.model.module.parallel_output)
+
+
+def park(trainer: Any) -> Any:
+    """Park everything, look what is left on the device, bring everything back."""
+    held = trainer.memory.held()
+    storages = {part: [s.nbytes() for s in region._storages] for part, region in trainer.memory.regions.items()}
+    trainer.memory.shrink_to(frozenset())
+    left = sum(s.nbytes() for region in trainer.memory.regions.values() for s in region._storages)
+    trainer.memory.grow_to(frozenset(TRAINER_PARTS))
+    again = {part: [s.nbytes() for s in region._storages] for part, region in trainer.memory.regions.items()}
+    assert again == storages
+    return [sorted(held), left]
+
+
+def aliases(trainer: Any) -> bool:
+    """Whether parameters, gradients and moments still lie in the storages that are parked."""
+    regions = {name: {s._cdata for s in region._storages} for name, region in trainer.memory.regions.items()}
+    parameters = list(trainer._parameters.values())
+    states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
+    moments = [state[key] for state in states for key in ("exp_avg", "exp_avg_sq")]
+
+    def inside(tensors: Any, part: str) -> bool:
+        return all(t.untyped_storage()._cdata in regions[part] for t in tensors)
+
+    gradients = [p.main_grad for p in parameters]
+    return inside(parameters, "parameters") and inside(gradients, "gradients") and inside(moments, "moments")
+
+
+def checksums(trainer: Any) -> list[str]:
+    """Of every parameter on this rank, summed over ranks so that all agree."""
+    sums = torch.stack([p.detach().double().abs().sum() for p in trainer._parameters.values()])
+    total = sums.sum()
+    dist.all_reduce(total)
+    return [total.item().hex()]
+
+
+def off_plan(trainer: Any) -> dict[str, Any]:
+    """What the planner counts otherwise than this rank has it: nothing, or [planned, found] by name."""
+    from core.planner import trainer as planner
+    from modelcfg.shards import rank_parameters
+
+    layout, config, shape = trainer.layout, trainer.config, trainer.shape
+    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
+    parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank)
+    found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
+    pairs = {
+        "order": [list(parameters), list(trainer._parameters)],
+        "parameters": [parameters, {name: p.numel() for name, p in trainer._parameters.items()}],
+        "host": [planner.host_copy_bytes(config, shape, "cpu", parts), trainer.memory.host_bytes],
+        **{f"{part} bytes": [parts[part], found[part]] for part in TRAINER_PARTS},
+    }
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+LOOK = {
+    "park": park,
+    "off_plan": off_plan,
+    "aliases": aliases,
+    "checksums": checksums,
+    "split_parameters": split_parameters,
+    "steps_are_apart": steps_are_apart,
+    "decay_everything": decay_everything,
+    "decays": decays,
+    "spoil": spoil,
+    "parallel_output": parallel_output,
+    "sums_over_one_rank": sums_over_one_rank,
+    "aliases_bring_gradients": aliases_bring_gradients,
+    "children": lambda _: [str(child) for child in multiprocessing.active_children()],
+}
+
+
+def main(arguments: Sequence[str]) -> None:
+    folder = Path(arguments[0]).parent
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.FileStore(str(folder / "store"), size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120))
+    results: dict[str, Any] = {}
+    for name, case in json.loads(Path(arguments[0]).read_text()).items():
+        try:
+            results[name] = {"results": run_case(case)}
+        except Exception as error:
+            results[name] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+    (folder / f"rank{rank}.json").write_text(json.dumps(results))
+    dist.barrier()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
