@@ -1,0 +1,89 @@
+"""What a user's own code imports of this project: types and helpers, for the doors of a run file and for scripts.
+
+Rewards
+    RewardInput: what a reward function is called with: prompt, response, label and the rest of the row.
+    Scorer: its type: (RewardInput) -> float.
+    last_number: the last number of a text, or None.
+
+Samples
+    Prompt: one row of a data source, rendered and tokenised.
+    Sample: one response with tokens, log-probs, mask and reward.
+    SamplingParams: sampling settings of one request.
+    Status: how a response ended.
+
+Advantages
+    group_advantages: the advantage of each sample over its group.
+
+What a run leaves
+    list_steps: the steps that a run directory has records of.
+    read_step: the record of one step, from its file.
+    step_path: the file of one step.
+    StepRecord: all samples of a step, with advantages and log-probs.
+
+Slurm
+    HetSlurmExecutor: submitit's executor, for jobs whose parts differ.
+    Component: one part of such a job.
+    Site: a cluster, as its site file describes it.
+    load_site: reads a site file.
+
+Anything else
+    load_function: the function that `module.py:function` or `package.module:function` names.
+
+This package holds nothing of its own, and nothing of the project imports it. A name is loaded when it is first used:
+`import ebbtide` needs neither torch nor numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from core.algorithm.advantages import group_advantages as group_advantages
+    from core.plugins import load_function as load_function
+    from core.reward.last_number import last_number as last_number
+    from core.reward.sample import RewardInput as RewardInput
+    from core.reward.scorers import Scorer as Scorer
+    from core.samples import Prompt as Prompt
+    from core.samples import Sample as Sample
+    from core.samples import SamplingParams as SamplingParams
+    from core.samples import Status as Status
+    from core.trajectory.record import StepRecord as StepRecord
+    from core.trajectory.store import list_steps as list_steps
+    from core.trajectory.store import read_step as read_step
+    from core.trajectory.store import step_path as step_path
+    from hpc.executor.executor import HetSlurmExecutor as HetSlurmExecutor
+    from hpc.site.files import Site as Site
+    from hpc.site.files import load_site as load_site
+    from hpc.slurm.component import Component as Component
+
+_HOME = {
+    "Component": "hpc.slurm.component",
+    "HetSlurmExecutor": "hpc.executor.executor",
+    "Prompt": "core.samples",
+    "RewardInput": "core.reward.sample",
+    "Sample": "core.samples",
+    "SamplingParams": "core.samples",
+    "Scorer": "core.reward.scorers",
+    "Site": "hpc.site.files",
+    "Status": "core.samples",
+    "StepRecord": "core.trajectory.record",
+    "group_advantages": "core.algorithm.advantages",
+    "last_number": "core.reward.last_number",
+    "list_steps": "core.trajectory.store",
+    "load_function": "core.plugins",
+    "load_site": "hpc.site.files",
+    "read_step": "core.trajectory.store",
+    "step_path": "core.trajectory.store",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ebbtide' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
