@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from common.memory_size import slurm_memory_bytes
 from common.mistake import Mistake, Wrong
@@ -13,6 +14,7 @@ from hpc.sbatch.job import JobSpec
 from hpc.sbatch.request import requests
 from hpc.site.cluster_facts import ClusterFacts, NodeGroup, Partition
 from hpc.slurm.component import Component
+from hpc.slurm.constraint import feature_names, needed_features
 
 
 def check_request(job: JobSpec, facts: ClusterFacts) -> list[Mistake]:
@@ -53,6 +55,9 @@ def _component_mistakes(component: Component, job: JobSpec, facts: ClusterFacts)
         known = ", ".join(partition.name for partition in facts.partitions)
         remedy = f"set partition in the site file to one of {known}"
         yield Mistake(component.name, None, "no partition", "one, for the cluster has no default", remedy)
+    if unknown_features := [name for name in feature_names(component.constraint or "") if name not in facts.features]:
+        yield from (_unknown_feature(component, name, partitions, facts) for name in unknown_features)
+        component = replace(component, constraint=None)  # said once, and not again as nodes that are missing
     complaints = [_partition_mistake(component, job, partition) for partition in partitions]
     if complaints and complaints[0] is not None and None not in complaints:  # of several one that fits is enough
         yield complaints[0]
@@ -63,6 +68,17 @@ def _unknown_partition(component: Component, name: str, facts: ClusterFacts) -> 
     suggestion = nearest(name, known)
     remedy = f"did you mean {suggestion}?" if suggestion else "correct it in the site file, or in the run file's slurm"
     return Mistake(component.name, None, f"the partition {name}", f"one of {', '.join(known)}", remedy)
+
+
+def _unknown_feature(component: Component, name: str, partitions: Sequence[Partition], facts: ClusterFacts) -> Mistake:
+    near_by = {feature for partition in partitions for group in partition.nodes for feature in group.features}
+    known = sorted(near_by or facts.features)
+    wanted = f"one of {', '.join(known)}" if known else "no constraint, as no node of this cluster has a feature"
+    suggestion = nearest(name, facts.features)
+    remedy = "correct constraint in the site file, or in the run file's slurm, or leave it out"
+    return Mistake(
+        component.name, None, f"the feature {name}", wanted, f"did you mean {suggestion}?" if suggestion else remedy
+    )
 
 
 def _partition_mistake(component: Component, job: JobSpec, partition: Partition) -> Mistake | None:
@@ -107,13 +123,17 @@ def _fits(component: Component, job: JobSpec, group: NodeGroup) -> bool:
     typed = not (component.gpus_per_node and kind and group.gpu_types) or kind in group.gpu_types
     cpus = (component.cpus_per_task or 1) * component.tasks_per_node
     memory = slurm_memory_bytes(component.mem or "0")
-    return typed and group.gpus >= component.gpus_per_node and group.cpus >= cpus and group.memory_mib * MIB >= memory
+    featured = needed_features(component.constraint or "") <= group.features
+    sized = group.cpus >= cpus and group.memory_mib * MIB >= memory
+    return typed and featured and group.gpus >= component.gpus_per_node and sized
 
 
 def _wish(component: Component) -> str:
     parts = [_count(component.gpus_per_node, "GPU")] if component.gpus_per_node else []
     parts.append(_count((component.cpus_per_task or 1) * component.tasks_per_node, "CPU"))
-    return " and ".join(parts + ([f"{component.mem} of memory"] if component.mem not in (None, "0") else []))
+    parts += [f"{component.mem} of memory"] if component.mem not in (None, "0") else []
+    parts += [f"feature {name}" for name in sorted(needed_features(component.constraint or ""))]
+    return " and ".join(parts)
 
 
 def _count(number: int, what: str) -> str:

@@ -62,6 +62,11 @@ class ClusterFacts:
         """Where jobs go that name no partition."""
         return next((partition for partition in self.partitions if partition.default), None)
 
+    @property
+    def features(self) -> frozenset[str]:
+        """All that `--constraint` may name."""
+        return frozenset().union(*(group.features for partition in self.partitions for group in partition.nodes))
+
     def partition(self, name: str) -> Partition | None:
         """The partition of this name."""
         return next((partition for partition in self.partitions if partition.name == name), None)

@@ -165,6 +165,35 @@ MISTAKES: dict[str, tuple[JobSpec, ClusterFacts, str]] = {
         "trainers: found 1 node with 8 GPUs and 1 CPU and 2T of memory; wanted at most 0, all such nodes of "
         "partition gpu: ask for fewer or smaller nodes, or choose another partition",
     ),
+    "unknown feature": (
+        one(constraint="h100&ibb"),
+        FACTS,
+        "trainers: found the feature ibb; wanted one of a100, h100, ib: did you mean ib?",
+    ),
+    "unknown feature among alternatives, of the site": (
+        one({"constraint": "[rack1*2|h100*2]"}),
+        FACTS,
+        "trainers: found the feature rack1; wanted one of a100, h100, ib: "
+        "correct constraint in the site file, or in the run file's slurm, or leave it out",
+    ),
+    "feature where no node has any": (
+        one({"partition": "cpu", "gpu_type": None}, gpus_per_node=0, constraint="ib"),
+        replace(FACTS, partitions=FACTS.partitions[1:]),
+        "trainers: found the feature ib; wanted no constraint, as no node of this cluster has a feature: "
+        "correct constraint in the site file, or in the run file's slurm, or leave it out",
+    ),
+    "too many nodes of a feature": (
+        one({"gpu_type": None}, nodes=3, gpus_per_node=4, constraint="a100"),
+        FACTS,
+        "trainers: found 3 nodes with 4 GPUs and 1 CPU and feature a100; wanted at most 2, all such nodes of "
+        "partition gpu: ask for fewer or smaller nodes, or choose another partition",
+    ),
+    "features that no node has together": (
+        one({"gpu_type": None}, gpus_per_node=4, constraint="a100&ib"),
+        FACTS,
+        "trainers: found 1 node with 4 GPUs and 1 CPU and feature a100 and feature ib; wanted at most 0, all such "
+        "nodes of partition gpu: ask for fewer or smaller nodes, or choose another partition",
+    ),
     "time over the limit": (
         replace(one(), time_minutes=3000),
         FACTS,
@@ -209,6 +238,18 @@ MISTAKES: dict[str, tuple[JobSpec, ClusterFacts, str]] = {
 def test_what_the_cluster_cannot_give_is_said(name: str) -> None:
     job, facts, says = MISTAKES[name]
     assert list(map(str, check_request(job, facts))) == [says]
+
+
+@pytest.mark.parametrize("constraint", ["h100", "h100&ib", "h100|a100", "[h100*1&a100*1]", "(h100&ib)|a100", "!v100"])
+def test_features_that_nodes_have(constraint: str) -> None:
+    assert check_request(one(constraint=constraint), FACTS) == []
+
+
+def test_features_are_those_of_all_partitions() -> None:
+    assert FACTS.features == {"a100", "h100", "ib"}
+    ib_on_cpu_nodes = one({"partition": "cpu", "gpu_type": None}, gpus_per_node=0, constraint="ib")
+    (mistake,) = check_request(ib_on_cpu_nodes, FACTS)
+    assert mistake.found == "1 node with 1 CPU and feature ib"
 
 
 def test_all_mistakes_are_said_at_once() -> None:
