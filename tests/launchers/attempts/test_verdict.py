@@ -54,7 +54,7 @@ def test_where_requeue_is_forbidden_the_job_ends_and_the_chain_goes_on() -> None
 def test_time_limits_that_no_step_fits_in_do_not_go_on_for_ever() -> None:
     assert judge(attempts("timeout", steps=0), CAPS, True).requeue
     verdict = judge(attempts("timeout", "timeout", steps=0), CAPS, True)
-    assert not verdict.requeue
+    assert verdict.requeue is False
     assert "2 attempts in a row reached the time limit without a step: raise slurm.time" in verdict.problem
     assert f"now {CAPS.signal_s}" in verdict.problem
 
@@ -65,8 +65,12 @@ def test_other_ends_without_a_step_say_nothing_of_the_time_limit() -> None:
     assert judge(attempts("preempted", "preempted", steps=0), CAPS, True).requeue
 
 
-@pytest.mark.parametrize("ends", [["node_failure"] * 2, ["timeout"] * 2], ids=["too many", "fruitless"])
-def test_a_run_that_is_given_up_still_hands_its_nodes_on(ends: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("ends", "problem"),
+    [(["node_failure"] * 2, True), (["timeout"] * 2, True), (["complete"], False)],
+    ids=["too many", "fruitless", "complete"],
+)
+def test_a_run_that_ends_still_hands_its_nodes_on(ends: list[str], problem: bool) -> None:
     verdict = judge(attempts(*ends, steps=0, failed=("n2",)), CAPS, True, ("8",))
-    assert verdict.problem
+    assert bool(verdict.problem) is problem
     assert verdict.text == "end\nn2\n8\n"
