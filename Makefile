@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 PINS := requirements/$(if $(GPU),gpu,cpu).txt
-# two at a time, those of one file after each other: tests mostly wait, for imports, engines and Slurm
-TWO_AT_A_TIME := -n 2 --dist loadfile
+# three at a time, those of one file after each other: tests mostly wait, for imports, engines and Slurm
+AT_A_TIME := -n 3 --dist loadfile --no-loadscope-reorder
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
@@ -30,10 +30,10 @@ demo: install ## Train SmolLM2-135M on one-digit sums: about 5 minutes on two CP
 	$(BIN)/ebbtide run examples/smollm2-arithmetic.yaml
 
 test: install ## Run the tests that need no GPU; those on Slurm are skipped where there can be no cluster
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m "not slow"
+	$(BIN)/python -m pytest $(AT_A_TIME) -m "not slow"
 
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
-	$(BIN)/python -m pytest $(TWO_AT_A_TIME) -m slow
+	$(BIN)/python -m pytest $(AT_A_TIME) -m slow
 
 slurm: ## Install Slurm from apt for the tests that start a cluster (as root; nothing to do where it is there)
 	$(PYTHON) -m tests.slurm_cluster install

@@ -22,6 +22,9 @@ MEETING_THE_MACHINE = ("engine", "run", "slurm")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files with long tests come first, so that short ones fill the gaps at the end, where tests run side by side."""
+    long = {item.path for item in items if any(item.get_closest_marker(name) for name in MEETING_THE_MACHINE)}
+    items.sort(key=lambda item: item.path not in long)
     if not config.pluginmanager.hasplugin("rerunfailures"):  # -p no:rerunfailures
         return
     for item in items:
