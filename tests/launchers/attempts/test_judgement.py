@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from core.run_dir.moment import Moment
 from launchers.attempts import judgement
 from launchers.attempts.failure import Failure, read_record
 from launchers.attempts.judgement import (
@@ -19,10 +21,12 @@ from launchers.attempts.judgement import (
     outcome_when_left,
 )
 
-KILLED = Failure("trainer", "3", "update step=1", "killed by signal 9 (SIGKILL)", 7, "n2", exit_code=-signal.SIGKILL)
-RAISED = Failure("trainer", "0", "update step=1", "ValueError: no", 8, "n1", exit_code=1)
-PEER_LEFT = Failure("trainer", "1", "update step=1", "RuntimeError: Connection reset by peer", 9, "n1", exit_code=1)
-LOST = lost_node("n3", "rollout step=2", 30.0)
+KILLED = Failure(
+    "trainer", "3", Moment("update", 1), "killed by signal 9 (SIGKILL)", 7, "n2", exit_code=-signal.SIGKILL
+)
+RAISED = Failure("trainer", "0", Moment("update", 1), "ValueError: no", 8, "n1", exit_code=1)
+PEER_LEFT = Failure("trainer", "1", Moment("update", 1), "RuntimeError: Connection reset by peer", 9, "n1", exit_code=1)
+LOST = lost_node("n3", Moment("rollout", 2), 30.0)
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +43,20 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_node_is_blamed_for_what_no_program_does(failure: Failure, how: str, nodes: tuple[str, ...]) -> None:
     outcome = outcome_of(failure)
     assert (outcome.how, outcome.failed_nodes) == (how, nodes)
-    assert failure.cause in outcome.cause
+    assert outcome.cause == str(failure).splitlines()[0]
+
+
+def test_a_lost_node_is_a_failure_of_the_phase_it_was_last_heard_in() -> None:
+    cause = "not heard of for 30 s: the node, its network or its agent is gone"
+    assert Failure("node", "n3", Moment("rollout", 2), cause, 0, time=LOST.time) == LOST
 
 
 @pytest.mark.parametrize(
     ("paused", "how"), [(None, "complete"), ("preempted", "preempted"), ("timeout", "timeout"), ("no time", "timeout")]
 )
 def test_ranks_that_left_in_order(paused: str | None, how: str) -> None:
-    assert outcome_when_left(paused).how == how
+    left = outcome_when_left(paused)
+    assert (left.how, left.cause) == (how, f"saved and left: {paused}" if paused else "")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +66,7 @@ def test_ranks_that_left_in_order(paused: str | None, how: str) -> None:
 )
 def test_the_leader_finds_the_first_cause(records: list[Failure], first: Failure, tmp_path: Path) -> None:
     leave_records(tmp_path, records, leads=True)
-    assert judge_records(tmp_path, [], "n1", "update step=1") == outcome_of(first)
+    assert judge_records(tmp_path, [], "n1", Moment("update", 1)) == outcome_of(first)
     assert read_record(tmp_path) == first
 
 
@@ -66,32 +76,50 @@ def test_an_agent_that_never_reached_the_store_is_found_by_its_record(tmp_path: 
     leave_agent_record(tmp_path, 1, OSError("no way to n1"))
     assert agents_failed(tmp_path)
     (tmp_path / "failures" / f"trainer-{RAISED.name}.json").unlink()
-    assert judge_records(tmp_path, [], "n1", "start").how == "failed"
+    assert judge_records(tmp_path, [], "n1", Moment()).how == "failed"
     record = read_record(tmp_path)
     assert record is not None
     assert (record.role, record.name, record.cause) == ("agent", "1", "OSError: no way to n1")
+    assert (record.at, record.log) == (Moment(), str(tmp_path / "agent-1.log"))
 
 
 def test_all_nodes_that_the_leader_misses_are_left_out(tmp_path: Path) -> None:
-    seen = [LOST, lost_node("n4", "rollout step=2", 30.0)]
+    seen = [LOST, lost_node("n4", Moment("rollout", 2), 30.0)]
     leave_records(tmp_path, seen, leads=True)
-    outcome = judge_records(tmp_path, seen, "n1", "rollout step=2")
+    outcome = judge_records(tmp_path, seen, "n1", Moment("rollout", 2))
     assert (outcome.how, outcome.failed_nodes) == ("node_failure", ("n3", "n4"))
-    assert judge_records(tmp_path, [*seen, RAISED], "n1", "rollout step=2").failed_nodes == ("n3", "n4")
+    assert judge_records(tmp_path, [*seen, RAISED], "n1", Moment("rollout", 2)).failed_nodes == ("n3", "n4")
 
 
 def test_a_failure_without_a_record_names_who_reported_it(tmp_path: Path) -> None:
-    outcome = judge_records(tmp_path, [], "n2", "rollout step=2")
+    outcome = judge_records(tmp_path, [], "n2", Moment("rollout", 2))
     assert outcome.how == "failed"
     assert "agent n2" in outcome.cause
     assert "left no record" in outcome.cause
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.role, record.name, record.at, record.pid) == ("agent", "n2", Moment("rollout", 2), 0)
+
+
+def test_records_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another node writes may take a moment to be seen; other files of the folder are no records."""
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "failures" / "unfinished").touch()
+
+    def written_meanwhile(there: Callable[[], bool], deadline_s: float) -> None:
+        assert (there(), deadline_s) == (False, judgement.RECORDS_DEADLINE_S)
+        leave_records(tmp_path, [RAISED], leads=True)
+        assert there()
+
+    monkeypatch.setattr(judgement, "wait_until", written_meanwhile)
+    assert judge_records(tmp_path, [], "n1", Moment()) == outcome_of(RAISED)
 
 
 def test_a_lost_leader_is_recorded_by_the_first_who_misses_it(tmp_path: Path) -> None:
     leave_records(tmp_path, [RAISED], leads=False)
     assert read_record(tmp_path) is None
     leave_records(tmp_path, [LOST], leads=False)
-    leave_records(tmp_path, [lost_node("n9", "rollout step=2", 30.0)], leads=False)
+    leave_records(tmp_path, [lost_node("n9", Moment("rollout", 2), 30.0)], leads=False)
     assert read_record(tmp_path) == LOST
 
 
