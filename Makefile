@@ -45,7 +45,7 @@ lint: install ## ruff, mypy --strict, and the import arrows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/test_arrows.py tests/test_rooms.py
+	$(BIN)/python -m pytest tests/test_arrows.py tests/test_rooms.py tests/test_twins.py
 
 mutants: install ## Put small faults into the pure modules, one at a time: which of them no fast test notices (20 minutes)
 	$(BIN)/python bench/mutants.py

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from core.megatron.rows.packing import Segment
+from core.megatron.sizes.activations import MAX_WASTE
 
-MAX_WASTE = 1.5  # a block's padded query-key pairs over its own largest segment's, at most
 SMALL_PAIRS = 64 * 64  # segments below this are padded freely: one more call costs more than the padding
 
 

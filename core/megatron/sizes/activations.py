@@ -26,7 +26,7 @@ from modelcfg import ModelShape
 
 INT64_BYTES = 8
 WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been used
-MAX_WASTE = 1.5  # of the CPU's padded attention blocks
+MAX_WASTE = 1.5  # of the CPU's attention blocks: padded query-key pairs over a block's own largest segment's, at most
 # flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; plain: on a CPU, or in fp32
 Attention = Literal["flash", "whole", "plain"]
 
