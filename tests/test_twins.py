@@ -61,7 +61,8 @@ def functions(text: str) -> Iterator[Function]:
 def constants(text: str) -> Iterator[tuple[str, object]]:
     """Module constants, private ones too, with the text of their values.
 
-    Left out: what means too little to be a twin (a digit alone, a type variable), and waits in seconds, which are chosen one by one.
+    Left out: what means too little to be a twin (a digit alone, a type variable), and waits in seconds, which are
+    chosen one by one.
     """
     for node in ast.parse(text).body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
