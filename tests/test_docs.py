@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ON_A_CLUSTER = ROOT / "docs" / "slurm.md"
 # .ci/run runs these themselves
 IN_CI = {"make demo", "make test", "make test-slow", "make lint", "make install", "make slurm"}
-BENCH = {"make bench"}  # minutes of measuring; its parts are run by hand
+BENCH = {"make bench", "make mutants"}  # minutes of measuring; their parts are run by hand
 
 
 def commands_of(page: Path) -> list[str]:
