@@ -13,9 +13,10 @@ from concurrent.futures import Future
 from typing import Self
 
 from core.config.schema import RewardConfig
+from core.processes.user_process import START_TIMEOUT_S, WorkerStartError
 from core.reward.rewards import CLOSED, Rewards
 from core.reward.sample import RewardInput, Score
-from core.reward.worker_process import START_TIMEOUT_S, WorkerGone, WorkerProcess, WorkerStartError
+from core.reward.worker_process import WorkerGone, WorkerProcess
 
 logger = logging.getLogger(__name__)
 

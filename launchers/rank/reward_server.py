@@ -23,9 +23,9 @@ import uvicorn
 from core.config import load_run_file
 from core.config.schema import RewardConfig
 from core.processes.held_port import take
+from core.processes.user_process import WorkerStartError
 from core.reward import RewardPool
 from core.reward.server import reward_app
-from core.reward.worker_process import WorkerStartError
 from core.run_dir.run_directory import RunDirectory
 from launchers.node.log_setup import start_logging
 from launchers.rank.role_arguments import role_parser

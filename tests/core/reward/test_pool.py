@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from core.config.schema import RewardConfig
+from core.processes.user_process import WorkerStartError
 from core.reward import RewardInput, RewardPool, Score
-from core.reward.worker_process import WorkerStartError
 
 FUNCTION = f"{Path(__file__).parents[2] / 'support' / 'reward_functions.py'}:behave"
 DEADLINE_S = 60.0
@@ -112,6 +112,17 @@ def test_what_a_function_writes_to_the_socket_is_never_unpickled(pool: RewardPoo
     assert "the reward worker's answer cannot be read" in str(forged.failure)
     assert not (tmp_path / "ran").exists()
     assert fine == Score(1.0)
+
+
+def test_a_reward_function_does_not_see_the_keys_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EBBTIDE_API_KEY", "secret")
+    monkeypatch.setenv("EBBTIDE_OTHER", "kept")
+    with RewardPool(config()) as pool:
+        seen = "value {v: 1 for v in __import__('os').environ.values()}"
+        assert pool.score([response(f"{seen}.get('kept')"), response(f"{seen}.get('secret', 0)")]) == [
+            Score(1.0),
+            Score(0.0),
+        ]
 
 
 def test_plain_labels_and_metadata_arrive_as_they_are(pool: RewardPool) -> None:
