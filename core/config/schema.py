@@ -222,6 +222,10 @@ class PlacementConfig(Section):
         "not hold everything at once, and only what must leave. on: everything leaves. off: everything stays where it "
         "is, and must fit",
     )
+    engine_options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="further options of SGLang, under the names of its ServerArgs: schedule_policy, attention_backend, …",
+    )
     engine_max_running_requests: PositiveInt = Field(64, description="samples that one engine makes at the same time")
     start_timeout_s: PositiveFloat = Field(600.0, description="deadline for all processes to be up")
     collective_timeout_s: PositiveFloat = Field(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from core.processes.device import thread_environment
+from core.sglang.engine_options import known_options, words
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
@@ -43,6 +44,7 @@ class EngineSpec:
             engine is always so, see `EngineClient.generate_group`).
         num_threads: CPU threads of each of the engine's processes.
         has_experts: whether the model has.
+        options: further ones of SGLang by name; they replace those of the same name that are set here.
     """
 
     name: str
@@ -61,57 +63,59 @@ class EngineSpec:
     deterministic: bool = False
     num_threads: int = 1
     has_experts: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
     """The server's command line, to be run with `environment(spec, ...)`."""
-    options: dict[str, object] = {
-        "--model-path": spec.model_dir,
-        "--host": spec.host,
-        "--port": spec.port,
-        "--device": spec.device,
-        "--dtype": spec.dtype,
-        "--tp-size": spec.tensor_parallel,
-        "--max-running-requests": spec.max_running_requests,
-        "--random-seed": spec.random_seed,
-        "--sampling-backend": "pytorch",
-        "--grammar-backend": "none",
-        "--custom-weight-loader": WEIGHT_LOADER,
-        "--context-length": spec.context_length,
+    options = {**_options(spec), **spec.options}
+    known = known_options(spec.device)[1] if spec.options else {}
+    return [python, "-m", "ebbtide_engine_server", *words(options, known)]
+
+
+def _options(spec: EngineSpec) -> dict[str, Any]:
+    """What we set, by SGLang's names; None: left to SGLang."""
+    return {
+        "model_path": spec.model_dir,
+        "host": spec.host,
+        "port": spec.port,
+        "device": spec.device,
+        "dtype": spec.dtype,
+        "tp_size": spec.tensor_parallel,
+        "max_running_requests": spec.max_running_requests,
+        "random_seed": spec.random_seed,
+        "sampling_backend": "pytorch",
+        "grammar_backend": "none",
+        "custom_weight_loader": WEIGHT_LOADER,
+        "context_length": spec.context_length,
+        "skip_tokenizer_init": True,
+        "sleep_on_idle": True,  # an idle scheduler would spin while the trainer works
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }
-    words = [word for key, value in options.items() if value is not None for word in (key, str(value))]
-    flags = ["--skip-tokenizer-init", "--sleep-on-idle"]  # an idle scheduler would spin while the trainer works
-    flags += ["--disable-cuda-graph"] if spec.device == "cpu" else _cuda_flags(spec)
-    return [python, "-m", "ebbtide_engine_server", *words, *flags]
 
 
-def _cpu_options(spec: EngineSpec) -> dict[str, object]:
+def _cpu_options(spec: EngineSpec) -> dict[str, Any]:
     return {
-        "--attention-backend": "torch_native",  # the CPU default needs SGLang's own kernels
-        "--mem-fraction-static": 0.8,  # of free host memory, only a bound: the KV cache is sized by the next
-        "--max-total-tokens": spec.max_total_tokens or CPU_TOTAL_TOKENS,
+        "attention_backend": "torch_native",  # the CPU default needs SGLang's own kernels
+        "mem_fraction_static": 0.8,  # of free host memory, only a bound: the KV cache is sized by the next
+        "max_total_tokens": spec.max_total_tokens or CPU_TOTAL_TOKENS,
+        "disable_cuda_graph": True,
     }
 
 
-def _cuda_options(spec: EngineSpec) -> dict[str, object]:
+def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
     return {
-        "--attention-backend": "triton",
+        "attention_backend": "triton",
         # another, as on Blackwell, shuffles loaded weights: no update would fit
-        "--moe-runner-backend": "triton" if spec.has_experts else None,
-        "--mem-fraction-static": spec.memory_fraction,
-        "--max-total-tokens": spec.max_total_tokens,
-        "--cuda-graph-max-bs": min(spec.max_running_requests, MAX_GRAPH_BATCH),
+        "moe_runner_backend": "triton" if spec.has_experts else None,
+        "mem_fraction_static": spec.memory_fraction,
+        "max_total_tokens": spec.max_total_tokens,
+        "cuda_graph_max_bs_decode": min(spec.max_running_requests, MAX_GRAPH_BATCH),
+        "enable_memory_saver": True,
+        "skip_server_warmup": True,
+        "disable_prefill_cuda_graph": True,  # took half of the start, to speed up what is a few steps of each rollout
+        "enable_deterministic_inference": True if spec.deterministic else None,
     }
-
-
-def _cuda_flags(spec: EngineSpec) -> list[str]:
-    return [
-        "--enable-memory-saver",
-        "--skip-server-warmup",
-        "--disable-prefill-cuda-graph",  # took half of the start, to speed up what is a few steps of each rollout
-        *(["--enable-deterministic-inference"] if spec.deterministic else []),
-    ]
 
 
 def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
@@ -135,7 +139,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
         **thread_environment(spec.num_threads, kept),
-        **(_cpu_environment(spec) if spec.device == "cpu" else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}),
+        **(_cpu_environment(spec) if spec.device == "cpu" else _cuda_environment(spec)),
     }
 
 
@@ -150,6 +154,12 @@ def _cpu_environment(spec: EngineSpec) -> dict[str, str]:
     if spec.tensor_parallel > 1:  # SGLang wants to be told which cores each rank may use
         variables["SGLANG_CPU_OMP_THREADS_BIND"] = "|".join(str(rank) for rank in range(spec.tensor_parallel))
     return variables
+
+
+def _cuda_environment(spec: EngineSpec) -> dict[str, str]:
+    """FlashInfer is off unless an option names it: it would compile its kernels on the node."""
+    asked = any("flashinfer" in str(value) for value in spec.options.values())
+    return {} if asked else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}
 
 
 def _is_trainers(variable: str) -> bool:

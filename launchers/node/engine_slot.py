@@ -60,5 +60,6 @@ class EngineSlot(Slot):
             api_key=self.seat.key,
             deterministic=self._config.rollout.deterministic,
             num_threads=num_threads(self._node.part.num_engines),
+            options=placement.engine_options,
             has_experts=model_shape(self._config.model, model_dir).num_experts > 0,
         )

@@ -6,10 +6,11 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -39,7 +40,13 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def start_engine(model_dir: Path, log: Path, api_key: str | None = None, tensor_parallel: int = 1) -> RunningEngine:
+def start_engine(
+    model_dir: Path,
+    log: Path,
+    api_key: str | None = None,
+    tensor_parallel: int = 1,
+    options: Mapping[str, Any] | None = None,
+) -> RunningEngine:
     """Start a CPU server; returns at once."""
     spec = EngineSpec(
         name=log.stem,
@@ -52,6 +59,7 @@ def start_engine(model_dir: Path, log: Path, api_key: str | None = None, tensor_
         max_total_tokens=8192,
         max_running_requests=32,
         api_key=api_key,
+        options=options or {},
     )
     with log.open("wb") as out:
         process = subprocess.Popen(

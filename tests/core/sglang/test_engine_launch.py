@@ -20,8 +20,8 @@ def test_cpu_command() -> None:
         "python -m ebbtide_engine_server --model-path /models/m --host 127.0.0.1 --port 4242 --device cpu "
         "--dtype float32 --tp-size 1 --max-running-requests 64 --random-seed 7 "
         "--sampling-backend pytorch --grammar-backend none --custom-weight-loader ebbtide_weight_replay.load "
-        "--attention-backend torch_native --mem-fraction-static 0.8 --max-total-tokens 16384 --skip-tokenizer-init "
-        "--sleep-on-idle --disable-cuda-graph"
+        "--skip-tokenizer-init --sleep-on-idle --attention-backend torch_native --mem-fraction-static 0.8 "
+        "--max-total-tokens 16384 --disable-cuda-graph"
     )
 
 
@@ -30,8 +30,8 @@ def test_cuda_command() -> None:
         "python -m ebbtide_engine_server --model-path /models/m --host 127.0.0.1 --port 4242 --device cuda "
         "--dtype bfloat16 --tp-size 2 --max-running-requests 128 --random-seed 7 "
         "--sampling-backend pytorch --grammar-backend none --custom-weight-loader ebbtide_weight_replay.load "
-        "--context-length 2048 --attention-backend triton --mem-fraction-static 0.4 --cuda-graph-max-bs 128 "
-        "--skip-tokenizer-init --sleep-on-idle --enable-memory-saver --skip-server-warmup "
+        "--context-length 2048 --skip-tokenizer-init --sleep-on-idle --attention-backend triton "
+        "--mem-fraction-static 0.4 --cuda-graph-max-bs-decode 128 --enable-memory-saver --skip-server-warmup "
         "--disable-prefill-cuda-graph --enable-deterministic-inference"
     )
 

@@ -1,0 +1,210 @@
+"""The door for SGLang's own options: `placement.engine_options` of a run file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from core.checks import check_run_file
+from core.sglang import engine_options as door
+from core.sglang.engine_options import FILES, OWNED, PINNED, SET_BY_US, known_options, pinned_options, words
+from core.sglang.launch import EngineSpec, command, environment
+from core.sglang.option_fields import Option, read_options
+from tests.support.engine_servers import start_engine, wait_up
+from tests.support.good_run import write_run
+from tests.support.tiny_models import tiny_model
+from tests.support.tiny_runs import ebbtide
+from tests.support.tiny_runs import write_run as write_tiny_run
+
+ROOT = Path(__file__).parents[2]
+SPEC = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 4242)
+
+
+def mistakes(folder: Path, options: str) -> list[str]:
+    """What the check says of `placement.engine_options=OPTIONS`, without the key in front."""
+    try:
+        check_run_file(write_run(folder), [f"placement.engine_options={options}"])
+    except ValueError as error:
+        return [line.partition("placement.engine_options.")[2] for line in str(error).splitlines()[1:]]
+    return []
+
+
+@pytest.fixture
+def no_sglang(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a login node."""
+    monkeypatch.setattr(door.PathFinder, "find_spec", lambda name: None)
+
+
+UNKNOWN = "an unknown option; wanted an option of SGLang 0.5.21, as its ServerArgs names it"
+CORRECT = "correct the value, or remove the option"
+OURS = "an option that the run sets; wanted an option that no other key sets"
+GOOD = "page_size: 16, attention_backend: torch_native, schedule_conservativeness: 1, dllm_fdfo: false, revision: null"
+CASES: dict[str, tuple[str, list[str]]] = {
+    "unknown": ("{schedule_polcy: lpm}", [f"{UNKNOWN}: did you mean schedule_policy?"]),
+    "dashes": ("{schedule-policy: lpm}", [f"{UNKNOWN}: did you mean schedule_policy?"]),
+    "no likely name": ("{zzz: 1}", [f"{UNKNOWN}: correct the name, or remove it"]),
+    "text for a number": ("{page_size: many}", [f"'many'; wanted a whole number: {CORRECT}"]),
+    "bool for a number": ("{page_size: true}", [f"true; wanted a whole number: {CORRECT}"]),
+    "number for a switch": ("{enable_mixed_chunk: 1}", [f"1; wanted true or false: {CORRECT}"]),
+    "list for text": ("{schedule_policy: [lpm]}", [f"a list of 1; wanted text: {CORRECT}"]),
+    "ours, with a key": ("{tp_size: 2}", [f"{OURS}: set placement.engine_tensor_parallel"]),
+    "ours alone": (
+        "{api_key: x}",
+        [
+            "an option that the run sets; wanted an option that the run leaves free, "
+            "as who may talk to an engine depends on this one: remove it"
+        ],
+    ),
+    "two": (
+        "{port: 1, page_sizes: 1}",
+        [f"{OURS}: set the site file's port_range", f"{UNKNOWN}: did you mean page_size?"],
+    ),
+    "good ones": (f"{{{GOOD}}}", []),
+}
+
+
+@pytest.mark.parametrize(("options", "said"), CASES.values(), ids=CASES)
+def test_options_are_held_against_sglangs_own(options: str, said: list[str], tmp_path: Path) -> None:
+    found = mistakes(tmp_path, options)
+    assert [line.partition(": found ")[2] for line in found] == said
+
+
+@pytest.mark.parametrize(
+    ("device", "source"), [("cpu", "0.5.21"), ("cuda", "0.5.16"), ("auto", "0.5.16 or 0.5.21")], ids=lambda one: one
+)
+def test_a_login_node_knows_the_pinned_versions_options(no_sglang: None, device: str, source: str) -> None:
+    told, known = known_options(device)
+    assert told == f"SGLang {source}"
+    assert ("enable_response_store" in known) == ("0.5.21" in source)  # new in one of them
+    assert ("enable_dsa_prefill_context_parallel" in known) == ("0.5.16" in source)  # gone from the other
+    assert known["schedule_policy"] == Option("text")
+
+
+def test_the_files_are_of_the_versions_that_are_installed() -> None:
+    pins = {
+        device: re.search(r"^sglang==(.+)$", (ROOT / "requirements" / name).read_text(), re.M)[1]  # type: ignore[index]
+        for device, name in (("cpu", "cpu.txt"), ("cuda", "gpu.txt"))
+    }
+    assert pins == PINNED
+    assert {path.stem for path in FILES.iterdir()} == set(PINNED.values())
+
+
+def test_the_file_says_what_the_installed_package_says() -> None:
+    import importlib.util
+
+    spec = importlib.util.find_spec("sglang")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    source, known = known_options("cpu")
+    assert known == read_options(Path(spec.submodule_search_locations[0]))
+    assert known == pinned_options(source.removeprefix("SGLang "))
+
+
+@pytest.mark.parametrize("version", sorted(PINNED.values()))
+def test_what_we_set_ourselves_are_options(version: str) -> None:
+    assert set(OWNED) | set(SET_BY_US) <= set(pinned_options(version))
+
+
+ASK_THE_PARSER = """
+import argparse, json
+from sglang.srt.server_args import ServerArgs
+parser = argparse.ArgumentParser()
+ServerArgs.add_cli_args(parser)
+found = {flag: [action.dest, action.nargs, getattr(action.type, "__name__", None)]
+         for flag, action in parser._option_string_actions.items()}
+print("\\n" + json.dumps(found))
+"""
+
+
+@pytest.mark.engine
+def test_every_option_is_one_of_sglangs_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_THE_PARSER],
+        env=environment(SPEC, os.environ),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    flags = json.loads(done.stdout.splitlines()[-1])
+    kinds = {"integer": "int", "number": "float"}
+    for name, option in pinned_options("0.5.21").items():
+        dest, nargs, parse = flags[option.flag or f"--{name.replace('_', '-')}"]
+        assert dest == name
+        assert (nargs == 0) == (option.kind in ("switch", "on_off")), (name, option)
+        assert (nargs in ("*", "+")) == (option.kind == "list"), (name, option)
+        if option.kind in kinds:
+            assert parse == kinds[option.kind], (name, option)
+    assert {dest for dest, *_ in flags.values()} - {"help", "config"} == set(pinned_options("0.5.21"))
+
+
+def test_values_become_words() -> None:
+    known = {
+        "listed": Option("list"),
+        "tree": Option("json"),
+        "named": Option("text", "--other"),
+        "no": Option("on_off"),
+    }
+    options = {"listed": [1, 2], "tree": {"a": [1]}, "named": "x", "no": False, "none": None, "switched_on": True}
+    assert list(words(options, known)) == [
+        "--listed",
+        "1",
+        "2",
+        "--tree",
+        '{"a": [1]}',
+        "--other",
+        "x",
+        "--no-no",
+        "--switched-on",
+    ]
+
+
+def test_an_option_takes_the_place_of_ours() -> None:
+    spec = EngineSpec(
+        "e", Path("/m"), "cpu", "float32", "h", 1, options={"attention_backend": "intel_amx", "sleep_on_idle": False}
+    )
+    line = " ".join(command(spec, "python"))
+    assert line.count("--attention-backend") == 1
+    assert "--attention-backend intel_amx" in line
+    assert "--sleep-on-idle" not in line
+
+
+def test_flashinfer_is_there_for_those_who_ask_for_it() -> None:
+    asked = EngineSpec("e", Path("/m"), "cuda", "bfloat16", "h", 1, options={"attention_backend": "flashinfer"})
+    assert "SGLANG_IS_FLASHINFER_AVAILABLE" not in environment(asked, {})
+    plain = EngineSpec("e", Path("/m"), "cuda", "bfloat16", "h", 1, options={"schedule_policy": "lpm"})
+    assert environment(plain, {})["SGLANG_IS_FLASHINFER_AVAILABLE"] == "false"
+
+
+@pytest.mark.engine
+def test_an_engine_has_the_options(tmp_path: Path) -> None:
+    options = {
+        "schedule_policy": "lof",
+        "sleep_on_idle": False,
+        "decode_log_interval": 7,
+        "log_requests_target": ["stdout"],
+    }
+    engine = start_engine(tiny_model("llama-tied", tmp_path / "model"), tmp_path / "engine.log", options=options)
+    try:
+        wait_up(engine)
+        info = httpx.get(f"http://{engine.spec.host}:{engine.spec.port}/server_info", timeout=30).json()
+    finally:
+        engine.process.kill()
+        engine.process.wait(30)
+    assert {name: info[name] for name in options} == options
+
+
+@pytest.mark.run
+def test_what_an_engine_says_of_an_option_is_shown(tmp_path: Path) -> None:
+    options = {"schedule_policy": "nonsense"}
+    run_file = write_tiny_run(tmp_path, placement={"engine_options": options, "start_timeout_s": 180})
+    done = ebbtide("run", str(run_file), "--run-dir", str(tmp_path / "out"))
+    assert done.returncode == 1
+    assert "argument --schedule-policy: invalid choice: 'nonsense'" in done.stdout + done.stderr
