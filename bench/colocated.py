@@ -31,6 +31,7 @@ from core.residency.machine import Residency
 from core.residency.memory import total_memory
 from core.sglang.generation import prompt_first_tokens
 from core.sglang.launch import EngineSpec, command, environment
+from core.weights.ipc import WeightIpc
 from core.weights.sync import WeightSync
 
 NAME, START_S, REQUEST_S = "node0-engine0", 400.0, 600.0
@@ -114,7 +115,7 @@ def colocated(
         staying = plan_memory(config, size, Device(device, total_memory(device)), in_turns=True).staying
         trainer.memory.reserve(staying)
         residency = Residency((trainer.memory, owner), agree=lambda: None, device=device, table=table(staying))
-        sync = WeightSync(trainer, engines)
+        sync = WeightSync(trainer, engines, [WeightIpc(engines)])
         sync.residency = residency
         yield Colocated(trainer, engines, residency, sync, rendezvous, start_s, residual, staying)
     except BaseException:

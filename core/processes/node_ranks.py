@@ -1,4 +1,4 @@
-"""The trainer ranks of one node: what its driver counts for them, and what they hand to it, over gloo.
+"""The trainer ranks of one node: what the driver does for all of them, and what they hand to it, over gloo.
 
 A rank alone on its node needs no group, and every call returns at once.
 """
@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
-FAILED = -1
+from core.processes import plain
+
+T = TypeVar("T")
+RESULT_BYTES = 1024  # what the driver tells is a message of this size, the same for every act; empty: it failed
 SIGNATURE_BYTES = hashlib.sha256().digest_size
 
 
@@ -51,27 +56,28 @@ class NodeRanks:
         group, _ = dist.new_subgroups(per_node, timeout=deadline, backend="gloo")  # type: ignore[no-untyped-call]
         return cls(group, secret)
 
-    def from_driver(self, count: Callable[[], Sequence[int]]) -> list[int]:
-        """One number for each rank, on every rank.
+    def on_driver(self, act: Callable[[], T]) -> T:
+        """Have the driver do something while the others wait; all of them get what it returned.
 
         Args:
-            count: finds them; called on the driver only.
+            act: called on the driver only; returns a plain value (`core.processes.plain`) of a few numbers.
         Raises:
-            DriverFailed: on the others, if `count` raised; the driver raises what it raised.
+            DriverFailed: on the others, if `act` raised; the driver raises what it raised.
         """
         if self._group is None:
-            return list(count())
-        numbers = torch.full((self.size,), FAILED)
+            return act()
+        message = torch.zeros(RESULT_BYTES, dtype=torch.uint8)
         try:
             if self.local_rank == 0:
-                numbers = torch.tensor(count())
+                message = _message(act())
         finally:
-            dist.broadcast(numbers, self._driver, self._group)
-        if FAILED in numbers:
+            dist.broadcast(message, self._driver, self._group)
+        text = message.numpy().tobytes().rstrip(b"\0")
+        if not text:
             raise DriverFailed(
                 f"trainer rank {self._driver}, which drives this node's engines, has given up: see its log"
             )
-        return [int(number) for number in numbers]
+        return plain.load(text)  # type: ignore[no-any-return]
 
     def to_driver(self, data: bytes) -> list[bytes]:
         """What each rank has, in their order, on the driver; nothing on the others. Lengths may differ.
@@ -108,3 +114,11 @@ class NodeRanks:
                 "another process reaches the ranks' gloo connections"
             )
         return data
+
+
+def _message(result: object) -> Tensor:
+    """A plain value in a message of the size that the others expect."""
+    text = plain.dump(result)
+    if len(text) > RESULT_BYTES:
+        raise ValueError(f"{len(text)} bytes cannot be told to the ranks of a node at once; wanted {RESULT_BYTES}")
+    return torch.frombuffer(bytearray(text.ljust(RESULT_BYTES, b"\0")), dtype=torch.uint8)

@@ -50,10 +50,10 @@ class WeightCheck:
         if (self._num_syncs - 1) % self._interval:
             return
         synced = self._ask(engines)
-        self._files.begin([engine for engine in engines if engine.alive], version)
+        delivery = self._files.open([engine for engine in engines if engine.alive], version)
         for tensors in source.named_buckets(BUCKET_BYTES):
-            self._files.post(tensors)
-        self._files.end()
+            delivery.post(tensors)
+        delivery.close()
         for engine, loaded in self._ask(engines):
             for other, found in synced:
                 if other is engine:

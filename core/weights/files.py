@@ -22,7 +22,7 @@ from core.sglang.weights import update_from_disk
 
 
 class WeightFiles:
-    """The files of one sync at a time. Collective: all trainer ranks call begin, post and end."""
+    """The files of one sync at a time. Collective: all trainer ranks call `open` and what it gives."""
 
     def __init__(self, registry: Engines, folder: Path, model_dir: Path) -> None:
         """Args:
@@ -32,46 +32,62 @@ class WeightFiles:
         self._registry = registry
         self._folder = folder
         self._model_dir = model_dir
-        self._current = folder
-        self._engines: list[Engine] = []
-        self._number: int | None = None  # of the next bucket; None: no rank has an engine for it
 
     def takes(self, engine: Engine) -> bool:
         """Any engine that sees the folder, so all of them."""
         del engine
         return True
 
-    def begin(self, engines: Sequence[Engine], version: str) -> None:
+    def open(self, engines: Sequence[Engine], version: str) -> FilesDelivery | NoFiles:
         """Make a new folder; its name was never used, so that no node remembers an older one."""
-        self._engines, self._version = list(engines), version
-        self._number = 0 if any_rank(bool(engines)) else None
-        if self._number is None:
-            return
-        self._current = self._folder / broadcast(f"{version}.{time.time_ns()}")
+        if not any_rank(bool(engines)):
+            return NoFiles()
+        current = self._folder / broadcast(f"{version}.{time.time_ns()}")
         if dist.get_rank() == 0:
             shutil.rmtree(self._folder, ignore_errors=True)  # what a killed attempt left
-            self._current.mkdir(parents=True)
-            shutil.copyfile(self._model_dir / "config.json", self._current / "config.json")
+            current.mkdir(parents=True)
+            shutil.copyfile(self._model_dir / "config.json", current / "config.json")
         any_rank(False)  # nobody writes before the folder is there
+        return FilesDelivery(self._registry, engines, version, current)
+
+
+class NoFiles:
+    """A sync in which no rank has an engine that reads files."""
+
+    def post(self, tensors: NamedTensors) -> None:
+        """Nobody reads it."""
+
+    def close(self) -> None:
+        """There is nothing to wait for."""
+
+
+class FilesDelivery:
+    """One version on its way through a folder. Collective: all trainer ranks call both."""
+
+    def __init__(self, registry: Engines, engines: Sequence[Engine], version: str, folder: Path) -> None:
+        """Args:
+        folder: of this sync, within the one of the run, which goes with it.
+        """
+        self._registry = registry
+        self._engines = engines
+        self._version = version
+        self._folder = folder
+        self._num_posted = 0
 
     def post(self, tensors: NamedTensors) -> None:
         """Write the bucket, if it is this rank's turn."""
-        if self._number is None:
-            return
-        if self._number % dist.get_world_size() == dist.get_rank():
-            self._write(self._current / f"model-{self._number:05d}.safetensors", tensors)
-        self._number += 1
+        if self._num_posted % dist.get_world_size() == dist.get_rank():
+            self._write(self._folder / f"model-{self._num_posted:05d}.safetensors", tensors)
+        self._num_posted += 1
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Once all files are there, the engines read them, all at the same time; then the files go."""
-        if self._number is None:
-            return
         any_rank(False)
         with ThreadPoolExecutor(max(1, len(self._engines)), "weight-files") as threads:
             list(threads.map(self._load, self._engines))
         any_rank(False)
         if dist.get_rank() == 0:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self._folder.parent, ignore_errors=True)
 
     def _write(self, path: Path, bucket: NamedTensors) -> None:
         try:
@@ -79,12 +95,13 @@ class WeightFiles:
         except Exception as error:  # safetensors has an exception of its own for a full disk
             raise OSError(
                 f"weights for the engines cannot be written to {path}: {error}; wanted room for one copy of the model "
-                f"in {self._folder}: make room, or set placement.weight_sync to auto and placement.check_sync to 0"
+                f"in {self._folder.parent}: make room, or set placement.weight_sync to auto and placement.check_sync "
+                "to 0"
             ) from error
 
     def _load(self, engine: Engine) -> None:
         try:
-            update_from_disk(engine.client, self._current, self._version)
+            update_from_disk(engine.client, self._folder, self._version)
             engine.weight_version = self._version
         except EngineDied as error:
             self._registry.mark_dead(engine, error)

@@ -3,9 +3,11 @@
 Buckets are made once, for all engines. How they reach one is its transport's affair; there are three of them:
 
     engine                                  transport
-    on the GPUs of trainer ranks here       `weight_ipc`: a buffer of the rank on its GPU (CUDA IPC; CPU: shared memory)
-    on GPUs of its own, here or elsewhere   `weight_broadcast`: a process group with its driver (NCCL; CPU: gloo)
-    the same, if the run file says files    `weight_files`: files of the run directory
+    on the GPUs of trainer ranks here       `ipc`: a buffer of the rank on its GPU (CUDA IPC; CPU: shared memory)
+    on GPUs of its own, here or elsewhere   `broadcast`: a process group with its driver (NCCL; CPU: gloo)
+    the same, if the run file says files    `files`: files of the run directory
+
+    open ──► post, post, … ──► close        one delivery: the buckets of one version, by one transport
 """
 
 from __future__ import annotations
@@ -23,7 +25,6 @@ from core.residency.machine import Residency
 from core.sglang.engine_sizes import BUCKET_BYTES
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
-from core.weights.ipc import WeightIpc
 
 MAX_ROUNDS = 3  # of one sync: when an engine dies, others may have lost what was under way
 
@@ -38,26 +39,32 @@ class WeightSource(Protocol):
         ...
 
 
-class Transport(Protocol):
-    """A way for weights to reach engines. Collective: all trainer ranks call all three, also with no engine for it.
+class Delivery(Protocol):
+    """One version on its way to some engines. Collective: as its transport.
 
     An engine that dies over it is marked dead and the others go on; an engine that refuses ends the run.
+    """
+
+    def post(self, tensors: NamedTensors) -> None:
+        """Send one bucket to all of them; returns when the tensors are no longer needed."""
+        ...
+
+    def close(self) -> None:
+        """Return when every engine that is alive says that it has the version, or has lost what was under way."""
+        ...
+
+
+class Transport(Protocol):
+    """A way for weights to reach engines. Collective: all trainer ranks open, post and close, also without an engine
+    for it.
     """
 
     def takes(self, engine: Engine) -> bool:
         """Whether this is the way to that engine."""
         ...
 
-    def begin(self, engines: Sequence[Engine], version: str) -> None:
+    def open(self, engines: Sequence[Engine], version: str) -> Delivery:
         """Prepare this rank's engines for a new version."""
-        ...
-
-    def post(self, tensors: NamedTensors) -> None:
-        """Send one bucket to all of them; returns when the tensors are no longer needed."""
-        ...
-
-    def end(self) -> None:
-        """Return when every engine that is alive says that it has the version, or has lost what was under way."""
         ...
 
 
@@ -76,15 +83,15 @@ class WeightSync:
         self,
         source: WeightSource,
         engines: Engines,
-        transports: Sequence[Transport] = (),
+        transports: Sequence[Transport],
         check: Check | None = None,
     ) -> None:
         """Args:
-        transports: an engine is reached by the first that takes it; none given: all engines share this rank's GPU.
+        transports: an engine is reached by the first that takes it.
         """
         self._source = source
         self._engines = engines
-        self._transports = tuple(transports) or (WeightIpc(engines),)
+        self._transports = tuple(transports)
         self._check = check
         self.residency: Residency | None = None  # where GPUs are shared: an engine may need weights amid a rollout
 
@@ -108,13 +115,15 @@ class WeightSync:
         return True
 
     def _send_all(self, stale: Sequence[Engine], version: str) -> None:
-        for transport in self._transports:
-            transport.begin([engine for engine in stale if self._way_to(engine) is transport], version)
+        deliveries = [
+            transport.open([engine for engine in stale if self._way_to(engine) is transport], version)
+            for transport in self._transports
+        ]
         for tensors in self._source.named_buckets(BUCKET_BYTES):
-            for transport in self._transports:
-                transport.post(tensors)
-        for transport in self._transports:
-            transport.end()
+            for delivery in deliveries:
+                delivery.post(tensors)
+        for delivery in deliveries:
+            delivery.close()
         if self._check is not None:
             self._check(self._source, [engine for engine in stale if engine.weight_version == version], version)
 

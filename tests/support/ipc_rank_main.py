@@ -110,11 +110,11 @@ class Case:
         error = ""
         before = num_texts[0]
         try:
-            self.way.begin(self.registry.alive(), "v1")
+            delivery = self.way.open(self.registry.alive(), "v1")
             for number in range(NUM_BUCKETS if posts else 0):
                 size = 5 if number == wrong else 4
-                self.way.post([(f"w{number}", torch.full((size,), 10.0 * number + 1000 * self.rank))])
-            self.way.end()
+                delivery.post([(f"w{number}", torch.full((size,), 10.0 * number + 1000 * self.rank))])
+            delivery.close()
         except Exception as raised:
             error = type(raised).__name__
         for engine in self.registry.engines:
@@ -145,6 +145,19 @@ def forged(honest: NodeRanks, folder: Path) -> str:
         return type(error).__name__
 
 
+def told(ranks: NodeRanks) -> list[Any]:
+    """What this rank hears of acts of the driver: its results, and what becomes of one that is too long to be told."""
+    heard: list[Any] = [
+        ranks.on_driver(lambda value=value: value if ranks.local_rank == 0 else "its own")
+        for value in (None, True, 0, [3, 0])
+    ]
+    try:
+        ranks.on_driver(lambda: list(range(1000)))
+    except Exception as error:
+        heard.append(type(error).__name__)
+    return heard
+
+
 NEVER = NUM_BUCKETS
 num_texts = [0]
 
@@ -161,6 +174,7 @@ if __name__ == "__main__":
     dist.barrier()
     pair = {"a": ((0, 1), NEVER)}
     result = {
+        "told": told(ranks),
         "uneven": [part.decode() for part in ranks.to_driver(b"x" * rank)],
         "two ranks": Case(model, ranks, pair).run(),
         "other order": Case(model, ranks, {"a": ((1, 0), NEVER), "b": ((1,), NEVER)}).run(),

@@ -14,11 +14,11 @@ import torch
 import torch.distributed as dist
 from test_engine_server import assert_same_model, load, perturbed
 
-from core.engines.roster import Engines
+from core.engines.roster import Engine, Engines
 from core.processes.rendezvous import Address, Member, Rendezvous
 from core.sglang.client import EngineClient
-from core.weights import broadcast as weight_broadcast
-from core.weights.broadcast import WeightBroadcast
+from core.weights import kept_group
+from core.weights.broadcast import BroadcastDelivery, WeightBroadcast
 from core.weights.check import WeightCheck, WeightsDiffer, weight_checksums
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
@@ -84,11 +84,11 @@ def test_two_syncs_of_mixed_precision_through_one_group(qwen3: RunningEngine, re
     source = Source([(n, t.detach().bfloat16() if "mlp" in n else t.detach()) for n, t in model.named_parameters()])
     sync = WeightSync(source, engines, [way])
     assert [sync.push("far-1"), sync.push("far-1")] == [True, False]
-    group = way._group
+    group = way.group.name
     assert_same_model(qwen3.client, model)
     source.tensors = perturbed(model, seed=21)
     assert sync.push("far-2")
-    assert way._group is group is not None
+    assert way.group.name == group is not None
     assert qwen3.client.weight_version() == "far-2"
     assert_same_model(qwen3.client, model)
 
@@ -111,18 +111,22 @@ def test_proof_of_a_sync(
     files = WeightFiles(registry, tmp_path / "sync", server.model_dir)
     spoilt = f"model.layers.1.mlp.{tensor}"
 
+    class SpoilingDelivery(BroadcastDelivery):
+        def close(self) -> None:
+            super().close()
+            wrong = dict(source.tensors)[spoilt].clone()
+            wrong[3, 5] += 1e-3
+            update = SendingUpdate(server.client, "spoilt", {spoilt: tuple(wrong.shape)})
+            update.begin()
+            update.send([(spoilt, wrong)])
+            update.end()
+
     class Spoiling(WeightBroadcast):
         spoils = False
 
-        def end(self) -> None:
-            super().end()
-            if self.spoils:
-                wrong = dict(source.tensors)[spoilt].clone()
-                wrong[3, 5] += 1e-3
-                update = SendingUpdate(server.client, "spoilt", {spoilt: tuple(wrong.shape)})
-                update.begin()
-                update.send([(spoilt, wrong)])
-                update.end()
+        def open(self, engines: Sequence[Engine], version: str) -> BroadcastDelivery:
+            delivery = super().open(engines, version)
+            return SpoilingDelivery(delivery._receivers, self.group) if self.spoils else delivery
 
     way = Spoiling(registry, rendezvous.address, "gloo", "rank0")
     sync = WeightSync(source, registry, [way], WeightCheck(registry, files, 2))
@@ -207,7 +211,7 @@ def test_an_engine_that_hangs_holds_nobody_up(
 
     waiting, answer = threading.Event(), EngineClient.post_checked
     monkeypatch.setattr(EngineClient, "post_checked", hang)
-    monkeypatch.setattr(weight_broadcast, "GRACE_S", 0.5)
+    monkeypatch.setattr(kept_group, "GRACE_S", 0.5)
     server = engines["llama-tied"]
     driven_engines = driven(rendezvous, {"c": server})
     source = Source(clones(perturbed(load(server.model_dir), seed=26)))

@@ -18,9 +18,10 @@ from safetensors.torch import save_file
 from core.processes.rendezvous import Address
 from core.sglang.capabilities import Capabilities
 from core.sglang.errors import EngineDied
-from core.weights import broadcast as weight_broadcast
+from core.weights import kept_group
 from core.weights.broadcast import WeightBroadcast
 from core.weights.ipc import WeightIpc
+from core.weights.sync import Transport
 from tests.support.fake_engines import FakeEngines
 
 NUM_BUCKETS = 4
@@ -36,6 +37,7 @@ class LateClient:
         self.model_dir, self.late, self.dies = model_dir, late, dies
         self.version = ""
         self.taken: list[int] = []
+        self.buffers: list[torch.Tensor] = []  # shared with the sender
         self.taken_when_stamped: list[int] = []
         self.stamped = threading.Event()
 
@@ -45,7 +47,9 @@ class LateClient:
     def post_checked(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         if path == "/update_weights_from_tensor":
             (text,) = body["serialized_named_tensors"]
-            self._take(pickle.loads(base64.b64decode(text))["metadata"][0].name)
+            bucket = pickle.loads(base64.b64decode(text))
+            self.buffers.append(bucket["flattened_tensor"].view(torch.float32))
+            self._take(bucket["metadata"][0].name)
         elif path == "/update_weights_from_distributed":
             self._take(body["names"][0])
         elif path == "/update_weight_version":
@@ -104,7 +108,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def group(monkeypatch: pytest.MonkeyPatch) -> type[FakeGroup]:
-    monkeypatch.setattr(weight_broadcast, "WeightGroup", FakeGroup)
+    monkeypatch.setattr(kept_group, "WeightGroup", FakeGroup)
     FakeGroup.seen = []
     return FakeGroup
 
@@ -114,13 +118,22 @@ def synced(way: str, model_dir: Path, late: int, dies: bool = False) -> tuple[An
     registry: Any = FakeEngines({"a": "host"})
     (engine,) = registry.engines
     client = FakeGroup.client = engine.client = LateClient(model_dir, late, dies)
-    ways = {"ipc": WeightIpc(registry), "broadcast": WeightBroadcast(registry, Address("h", 1), "gloo", "rank0")}
-    transport: Any = ways[way]
-    transport.begin(registry.alive(), "v1")
-    for number in range(NUM_BUCKETS):
-        transport.post([(f"w{number}", torch.full((4,), float(number)))])
-    transport.end()
+    deliver(way_named(way, registry), registry, "v1")
     return engine, client
+
+
+def way_named(way: str, registry: Any) -> Transport:
+    if way == "ipc":
+        return WeightIpc(registry)
+    return WeightBroadcast(registry, Address("h", 1), "gloo", "rank0")
+
+
+def deliver(transport: Transport, registry: Any, version: str) -> None:
+    """All buckets, from the first to the last answer."""
+    delivery = transport.open(registry.alive(), version)
+    for number in range(NUM_BUCKETS):
+        delivery.post([(f"w{number}", torch.full((4,), float(number)))])
+    delivery.close()
 
 
 @pytest.mark.parametrize("way", ["ipc", "broadcast"])
@@ -139,6 +152,21 @@ def test_an_engine_that_dies_over_one_of_the_last_buckets_has_not_got_the_versio
     engine, client = synced(way, model_dir, late, dies=True)
     assert (engine.alive, engine.weight_version) == (False, None)
     assert client.version == "v1-incomplete"
+
+
+@pytest.mark.parametrize("way", ["ipc", "broadcast"])
+def test_one_way_delivers_one_version_after_the_other_even_if_a_delivery_was_dropped(way: str, model_dir: Path) -> None:
+    registry: Any = FakeEngines({"a": "host"})
+    (engine,) = registry.engines
+    client = FakeGroup.client = engine.client = LateClient(model_dir, -1, dies=False)
+    transport = way_named(way, registry)
+    transport.open(registry.alive(), "dropped").post([("w0", torch.full((4,), 77.0))])
+    for version in ("v1", "v2"):
+        deliver(transport, registry, version)
+        assert (client.version, engine.weight_version) == (version, version)
+    assert sorted(client.taken) == sorted([0, *range(NUM_BUCKETS), *range(NUM_BUCKETS)])
+    for buffer in client.buffers[:1]:
+        assert buffer.tolist()[:4] == [77.0] * 4  # an engine may still read what was dropped
 
 
 def test_a_bucket_is_not_packed_anew_before_the_engine_has_taken_it(group: type[FakeGroup], model_dir: Path) -> None:

@@ -97,9 +97,9 @@ def test_a_full_disk_is_explained(folder: Path, monkeypatch: pytest.MonkeyPatch)
 def test_without_engines_for_it_nothing_is_written(folder: Path) -> None:
     engines: Any = FakeEngines({})
     files = WeightFiles(engines, folder, folder.with_name("model"))
-    files.begin([], "step1")
-    files.post([("layer0", TENSORS["layer0"])])
-    files.end()
+    delivery = files.open([], "step1")
+    delivery.post([("layer0", TENSORS["layer0"])])
+    delivery.close()
     assert not folder.exists()
 
 

@@ -35,6 +35,11 @@ def buckets_of(*ranks: int) -> list[Any]:
     return [[number, [10.0 * number + 1000 * rank for rank in ranks]] for number in range(NUM_BUCKETS)]
 
 
+def test_all_ranks_hear_what_the_driver_alone_has_done_and_that_it_failed(cases: list[dict[str, Any]]) -> None:
+    results = [None, True, 0, [3, 0]]
+    assert [case["told"] for case in cases] == [[*results, "ValueError"], [*results, "DriverFailed"]]
+
+
 def test_what_ranks_hand_to_the_driver_may_differ_in_length(cases: list[dict[str, Any]]) -> None:
     assert [case["uneven"] for case in cases] == [["", "x"], []]
 

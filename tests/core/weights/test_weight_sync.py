@@ -24,7 +24,7 @@ class Source:
 
 
 class FakeTransport:
-    """Takes engines by the first letter of their names; the first `failures` rounds bring nothing."""
+    """Takes engines by how their names begin; its first `failures` deliveries bring nothing."""
 
     def __init__(self, letter: str, failures: int = 0) -> None:
         self.letter, self.failures = letter, failures
@@ -33,17 +33,22 @@ class FakeTransport:
     def takes(self, engine: Engine) -> bool:
         return engine.name.startswith(self.letter)
 
-    def begin(self, engines: Sequence[Engine], version: str) -> None:
-        self.engines, self.version = engines, version
+    def open(self, engines: Sequence[Engine], version: str) -> FakeDelivery:
+        self.failures -= 1
         self.log.append([engine.name for engine in engines])
+        return FakeDelivery(engines, version if self.failures < 0 else None, self.log)
+
+
+class FakeDelivery:
+    def __init__(self, engines: Sequence[Engine], brings: str | None, log: list[Any]) -> None:
+        self.engines, self.brings, self.log = engines, brings, log
 
     def post(self, tensors: Any) -> None:
         self.log.append(tensors[0][0])
 
-    def end(self) -> None:
-        self.failures -= 1
+    def close(self) -> None:
         for engine in self.engines:
-            engine.weight_version = self.version if self.failures < 0 else None
+            engine.weight_version = self.brings
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The engines that take part in one sync, each with its update: what the transports have in common."""
+"""The engines that receive one version, each with its update: what the transports have in common."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.sglang.weights import WeightUpdate
 Answer = tuple[Engine, "Future[None]"]
 
 
-class WeightUpdates:
+class Receivers:
     """One open update per engine. An engine that dies is marked dead and left out; a refusal is raised."""
 
     def __init__(self, registry: Engines, engines: Sequence[Engine], version: str) -> None:
@@ -23,11 +23,11 @@ class WeightUpdates:
         self._updates = [(engine, WeightUpdate(engine.client, version)) for engine in engines]
 
     def begin(self) -> None:
-        """Open them all."""
+        """Open the updates."""
         self.settle(self.opening())
 
     def opening(self) -> list[Answer]:
-        """Open them all at the same time; returns at once."""
+        """Open the updates, all at the same time; returns at once."""
         return [(engine, in_background(update.begin)) for engine, update in self.alive()]
 
     def alive(self) -> list[tuple[Engine, WeightUpdate]]:
@@ -48,13 +48,13 @@ class WeightUpdates:
                 self._registry.mark_dead(engine, error)
 
     def end(self) -> None:
-        """Close them: from here on the engines have the version."""
+        """Close the updates: from here on the engines have the version."""
         self.settle([(engine, in_background(update.end)) for engine, update in self.alive()])
         for engine, _ in self.alive():
             engine.weight_version = self._version
 
     def abandon(self) -> None:
-        """Close them half done: the engines stay stale, and take another update."""
+        """Close the updates half done: the engines stay stale, and take another one."""
         self.settle([(engine, in_background(update.abandon)) for engine, update in self.alive()])
         for engine, _ in self._updates:
             engine.weight_version = None
