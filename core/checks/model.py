@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,20 +9,22 @@ from typing import Any
 
 import modelcfg
 from common.mistake import Mistake, show
+from core.checks.model_files import ModelFiles
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import PlacementConfig, RunConfig
+from modelcfg import ModelShape
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
-def directories(config: RunConfig) -> Iterator[Mistake]:
+def directories(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
     """The model and the KL reference are there, with all the files that a run reads."""
-    yield from _source("model.path", config.model.path)
+    yield from _source("model.path", config.model.path, files)
     if config.model.reference_path is not None:
-        yield from _source("model.reference_path", config.model.reference_path)
+        yield from _source("model.reference_path", config.model.reference_path, files)
 
 
-def name_and_shape(config: RunConfig) -> Iterator[Mistake]:
+def name_and_shape(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
     """The name is known, and each checkpoint has the shape of that name; a reference has the shape of the model."""
     try:
         wanted = modelcfg.load(config.model.name) if config.model.name is not None else None
@@ -31,7 +32,7 @@ def name_and_shape(config: RunConfig) -> Iterator[Mistake]:
         yield error.at("model.name")
         wanted = None
     for key in ("model.path", "model.reference_path"):
-        hf_config = _hf_config(getattr(config.model, key.partition(".")[2]))
+        hf_config = files.hf_config(getattr(config.model, key.partition(".")[2]))
         if hf_config is None:
             continue
         try:
@@ -41,9 +42,8 @@ def name_and_shape(config: RunConfig) -> Iterator[Mistake]:
             yield error.at(key)
 
 
-def shape_divides(config: RunConfig) -> Iterator[Mistake]:
+def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     """Heads, groups, feed-forward and vocabulary over tensor parallel ranks; layers over the pipeline."""
-    shape = known_shape(config)
     if shape is None:
         return
     placement = config.placement
@@ -69,7 +69,7 @@ def shape_divides(config: RunConfig) -> Iterator[Mistake]:
         yield _indivisible("engine_tensor_parallel", engine, "query groups", shape.num_query_groups, shape.name)
 
 
-def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator[Mistake]:
+def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
     """Whole experts per rank; layers with experts are not split otherwise."""
     if shape.num_experts and placement.tensor_parallel > 1:
         yield Mistake(
@@ -91,9 +91,8 @@ def _experts(placement: PlacementConfig, shape: modelcfg.ModelShape) -> Iterator
         yield _indivisible("expert_parallel", placement.expert_parallel, "experts", shape.num_experts, shape.name)
 
 
-def positions_suffice(config: RunConfig) -> Iterator[Mistake]:
+def positions_suffice(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     """Prompt and response together are within what the model was made for, in training and in evaluation."""
-    shape = known_shape(config)
     if shape is None:
         return
     response = config.rollout.max_response_tokens
@@ -114,18 +113,7 @@ def positions_suffice(config: RunConfig) -> Iterator[Mistake]:
             )
 
 
-def known_shape(config: RunConfig) -> modelcfg.ModelShape | None:
-    """The checkpoint's own shape, else that of the name; None if neither can be known here."""
-    hf_config = _hf_config(config.model.path)
-    try:
-        if hf_config is not None:
-            return modelcfg.from_hf(hf_config, name=config.model.name or Path(config.model.path).name)
-        return modelcfg.load(config.model.name) if config.model.name is not None else None
-    except ValueError:  # reported by `name_and_shape`
-        return None
-
-
-def _source(key: str, path: str) -> Iterator[Mistake]:
+def _source(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
     if path.startswith(PACKAGE_PREFIX):
         yield from _package(key, path.removeprefix(PACKAGE_PREFIX))
         return
@@ -144,7 +132,7 @@ def _source(key: str, path: str) -> Iterator[Mistake]:
         if not any((folder / name).is_file() for name in TOKENIZER_FILES):
             remedy = "save the tokenizer beside the model"
             yield Mistake(key, None, f"{path} without tokenizer.json", "a tokenizer beside the weights", remedy)
-        if _hf_config(path) is None:
+        if files.hf_config(path) is None:
             remedy = "download it again"
             yield Mistake(
                 key, None, f"{path}/config.json, which is not a JSON object", "a HuggingFace config.json", remedy
@@ -164,18 +152,7 @@ def _package(key: str, name: str) -> Iterator[Mistake]:
         yield Mistake(key, None, found, "exactly one", "give a HuggingFace directory, or another package")
 
 
-def _hf_config(path: str | None) -> dict[str, Any] | None:
-    """The `config.json` in a model directory; None if there is none to read."""
-    if path is None or path.startswith(PACKAGE_PREFIX):
-        return None
-    try:
-        config = json.loads((Path(path) / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None
-
-
-def _mismatches(key: str, wanted: modelcfg.ModelShape | None, hf_config: dict[str, Any]) -> Iterator[Mistake]:
+def _mismatches(key: str, wanted: ModelShape | None, hf_config: dict[str, Any]) -> Iterator[Mistake]:
     if wanted is None:
         return
     for mismatch in modelcfg.compare(wanted, hf_config):

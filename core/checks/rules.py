@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from common.mistake import Mistake
 from core.checks import batch, data, doors, engine_options, evaluation, model, parallel, reward, schedule, slurm
+from core.checks.model_files import ModelFiles
 from core.config.schema import RunConfig
 from core.doors import DOORS
 
@@ -40,10 +41,6 @@ RULES = (
     Rule(schedule.clip_range, ("algorithm",)),
     Rule(schedule.learning_rate, ("rollout", "train")),
     Rule(schedule.recomputed_layers, ("train",)),
-    Rule(model.directories, ("model",)),
-    Rule(model.name_and_shape, ("model",)),
-    Rule(model.shape_divides, ("model", "placement")),
-    Rule(model.positions_suffice, ("data", "eval", "model", "rollout")),
     Rule(data.training_data, ("data", "reward", "rollout")),
     Rule(reward.settings, ("reward",)),
     Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
@@ -58,11 +55,28 @@ RULES = (
 )
 
 
-def check_run(config: RunConfig) -> list[Mistake]:
+def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
+    """The rules that read the model's files."""
+    return (
+        Rule(lambda config: model.directories(config, files), ("model",)),
+        Rule(lambda config: model.name_and_shape(config, files), ("model",)),
+        Rule(lambda config: model.shape_divides(config, files.shape(config.model)), ("model", "placement")),
+        Rule(
+            lambda config: model.positions_suffice(config, files.shape(config.model)),
+            ("data", "eval", "model", "rollout"),
+        ),
+    )
+
+
+def check_run(config: RunConfig, files: ModelFiles | None = None) -> list[Mistake]:
     """All problems of a run that one key alone does not show; empty if there are none.
 
     Reads the data source and the checkpoint's `config.json`; calls the data function if the source is `python`. Paths
     are taken as they are, so `config` should come from `load_run_file`.
+
+    Args:
+        files: shared with others who ask for the model's shape; left out: of this check alone.
     """
-    rules = [rule for rule in RULES if all(hasattr(config, section) for section in rule.sections)]
+    rules = [*RULES, *model_rules(files or ModelFiles())]
+    rules = [rule for rule in rules if all(hasattr(config, section) for section in rule.sections)]
     return [problem for rule in rules for problem in rule.check(config)]

@@ -22,7 +22,6 @@ RULES = (
     parallel.ranks_divide,
     parallel.experts_divide,
     parallel.batch_divides_over_replicas,
-    model.shape_divides,
 )
 
 GENERATING = ("rollout", "eval")
@@ -43,9 +42,9 @@ def update_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
 def _changes(config: RunConfig, shape: ModelShape, device: Device, share: float) -> list[Changes]:
     def fits(changes: Changes) -> bool:
         changed = apply(config, changes)
-        return not size_problems(changed) and plan_memory(changed, shape, device).fits(TRAINING, share)
+        return not size_problems(changed, shape) and plan_memory(changed, shape, device).fits(TRAINING, share)
 
-    alone = (_offload(config), _tokens(config), _recompute(config), _distributed(config), _split(config, shape))
+    alone = (_offload(config), _tokens(config), _recompute(config, shape), _distributed(config), _split(config, shape))
     found = [first for ladder in alone if (first := _first(ladder, fits)) is not None]
     if all(_split_key(shape) in changes for changes in found):  # which costs more time than the others
         together = (_first(ladder, fits) for ladder in _together(config, shape))
@@ -72,9 +71,9 @@ def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples:
     )
 
 
-def size_problems(config: RunConfig) -> list[Mistake]:
+def size_problems(config: RunConfig, shape: ModelShape | None) -> list[Mistake]:
     """What a plan cannot be made of: sizes that do not divide, samples that fit no row."""
-    return [problem for rule in RULES for problem in rule(config)]
+    return [*(problem for rule in RULES for problem in rule(config)), *model.shape_divides(config, shape)]
 
 
 def apply(config: RunConfig, changes: Changes) -> RunConfig:
@@ -98,10 +97,9 @@ def _tokens(config: RunConfig) -> list[Changes]:
     return [{"train.max_tokens_per_micro_batch": tokens} for tokens in budgets]
 
 
-def _recompute(config: RunConfig) -> list[Changes]:
+def _recompute(config: RunConfig, shape: ModelShape) -> list[Changes]:
     """As few layers as possible first."""
-    shape = model.known_shape(config)
-    layers = shape.num_layers // config.placement.pipeline_parallel if shape else 0
+    layers = shape.num_layers // config.placement.pipeline_parallel
     before = (config.train.recompute_layers or layers) if config.train.recompute == "full" else 0
     some = [{"train.recompute": "full", "train.recompute_layers": count} for count in range(before + 1, layers)]
     return [*some, *([ALL_LAYERS] if before < layers else [])]
@@ -122,7 +120,7 @@ def _split(config: RunConfig, shape: ModelShape) -> list[Changes]:
     placement, key = config.placement, _split_key(shape)
     present, most = getattr(placement, key.partition(".")[2]), placement.trainers_per_node
     found = [{key: size} for size in SIZES if present < size <= most]
-    return [changes for changes in found if not size_problems(apply(config, changes))]
+    return [changes for changes in found if not size_problems(apply(config, changes), shape)]
 
 
 def _together(config: RunConfig, shape: ModelShape) -> Iterator[list[Changes]]:

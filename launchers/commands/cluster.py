@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.mistake import Mistake
-from core.checks import check_run_file
+from core.checks import ModelFiles, check_run_file
 from core.config import RunFileError, dump_run_file
 from core.run_dir.run_directory import RunDirectory
 from hpc.sbatch.job import JobSpec
@@ -18,7 +18,9 @@ from hpc.slurm.commands import SlurmError
 from launchers.commands.terminal import fail, note
 from launchers.submit.memory_check import site_warnings
 from launchers.submit.shared_paths import mounts
+from launchers.submit.site_rules import refuse_disagreements
 from launchers.submit.submission import Refused, Submission, make_submission, run_dir_mistake
+from launchers.submit.which_gpus import site_device
 
 SiteFile = Annotated[
     Path | None,
@@ -30,12 +32,21 @@ SiteFile = Annotated[
 
 def load_submission(run_file: Path, overrides: list[str] | None, site_file: Path | None) -> Submission:
     """Run file and site, checked each by itself and against each other; mistakes end the command."""
+    files = ModelFiles()
     try:
-        config = check_run_file(run_file, overrides or [])
-        path = site_file or find_site_file()
-        return make_submission(config, load_checked_site(site_file), path.resolve() if path else None)
+        config = check_run_file(run_file, overrides or [], files)
+        site, path = load_checked_site(site_file), site_file or find_site_file()
+        submission = make_submission(
+            config,
+            site,
+            shape=files.shape(config.model),
+            device=site_device(config, site),
+            site_file=path.resolve() if path else None,
+        )
+        refuse_disagreements(submission)
     except (RunFileError, Refused) as error:
         fail(str(error))
+    return submission
 
 
 def load_checked_site(site_file: Path | None) -> Site:
@@ -48,7 +59,7 @@ def load_checked_site(site_file: Path | None) -> Site:
 
 def note_memory(submission: Submission) -> None:
     """What to know of the GPUs' memory; what cannot fit has been refused before."""
-    for text in site_warnings(submission.config, submission.site):
+    for text in site_warnings(submission):
         note(text)
 
 

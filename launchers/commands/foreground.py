@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from core.checks import check_run_file
+from core.checks import ModelFiles, check_run_file
 from core.config import RunFileError, load_run_file
 from core.config.layout import nodes
 from core.config.schema import RunConfig
@@ -35,12 +35,18 @@ def current_allocation(local: bool) -> Allocation | None:
     return None if found is None or found.in_step else found
 
 
-def load(run_file: Path, overrides: list[str], allocation: Allocation | None) -> RunConfig:
-    """The checked run file of a run that starts now; in an allocation it takes all nodes, whatever the file says."""
+def load(
+    run_file: Path, overrides: list[str], allocation: Allocation | None, files: ModelFiles | None = None
+) -> RunConfig:
+    """The checked run file of a run that starts now; in an allocation it takes all nodes, whatever the file says.
+
+    Args:
+        files: shared with others who ask for the model's shape.
+    """
     try:
         if allocation is not None:
             overrides = [*overrides, *_on_all_nodes(run_file, overrides, allocation)]
-        config = check_run_file(run_file, overrides)
+        config = check_run_file(run_file, overrides, files)
     except (RunFileError, Misfit) as error:
         fail(str(error))
     if allocation is None and (wanted := len(nodes(config))) > 1:

@@ -8,16 +8,16 @@ from typing import Annotated
 import typer
 
 from common.mistake import Wrong
-from core.checks.model import known_shape
+from core.checks import ModelFiles
 from core.config import RunConfig, RunFileError, load_run_file
-from core.planner import Device, notices, plan_memory, problems, size_problems
+from core.planner import Device, size_problems
 from hpc.site.schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
 from launchers.commands.terminal import Overrides, RunFile, fail, note, refuse, say
 from launchers.show.memory_table import render_cards, render_memory
-from launchers.submit.job_plan import make_plan, render
-from launchers.submit.memory_check import too_old
-from launchers.submit.submission import Refused, option_mistakes
+from launchers.submit.job_plan import render
+from launchers.submit.memory_check import refusals, too_old, warnings
+from launchers.submit.submission import Refused, Submission, job_mistakes, make_submission
 from launchers.submit.which_gpus import common_gpus, named_gpu, on_cpu, own_gpu, own_host, site_gpu
 from modelcfg import ModelShape
 
@@ -37,41 +37,52 @@ def command(
 
     Needs neither data nor weights, only the model's name or its config.json. Exit code 2: it does not fit.
     """
-    config, where = _load(run_file, overrides), load_checked_site(site)
-    if mistakes := list(option_mistakes(config, where)):
-        fail(str(Refused(config.name, mistakes)))
-    shape, device = _shape(config), _device(config, where, gpu_memory)
-    if device and (found := too_old(device)):
-        refuse(found)
+    files = ModelFiles()
+    config, where = _load(run_file, overrides, files), load_checked_site(site)
+    shape, device = _shape(config, files), _device(config, where, gpu_memory)
     assumed = device or common_gpus()[1]
-    plan = plan_memory(config, shape, assumed)
+    submission = _submission(config, where, shape, assumed)
+    if found := too_old(device):
+        refuse(found)
+    memory = submission.memory
+    assert memory is not None
     if device is None:
         name_them = "name them with --gpu-memory or --site"
         say(f"your GPUs are not known, taken for {assumed.name}: {name_them}; others are at the end\n")
-    say(render_memory(config, shape, plan))
-    say(render(make_plan(config, where)))
+    say(render_memory(config, shape, memory))
+    say(render(submission.plan))
     if device is None:
         say(render_cards(config, shape, common_gpus()))
         return
-    for notice in notices(config, shape, plan):
-        note(str(notice))
-    if found := problems(config, shape, plan):
+    for notice in warnings(submission):
+        note(notice)
+    if found := refusals(submission):
         refuse(found)
 
 
-def _load(run_file: Path, overrides: list[str] | None) -> RunConfig:
+def _load(run_file: Path, overrides: list[str] | None, files: ModelFiles) -> RunConfig:
     """The run file, as far as a plan reads it."""
     try:
         config = load_run_file(run_file, overrides or [])
-        if wrong := size_problems(config):
+        if wrong := size_problems(config, files.shape(config.model)):
             raise RunFileError(run_file, wrong)
     except RunFileError as error:
         fail(str(error))
     return config
 
 
-def _shape(config: RunConfig) -> ModelShape:
-    shape = known_shape(config)
+def _submission(config: RunConfig, site: Site, shape: ModelShape, device: Device) -> Submission:
+    try:
+        submission = make_submission(config, site, shape=shape, device=device)
+        if mistakes := list(job_mistakes(config, site)):
+            raise Refused(config.name, mistakes)
+    except Refused as error:
+        fail(str(error))
+    return submission
+
+
+def _shape(config: RunConfig, files: ModelFiles) -> ModelShape:
+    shape = files.shape(config.model)
     if shape is None:
         fail(
             f"model: found no shape at {config.model.path}; wanted a directory with a config.json, or a name that "

@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
-from core.config import RunConfig, dump_run_file
-from hpc.site.files import dump_site
+from core.checks import ModelFiles
+from core.config import dump_run_file
+from core.config.schema import RunConfig
+from core.planner import Device
+from hpc.site.files import Site, dump_site
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
-from launchers.commands.terminal import NewRunDir, Overrides, RunFile, note, refuse, say
+from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note, refuse, say
 from launchers.submit.memory_check import refusals, warnings
+from launchers.submit.submission import Refused, Submission, make_submission
 from launchers.submit.which_gpus import own_gpu, own_host
 
 EXAMPLE = "ebbtide run examples/smollm2-arithmetic.yaml --set rollout.num_rollout=4"
@@ -27,12 +31,17 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
     from core.pretrained.locate import needs_conversion
 
     allocation = current_allocation(local)
-    config = load(run_file, overrides or [], allocation)
-    _check_memory(config, in_allocation=allocation is not None)
-    site = load_checked_site(None) if allocation else None
+    files = ModelFiles()
+    config = load(run_file, overrides or [], allocation, files)
+    site, device = load_checked_site(None) if allocation else Site(), _device(config, in_allocation=bool(allocation))
+    try:
+        submission = make_submission(config, site, shape=files.shape(config.model), device=device)
+    except Refused as error:
+        fail(str(error))
+    _check_memory(submission)
     directory = new_run_dir(config, run_dir)
     dump_run_file(config, directory.run_file)
-    if site is not None:
+    if allocation is not None:
         dump_site(site, directory.path / "site.yaml")
     say(f"run directory: {directory.path}")
     if needs_conversion(config.model.path):
@@ -40,12 +49,14 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
     attempt(directory, allocation)
 
 
-def _check_memory(config: RunConfig, *, in_allocation: bool) -> None:
-    """What cannot fit into the GPUs of this machine is refused; the nodes of an allocation may be others."""
+def _device(config: RunConfig, *, in_allocation: bool) -> Device | None:
+    """What this machine has for the run; None: nothing that tells of the nodes of an allocation."""
     device = None if config.placement.device == "cpu" else own_gpu()
-    if device is None and not in_allocation:
-        device = own_host()
-    if found := refusals(config, device):
+    return own_host() if device is None and not in_allocation else device
+
+
+def _check_memory(submission: Submission) -> None:
+    if found := refusals(submission):
         refuse(found)
-    for text in warnings(config, device):
+    for text in warnings(submission):
         note(text)

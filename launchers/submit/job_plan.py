@@ -40,7 +40,7 @@ class NodePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class JobPlan:
     """A run on a cluster."""
 
     config: RunConfig
@@ -83,10 +83,10 @@ def task_command(python: str, run_dir: str = RUN_DIR) -> tuple[str, ...]:
     return (python, "-u", "-m", "launchers.node.slurm_task", "--run-dir", run_dir)
 
 
-def make_plan(config: RunConfig, site: Site) -> Plan:
+def make_plan(config: RunConfig, site: Site) -> JobPlan:
     """Components in order, one task per node, numbered through as Slurm does with one step over all components."""
     parts = components(config)
-    return Plan(
+    return JobPlan(
         config=config,
         site=site,
         components=tuple(_component(config, part) for part in parts),
@@ -94,7 +94,7 @@ def make_plan(config: RunConfig, site: Site) -> Plan:
     )
 
 
-def render(plan: Plan) -> str:
+def render(plan: JobPlan) -> str:
     """Component -> node -> process -> GPUs -> ports, as text for a person."""
     return "\n".join(_lines(plan)) + "\n"
 
@@ -136,7 +136,7 @@ def _processes(config: RunConfig, node: Node) -> Iterator[Process]:
         yield Process(f"{node.part.num_reward_workers} reward workers", ())
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: JobPlan) -> Iterator[str]:
     kind = "heterogeneous job" if plan.heterogeneous else "ordinary job"
     first, last = plan.site.ports[0], plan.site.ports[-1]
     yield f"{kind}, {_counted(len(plan.nodes), 'node')}, {plan.time_minutes} min per attempt; ports {first}-{last}"

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from common.mistake import Mistake
-from core.checks.model import known_shape
-from core.config.schema import RunConfig
 from core.planner import Device, notices, plan_memory, problems
 from hpc.node.gpu_cards import MIN_CAPABILITY
-from hpc.site.schema import Site
 from launchers.show.memory_table import verdict
-from launchers.submit.which_gpus import common_gpus, on_cpu, site_gpu
+from launchers.submit.submission import Submission
+from launchers.submit.which_gpus import common_gpus, on_cpu
 
 
-def refusals(config: RunConfig, device: Device | None) -> list[Mistake]:
+def refusals(submission: Submission) -> list[Mistake]:
     """What makes the run impossible there; empty if model or device are not known."""
-    shape = known_shape(config)
-    if device is None:
-        return []
-    if (found := too_old(device)) or shape is None:
+    if found := too_old(submission.device):
         return found
-    return problems(config, shape, plan_memory(config, shape, device))
+    if submission.shape is None or submission.memory is None:
+        return []
+    return problems(submission.config, submission.shape, submission.memory)
 
 
-def too_old(device: Device) -> list[Mistake]:
+def too_old(device: Device | None) -> list[Mistake]:
     """GPUs on which nothing here runs, whatever they hold."""
-    if device.capability is None or device.capability >= MIN_CAPABILITY:
+    if device is None or device.capability is None or device.capability >= MIN_CAPABILITY:
         return []
     return [
         Mistake(
@@ -37,21 +34,18 @@ def too_old(device: Device) -> list[Mistake]:
     ]
 
 
-def warnings(config: RunConfig, device: Device | None) -> list[str]:
+def warnings(submission: Submission) -> list[str]:
     """What the user should know of a run that is possible there."""
-    shape = known_shape(config)
-    if shape is None or device is None:
+    if submission.shape is None or submission.memory is None:
         return []
-    return [str(notice) for notice in notices(config, shape, plan_memory(config, shape, device))]
+    return [str(notice) for notice in notices(submission.config, submission.shape, submission.memory)]
 
 
-def site_warnings(config: RunConfig, site: Site) -> list[str]:
+def site_warnings(submission: Submission) -> list[str]:
     """As `warnings`; where the site does not say what its GPUs have, that and what some would make of the run."""
-    shape, device = known_shape(config), site_gpu(site)
-    if shape is None or on_cpu(config, site):
-        return []
-    if device is not None:
-        return warnings(config, device)
+    config, shape = submission.config, submission.shape
+    if shape is None or submission.device is not None or on_cpu(config, submission.site):
+        return warnings(submission)
     fits = {gpu.name: verdict(plan_memory(config, shape, gpu)).partition(":")[0] for gpu in common_gpus()}
     shown = "; ".join(f"{name} {word}" for name, word in fits.items())
     found = "a site file without gpu_memory and without a gpu_type that is known"

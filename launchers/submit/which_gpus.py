@@ -29,6 +29,11 @@ def named_gpu(text: str) -> Device:
     return Device("cuda", gpu_memory_bytes(text), "--gpu-memory")
 
 
+def site_device(config: RunConfig, site: Site) -> Device | None:
+    """What the run's phases have to fit into on this site; None: CPUs, or GPUs that the site file does not tell."""
+    return None if on_cpu(config, site) else site_gpu(site)
+
+
 def site_gpu(site: Site) -> Device | None:
     """What the site file says; None if it does not. Of a kind that is too old its memory may be missing."""
     kind = site.gpu_type or ""

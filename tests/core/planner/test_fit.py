@@ -65,7 +65,7 @@ def test_each_proposal_of_a_refusal_fits(case: str) -> None:
     assert options
     for option in options:
         changed = apply(config, option)
-        assert size_problems(changed) == []
+        assert size_problems(changed, modelcfg.load(config.model.name or "")) == []
         assert plan(changed, device).fits(TRAINING), option
 
 

@@ -25,6 +25,7 @@ from hpc.slurm.options import (
     SITE,
     refuse_options,
 )
+from launchers.submit.site_rules import refuse_disagreements
 from launchers.submit.submission import Refused, Submission, make_submission
 from tests.support.good_run import RUN_FILE, write_run
 
@@ -77,7 +78,9 @@ class Files:
         """All checks of a login node."""
         run_file, site_file = write_run(self.folder, yaml.safe_dump(self.run)), self.folder / "site.yaml"
         site_file.write_text(yaml.safe_dump(self.site) if self.site else "# none\n")
-        return make_submission(check_run_file(run_file), load_site(site_file), site_file)
+        submission = make_submission(check_run_file(run_file), load_site(site_file), site_file=site_file)
+        refuse_disagreements(submission)
+        return submission
 
     def script(self) -> str:
         return sbatch_text(self.submission().job(Path("/runs/a")))

@@ -7,7 +7,7 @@ import pytest
 from core.config import load_run_file
 from hpc.sbatch.text import sbatch_text
 from hpc.site.files import Site
-from launchers.submit.job_plan import Plan, make_plan, render, task_command
+from launchers.submit.job_plan import JobPlan, make_plan, render, task_command
 from tests.support.good_run import write_run
 
 PARTS = "slurm.components=[{role: trainers}, {role: engines, nodes: 1, engines_per_node: 2}, {role: rewards}]"
@@ -20,7 +20,7 @@ GPUS = (
 )
 
 
-def plan(folder: Path, *overrides: str, site: Site | None = None) -> Plan:
+def plan(folder: Path, *overrides: str, site: Site | None = None) -> JobPlan:
     return make_plan(load_run_file(write_run(folder), [*GPUS, PARTS, *overrides]), site or Site())
 
 

@@ -8,6 +8,7 @@ import pytest
 from core.config.schema import RunConfig
 from hpc.site.files import Site
 from hpc.site.schema import Container
+from launchers.submit.site_rules import refuse_disagreements
 from launchers.submit.submission import (
     Refused,
     Submission,
@@ -16,6 +17,7 @@ from launchers.submit.submission import (
     next_in_chain,
     run_dir_mistake,
 )
+from launchers.submit.which_gpus import site_device
 
 RUN_DIR = Path("/shared/runs/a")
 
@@ -34,7 +36,10 @@ def config(name: str = "tiny", placement: dict[str, Any] | None = None, **slurm:
 
 
 def submission(site: Site | None = None, **slurm: Any) -> Submission:
-    return make_submission(config(**slurm), site or Site(), None)
+    found, site = config(**slurm), site or Site()
+    made = make_submission(found, site, device=site_device(found, site))
+    refuse_disagreements(made)
+    return made
 
 
 def test_a_job_of_the_run() -> None:
