@@ -48,7 +48,8 @@ def test_a_node_is_blamed_for_what_no_program_does(failure: Failure, how: str, n
 
 def test_a_lost_node_is_a_failure_of_the_phase_it_was_last_heard_in() -> None:
     cause = "not heard of for 30 s: the node, its network or its agent is gone"
-    assert Failure("node", "n3", Moment("rollout", 2), cause, 0, time=LOST.time) == LOST
+    lost = lost_node("n3", Moment("rollout", 2), 30.0)
+    assert lost == Failure("node", "n3", Moment("rollout", 2), cause, 0, time=lost.time)
 
 
 @pytest.mark.parametrize(
