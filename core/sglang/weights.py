@@ -35,7 +35,7 @@ class WeightUpdate:
         self._version = version
         self._expected: Shapes | None = dict(expected) if expected is not None else None
         self._checklist: Checklist | None = None
-        self._stamped = False  # by the engine
+        self._asked_to_stamp = False
 
     def begin(self) -> None:
         """Open the update, and forget cached prefixes: nothing makes new ones meanwhile. May run in a thread."""
@@ -81,8 +81,8 @@ class WeightUpdate:
         load_format = WEIGHT_LOADER if replayed else "flattened_bucket"
         body = {"serialized_named_tensors": texts, "load_format": load_format, "flush_cache": False}
         stamping = {"weight_version": self._version} if stamps else {}
-        answer = self._client.post_checked("/update_weights_from_tensor", body | stamping)
-        self._stamped = stamps and f"Weight version updated to {self._version}." in str(answer.get("message"))
+        self._client.post_checked("/update_weights_from_tensor", body | stamping)
+        self._asked_to_stamp = stamps
 
     def take_broadcast(self, bucket: Bucket, group: str) -> None:
         """Have the engine receive a bucket of checked tensors in a process group; returns when it has. May run in a
@@ -97,6 +97,9 @@ class WeightUpdate:
     def end(self) -> None:
         """Close the update, stamp the version and read it back. May run in a thread.
 
+        Whether an engine that was asked to stamp with the last bucket has done so, the version that it reports tells:
+        a server that does not know how ignores what it was asked.
+
         Raises:
             WeightsRefused: tensors are missing. The engine stays marked incomplete.
             EngineError: the engine does not report the version.
@@ -106,8 +109,9 @@ class WeightUpdate:
             self._checklist.check_complete()
         finally:
             self._close()
-        if not self._stamped:
-            stamp(self._client, self._version)
+        if self._asked_to_stamp and self._client.weight_version() == self._version:
+            return
+        stamp(self._client, self._version)
         verify(self._client, self._version)
 
     def abandon(self) -> None:
