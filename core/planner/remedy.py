@@ -65,10 +65,9 @@ def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples:
         plan = plan_memory(changed, shape, device)
         if plan.fits(GENERATING) and plan.cache.samples(sample_tokens(config)) >= samples:
             return "set " + _text(changes)
-    least = "1" if samples == 1 else str(samples)
-    return (
-        "" if samples > 1 else f"use GPUs with more memory, or a smaller model: no share of a GPU has room for {least}"
-    )
+    if samples > 1:
+        return ""
+    return "use GPUs with more memory, or a smaller model: no share of a GPU has room for 1"
 
 
 def size_problems(config: RunConfig, shape: ModelShape | None) -> list[Mistake]:
@@ -143,11 +142,9 @@ def _shares(config: RunConfig) -> Iterator[Changes]:
     placement = config.placement
     present = round(placement.engine_memory_fraction * 100)
     nearest = sorted(range(5, 96), key=lambda percent: abs(percent - present))
-    for size in (placement.engine_tensor_parallel, *SIZES):
-        if size == placement.engine_tensor_parallel:
-            yield from ({"placement.engine_memory_fraction": percent / 100} for percent in nearest)
-        elif placement.engine_tensor_parallel < size <= placement.trainers_per_node // placement.engines_per_node:
-            yield {"placement.engine_tensor_parallel": size}
+    yield from ({"placement.engine_memory_fraction": percent / 100} for percent in nearest)
+    most = placement.trainers_per_node // placement.engines_per_node
+    yield from ({"placement.engine_tensor_parallel": n} for n in SIZES if placement.engine_tensor_parallel < n <= most)
 
 
 def _text(changes: Changes) -> str:
