@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch.distributed as dist
@@ -60,6 +61,24 @@ def save(checkpoints: Checkpoints, trainer: FakeTrainer, step: int) -> Path:
 
 def test_due_at_the_interval_and_at_the_end(checkpoints: Checkpoints) -> None:
     assert [step for step in range(1, 8) if checkpoints.due(step)] == [2, 4, 6, 7]
+
+
+def test_due_after_every_step(tmp_path: Path, trainer: FakeTrainer) -> None:
+    every = Checkpoints(tmp_path, trainer, interval=1, keep=1, num_steps=3)
+    assert [step for step in range(1, 4) if every.due(step)] == [1, 2, 3]
+
+
+def test_an_old_one_that_cannot_be_removed_stops_nothing(
+    checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **settings: Any) -> None:
+        raise PermissionError("not yours")
+
+    for step in (2, 4):
+        save(checkpoints, trainer, step)
+    monkeypatch.setattr(os, "rmdir", refuse)
+    save(checkpoints, trainer, 6)
+    assert find_latest(tmp_path / "checkpoints") == (tmp_path / "checkpoints" / "step_000006", LoopState(6, 48))
 
 
 def test_the_newest_comes_back_and_old_ones_go(checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path) -> None:

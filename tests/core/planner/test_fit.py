@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import modelcfg
-from core.config.schema import RunConfig
+from core.config.schema import RunConfig, SlurmComponent
 from core.planner import notices, problems, size_problems
 from core.planner.memory import TIGHT, Device
 from core.planner.remedy import TRAINING, apply
@@ -60,6 +60,7 @@ def test_each_proposal_of_a_refusal_fits(case: str) -> None:
     config = run(**sections)
     (message,) = refused(config, device)
     assert f"wanted at most the {(device.total_bytes or 0) / GIB:.2f} GiB of a GPU: set " in message
+    assert message.startswith("train.max_tokens_per_micro_batch: found ")
     assert "GiB in phase update (trainer: " in message
     options = proposals(message)
     assert options
@@ -106,6 +107,7 @@ def test_the_engines_share_too_large_and_too_small() -> None:
     (large,) = refused(run(placement={"engine_memory_fraction": 0.97}))
     assert large.startswith("placement.engine_memory_fraction: found ")
     assert " in phase rollout (" in large
+    assert f"; wanted at most the {(H100.total_bytes or 0) / GIB:.2f} GiB of a GPU: set " in large
     (option,) = proposals(large)
     fraction = option["placement.engine_memory_fraction"]
     assert refused(apply(run(), option)) == []
@@ -114,7 +116,18 @@ def test_the_engines_share_too_large_and_too_small() -> None:
     assert (
         "found a KV cache of 0 tokens beside the engine's weights; wanted room for one sample of 2048 tokens" in small
     )
+    assert small.startswith("placement.engine_memory_fraction: found ")
     assert refused(apply(run(), proposals(small)[0])) == []
+    (limited,) = refused(run(placement={"engine_memory_fraction": 0.05, "engine_max_total_tokens": 2048}))
+    assert limited == small, "the limit is no hindrance"
+
+
+def test_a_model_beside_which_no_share_of_a_gpu_holds_a_sample() -> None:
+    message = refused(run("llama-3.1-8b"), Device("cuda", 8 * GIB))[0]
+    assert message == (
+        "placement.engine_memory_fraction: found a KV cache of 0 tokens beside the engine's weights; wanted room for "
+        "one sample of 2048 tokens: use GPUs with more memory, or a smaller model: no share of a GPU has room for 1"
+    )
 
 
 def test_a_limit_of_tokens_below_one_sample() -> None:
@@ -145,8 +158,8 @@ def test_a_tight_plan_is_noticed_with_a_way_out() -> None:
 
 
 def test_host_memory_that_slurm_is_asked_for() -> None:
-    def asking(mem: str) -> RunConfig:
-        return run(slurm={"components": [{"role": "trainers", "mem": mem}]}, placement={"offload": "on"})
+    def asking(mem: str | None, *others: dict[str, str]) -> RunConfig:
+        return run(slurm={"components": [{"role": "trainers", "mem": mem}, *others]}, placement={"offload": "on"})
 
     (message,) = refused(asking("32G"))
     assert message == (
@@ -155,6 +168,16 @@ def test_host_memory_that_slurm_is_asked_for() -> None:
     )
     assert refused(asking("96G")) == []
     assert refused(asking("100000")) == []  # MiB, as for Slurm
+    assert refused(asking(None)) == []
+    assert refused(asking("96G", {"role": "rewards", "mem": "1G"})) == [], "only trainers park"
+
+
+def test_host_memory_that_is_just_enough() -> None:
+    config = run(placement={"offload": "on"})
+    kib, rest = divmod(plan(config).host_bytes, 1024)
+    assert rest == 0
+    for mem, count in ((f"{kib}K", 0), (f"{kib - 1}K", 1)):
+        assert len(refused(apply(config, {"slurm.components": [SlurmComponent(role="trainers", mem=mem)]}))) == count
 
 
 def test_a_cpu_plan_only_notices() -> None:
