@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import modelcfg
 from core.planner import plan_disk
@@ -20,6 +21,20 @@ def test_a_checkpoint_holds_parameters_masters_and_moments_once() -> None:
     assert plan_disk(run(checkpoint={"save_hf": False}), shape, "cuda").model == 0
     disk = plan_disk(run(checkpoint={"keep": 3}), shape, "cuda")
     assert (disk.checkpoints_kept, disk.model) == (3, 2 * parameters)
+
+
+@pytest.mark.parametrize(("device", "each"), [("cuda", 14), ("cpu", 12)])
+def test_the_type_of_the_parameters_may_be_the_devices(device: str, each: int) -> None:
+    shape = modelcfg.load("qwen3-4b")
+    found = plan_disk(run(model={"dtype": "auto"}), shape, device)
+    assert found.checkpoint == each * modelcfg.num_parameters(shape)
+
+
+@pytest.mark.parametrize(("kl", "logprobs"), [(0.0, 2), (0.1, 3)], ids=["engine, trainer", "and the reference"])
+def test_bytes_of_a_step(kl: float, logprobs: int) -> None:
+    """16 groups of 8: ids and 5 bytes of text for 512 + 1536 tokens; of responses a mask, and log-probs in fp32."""
+    found = plan_disk(run(algorithm={"kl_loss_coef": kl}), modelcfg.load("qwen3-4b"), "cuda")
+    assert found.step == 16 * 8 * (256 + 512 * (4 + 5) + 1536 * (4 + 5 + 1 + 4 * logprobs))
 
 
 def test_a_step_file_of_the_longest_samples_is_below_the_plan(tmp_path: Path) -> None:
