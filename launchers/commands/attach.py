@@ -15,7 +15,7 @@ from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.queue import Poller
 from launchers.attempts.kept_site import kept_site
 from launchers.commands.directories import existing_run_dir
-from launchers.commands.jobs import jobs_of, status_now
+from launchers.commands.jobs import jobs_of, status_or_fail
 from launchers.commands.terminal import RunDir, fail
 from launchers.submit.job_plan import make_plan
 
@@ -30,8 +30,8 @@ def command(
     """Open a shell on a node of the run's job, inside the job, beside its processes."""
     directory = existing_run_dir(run_dir)
     jobs_of(directory)
-    status = status_now(directory, Poller())
-    if status.job_id is None or status.state not in ("starting", "running", "stopping"):
+    status = status_or_fail(directory, Poller())
+    if status.job_id is None or not status.state.at_work:
         fail(f"{run_dir}: found it {status.state}; wanted a job that runs: `ebbtide status {run_dir}` says more")
     if shutil.which("srun") is None:
         fail("srun: found no such command; wanted Slurm's: use a login node, or load Slurm's module")

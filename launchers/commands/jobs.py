@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.queue import Poller
 from launchers.attempts.exit_codes import FAILED
 from launchers.commands.terminal import fail
-from launchers.show.run_status import Files, Status, read_files, snapshot
+from launchers.show.run_status import Files, Status, read_files, status_now
 
 
 def jobs_of(directory: RunDirectory) -> Files:
@@ -19,9 +17,9 @@ def jobs_of(directory: RunDirectory) -> Files:
     return files
 
 
-def status_now(directory: RunDirectory, poller: Poller) -> Status:
+def status_or_fail(directory: RunDirectory, poller: Poller) -> Status:
     """The run's status; if Slurm cannot be asked, the command ends."""
-    (status,) = snapshot([directory], poller, time.time())
+    status = status_now(directory, poller)
     if poller.error is not None:
         fail(poller.error, FAILED)
     return status

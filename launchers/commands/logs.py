@@ -15,7 +15,7 @@ from launchers.commands.directories import existing_run_dir
 from launchers.commands.terminal import RunDir, console, errors, fail
 from launchers.show.log_files import ROLES, LogFile, LogsError, Tail, choose, find_logs, latest_attempt
 from launchers.show.plain_text import visible
-from launchers.show.run_status import snapshot
+from launchers.show.run_status import status_now
 
 EXAMPLE = "ebbtide logs runs/NAME --role engine --rank 0 --follow"
 FOLLOW_INTERVAL_S = 1.0
@@ -93,7 +93,7 @@ def _follow(view: View, number: int, *, moves_on: bool) -> None:
 
 
 def _goes_on(directory: RunDirectory, number: int, poller: Poller, *, moves_on: bool) -> bool:
-    (status,) = snapshot([directory], poller, time.time())
+    status = status_now(directory, poller)
     ended = any(attempt.number == number and attempt.how is not None for attempt in status.history.attempts)
     return status.live and (moves_on or not ended)
 

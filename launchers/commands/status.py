@@ -18,7 +18,7 @@ from launchers.commands.directories import existing_run_dir, runs_in
 from launchers.commands.terminal import console, fail
 from launchers.show import status_table
 from launchers.show import sweep_table as sweep
-from launchers.show.run_status import snapshot
+from launchers.show.run_status import snapshot, status_now
 
 EXAMPLE = "ebbtide status runs/NAME --watch"
 MOST_RUNS = 20
@@ -69,7 +69,7 @@ def _choose(path: Path | None) -> View:
 
 
 def _one(directory: RunDirectory, poller: Poller) -> tuple[RenderableType, bool]:
-    (status,) = snapshot([directory], poller, time.time())
+    status = status_now(directory, poller)
     return _with_error(status_table.one(status), poller), status.live
 
 

@@ -102,20 +102,19 @@ def send(submission: Submission, directory: RunDirectory) -> JobRecord:
 
 def _resumable(path: Path, run_dir: Path | None) -> RunDirectory:
     """An existing run that neither works nor waits."""
-    import time
-
     from hpc.slurm.queue import Poller
-    from launchers.show.run_status import snapshot
+    from launchers.show.run_state import RunState
+    from launchers.show.run_status import status_now
 
     if run_dir is not None:
         fail("--run-dir: found it with --resume; wanted one of them: a resumed run stays where it is")
     directory = existing_run_dir(path)
     poller = Poller()
-    (status,) = snapshot([directory], poller, time.time())
-    if status.state == "complete":
+    status = status_now(directory, poller)
+    if status.state == RunState.COMPLETE:
         say(f"{directory.path} is complete: nothing to do.")
         raise typer.Exit
-    if status.live and status.state != "not started":
+    if status.live and status.state != RunState.NOT_STARTED:
         why = poller.error or f"look at it with `ebbtide status {path}`, stop it with `ebbtide cancel {path}`"
         fail(f"{path}: found it {status.state} (job {status.job_id}); wanted a run that has stopped: {why}")
     return directory

@@ -15,7 +15,8 @@ from launchers.commands.foreground import show_result
 from launchers.commands.terminal import console, say
 from launchers.show.display import Display
 from launchers.show.job_news import news
-from launchers.show.run_status import Status, snapshot
+from launchers.show.run_state import RunState
+from launchers.show.run_status import Status, status_now
 
 INTERVAL_S = 1.0  # between looks at the run's files; Slurm is asked at the poller's interval
 
@@ -32,7 +33,7 @@ def wait_for_end(directory: RunDirectory) -> None:
         path = directory.path
         say(f"the job goes on. Look: ebbtide status {path}   stop: ebbtide cancel {path}")
         raise typer.Exit(INTERRUPTED) from None
-    if status.state == "complete":
+    if status.state == RunState.COMPLETE:
         show_result(directory)
         return
     _show_failure(status, display)
@@ -43,7 +44,7 @@ def _follow(directory: RunDirectory, display: Display) -> Status:
     poller, reader, said = Poller(), ProgressReader(directory.progress, from_end=True), ""
     with display:
         while True:
-            (status,) = snapshot([directory], poller, time.time())
+            status = status_now(directory, poller)
             display.show(reader.new_events())
             if not status.live:
                 return status
@@ -61,7 +62,7 @@ def _show_failure(status: Status, display: Display) -> None:
         return
     folder = directory.attempt(last.number)
     failure = read_record(folder)
-    if failure is not None or status.state == "failed":
+    if failure is not None or status.state == RunState.FAILED:
         display.failed(failure, directory.path, folder, resume="ebbtide submit --resume")
     else:
         say(f"go on from the last checkpoint: ebbtide submit --resume {directory.path}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from launchers.attempts.history import Attempt
+from launchers.show.run_state import RunState
 from launchers.show.run_status import Status
 
 SHOWN_NODES = 4
@@ -12,17 +13,17 @@ def news(status: Status) -> str:
     """One line about a run's state; it changes when there is something to tell."""
     last, job = status.history.last, f"job {status.job_id}"
     match status.state:
-        case "pending":
+        case RunState.PENDING:
             return f"{job} waits in the queue{_because(status.reason)}"
-        case "between attempts":
+        case RunState.BETWEEN_ATTEMPTS:
             return f"{_ended(last)}; {job} waits to go on{_because(status.reason)}"
-        case "starting":
+        case RunState.STARTING:
             return f"{job} starts on {nodes(status)}"
-        case "running" if last is not None:
+        case RunState.RUNNING if last is not None:
             return f"attempt {last.number} runs on {nodes(status)}"
-        case "stopping":
+        case RunState.STOPPING:
             return f"{_ended(last)}; {job} stops" if last is not None and last.how else f"{job} stops"
-        case "unknown":
+        case RunState.UNKNOWN:
             return f"Slurm does not answer{_because(status.reason)}"
         case _:
             return f"{job}: {status.state}{_because(status.reason)}"

@@ -1,30 +1,24 @@
 """`ebbtide status`: what a run is doing, from its files and what Slurm says about its job.
 
 `read_files` reads the run directory and looks for the run's process on this machine, `snapshot` asks Slurm; `status_of`
-and what it calls are pure.
-
-States: not started, pending, starting, running, stopping, between attempts (requeued), complete, failed, cancelled,
-interrupted, lost (its processes are gone and nothing wrote why), unknown (Slurm does not answer).
+and what it calls are pure. The states are in `run_state`.
 """
 
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import psutil
 
 from core.run_dir.run_directory import RunDirectory
-from hpc.slurm.job_state import LIVE, UNKNOWN, JobState
+from hpc.slurm.job_state import UNKNOWN, JobState
 from hpc.slurm.queue import Poller
 from launchers.attempts.history import Advance, Attempt, History, read_history
 from launchers.attempts.job_record import JobRecord, read_record
-
-WORKING = ("RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "COMPLETING", "STAGE_OUT", "RESIZING")
-WAITING = tuple(state for state in LIVE if state not in WORKING)
-LIVE_STATES = ("not started", "pending", "starting", "running", "stopping", "between attempts", "unknown")
-CLOCK_SLACK_S = 5.0  # between the node that writes the ledger and Slurm's controller
+from launchers.show.run_state import WAITING, WORKING, RunState, state_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +47,7 @@ class Status:
 
     directory: RunDirectory
     history: History
-    state: str
+    state: RunState
     job_id: str | None = None
     nodes: tuple[str, ...] = ()
     reason: str = ""
@@ -63,7 +57,7 @@ class Status:
     @property
     def live(self) -> bool:
         """Whether it may still change by itself."""
-        return self.state in LIVE_STATES
+        return self.state.live
 
     @property
     def advance(self) -> Advance:
@@ -86,21 +80,27 @@ def snapshot(directories: Iterable[RunDirectory], poller: Poller, now: float) ->
     return [status_of(read, states, now) for read in files]
 
 
+def status_now(directory: RunDirectory, poller: Poller) -> Status:
+    """The status of one run at this moment."""
+    (status,) = snapshot([directory], poller, time.time())
+    return status
+
+
 def status_of(files: Files, states: Mapping[str, JobState], now: float) -> Status:
     """The status of a run, given the states of its jobs."""
     job_id = current_job(files.job_ids, states)
     job = states.get(job_id, JobState(UNKNOWN)) if job_id else None
     last = files.history.last
-    state = _state(files, job, ahead=job is not None and _is_ahead(files, job_id, job))
-    at_work = state in ("starting", "running", "stopping")
+    ahead = job is not None and _is_ahead(files, job_id, job)
+    state = state_of(files.history, job, alive=files.alive, ahead=ahead)
     return Status(
         files.directory,
         files.history,
         state,
         job_id=job_id,
-        nodes=job.nodes if job and at_work and job.nodes else last.nodes if last else (),
+        nodes=job.nodes if job and state.at_work and job.nodes else last.nodes if last else (),
         reason=_reason(state, last, job),
-        left_s=job.end - now if job and at_work and job.end is not None else None,
+        left_s=job.end - now if job and state.at_work and job.end is not None else None,
         now=now,
     )
 
@@ -115,42 +115,6 @@ def current_job(ids: Sequence[str], states: Mapping[str, JobState]) -> str | Non
     return next(iter((known or list(ids))[-1:]), None)
 
 
-def _state(files: Files, job: JobState | None, *, ahead: bool) -> str:
-    last = files.history.last
-    if files.history.complete:
-        return "complete"
-    if job is None:
-        return _local_state(files, last)
-    if job.state in WAITING and ahead and last is not None:
-        return "running" if last.how is None else "stopping"
-    if job.state in WAITING:
-        return "between attempts" if last is not None else "pending"
-    if job.state == "COMPLETING":
-        return "stopping"
-    if job.state in WORKING:
-        begun = last is not None and _begun_since(last, job.start)
-        return "starting" if not begun else "running" if last is not None and last.how is None else "stopping"
-    if job.state == UNKNOWN:
-        return "unknown"
-    return _ended_state(last, job)
-
-
-def _local_state(files: Files, last: Attempt | None) -> str:
-    if last is None:
-        return "not started"
-    if last.how is None:
-        return "running" if files.alive else "lost"
-    return last.how if last.how in ("failed", "interrupted", "lost") else "failed"
-
-
-def _ended_state(last: Attempt | None, job: JobState) -> str:
-    if job.state == "CANCELLED":
-        return "cancelled"
-    if last is not None and last.how in ("interrupted", "lost"):
-        return last.how
-    return "lost" if last is not None and last.how is None and job.state in ("GONE", "COMPLETED") else "failed"
-
-
 def _is_ahead(files: Files, job_id: str | None, job: JobState) -> bool:
     """Whether the ledger is newer than what Slurm said some seconds ago: it has an attempt of this start of the job."""
     last, record = files.history.last, files.record
@@ -160,20 +124,15 @@ def _is_ahead(files: Files, job_id: str | None, job: JobState) -> bool:
     return last.job == job_id or element
 
 
-def _begun_since(attempt: Attempt, start: float | None) -> bool:
-    """Whether the attempt belongs to the job's present start, not to one before a requeue."""
-    return start is None or attempt.began >= start - CLOCK_SLACK_S
-
-
-def _reason(state: str, last: Attempt | None, job: JobState | None) -> str:
+def _reason(state: RunState, last: Attempt | None, job: JobState | None) -> str:
     """Why it waits, or why it ended."""
-    if state in ("pending", "between attempts", "unknown"):
+    if state in (RunState.PENDING, RunState.BETWEEN_ATTEMPTS, RunState.UNKNOWN):
         return (job.reason if job is not None else None) or ""
-    if state not in ("failed", "lost", "cancelled", "interrupted"):
+    if state.live or state == RunState.COMPLETE:
         return ""
     own = (last.cause or _how(last)) if last is not None else ""
     telling = job is not None and job.state not in ("COMPLETED", "FAILED", "GONE", "CANCELLED")
-    return own or (f"Slurm: {job}" if telling else "") or ("see `ebbtide logs`" if state == "failed" else "")
+    return own or (f"Slurm: {job}" if telling else "") or ("see `ebbtide logs`" if state == RunState.FAILED else "")
 
 
 def _how(attempt: Attempt) -> str:

@@ -12,9 +12,16 @@ from rich.text import Text
 
 from launchers.attempts.history import Attempt
 from launchers.show.plain_text import visible
+from launchers.show.run_state import RunState
 from launchers.show.run_status import Status
 
-STYLES = {"running": "green", "complete": "bold green", "failed": "bold red", "lost": "bold red", "pending": "yellow"}
+STYLES = {
+    RunState.RUNNING: "green",
+    RunState.COMPLETE: "bold green",
+    RunState.FAILED: "bold red",
+    RunState.LOST: "bold red",
+    RunState.PENDING: "yellow",
+}
 COLUMNS = ("run", "state", "attempt", "step", "phase", "step time", "reward", "time left", "reason")
 
 
@@ -42,7 +49,7 @@ def many(statuses: Sequence[Status]) -> Table:
             Text(status.state, style=_style(status)),
             str(last.number) if last else "-",
             steps(status),
-            advance.phase or "-" if status.state == "running" else "-",
+            advance.phase or "-" if status.state == RunState.RUNNING else "-",
             number(advance.step_time_s, ".1f", " s"),
             number(advance.reward, ".3f"),
             duration(status.left_s) if status.left_s is not None else "-",
@@ -79,7 +86,7 @@ def _fields(status: Status) -> dict[str, str]:
     advance, last = status.advance, status.history.last
     job = f"job {status.job_id}" if status.job_id else ""
     where = f"on {', '.join(status.nodes)}" if status.nodes and status.live else ""
-    running = status.state == "running"
+    running = status.state == RunState.RUNNING
     phase = f", {advance.phase}" if running and advance.phase else ""
     since = f" for {duration(status.now - advance.phase_began)}" if phase and advance.phase_began else ""
     return {

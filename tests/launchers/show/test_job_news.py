@@ -7,6 +7,7 @@ import pytest
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.history import Advance, Attempt, History
 from launchers.show.job_news import news
+from launchers.show.run_state import RunState
 from launchers.show.run_status import Status
 
 FIRST = Attempt(1, how="node_failure", steps_done=3, failed_nodes=("n2",))
@@ -33,9 +34,9 @@ SECOND = Attempt(2)
 def test_one_line_for_each_state(state: str, attempts: tuple[Attempt, ...], reason: str, text: str) -> None:
     nodes = tuple(f"n{i}" for i in range(1, 7))
     history = History(attempts, Advance())
-    assert news(Status(RunDirectory(Path("/r")), history, state, "7", nodes, reason)) == text
+    assert news(Status(RunDirectory(Path("/r")), history, RunState(state), "7", nodes, reason)) == text
 
 
 def test_nodes_that_are_not_known_yet() -> None:
-    status = Status(RunDirectory(Path("/r")), History((), Advance()), "starting", "7")
+    status = Status(RunDirectory(Path("/r")), History((), Advance()), RunState.STARTING, "7")
     assert news(status) == "job 7 starts on nodes that Slurm has not named yet"

@@ -15,15 +15,17 @@ from hpc.slurm.job_state import GONE, UNKNOWN, JobState
 from hpc.slurm.queue import Poller
 from launchers.attempts.job_record import JobRecord
 from launchers.show import status_table
-from launchers.show.run_status import LIVE_STATES, Status, current_job, read_files, snapshot, status_of
+from launchers.show.run_state import RunState
+from launchers.show.run_status import Status, current_job, read_files, snapshot, status_of
 from tests.support.histories import BEGAN, began, ended, step, write_history
 
 BEGIN = {"event": "begin", "time": BEGAN, "step": 0, "num_steps": 4}
-ROLLOUT = {"event": "phase", "time": BEGAN + 2100, "phase": "rollout step=1"}
+ROLLOUT = {"event": "phase", "time": BEGAN + 2100, "phase": "rollout", "step": 1}
 RECORD = JobRecord("7", submitted=BEGAN, earlier=("5",))
 PENDING = JobState("PENDING", reason="Resources")
 FIRST_START = JobState("RUNNING", nodes=("n1", "n2"), start=BEGAN + 999, end=BEGAN + 4600, restarts=0)
 SECOND_START = JobState("RUNNING", nodes=("n1", "n3"), start=BEGAN + 1999, end=BEGAN + 5600, restarts=1)
+ENDS = ("complete", "failed", "cancelled", "interrupted", "lost")
 TIMEOUT = [began(1), ended(1, "timeout", steps_done=1)]
 FAILED = [began(1), ended(1, "failed", cause="trainer 0: ValueError: no")]
 
@@ -64,7 +66,8 @@ def test_states_of_a_job(
     directory = write_history(tmp_path, ledger, record=RECORD if job is not None else None)
     status = status_of(read_files(directory), {"7": job} if job is not None else {}, now=BEGAN + 2200)
     assert (status.state, status.reason) == (state, reason)
-    assert status.live == (state in LIVE_STATES)
+    assert type(status.state) is RunState
+    assert status.live == (state not in ENDS)
 
 
 def local(how: str | None, **more: Any) -> list[dict[str, Any]]:
