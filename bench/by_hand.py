@@ -1,4 +1,4 @@
-"""By hand on one node, for bench/submit.py: an engine, a trainer, one sync, as many samples as a step.
+"""The smallest run by hand on one node, for bench/submit.py: an engine, a trainer, one sync, the samples of one step.
 
     srun python bench/by_hand.py RUN_FILE FOLDER
 

@@ -45,7 +45,7 @@ def make_config(num_samples: int, placement: dict[str, Any] | None = None, **tra
 
 
 def make_trainer(shape: str, num_samples: int = 8, **train: Any) -> RandomTrainer:
-    """On the GPU if there is one."""
+    """Make a trainer, on the GPU if there is one."""
     one_rank()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     nowhere = Path(tempfile.gettempdir())

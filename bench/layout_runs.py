@@ -47,7 +47,7 @@ class LayoutOfTwo:
 
     @property
     def trainer_ranks(self) -> int:
-        """In all."""
+        """Number of trainer ranks."""
         return int(self.placement.get("trainers_per_node", 1))
 
     @property

@@ -31,14 +31,14 @@ Found = Mapping[Mutant, int | None]
 
 
 class Count(NamedTuple):
-    """Of mutants that were run."""
+    """Numbers of mutants that were run."""
 
     killed: int
     survived: int
 
     @property
     def share(self) -> float:
-        """That is killed."""
+        """The share that is killed."""
         return self.killed / max(1, self.killed + self.survived)
 
 

@@ -35,7 +35,7 @@ class Mutant:
 
 
 def mutants_of(path: Path) -> list[Mutant]:
-    """Those of one file that are worth a run. The working directory is a copy of the tree, with mutmut's settings."""
+    """Mutants of one file that are worth a run. The working directory is a copy of the tree, with mutmut's settings."""
     from mutmut.mutation.file_mutation import mutate_file_contents  # here: it reads the settings at once
 
     source = path.read_text(encoding="utf-8")

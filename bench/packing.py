@@ -41,7 +41,7 @@ def make_samples() -> list[TrainSample]:
 
 
 def prepare(samples: list[TrainSample]) -> None:
-    """As `MegatronTrainer.update` does it, but for what runs on the device."""
+    """Prepare rows like `MegatronTrainer.update`, without the part that runs on the device."""
     table = TokenTable(samples)
     values = TokenValues(
         weights=table.flat(token_weights([s.loss_mask for s in samples], "token_mean")),

@@ -32,7 +32,7 @@ ALL = frozenset(TRAINER_PARTS)
 
 
 def checksum(trainer: RandomTrainer) -> int:
-    """Of every bit of parameters, masters and moments."""
+    """Checksum of every bit of parameters, masters and moments."""
     memory = trainer.memory
     storages = [s for part in ("parameters", "masters", "moments") for s in memory.regions[part]._storages]
     views = [torch.empty(0, dtype=torch.int32, device="cuda").set_(s, 0, (s.nbytes() // 4,)) for s in storages]

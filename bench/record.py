@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
 
 
 def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
-    """Of those that are installed."""
+    """Versions of the packages that are installed."""
     found = {}
     for library in libraries:
         with suppress(PackageNotFoundError):
@@ -64,7 +64,7 @@ def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Of the files beside this one; where they lie without their repository, whoever copied them says which."""
+    """Commit of the files beside this one; EBBTIDE_COMMIT names it where they were copied without their repository."""
     if told := os.environ.get("EBBTIDE_COMMIT"):
         return told
     command = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]

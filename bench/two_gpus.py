@@ -108,7 +108,7 @@ def measure(names: list[str], folder: Path, device: str, at_once: int) -> list[d
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """For a person."""
+    """The results as a table for a person."""
 
     def numbers(values: list[float], digits: int) -> str:
         return " ".join(f"{value:.{digits}f}" for value in values)

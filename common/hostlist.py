@@ -25,7 +25,7 @@ def expand(text: str) -> tuple[str, ...]:
 
 
 def check_nodes(text: str) -> None:
-    """Nothing if `text` is one entry of a host list: `n017`, `gpu[3-5]-ib` or `rack[1-2]n[01-16]`.
+    """Refuse a text that is not one entry of a host list: `n017`, `gpu[3-5]-ib` or `rack[1-2]n[01-16]`.
 
     Raises:
         Wrong: (a ValueError) several entries, another letter, or a range that is none.

@@ -55,7 +55,9 @@ class MistakesError(ValueError):
     """An input with mistakes. `str()` gives all of them, one a line, below a line that counts them."""
 
     def __init__(self, opening: str, mistakes: Sequence[Mistake]) -> None:
-        """Args:
+        """Keep the mistakes, and make the text of all of them.
+
+        Args:
         opening: the first line up to the number: `run.yaml has`.
         """
         self.mistakes = list(mistakes)

@@ -25,7 +25,7 @@ def num_parameters(shape: ModelShape) -> int:
 
 
 def active_parameters(shape: ModelShape) -> int:
-    """Those that compute a token: all, but of the experts only the chosen ones."""
+    """Number of parameters that compute a token: all, but among the experts only the chosen ones."""
     if not shape.num_experts:
         return num_parameters(shape)
     parts = parameter_parts(shape)

@@ -104,7 +104,7 @@ def _prompts(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mis
 
 
 def _labels(key: str, row_key: str, reward_type: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
-    """Without a label that it can compare with, a reward fails for every sample of the row."""
+    """Mistakes of rows without a label that the reward can compare with: it would fail for every sample of them."""
     from core.reward.last_number import last_number  # here as above
 
     if reward_type not in NEEDS_LABEL:

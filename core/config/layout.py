@@ -44,7 +44,7 @@ class Node:
 
     @property
     def role(self) -> str:
-        """As the part's."""
+        """Role of the node's part."""
         return self.part.role
 
     @cached_property

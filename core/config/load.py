@@ -60,6 +60,6 @@ def read_run_file(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Docu
 
 
 def raise_mistakes(path: Path, mistakes: list[Mistake]) -> None:
-    """Nothing if there is no mistake; else all of them, in the order of the file, overrides last."""
+    """Raise all mistakes, if there are any, in the order of the file, overrides last."""
     if mistakes:
         raise RunFileError(path, sorted(mistakes, key=lambda mistake: (bool(mistake.override), mistake.line or 0)))

@@ -1,4 +1,4 @@
-"""From the tree of a run file to typed sections, every mistake turned into a `Mistake`."""
+"""Typed sections made from the tree of a run file, with every mistake turned into a `Mistake`."""
 
 from __future__ import annotations
 

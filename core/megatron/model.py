@@ -46,7 +46,7 @@ class RowParams(PackedSeqParams):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Beside the shape: how the model is split, held and run."""
+    """How a model of some shape is split, held and run."""
 
     dtype: torch.dtype
     tensor_parallel: int = 1
@@ -115,7 +115,7 @@ def forward_row(model: Any, row: Row, device: str) -> Any:
 
 
 def forward(model: Any, tokens: Tensor, params: RowParams) -> Any:
-    """As `forward_row`, of [T] tokens that are on the device."""
+    """The pass of `forward_row`, for [T] tokens that are on the device."""
     return model(tokens[None], None, None, packed_seq_params=params)
 
 

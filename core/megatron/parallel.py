@@ -18,7 +18,7 @@ from core.megatron import shim
 
 @dataclass(frozen=True)
 class Layout:
-    """Where this rank stands.
+    """This rank's place in the groups of ranks.
 
     Expert-parallel ranks are data-parallel ones, too: each has samples of its own, and the experts of each layer are
     shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.

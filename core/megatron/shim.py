@@ -56,7 +56,7 @@ def install() -> None:
 
 @contextmanager
 def tensors_named_as_cuda() -> Iterator[None]:
-    """While an optimiser is built: it compares `tensor.type()` with "torch.cuda.FloatTensor" and the like."""
+    """Names of CUDA types while an optimiser is built: it compares `tensor.type()` with "torch.cuda.FloatTensor"."""
     if torch.cuda.is_available():
         yield
         return

@@ -23,7 +23,7 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -
 
 
 def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> KvCache:
-    """Of one engine."""
+    """KV cache of one engine."""
     placement, size = config.placement, element_bytes(config, device)
     if device == "cpu":
         return engine_sizes.cpu_cache(shape, size, _split(config, device), placement.engine_max_total_tokens)
@@ -32,20 +32,20 @@ def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> 
 
 
 def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
-    """While prompts are read: those of all samples at once, or a chunk of them."""
+    """Bytes while prompts are read: those of all samples at once, or a chunk of them."""
     prompts = config.placement.engine_max_running_requests * config.data.max_prompt_tokens
     return engine_sizes.forward_bytes(shape, element_bytes(config, device), _split(config, device), prompts)
 
 
 def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
-    """Of a weight sync, on the trainer's side. A tensor larger than a bucket has one of its own."""
+    """Bytes of a weight sync's buckets on the trainer's side. A tensor larger than a bucket has a bucket of its own."""
     size = element_bytes(config, device)
     largest = max(shape.vocab_size, shape.ffn_hidden_size, shape.query_size) * shape.hidden_size
     return min(BUCKETS * max(BUCKET_BYTES, largest * size), num_parameters(shape) * size * BUCKETS)
 
 
 def sample_tokens(config: RunConfig) -> int:
-    """Of the longest sample, its prompt included."""
+    """Tokens of the longest sample, its prompt included."""
     return config.data.max_prompt_tokens + config.rollout.max_response_tokens
 
 

@@ -55,7 +55,7 @@ def _phase(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
 
 
 def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Mistake]:
-    """Where a node's memory is asked of Slurm, what the trainers park there has to be in it."""
+    """Refuse trainers whose memory, as asked of Slurm, does not hold what they park on the host."""
     for index, component in enumerate(config.slurm.components):
         asked = slurm_memory_bytes(component.mem) if component.role == "trainers" and component.mem else None
         if asked is not None and asked < plan.host_bytes:

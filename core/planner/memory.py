@@ -69,12 +69,12 @@ class MemoryPlan:
     host_bytes: int
 
     def phase_bytes(self, phase: str) -> int:
-        """Of one device; where owners have one each, of the fuller."""
+        """Bytes of one device in a phase; where owners have a device each, of the fuller one."""
         owners = [sum(parts.values()) for parts in self.phases[phase].values()]
         return max(owners) if self.apart else sum(owners)
 
     def trainers_bytes(self, phase: str) -> tuple[int, int]:
-        """Of a trainer's device: when the phase begins, ahead of what it takes itself, and when it is fullest."""
+        """Bytes of a trainer's device: when the phase begins, before the phase takes its own, and at its fullest."""
         owners = self.phases[phase]
         there = [owners[TRAINER]] if self.apart else list(owners.values())
         sizes = [item for parts in there for item in parts.items()]
@@ -82,11 +82,11 @@ class MemoryPlan:
         return sum(size for name, size in sizes if name in kept), sum(size for _, size in sizes)
 
     def fullest(self, phases: Collection[str] = tuple(TABLE)) -> str:
-        """Of some phases the one that needs most."""
+        """The one of these phases that needs most."""
         return max(phases, key=self.phase_bytes)
 
     def needed_bytes(self, phases: Collection[str] = tuple(TABLE)) -> int:
-        """Of the device when it is fullest; on a CPU with the copies of what is not on the device."""
+        """Bytes of the device when it is fullest; on a CPU with the copies of what is not on the device."""
         return self.phase_bytes(self.fullest(phases)) + (self.host_bytes if self.device.kind == "cpu" else 0)
 
     def fits(self, phases: Collection[str] = tuple(TABLE), share: float = 1.0) -> bool:
@@ -142,7 +142,7 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
 
 
 def _graphs(config: RunConfig, shape: ModelShape, device: Device) -> Graphs | None:
-    """For which there is room beside everything else: they are there to be fast, and nothing is given up for them."""
+    """The graphs that fit beside everything else: they only save time, so nothing is given up for them."""
     possible = [] if device.total_bytes is None else trainer.possible_graphs(config, shape, device.kind)
     plans = ((graphs, _fullest(config, shape, device, _How(False, graphs))) for graphs in possible)
     return next((graphs for graphs, plan in plans if plan.fits(share=TIGHT)), None)
@@ -179,12 +179,12 @@ def _beside(config: RunConfig, kind: str) -> dict[str, int]:
 
 
 def _plans(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> list[MemoryPlan]:
-    """Of each pipeline stage."""
+    """Plans of the pipeline stages, one each."""
     return [_plan(config, shape, device, how, stage) for stage in range(config.placement.pipeline_parallel)]
 
 
 def _fullest(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> MemoryPlan:
-    """Of the pipeline stage that needs most."""
+    """The plan of the pipeline stage that needs most."""
     return max(_plans(config, shape, device, how), key=lambda plan: plan.needed_bytes())
 
 

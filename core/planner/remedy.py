@@ -97,7 +97,7 @@ def _tokens(config: RunConfig) -> list[Changes]:
 
 
 def _recompute(config: RunConfig, shape: ModelShape) -> list[Changes]:
-    """As few layers as possible first."""
+    """Settings that recompute layers, the smallest number of layers first."""
     layers = shape.num_layers // config.placement.pipeline_parallel
     before = (config.train.recompute_layers or layers) if config.train.recompute == "full" else 0
     some = [{"train.recompute": "full", "train.recompute_layers": count} for count in range(before + 1, layers)]

@@ -1,4 +1,4 @@
-"""Where a model's files are: a HuggingFace directory, or a GGUF file inside an installed Python package.
+"""Place of a model's files: a HuggingFace directory, or a GGUF file inside an installed Python package.
 
 `package:NAME` is for machines that reach a package index but no model hub. The GGUF is converted once, to float32, and
 kept under $EBBTIDE_CACHE (else `.cache/ebbtide` in the working directory). Left out: hub names, sharded GGUF files.
@@ -52,7 +52,7 @@ def needs_conversion(path: str) -> bool:
 
 
 def cache_dir() -> Path:
-    """Where converted models are kept: $EBBTIDE_CACHE, else `.cache/ebbtide` in the working directory."""
+    """Folder of converted models: $EBBTIDE_CACHE, else `.cache/ebbtide` in the working directory."""
     return Path(os.environ.get("EBBTIDE_CACHE") or ".cache/ebbtide").expanduser().absolute()
 
 

@@ -36,7 +36,9 @@ class NodeRanks:
     """
 
     def __init__(self, group: dist.ProcessGroup | None = None, secret: str = "") -> None:
-        """Args:
+        """Take a place among the ranks of a node.
+
+        Args:
         group: gloo, of all ranks of the node; None: this rank is alone.
         secret: the run's key. What the driver is handed, engines unpickle: it must come from a rank of the run.
         """

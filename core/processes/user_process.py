@@ -29,7 +29,11 @@ class UserProcess:
     """
 
     def __init__(self, module: str, *descriptors: int) -> None:
-        """Args: descriptors: files and sockets that it gets under the same numbers."""
+        """Start the process.
+
+        Args:
+            descriptors: files and sockets that it gets under the same numbers.
+        """
         self._ending = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, *map(str, descriptors), str(os.getpid())],
@@ -70,7 +74,7 @@ class UserProcess:
 
 
 def _environment() -> dict[str, str]:
-    """That of this process without keys; it finds the same modules."""
+    """The environment of this process without keys; the new process finds the same modules."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     kept = {name: value for name, value in os.environ.items() if name not in KEYS}
     return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}

@@ -19,7 +19,9 @@ class EngineOwner:
     name = ENGINE
 
     def __init__(self, engines: Engines, names: Collection[str]) -> None:
-        """Args:
+        """Own the memory of these engines.
+
+        Args:
         names: the engines that share GPUs with trainer ranks; the others keep what they have.
         """
         self._engines = engines

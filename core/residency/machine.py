@@ -63,7 +63,9 @@ class Residency:
         planned: Mapping[str, tuple[int, int]] | None = None,
         quiet: bool = False,
     ) -> None:
-        """Args:
+        """Begin with nothing moved: owners hold what they hold.
+
+        Args:
         owners: in the order in which they give up and take.
         agree: a barrier over all trainer ranks; not called where the table is the same for all phases.
         device: "cpu" or "cuda"; says where memory is read.

@@ -23,7 +23,9 @@ class Region:
     """
 
     def __init__(self, name: str, tensors: Iterable[Tensor], *, keep: bool = True) -> None:
-        """Args:
+        """Take the storages of these tensors as one part.
+
+        Args:
         tensors: their storages, each once, are the region.
         keep: copy to the host when leaving; False: the contents are dropped.
         """

@@ -20,7 +20,9 @@ class MathScorer:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        """Args:
+        """Divide the time limit among the stages.
+
+        Args:
         timeout_s: the sample's time limit; the three stages share it, in whole seconds.
         """
         self._stage_s = max(1, int(timeout_s / NUM_STAGES))

@@ -27,7 +27,9 @@ class RemoteRewardPool(Rewards):
     """
 
     def __init__(self, directory: Directory, key: str, start_s: float) -> None:
-        """Args:
+        """Keep the settings; servers are looked for once the pool is entered.
+
+        Args:
         key: the run's key, which the servers ask for.
         start_s: deadline for all servers to answer in the beginning, and for one to come back when all are lost.
         """

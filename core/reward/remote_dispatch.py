@@ -73,7 +73,7 @@ class Dispatch:
         self._closed = asyncio.Event()
 
     async def run(self, ready: Future[None]) -> None:
-        """Until `close`. `ready`: see `Servers.follow`."""
+        """Serve until `close`. `ready`: see `Servers.follow`."""
         async with self._client:
             self._begin(self._servers.follow(ready))
             await self._closed.wait()

@@ -66,7 +66,7 @@ class Server:
 
     @property
     def room(self) -> int:
-        """How many more samples it may be sent."""
+        """Number of further samples that it may be sent."""
         return self.window - self.at_work
 
     @property
@@ -85,7 +85,9 @@ class Servers:
     def __init__(
         self, directory: Directory, client: httpx.AsyncClient, start_s: float, changed: Callable[[], None]
     ) -> None:
-        """Args:
+        """Begin without servers; they are looked for in the directory.
+
+        Args:
         start_s: how long there may be no server at all.
         changed: called when a server has come, or when there has been none for too long.
         """
@@ -100,7 +102,7 @@ class Servers:
         self.unavailable: str | None = None  # why there is no hope at present
 
     def usable(self) -> list[Server]:
-        """Those with room for samples."""
+        """Servers with room for samples."""
         return [server for server in self._in_use.values() if server.usable]
 
     async def look_into(self, server: Server, error: Exception) -> None:

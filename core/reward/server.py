@@ -43,7 +43,7 @@ class RewardServer:
         self._expected = f"Bearer {key}".encode()
 
     async def health(self, request: Request) -> Response:
-        """That samples can be scored, and how many at a time."""
+        """Answer that samples can be scored, with the number of scoring processes."""
         if not self._has_key(request):
             return refused()
         return JSONResponse({"num_workers": self._pool.config.num_workers})

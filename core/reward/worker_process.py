@@ -37,7 +37,9 @@ class WorkerProcess:
         return self._process.pid
 
     def wait_ready(self) -> None:
-        """Raises:
+        """Send the configuration, and wait until the process can score.
+
+        Raises:
         WorkerStartError: the scorer cannot be built, the process died, or 120 s have passed.
         """
         try:

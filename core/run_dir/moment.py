@@ -1,4 +1,4 @@
-"""Where a run is: a phase, and the step it belongs to. Progress events, the store and failure records have both."""
+"""Moment of a run: a phase, and the step it belongs to. Progress events, the store and failure records have both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Moment:
         return asdict(self)
 
     def to_json(self) -> str:
-        """As it stands in the store."""
+        """Text for the store."""
         return json.dumps(self.fields())
 
 

@@ -36,7 +36,7 @@ class Capabilities:
 
     @property
     def model_info_route(self) -> str:
-        """Where the weight version is told."""
+        """Route that gives the weight version."""
         return first_route(self.routes, "/model_info", "/get_model_info")
 
 

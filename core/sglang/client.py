@@ -56,7 +56,9 @@ class EngineClient:
         mock: Any = None,
         prompt_first_tokens: int = 0,
     ) -> None:
-        """Args:
+        """Keep the engine's address; nothing is sent yet.
+
+        Args:
         vocab_size: token ids at or above it are refused; None: as in the config.json of the engine's model directory.
         mock: an httpx transport in place of the network, for tests.
         prompt_first_tokens: a group's prompt is asked for first if that saves the engine so many prompt tokens.
@@ -115,7 +117,7 @@ class EngineClient:
                 check_length(len(group.prompt_tokens), one.max_response_tokens, limit)
 
     async def _compute_prompts(self, groups: Sequence[GroupRequest], rid: str | None) -> dict[int, Generation]:
-        """Those that pay; samples of a group that arrive together would each compute its prompt.
+        """Compute the prompts for which that pays; samples of a group that arrive together would each compute it.
 
         Returns:
             what the responses are of the groups, by place, whose prompts were aborted.
@@ -223,7 +225,7 @@ class EngineClient:
         return frozenset(MEMORY_TAGS) - self._released
 
     def _wait_idle(self) -> None:
-        """Until the scheduler has put away its last request: it answers before that, and a release then kills it."""
+        """Wait until the scheduler has put away its last request: it answers before that, and a release kills it."""
         end = time.monotonic() + IDLE_S
         while True:
             try:
@@ -240,7 +242,7 @@ class EngineClient:
         self._transport.ask("POST", "/flush_cache", timeout_s=self._timeouts.control_s)
 
     def forget_prefixes(self) -> None:
-        """As `flush_cache`, once the last request is put away. Without a KV cache there is nothing to forget: it was
+        """Flush the cache once the last request is put away. Without a KV cache there is nothing to forget: it was
         flushed as it was released.
         """
         if "kv_cache" in self.resident_memory():

@@ -24,16 +24,16 @@ class KvCache:
 
     @property
     def num_bytes(self) -> int:
-        """On each of the engine's GPUs."""
+        """Bytes on each of the engine's GPUs."""
         return self.tokens * self.token_bytes
 
     def samples(self, sample_tokens: int) -> int:
-        """How many samples of so many tokens, prompt included, fit at once; a shared prompt counts each time."""
+        """Number of samples of this size, prompt included, that fit at once; a shared prompt counts each time."""
         return self.tokens // sample_tokens
 
 
 def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
-    """On each of the engine's GPUs; norms and routers are on all of them."""
+    """Bytes on each of the engine's GPUs; norms and routers are on all of them."""
     parts = parameter_parts(shape)
     whole = parts["norms"] + parts.get("router", 0)
     return (whole + -(-(num_parameters(shape) - whole) // tensor_parallel)) * element_bytes
@@ -59,7 +59,7 @@ def gpu_cache(
 
 
 def cpu_cache(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int | None) -> KvCache:
-    """On a CPU the cache has a fixed number of tokens."""
+    """The cache on a CPU, which has a fixed number of tokens."""
     return KvCache(max_tokens or CPU_TOTAL_TOKENS, kv_token_bytes(shape, element_bytes, tensor_parallel))
 
 

@@ -63,7 +63,7 @@ class Checklist:
         return len(self._seen) == len(self._expected)
 
     def check_complete(self) -> None:
-        """Raises WeightsRefused, naming some, if tensors are missing."""
+        """Raise WeightsRefused, naming some, if tensors are missing."""
         missing = [name for name in self._expected if name not in self._seen]
         if missing:
             shown = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")

@@ -61,7 +61,7 @@ def generate_body(groups: Sequence[GroupRequest], rid: str | None) -> dict[str, 
 
 
 def prompt_first_tokens(device: str, num_parameters: int) -> int:
-    """How many prompt tokens a group must save for its prompt to be computed first, by a request of its own.
+    """Prompt tokens that a group must save for its prompt to be computed first, by a separate request.
 
     On a CPU any. On a GPU that request costs a forward pass over few tokens, some 30 ms of launching kernels however
     small the model; all groups in flight share it.

@@ -42,7 +42,9 @@ class WeightGroup:
     """
 
     def __init__(self, name: str, sizes: Sequence[int], store: tuple[str, int], backend: str, deadline_s: float):
-        """Args:
+        """Lay out the ranks of the group; nobody has joined yet.
+
+        Args:
         name: never used before in this store.
         sizes: tensor-parallel ranks of each engine.
         store: host and port of a TCPStore that all of them reach.
@@ -58,11 +60,11 @@ class WeightGroup:
 
     @property
     def joined(self) -> bool:
-        """Between `join` and `leave`, unless it broke."""
+        """Whether the group stands: between `join` and `leave`, unless it broke."""
         return self._group is not None
 
     def invitations(self) -> list[dict[str, Any]]:
-        """For each engine the body of /init_weights_update_group."""
+        """Bodies of /init_weights_update_group, one for each engine."""
         common = {"master_address": self._store[0], "master_port": self._store[1], "group_name": self.name}
         common |= {"world_size": self._offsets[-1], "backend": self._backend}
         return [{**common, "rank_offset": offset} for offset in self._offsets[:-1]]
@@ -113,7 +115,7 @@ class WeightGroup:
         return group
 
     def _await(self, own: Sequence[Future[Any]], others: Sequence[Future[Any]], what: str) -> None:
-        """Until all of `own` are done; anything that fails among both ends it."""
+        """Wait until all of `own` are done; a failure among both ends the wait."""
         end = time.monotonic() + self._deadline_s
         while True:
             for one in (*own, *others):
@@ -131,7 +133,7 @@ class WeightGroup:
 
 
 def _send(buffer: Tensor, group: dist.ProcessGroup) -> None:
-    """Returns when the buffer has left; no stream of this process waits for that."""
+    """Send the buffer, and return when it has left; no stream of this process waits for that."""
     with torch.cuda.device(buffer.device) if buffer.is_cuda else nullcontext():
         work = dist.broadcast(buffer, src=0, group=group, async_op=True)
         assert work is not None

@@ -44,7 +44,7 @@ def check_dtype(name: str, tensor: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in a bucket."""
+    """Place of a tensor in a bucket."""
 
     name: str
     shape: tuple[int, ...]
@@ -62,7 +62,9 @@ class Bucket:
     """
 
     def __init__(self, alignment_bytes: int = ALIGNMENT_BYTES) -> None:
-        """Args:
+        """Begin with an empty buffer.
+
+        Args:
         alignment_bytes: where tensors may start; 1: without gaps, as an engine lays out what it receives by broadcast.
             Then tensors of wider dtypes must come first.
         """
@@ -132,7 +134,7 @@ class Bucket:
 
 
 def _lay_out(tensors: NamedTensors, alignment: int) -> tuple[list[Place], int]:
-    """Where each tensor goes, and how many bytes that takes."""
+    """Place of each tensor, and the bytes of all."""
     places, total = [], 0
     for name, tensor in tensors:
         num_bytes = tensor.numel() * tensor.element_size()
@@ -143,7 +145,7 @@ def _lay_out(tensors: NamedTensors, alignment: int) -> tuple[list[Place], int]:
 
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Without gaps."""
+    """Strides of a shape without gaps."""
     return tuple(prod(shape[dim + 1 :]) for dim in range(len(shape)))
 
 
@@ -183,7 +185,7 @@ def _use_named_shared_memory(buffer: Tensor) -> None:
 
 
 def _reduce_tensor(tensor: Tensor) -> Any:
-    """As torch does it, but naming a GPU by its UUID: its index may differ between the two processes."""
+    """Reduce a tensor like torch, but name a GPU by its UUID: its index may differ between the two processes."""
     rebuild, arguments = reductions.reduce_tensor(tensor)  # type: ignore[no-untyped-call]
     if tensor.device.type == "cuda":
         uuid = str(torch.cuda.get_device_properties(tensor.device).uuid)

@@ -22,7 +22,9 @@ class Transport:
     """
 
     def __init__(self, base_url: str, api_key: str | None, connect_s: float, mock: Any = None) -> None:
-        """Args:
+        """Keep the address; no connection is opened yet.
+
+        Args:
         connect_s: deadline for the connection; the deadline for the answer comes with each request.
         mock: an httpx transport for tests.
         """
@@ -52,11 +54,11 @@ class Transport:
             raise self._lost(error, method, path, timeout_s) from error
 
     def ask(self, method: str, path: str, body: object = None, timeout_s: float = 60.0) -> httpx.Response:
-        """As `request`; raises EngineError unless the status is 200."""
+        """Send a request; raise EngineError unless the status is 200."""
         return self._checked(self.request(method, path, body, timeout_s))
 
     async def ask_async(self, method: str, path: str, body: object, timeout_s: float) -> httpx.Response:
-        """As `ask`, without blocking the event loop."""
+        """Do what `ask` does, without blocking the event loop."""
         try:
             async with httpx.AsyncClient(timeout=self._timeout(timeout_s), **self._options) as client:
                 return self._checked(await client.request(method, path, json=body))

@@ -28,7 +28,9 @@ class WeightUpdate:
     def __init__(
         self, client: EngineClient, version: str, expected: Mapping[str, tuple[int, ...]] | None = None
     ) -> None:
-        """Args:
+        """Prepare the update; nothing is sent yet.
+
+        Args:
         expected: name and shape of every tensor; None: as in the engine's model directory.
         """
         self._client = client
@@ -159,7 +161,7 @@ def stamp(client: EngineClient, version: str) -> None:
 
 
 def verify(client: EngineClient, version: str) -> None:
-    """Raises EngineError unless the engine reports `version`."""
+    """Raise EngineError unless the engine reports `version`."""
     found = client.weight_version()
     if found != version:
         raise EngineError(

@@ -23,7 +23,9 @@ class WeightBroadcast:
     """The group of this rank, one sync after the other. Collective: none."""
 
     def __init__(self, registry: Engines, store: Address, backend: str, sender: str, deadline_s: float = DEADLINE_S):
-        """Args:
+        """Prepare the group of this rank; nobody has joined yet.
+
+        Args:
         store: the run's, where members of a group meet.
         backend: "nccl" or "gloo".
         sender: this rank's name, for logs.

@@ -30,7 +30,9 @@ class WeightCheck:
     """Checks every n-th sync, from the first on. Collective: all trainer ranks."""
 
     def __init__(self, registry: Engines, files: WeightFiles, interval: int) -> None:
-        """Args:
+        """Begin before the first sync.
+
+        Args:
         files: a folder that the engines see; there must be room for one copy of the model.
         interval: syncs from one check to the next.
         """

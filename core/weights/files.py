@@ -25,7 +25,9 @@ class WeightFiles:
     """The files of one sync at a time. Collective: all trainer ranks call `open` and what it gives."""
 
     def __init__(self, registry: Engines, folder: Path, model_dir: Path) -> None:
-        """Args:
+        """Keep the folders.
+
+        Args:
         folder: of this run only; on a file system that all nodes share.
         model_dir: the HuggingFace directory that the engines were started from.
         """
@@ -65,7 +67,9 @@ class FilesDelivery:
     """One version on its way through a folder. Collective: all trainer ranks call both."""
 
     def __init__(self, registry: Engines, engines: Sequence[Engine], version: str, folder: Path) -> None:
-        """Args:
+        """Begin a delivery; no file is written yet.
+
+        Args:
         folder: of this sync, within the one of the run, which goes with it.
         """
         self._registry = registry
@@ -81,7 +85,7 @@ class FilesDelivery:
         self._num_posted += 1
 
     def close(self) -> None:
-        """Once all files are there, the engines read them, all at the same time; then the files go."""
+        """Have the engines read the files once all are there, all at the same time; then remove the files."""
         any_rank(False)
         with ThreadPoolExecutor(max(1, len(self._engines)), "weight-files") as threads:
             list(threads.map(self._load, self._engines))

@@ -49,7 +49,9 @@ class WeightIpc:
         ranks: NodeRanks = ALONE,
         serving: Serving = first_rank,
     ) -> None:
-        """Args:
+        """Make the two buckets of this rank.
+
+        Args:
         names: the engines on GPUs of trainer ranks of this host; None: all that this rank drives.
         ranks: of this node.
         serving: asked on the driver.
@@ -86,7 +88,9 @@ class IpcDelivery:
     """One version on its way. Two buckets in turns: while the engines take one, the next is gathered and packed."""
 
     def __init__(self, buckets: Sequence[Bucket], driver: _Driver, ranks: NodeRanks, *, replayed: bool) -> None:
-        """Args:
+        """Begin a delivery; nothing is packed yet.
+
+        Args:
         buckets: two, of this rank.
         ranks: those that serve the engines of this sync.
         replayed: whether the buckets are for our loader in the engines.

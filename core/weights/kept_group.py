@@ -36,10 +36,12 @@ class Sent:
 
 
 class KeptGroup:
-    """Collective: none; each driver has a group of its own."""
+    """The group of a driver, kept from sync to sync. Collective: none; each driver has a group of its own."""
 
     def __init__(self, registry: Engines, store: Address, backend: str, sender: str, deadline_s: float) -> None:
-        """Args:
+        """Keep what a group is made with; nobody has joined yet.
+
+        Args:
         store: the run's, where members of a group meet.
         backend: "nccl" or "gloo".
         sender: this rank's name, for logs.

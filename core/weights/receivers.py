@@ -31,7 +31,7 @@ class Receivers:
         return [(engine, in_background(update.begin)) for engine, update in self.alive()]
 
     def alive(self) -> list[tuple[Engine, WeightUpdate]]:
-        """Those that still take part."""
+        """Engines that still take part, with their updates."""
         return [(engine, update) for engine, update in self._updates if engine.alive]
 
     def check(self, tensors: NamedTensors) -> None:

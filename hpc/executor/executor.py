@@ -219,7 +219,7 @@ def _call(python: str, folder: Path) -> tuple[str, ...]:
 
 
 def refuse_unknown(job: dict[str, Any]) -> None:
-    """Nothing if these are fields of a job that a caller may set.
+    """Refuse fields of a job that a caller may not set.
 
     Raises:
         ValueError: naming the nearest and all that there are.

@@ -25,7 +25,7 @@ class Card:
 
     @property
     def total_bytes(self) -> int:
-        """For a program."""
+        """Memory that a program finds."""
         return int(self.total_gib * GIB)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def capability_of(gpu_type: str) -> float | None:
 
 
 def _named(gpu_type: str) -> list[Card]:
-    """Of every size."""
+    """The cards of this name, in every size."""
     words = _words(gpu_type)
     return [card for card in CARDS if card.name.lower() in words]
 

@@ -79,7 +79,7 @@ def visible_gpus(visible: str | None, timeout_s: float = 60.0) -> tuple[VisibleG
 
 
 def choose_gpus(listing: str, visible: str | None) -> tuple[VisibleGpu, ...]:
-    """As `visible_gpus`, from what `nvidia-smi -L` printed. Pure."""
+    """The answer of `visible_gpus`, taken from the output of `nvidia-smi -L`. Pure."""
     known = [VisibleGpu(uuid, int(index) if index else None) for index, uuid in LISTED.findall(listing)]
     if visible is None:
         return tuple(gpu for gpu in known if gpu.index is not None)

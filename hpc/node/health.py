@@ -44,7 +44,7 @@ class NodeReport:
     canary: str = ""
 
     def to_json(self) -> str:
-        """For the way to the leader."""
+        """The text that goes to the leader."""
         return json.dumps(asdict(self))
 
     @classmethod

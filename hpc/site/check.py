@@ -1,4 +1,4 @@
-"""From the document of a site file to a `Site`, every mistake turned into a `Mistake`."""
+"""A `Site` made from the document of a site file, with every mistake turned into a `Mistake`."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class ClusterFacts:
 
     @property
     def default_partition(self) -> Partition | None:
-        """Where jobs go that name no partition."""
+        """The partition of jobs that name none."""
         return next((partition for partition in self.partitions if partition.default), None)
 
     @property

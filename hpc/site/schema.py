@@ -151,7 +151,7 @@ class Container(Section):
 
 
 class CpuNodes(Section):
-    """Where components without GPUs go, in place of the four keys of the same names above."""
+    """Options of components without GPUs, in place of the four keys of the same names above."""
 
     partition: Word | None = Field(None, description="partition of components without GPUs")
     account: Word | None = Field(None, description="account of components without GPUs")

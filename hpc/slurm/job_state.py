@@ -87,7 +87,7 @@ def read_reason(text: str) -> str | None:
 
 
 def read_nodes(text: str) -> tuple[str, ...]:
-    """Nothing for lists that are none, such as `None assigned`."""
+    """Names of the nodes in a list; none for `None assigned` and the like."""
     try:
         return () if text.startswith(("None", "(null)")) else expand(text)
     except HostlistError:

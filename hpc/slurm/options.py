@@ -121,7 +121,7 @@ def refuse_options(options: Mapping[str, str], asker: str, plugins: Iterable[str
 
 
 def refuse_option(option: str, asker: str) -> None:
-    """Nothing, if `option` may be set there by a user.
+    """Refuse an option that a user may not set there.
 
     Raises:
         Wrong: there is a key for it, ebbtide sets it, or it is no long option without dashes.
@@ -139,7 +139,7 @@ def refuse_option(option: str, asker: str) -> None:
 
 
 def refuse_value(option: str, value: str, asker: str) -> None:
-    """Nothing, if `value` is one where the option takes one, and empty where it takes none.
+    """Refuse a value where the option takes none, and a missing one where it takes one.
 
     Raises:
         Wrong: it is not.

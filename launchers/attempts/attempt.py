@@ -33,7 +33,7 @@ class OpenAttempt:
 
     @property
     def folder(self) -> Path:
-        """Its logs and records."""
+        """Folder of the attempt's logs and records."""
         return self.directory.attempt(self.number)
 
     def end(self, outcome: Outcome, exit_code: int) -> None:
@@ -67,7 +67,7 @@ def open_attempt(
 
 
 def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
-    """Of a run that is complete: say so in the ledger, if its last attempt was stopped when all had been written.
+    """Note in the ledger that a run is complete, if its last attempt was stopped when everything had been written.
 
     Args:
         wait_s: as of `open_attempt`.
@@ -82,7 +82,7 @@ def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
 
 
 def key_path(folder: Path) -> Path:
-    """Where an attempt's secret is while it runs, readable by its user only."""
+    """The file of an attempt's secret while it runs; only its user can read it."""
     return folder / "key"
 
 

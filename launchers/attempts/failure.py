@@ -98,7 +98,7 @@ def from_child(role: str, name: str, at: Moment, child: Child, exit_code: int, c
 
 
 def from_log(role: str, name: str, at: Moment, pid: int, exit_code: int, log: Path, cause: str = "") -> Failure:
-    """As `from_child`, of a process that another one has started."""
+    """The record of `from_child`, for a process that another process has started."""
     words = cause or describe_exit(exit_code)
     return Failure(role, name, at, words, pid, exit_code=exit_code, detail=log_tail(log), log=str(log))
 

@@ -56,7 +56,7 @@ class Advance:
 
 @dataclass(frozen=True)
 class History:
-    """Both, of one run directory."""
+    """Attempts and advance of one run directory."""
 
     attempts: tuple[Attempt, ...]
     advance: Advance
@@ -73,7 +73,7 @@ class History:
 
 
 def read_history(directory: RunDirectory) -> History:
-    """From the files; those that are not there yet count as empty."""
+    """Read the history from the files; a file that is not there yet counts as empty."""
     return History(fold_attempts(read_ledger(directory.ledger)), fold_progress(_events(directory)))
 
 

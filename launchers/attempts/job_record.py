@@ -48,7 +48,7 @@ class JobRecord:
 
 
 def record_path(directory: RunDirectory) -> Path:
-    """Where the record of a run is."""
+    """The file that holds the job record of a run."""
     return directory.path / "slurm" / "job.json"
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger("agent")
 
 
 def lost_node(name: str, at: Moment, silence_s: float) -> Failure:
-    """Of a node that has fallen silent."""
+    """The failure of a node that has fallen silent."""
     cause = f"not heard of for {silence_s:.0f} s: the node, its network or its agent is gone"
     return Failure("node", name, at, cause, 0)
 

@@ -18,7 +18,7 @@ def new_run_dir(config: RunConfig, wanted: Path | None) -> RunDirectory:
 
 
 def new_run_path(config: RunConfig, wanted: Path | None) -> Path:
-    """Where a new run goes: the wanted folder, or one under `runs_dir`. One that holds something is refused."""
+    """The folder of a new run: the wanted one, or one under `runs_dir`. A folder that holds something is refused."""
     path = wanted or config.runs_dir / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     if path.is_file():
         fail(f"{path}: found a file; wanted a folder, or nothing: choose another --run-dir")

@@ -35,7 +35,7 @@ def command(run_dir: RunDir, local: Local = False) -> None:
 
 
 def _rewrite_run_file(config: RunConfig, directory: RunDirectory) -> None:
-    """It may have another number of nodes now; not while a job works with it, whose next attempt reads it again."""
+    """Write the run file again, whose number of nodes may have changed; not while a job works with the file."""
     from launchers.attempts.attempt import RunBusy, locked
 
     try:

@@ -71,7 +71,7 @@ def _environment(folder: Path, allocation: Allocation) -> dict[str, str]:
 
 
 def _job_end(allocation: Allocation) -> float | None:
-    """When the allocation ends, asked once; None if it has no limit or nobody tells."""
+    """End of the allocation, asked once; None if it has no limit or nobody tells."""
     if allocation.job_end is not None:
         return allocation.job_end
     try:

@@ -39,7 +39,7 @@ def follow(child: Child, reader: ProgressReader, display: Display) -> int:
 
 
 def _wait(child: Child, deadline_s: float) -> int:
-    """Its exit code, once it has ended; after the deadline it is killed."""
+    """Exit code of the child, once it has ended; after the deadline it is killed."""
     if not wait_until(lambda: child.exit_code() is not None, deadline_s, POLL_S):
         child.signal(signal.SIGKILL)
     return child.wait(KILL_DEADLINE_S)

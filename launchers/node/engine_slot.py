@@ -32,7 +32,7 @@ class EngineSlot(Slot):
         return command(self._spec())
 
     def environment(self) -> Mapping[str, str]:
-        """Nothing of the trainers' in it."""
+        """Variables of the engine; none of the trainers' is among them."""
         own = {**dict(self._gpus.environment), **collective_environment(self.seat.host)}
         return environment(self._spec(), {**os.environ, **own})
 

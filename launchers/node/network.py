@@ -16,7 +16,7 @@ class NetworkError(RuntimeError):
 
 
 def leader_address(names: Sequence[str], interface: str | None) -> str:
-    """Where the store listens: seen from the first node.
+    """Address of the store, seen from the first node.
 
     Args:
         names: the nodes of the run, this one first.

@@ -21,7 +21,9 @@ class ReservedPort:
     """
 
     def __init__(self, host: str, ports: range | None = None) -> None:
-        """Raises:
+        """Bind a port of the range.
+
+        Raises:
         NoFreePort: no port of the range is free on `host`.
         """
         self._socket = _bound(host, ports)

@@ -32,5 +32,5 @@ class RewardsSlot(Slot):
         ]
 
     def environment(self) -> Mapping[str, str]:
-        """This process's, with the run's key."""
+        """Variables of this process, and the run's key."""
         return {**os.environ, "EBBTIDE_API_KEY": self.seat.key}

@@ -53,7 +53,7 @@ class TrainerGroup:
         return self.child.exit_code() if self.child else None
 
     def failure(self, exit_code: int, pulse: Pulse) -> Failure:
-        """Of the ranks' own records and what torchrun saw, the one that explains the others."""
+        """The failure that explains the others, among the ranks' own records and what torchrun saw."""
         own = {path.stem: Failure.read(path) for path in sorted(self._folder.glob("failures/trainer-*.json"))}
         seen = json.loads(self._report.read_text()) if self._report.exists() else []
         records = list(own.values())

@@ -129,7 +129,9 @@ class Tail:
     """A log's last lines, then what is appended. A file that does not exist yet is empty."""
 
     def __init__(self, path: Path, num_lines: int | None) -> None:
-        """Args:
+        """Begin with the last lines of the file.
+
+        Args:
         num_lines: how many old lines to show first; None: all.
         """
         self._path = path

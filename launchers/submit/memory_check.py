@@ -42,7 +42,7 @@ def warnings(submission: Submission) -> list[str]:
 
 
 def site_warnings(submission: Submission) -> list[str]:
-    """As `warnings`; where the site does not say what its GPUs have, that and what some would make of the run."""
+    """The `warnings`; if the site names no GPU size, also that memory was not checked, and what some would hold."""
     config, shape = submission.config, submission.shape
     if shape is None or submission.device is not None or on_cpu(config, submission.site):
         return warnings(submission)

@@ -10,7 +10,7 @@ from launchers.submit.submission import Refused, Submission, job_mistakes
 
 
 def refuse_disagreements(submission: Submission) -> None:
-    """Nothing if the site grants what the run asks for.
+    """Refuse a run that asks for what the site does not grant.
 
     Raises:
         Refused: with all mistakes that run file and site together show.

@@ -17,7 +17,7 @@ ASK_TIMEOUT_S = 10.0
 
 
 def named_gpu(text: str) -> Device:
-    """Of `--gpu-memory`: a size, or a card such as h100 or a100-40gb.
+    """The GPU that `--gpu-memory` names: a size, or a card such as h100 or a100-40gb.
 
     Raises:
         ValueError: neither.
@@ -63,7 +63,7 @@ def own_host() -> Device:
 
 
 def common_gpus() -> tuple[Device, ...]:
-    """Where nothing is known: the cards that most clusters have."""
+    """The cards that most clusters have, for a plan without a known GPU."""
     return tuple(_of_card(card, str(card)) for card in SHOWN)
 
 

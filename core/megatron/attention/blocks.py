@@ -1,4 +1,4 @@
-"""From the segments of a row to a few padded attention blocks, for kernels that know no ragged sequences.
+"""A few padded attention blocks, made from the segments of a row, for kernels that know no ragged sequences.
 
 Segments of similar size share a block, so that padding wastes little. Pure: torch on the CPU, no Megatron. Legend: T
 row tokens, N segments of a block, Q and K their padded numbers of queries and keys.

@@ -33,7 +33,11 @@ class Copies:
 
     @classmethod
     def of(cls, rows: Tensor, device: str, padding: Tensor | None = None) -> Copies:
-        """Args: rows: [C] on the CPU. padding: [C] bool, those for which nothing comes back."""
+        """Prepare the copies of these rows on the device.
+
+        Args:
+            rows: [C] on the CPU. padding: [C] bool, those for which nothing comes back.
+        """
         counted = rows if padding is None else rows[~padding]
         counts = counted.bincount()
         sorted_by = rows if padding is None else torch.where(padding, len(counts), rows)
@@ -70,23 +74,27 @@ class AttentionPlan:
     """One row. Each form is made on the device when a layer first asks for it, and serves all layers."""
 
     def __init__(self, segments: Sequence[Segment], device: str = "cpu") -> None:
-        """Args: segments: cover the row's tokens in order, each token once."""
+        """Keep the segments of the row.
+
+        Args:
+            segments: cover the row's tokens in order, each token once.
+        """
         self._segments = segments
         self._device = device
 
     @cached_property
     def is_plain(self) -> bool:
-        """No segment has a prefix: keys are the row itself."""
+        """Whether no segment has a prefix, so that keys are the row itself."""
         return not any(s.prefix_length for s in self._segments)
 
     @cached_property
     def blocks(self) -> Blocks:
-        """For kernels that know no ragged sequences."""
+        """The form for kernels that know no ragged sequences."""
         return plan_blocks(self._segments, self._device)
 
     @cached_property
     def ragged(self) -> Ragged:
-        """For kernels that do."""
+        """The form for kernels that know ragged sequences."""
         num_keys = key_counts(self._segments)
         return Ragged(
             cu_queries=self._cumulative([s.length for s in self._segments]),
@@ -98,7 +106,7 @@ class AttentionPlan:
 
     @cached_property
     def whole(self) -> Whole | None:
-        """For dense calls; None: too short, or the prefixes and padding would cost more than they gain."""
+        """The form for dense calls; None: too short, or the prefixes and padding would cost more than they gain."""
         needed = sum(s.length * (s.prefix_length + s.length / 2) for s in self._segments)
         own_lengths = key_counts(self._segments)
         lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
@@ -112,7 +120,7 @@ class AttentionPlan:
 
 
 def key_counts(segments: Sequence[Segment]) -> list[int]:
-    """Of each segment: its prefix and itself."""
+    """Keys of each segment: its prefix and itself."""
     return [s.prefix_length + s.length for s in segments]
 
 
@@ -122,7 +130,11 @@ def ragged_keys(segments: Sequence[Segment]) -> Tensor:
 
 
 def _whole(segments: Sequence[Segment], lengths: Sequence[int], device: str) -> Whole:
-    """Args: lengths: of the segments, each with its prefix, when padded."""
+    """Lay out a row for dense calls.
+
+    Args:
+        lengths: of the segments, each with its prefix, when padded.
+    """
     order = sorted(range(len(segments)), key=lengths.__getitem__)
     rows, padding, first = [], [], 0
     own = torch.empty(sum(s.length for s in segments), dtype=torch.int64)

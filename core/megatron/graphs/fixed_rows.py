@@ -58,7 +58,7 @@ class FixedRow:
         self._buffer.copy_(to_device(torch.from_numpy(together), self.device))
 
     def params(self) -> RowParams:
-        """As an argument for the layers; what it takes is computed on the device, and recorded by a capture."""
+        """The argument of the layers; it is computed on the device, and a capture records that."""
         views = self._views
         keys = views["keys"]
         ragged = Ragged(

@@ -36,7 +36,11 @@ class RowGraphs:
     """Computes rows for `train_batch`; gradients are added to the parameters' `main_grad`."""
 
     def __init__(self, most_tokens: int) -> None:
-        """Args: most_tokens: larger rows are computed kernel by kernel."""
+        """Begin without graphs.
+
+        Args:
+            most_tokens: larger rows are computed kernel by kernel.
+        """
         self._most_tokens = most_tokens
         self._sizes: dict[FixedSize, _SizedRow] = {}
         self._memory = _Memory()
@@ -79,7 +83,7 @@ class _Memory:
         self._parameters: list[Any] = []
 
     def addresses(self, model: Any) -> list[int]:
-        """Of its parameters and gradients. Modules are walked through once: that takes as long as some replays."""
+        """Addresses of parameters and gradients. Modules are walked through once: a walk takes as long as some replays."""
         self._parameters = self._parameters or list(model.parameters())
         return [address for p in self._parameters for address in (p.data_ptr(), p.main_grad.data_ptr())]
 
@@ -112,13 +116,13 @@ class _SizedRow:
         return self._captured.predict()
 
     def prepare(self, model: Any) -> None:
-        """As if two rows had been there."""
+        """Compute and capture the size now, as two rows of it would."""
         for _ in range(2):
             logprobs, _entropy = self.compute(model, SMALL_ROW)
             logprobs.sum().backward()  # type: ignore[no-untyped-call]
 
     def _capture(self, model: Any) -> None:
-        """Unless it has been done, and nothing has moved since."""
+        """Capture the size, unless that has been done and nothing has moved since."""
         addresses = self._memory.addresses(model)
         if self._captured is not None and self._captured.addresses == addresses:
             return
@@ -195,7 +199,7 @@ def alias(parameter: Any) -> Any:
 
 
 def add_gradients(outputs: Sequence[Tensor], leaves: Sequence[Any], incoming: Sequence[Tensor]) -> None:
-    """To the `main_grad` of each leaf its gradient, as Megatron's hooks do; None where a product has added it."""
+    """Add to the `main_grad` of each leaf its gradient, as Megatron's hooks do; None where a product has added it."""
     gradients = torch.autograd.grad(outputs, leaves, incoming, allow_unused=True)
     pairs = [(leaf.main_grad, grad) for leaf, grad in zip(leaves, gradients, strict=True) if grad is not None]
     torch._foreach_add_([main_grad for main_grad, _ in pairs], [grad for _, grad in pairs])

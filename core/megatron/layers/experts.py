@@ -21,7 +21,7 @@ from modelcfg import ModelShape
 
 
 def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
-    """Of Megatron's configuration. Without experts the dispatcher alone: variable_seq_lengths insists on it."""
+    """Settings of experts for Megatron; without experts only the dispatcher: variable_seq_lengths insists on it."""
     dispatcher = {"moe_token_dispatcher_type": "alltoall"}
     if not shape.num_experts:
         return dispatcher

@@ -53,7 +53,7 @@ class Pass:
 
 
 def layer_bytes(shape: ModelShape, how: Pass) -> int:
-    """Per token, of a layer that is not recomputed."""
+    """Bytes per token of a layer that is not recomputed."""
     tp = how.tensor_parallel
     query, key = shape.query_size // tp, shape.key_value_size // tp
     ffn, router = _feed_forward(shape, how), _router_bytes(shape, how)
@@ -76,7 +76,7 @@ def _feed_forward(shape: ModelShape, how: Pass) -> int:
 
 
 def _router_bytes(shape: ModelShape, how: Pass) -> int:
-    """Of one token: a flag and a probability per expert; two indices and three probabilities per chosen one."""
+    """Bytes of one token: a flag and a probability per expert; two indices and three probabilities per chosen one."""
     each = 1 + how.element_bytes
     chosen = 2 * INT64_BYTES + FP32_BYTES + 2 * how.element_bytes
     return shape.num_experts * each + shape.experts_per_token * chosen
@@ -113,7 +113,7 @@ def _row(shape: ModelShape, how: Pass) -> int:
 
 
 def _gradients(shape: ModelShape, how: Pass) -> int:
-    """Per token, while a layer goes backward: through the feed-forward, or through the attention in fp32."""
+    """Bytes per token while a layer goes backward: through the feed-forward, or through the attention in fp32."""
     chosen = max(1, shape.experts_per_token)
     feed_forward = chosen * (3 * shape.ffn_hidden_size + 2 * shape.hidden_size)
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size

@@ -19,15 +19,15 @@ SEGMENTS = {128: 8, 1024: 32, MOST_TOKENS: 128}
 
 
 class Graphs(NamedTuple):
-    """Up to how many tokens rows are graphs, and whether these are all rows of the run."""
+    """The largest number of tokens of a row that is a graph, and whether all rows of the run are graphs."""
 
     most_tokens: int
     all_rows: bool
 
 
 class FixedSize(NamedTuple):
-    """`tokens`, as many targets; `keys`: 0 where no prompt is shared, keys are the tokens then; `longest`: tokens of a
-    segment and its prefix."""
+    """A size of rows. `tokens`: also the number of targets; `keys`: 0 where no prompt is shared, keys are the tokens
+    then; `longest`: tokens of a segment and its prefix."""
 
     tokens: int
     keys: int
@@ -35,7 +35,7 @@ class FixedSize(NamedTuple):
 
     @property
     def segments(self) -> int:
-        """Those of the row, and those of the padding."""
+        """Number of segments: those of the row, and those of the padding."""
         return self.tokens // SEGMENTS[_bound(self.longest)] + self.tokens // self.longest
 
 
@@ -57,14 +57,14 @@ def size_for(tokens: int, targets: int, key_counts: Sequence[int], shared: bool,
 
 
 def expected_sizes(most_tokens: int, sample_tokens: int, shared: bool) -> list[FixedSize]:
-    """Those of rows whose longest sample has so many tokens."""
+    """Sizes of rows whose longest sample has this number of tokens."""
     tokens = [LEAST_TOKENS << i for i in range((most_tokens // LEAST_TOKENS).bit_length())]
     keys, longest = KEYS_PER_TOKEN if shared else (0,), _bound(min(sample_tokens, MOST_TOKENS))
     return [FixedSize(number, share * number, min(number, longest)) for number in tokens for share in keys]
 
 
 def padded_tokens(tokens: int, segments: int, longest: int) -> int:
-    """Of a row with so many tokens or targets, whichever are more."""
+    """Padded length of a row with this number of tokens or of targets, whichever is larger."""
     return 1 << (max(LEAST_TOKENS, tokens, segments * SEGMENTS[_bound(longest)]) - 1).bit_length()
 
 

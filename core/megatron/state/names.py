@@ -79,7 +79,7 @@ def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) ->
 
 
 def _feed_forward(shape: ModelShape, stage: int, local: str, hf: str, expert_ranks: int) -> list[Entry]:
-    """Of one layer: its feed-forward, or the router and the experts."""
+    """Names of one layer's feed-forward, or of its router and experts."""
     if not shape.num_experts:
         return [
             Entry(stage, f"{local}mlp.{suffix}", tuple(f"{hf}mlp.{x}" for x in tensors), kind)

@@ -94,7 +94,7 @@ class Optimizer:
         return norm
 
     def _norm(self) -> float:
-        """Of the gradients of all ranks, each counted once. Megatron's own asks for a kernel and a sum per tensor."""
+        """Norm of the gradients of all ranks, each counted once. Megatron's own takes a kernel and a sum per tensor."""
         device = self.model.buffers[0].grad_data.device
         return math.sqrt(float(sum(_sum_of_squares(one, device) for one in self.adams)))
 

@@ -34,7 +34,7 @@ def register() -> None:
 def decode(
     original: Callable[..., Tensor], backend: Any, query: Tensor, output: Tensor, *where: Any, **how: Any
 ) -> Tensor:
-    """Around `_run_sdpa_forward_decode`."""
+    """A wrapper of `_run_sdpa_forward_decode`."""
     *cache, encoder_lens = where
     if encoder_lens is None and how["sliding_window_size"] is None:  # a token attends to all before it
         return one_token_each(how["scaling"], query, output, *cache)

@@ -40,7 +40,7 @@ def register() -> None:
 
 
 def add_seeds(info: Any, _cls: Any, batch: Any, *_args: Any, **_kwargs: Any) -> Any:
-    """After SamplingBatchInfo.from_schedule_batch: one seed per request."""
+    """Add one seed per request; called after SamplingBatchInfo.from_schedule_batch."""
     seeds = [request.sampling_params.sampling_seed for request in batch.reqs]
     info.sampling_seed = torch.tensor([DEFAULT_SEED if seed is None else seed for seed in seeds], dtype=torch.int64)
     return info

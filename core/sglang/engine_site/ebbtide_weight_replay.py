@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Copy:
-    """From a slice of the buffer to a place in a parameter."""
+    """A copy from a slice of the buffer to a place in a parameter."""
 
     target: Tensor
     dtype: torch.dtype  # of the source; copying casts
@@ -149,7 +149,7 @@ def _why_not(recorder: _Recorder, starts: Sequence[int]) -> str:
 
 
 def address(tensor: Tensor) -> int:
-    """Of the memory that a tensor is a view of."""
+    """Address of the memory that a tensor is a view of."""
     return tensor.untyped_storage().data_ptr()
 
 
@@ -215,7 +215,7 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
 
 
 def _grouped(copies: Sequence[Copy]) -> list[tuple[torch.dtype, list[Tensor], list[Spec]]]:
-    """By what one kernel can do together: one odd pair among them, and each is copied on its own."""
+    """Groups that one kernel can copy together: with one odd pair in a group, each pair is copied on its own."""
     groups: dict[Any, tuple[torch.dtype, list[Tensor], list[Spec]]] = {}
     for copy in copies:
         alike = copy.target.stride() == copy.source[1] and copy.target.is_contiguous()
