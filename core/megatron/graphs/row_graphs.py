@@ -83,7 +83,7 @@ class _Memory:
         self._parameters: list[Any] = []
 
     def addresses(self, model: Any) -> list[int]:
-        """Addresses of parameters and gradients. Modules are walked through once: a walk takes as long as some replays."""
+        """Addresses of parameters and gradients. Modules are walked through once: a walk is as slow as some replays."""
         self._parameters = self._parameters or list(model.parameters())
         return [address for p in self._parameters for address in (p.data_ptr(), p.main_grad.data_ptr())]
 
