@@ -164,7 +164,7 @@ def environment(layout: LayoutOfTwo, device: str) -> dict[str, str]:
 
 
 def run_all(names: list[str], folder: Path, device: str, at_once: int) -> dict[str, Run]:
-    """Run the layouts, so many at a time."""
+    """Run the layouts, a few at a time."""
     waiting, started = list(names), {}
     running: list[Run] = []
     while waiting or running:

@@ -73,7 +73,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("entries", nargs="*", help="of mutants.yaml; without: all, and mutation.md is written")
-    parser.add_argument("--sample", type=int, help="at most so many mutants of an entry, always the same ones")
+    parser.add_argument("--sample", type=int, help="largest number of mutants of an entry, always the same ones")
     parser.add_argument("--minutes", type=float, default=20, help="then it stops (20)")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     return parser.parse_args()

@@ -1,6 +1,6 @@
 """Updates of small batches: rows as CUDA graphs and kernel by kernel, in turns, beside the time that the kernels take.
 
-Groups of eight samples with a prompt of 32 tokens and responses of 32, as many as it takes; one row each. An update is
+Groups of eight samples with a prompt of 32 tokens and responses of 32, in one row per update. An update is
 packing, forward, backward and the optimiser step. The kernels' time is their sum by torch's profiler, of an update
 kernel by kernel: what would be left if the host took no time at all.
 """

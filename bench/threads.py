@@ -1,6 +1,6 @@
 """How CPU threads that wait for each other share cores with others: alone, and beside a process that does the same.
 
-Each case is a forward pass of a small model's matrix products with as many threads as there are cores, under GNU
+Each case is a forward pass of a small model's matrix products with one thread per core, under GNU
 OpenMP's default wait and under the short one that trainers and engines get (`core/processes/device.py`). The limit:
 beside another twice as long as alone.
 """
@@ -51,7 +51,7 @@ def work() -> None:
 
 
 def measure(wait: str, processes: int) -> list[float]:
-    """Seconds of a forward pass in each of so many processes at once."""
+    """Seconds of a forward pass in each of the processes at once."""
     base = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "GOMP_"))}
     command = [sys.executable, __file__, "work"]
     started = [

@@ -32,7 +32,7 @@ class ModelShape(Frozen):
 
     `qkv_bias` is a bias on the query, key and value projections only; `qk_norm` an RMSNorm over each head of query and
     key. `max_position_embeddings` is the longest sequence the model was published for; no weight depends on it.
-    With `num_experts` every layer has so many feed-forwards of `ffn_hidden_size` each instead of one, and a router that
+    With `num_experts` every layer has that number of feed-forwards of `ffn_hidden_size`, not one, and a router that
     sends a token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results.
     """
 
@@ -69,8 +69,8 @@ class ModelShape(Frozen):
     def _experts_suffice(self) -> ModelShape:
         if self.experts_per_token > self.num_experts or (self.num_experts and not self.experts_per_token):
             raise ValueError(
-                f"{self.experts_per_token} experts per token of {self.num_experts} experts: wanted from 1 to as many "
-                "as there are, or 0 of 0"
+                f"{self.experts_per_token} experts per token of {self.num_experts} experts: wanted from 1 to "
+                "the number of experts, or 0 of 0"
             )
         return self
 

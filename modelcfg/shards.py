@@ -14,7 +14,7 @@ def rank_parameters(
 ) -> dict[str, int]:
     """Elements of every parameter of one trainer rank, by Megatron's name and in the order in which it makes them.
 
-    The vocabulary is rounded up so that all tensor-parallel ranks have as many rows; norms are on every rank; with
+    The vocabulary is rounded up so that all tensor-parallel ranks have equally many rows; norms are on every rank; with
     tied embeddings the last of several stages holds a second copy.
     """
     is_last = stage == pipeline_parallel - 1

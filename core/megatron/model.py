@@ -131,7 +131,7 @@ def row_params(row: Row, device: str) -> RowParams:
 
 
 def padded_vocab_size(vocab_size: int, tensor_parallel: int) -> int:
-    """The vocabulary, rounded up so that every tensor-parallel rank has as many rows."""
+    """The vocabulary, rounded up so that every tensor-parallel rank has the same number of rows."""
     return -(-vocab_size // tensor_parallel) * tensor_parallel
 
 

@@ -92,7 +92,7 @@ def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterato
             "placement.engine_max_running_requests",
             None,
             f"{wanted}, and a KV cache of {plan.cache.tokens} tokens",
-            f"room for so many samples of {sample_tokens(config)} tokens at once; it has room for {room}",
+            f"room for {wanted} samples of {sample_tokens(config)} tokens at once; it has room for {room}",
             f"{raised}, or {lowered}" if raised else lowered,
         )
 

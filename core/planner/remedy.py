@@ -59,7 +59,7 @@ def _first(ladder: Sequence[Changes], fits: Callable[[Changes], bool]) -> Change
 
 
 def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples: int) -> str:
-    """A share of the GPU with which the KV cache has room for so many samples; empty if there is none."""
+    """A share of the GPU with which the KV cache has room for these samples; empty if there is none."""
     for changes in _shares(config):
         changed = apply(config, changes)
         plan = plan_memory(changed, shape, device)

@@ -35,12 +35,12 @@ def resolve_dtype(wanted: str, device: str) -> str:
 
 
 def num_threads(num_processes: int) -> int:
-    """CPU threads for each of so many equal processes on this machine."""
+    """CPU threads for each of the equal processes on this machine."""
     return max(1, len(os.sched_getaffinity(0)) // num_processes)
 
 
 def thread_environment(num_threads: int, base: Mapping[str, str]) -> dict[str, str]:
-    """Variables for a process that computes with so many threads of torch's OpenMP.
+    """Variables for a process that computes with this number of threads of torch's OpenMP.
 
     Threads spin while they wait for each other. Where others want the cores too, the one that is waited for may not
     run meanwhile: a forward pass of two threads took 284 ms beside a second one like it, 127 ms with short spinning;

@@ -61,7 +61,7 @@ class EngineClient:
         Args:
         vocab_size: token ids at or above it are refused; None: as in the config.json of the engine's model directory.
         mock: an httpx transport in place of the network, for tests.
-        prompt_first_tokens: a group's prompt is asked for first if that saves the engine so many prompt tokens.
+        prompt_first_tokens: a group's prompt is asked for first if that saves the engine this number of tokens.
         """
         self._timeouts = timeouts or Timeouts()
         self._transport = Transport(base_url, api_key, self._timeouts.connect_s, mock)

@@ -5,8 +5,8 @@ nothing crosses from one GPU to another, and an engine's memory may be of a kind
 driver, which alone talks to the engines, collects the texts that name the buckets:
 
     driver                                          every rank of the node
-    the engines have answered for this slot ──────► so many readers: fill the bucket
-    the first time: the engines are open    ──────► so many readers still live: a text for each
+    the engines have answered for this slot ──────► number of readers: fill the bucket
+    the first time: the engines are open    ──────► number of living readers: a text for each
     each engine gets the text of the rank on        ◄────── texts
     the GPU of each of its processes
 
@@ -159,7 +159,7 @@ class _Driver:
         """Have the engines take a bucket; returns at once.
 
         Args:
-            texts: of each rank, as many as its bucket has readers; none where no engine is driven.
+            texts: of each rank, one for each reader of its bucket; none where no engine is driven.
             alone: no other bucket is under way.
         """
         unused = [iter(of_one) for of_one in texts]

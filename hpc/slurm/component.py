@@ -1,4 +1,4 @@
-"""One part of a (heterogeneous) Slurm job: so many nodes of one kind."""
+"""One part of a (heterogeneous) Slurm job: a number of nodes of one kind."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def gpus_of_engine(config: RunConfig, node: Node, index: int) -> EngineGpus:
     """The GPUs of engine `index` of this node.
 
     Raises:
-        NoSuchGpu: the node does not have so many.
+        NoSuchGpu: the node has fewer GPUs.
     """
     if resolve_device(config.placement.device) != "cuda":
         return EngineGpus()

@@ -100,7 +100,7 @@ def _whole_sequences(
 
 
 def _dense(query: Tensor, key: Tensor, value: Tensor, number: int, scale: float) -> Tensor:
-    """[number * L, h, d] of so many sequences of L tokens, end to end."""
+    """[number * L, h, d] of `number` sequences of L tokens, end to end."""
     q, k, v = (rows.contiguous().view(number, -1, *rows.shape[1:]).transpose(1, 2) for rows in (query, key, value))
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         out = functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)

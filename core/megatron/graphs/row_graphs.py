@@ -6,7 +6,7 @@ captured; from then on the graphs are replayed. Where all rows are small that is
 addresses of parameters and gradients, so these have to stay where they are: not for trainers that give memory back.
 Sizes share their memory, as one row is computed at a time. Without tensor or pipeline parallel, and without recompute,
 which asks for random states.
-Legend: T padded tokens and as many targets.
+Legend: T padded tokens, also the number of targets.
 """
 
 from __future__ import annotations

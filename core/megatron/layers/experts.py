@@ -3,7 +3,7 @@
 A token goes to the `experts_per_token` experts that its router finds most probable, and their results are added with
 these probabilities, made to sum to 1 (Qwen3, arXiv:2505.09388). No token is dropped, and no loss balances the experts:
 what is trained is the policy's reward alone. Under expert parallelism tokens travel to the rank of their expert and
-back (all-to-all), in the forward and the backward pass, so all these ranks need as many micro-batches.
+back (all-to-all), in the forward and the backward pass, so all these ranks need the same number of micro-batches.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def graph_bytes(shape: ModelShape, how: Pass, tokens: int) -> int:
     times, and one gradient of every parameter.
 
     Args:
-        tokens: of the largest row, as many targets.
+        tokens: of the largest row, which has the same number of targets.
     """
     keys = 2 * how.num_layers * max(KEYS_PER_TOKEN) * tokens * shape.key_value_size * how.element_bytes
     gradients = modelcfg.num_parameters(shape) * how.element_bytes

@@ -4,7 +4,7 @@ A bf16 weight says only which interval the weight lies in: near 0.1 an interval 
 from it, lies in the middle. So a learning rate of 1e-5 must push 25 times in one direction until the weight that
 computes changes at all, and then it jumps: the first steps of a run teach nothing (measured: docs/learning.md). Masters
 that start anywhere in their intervals round to the same weights, but at every step some weights cross into the next
-interval, as many as the update is long: on average the rounded weights follow the masters from the first step on. That
+interval, in proportion to the update: on average the rounded weights follow the masters from the first step on. That
 is dither, as quantisers know it (Schuchman 1964).
 """
 

@@ -55,7 +55,7 @@ class Optimizer:
         return learning_rate(self.config, self.num_steps, self.total_steps)
 
     def set_num_steps(self, num_steps: int) -> None:
-        """Go on as after so many steps."""
+        """Go on as after this number of steps."""
         self.num_steps = num_steps
         for adam in self.adams:
             for state in adam.optimizer.state.values():

@@ -51,7 +51,7 @@ def test_a_tight_node_of_cpus() -> None:
 
 
 def requests(num_requests: int, device: Device, **placement: Any) -> list[str]:
-    """What is said of so many requests at a time."""
+    """What is said of this number of requests at a time."""
     config = run("qwen3-0.6b", placement={**placement, "engine_max_running_requests": num_requests})
     return [text for text in noticed(config, device) if "engine_max_running_requests" in text]
 
@@ -59,7 +59,7 @@ def requests(num_requests: int, device: Device, **placement: Any) -> list[str]:
 ROOM = {"engine_max_total_tokens": 4 * 2048}  # of samples of 2048 tokens
 
 
-def test_as_many_requests_as_have_room_are_not_noticed() -> None:
+def test_requests_that_all_have_room_are_not_noticed() -> None:
     assert requests(4, H100, **ROOM) == []
     assert requests(4, H100, engine_max_total_tokens=2047) == [], "no room at all is refused"
 
@@ -67,7 +67,7 @@ def test_as_many_requests_as_have_room_are_not_noticed() -> None:
 @pytest.mark.parametrize("room", [1, 4])
 def test_requests_for_which_no_share_has_room(room: int) -> None:
     found = f"{room + 1}, and a KV cache of {room * 2048} tokens"
-    wanted = f"room for so many samples of 2048 tokens at once; it has room for {room}"
+    wanted = f"room for {room + 1} samples of 2048 tokens at once; it has room for {room}"
     remedy = f"lower it to {room}, for the rest only waits"
     message = f"placement.engine_max_running_requests: found {found}; wanted {wanted}: {remedy}"
     assert requests(room + 1, H100, engine_max_total_tokens=room * 2048) == [message]
