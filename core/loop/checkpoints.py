@@ -103,7 +103,7 @@ class Checkpoints:
         return state
 
     def _prune(self, newest: Path) -> None:
-        """Keep the newest `keep` checkpoints. Later steps belong to a past that was given up, as it could not be read."""
+        """Keep the newest `keep` checkpoints. Later steps belong to a past that could not be read and was given up."""
         found = sorted(self._folder.glob("step_??????"))
         kept = [path for path in found if path <= newest][-self._keep :]
         for old in found:
