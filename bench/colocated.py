@@ -115,8 +115,7 @@ def colocated(
         staying = plan_memory(config, size, Device(device, total_memory(device)), in_turns=True).staying
         trainer.memory.reserve(staying)
         residency = Residency((trainer.memory, owner), agree=lambda: None, device=device, table=table(staying))
-        sync = WeightSync(trainer, engines, [WeightIpc(engines)])
-        sync.residency = residency
+        sync = WeightSync(trainer, engines, [WeightIpc(engines)], residency=residency)
         yield Colocated(trainer, engines, residency, sync, rendezvous, start_s, residual, staying)
     except BaseException:
         print((folder / "engine.log").read_text()[-3000:])

@@ -85,11 +85,11 @@ def make_request(vocab: int, groups: int, group_size: int, prompt: int, response
     rng = random.Random(0)
     prompts = [Prompt(g, "", tuple(rng.randrange(10, vocab) for _ in range(prompt)), "1") for g in range(groups)]
 
-    def request(state: LoopState) -> Request:
+    def request(state: LoopState, weight_version: str) -> Request:
         def sampling(group: int, index: int) -> SamplingParams:
             return SamplingParams(response, seed=group * 1000 + index)
 
-        return Request(f"s{state.next_step}", prompts, group_size, sampling, state.weight_version)
+        return Request(f"s{state.next_step}", prompts, group_size, sampling, weight_version)
 
     return request
 
@@ -106,8 +106,7 @@ async def generate_alone(both: Colocated, request: Request) -> None:
 def run_loop(both: Colocated, request: Any, stub: Any, width: int) -> tuple[list[float], list[float]]:
     """Seconds of each whole step, and of the switches in it."""
     rewards = RewardPool(RewardConfig(type="exact", num_workers=2))
-    phases = Phases(lambda _: None)
-    phases.residency = both.residency
+    phases = Phases(lambda _: None, both.residency)
     with rewards:
         rollout = Rollout(both.rendezvous, both.engines, both.sync, stub, rewards, width, num_engines=1)
         began = time.perf_counter()
@@ -155,7 +154,7 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
         alone["sync"].append(timed(weight_sync.push, both, f"alone{number}"))
         both.residency.enter("rollout")
         used["rollout"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
-        alone["generate"].append(timed(lambda: asyncio.run(generate_alone(both, request(LoopState())))))
+        alone["generate"].append(timed(lambda: asyncio.run(generate_alone(both, request(LoopState(), "alone")))))
         both.residency.enter("score")
         used["score"] = read_memory("cuda").used / GIB if torch.cuda.is_available() else 0.0
         both.residency.enter("update")

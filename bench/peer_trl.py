@@ -77,7 +77,7 @@ def by_ebbtide(config: RunConfig, folder: Path, timeout_s: float) -> Run:
 
 def steps_of(events: list[dict[str, Any]], began: float) -> Run:
     """Start-up and steps from our progress file. A step lasts from the end of the one before to its own end."""
-    first = next(event["time"] for event in events if event["event"] == "phase" and event["phase"] == "sync step=0")
+    first = next(event["time"] for event in events if event["event"] == "phase")
     done = [event for event in events if event["event"] == "step"]
     ends = [first, *(event["time"] for event in done)]
     steps = [

@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from bench.record import report  # noqa: E402
 from tests.slurm_cluster import Cluster, Settings, wait_until  # noqa: E402
 from tests.support.slurm_runs import prepare, site_of  # noqa: E402
-from tests.support.tiny_runs import EBBTIDE, events  # noqa: E402
+from tests.support.tiny_runs import EBBTIDE, entered, events  # noqa: E402
 
 REPETITIONS = 4  # and one to warm up
 
@@ -35,7 +35,7 @@ def ours(cluster: Cluster, folder: Path) -> dict[str, float]:
     returned = time.time()
     wait_until(lambda: bool(events(run_dir, "end")), 240.0, "the run to end")
     attempt = json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[0])
-    phases = {event["phase"]: event["time"] for event in events(run_dir, "phase")}
+    phases = {entered(event): event["time"] for event in events(run_dir, "phase")}
     loop = events(run_dir, "begin")[0]["time"]
     wait_until(lambda: not cluster.live_jobs(), 60.0, "the job to end")
     return {

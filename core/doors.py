@@ -7,5 +7,13 @@ from __future__ import annotations
 
 from core.plugins import Door
 
-DOORS: tuple[Door, ...] = ()
+SCHEDULE = Door(
+    key="placement.schedule",
+    builtins={"in_turns": "core.loop.in_turns:run"},
+    arguments=("parts",),
+    options_key="placement.schedule_options",
+    gives="bool: whether the run is complete",
+)
+
+DOORS: tuple[Door, ...] = (SCHEDULE,)
 """Every door whose key takes one name; checks and docs go through them."""

@@ -21,23 +21,30 @@ class TooManyFailures(RuntimeError):
 
 @dataclass(frozen=True)
 class Batch:
-    """A step's samples with their advantages, in one order."""
+    """A step's samples with their advantages, in one order.
+
+    Attributes:
+        on_policy: whether the weights that made the samples are those that learn from them first. If not, the log-probs
+            of the engine, which had older weights, are the old ones of the loss; else the trainer's own before its
+            first optimiser step.
+    """
 
     samples: list[Sample]
     advantages: list[float]
+    on_policy: bool = True
 
     def train_samples(self) -> list[TrainSample]:
         """What the trainer needs of each sample; a failed one has its whole response masked out."""
-        return [_train_sample(s, a) for s, a in zip(self.samples, self.advantages, strict=True)]
+        return [_train_sample(s, a, self.on_policy) for s, a in zip(self.samples, self.advantages, strict=True)]
 
 
-def make_batch(samples: list[Sample], algorithm: AlgorithmConfig) -> Batch:
+def make_batch(samples: list[Sample], algorithm: AlgorithmConfig, *, on_policy: bool = True) -> Batch:
     """Advantages of a step's samples over their groups; samples without a reward take no part."""
     rewards = torch.tensor([float("nan") if s.reward is None else s.reward for s in samples], dtype=torch.float32)
     groups = torch.tensor([s.group for s in samples])
     valid = torch.tensor([s.reward is not None for s in samples])
     advantages = group_advantages(rewards, groups, valid, algorithm.grpo_std_normalization)
-    return Batch(samples, advantages.tolist())
+    return Batch(samples, advantages.tolist(), on_policy)
 
 
 def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
@@ -103,7 +110,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(sum(values)) / len(values) if values else float("nan")
 
 
-def _train_sample(sample: Sample, advantage: float) -> TrainSample:
+def _train_sample(sample: Sample, advantage: float, on_policy: bool) -> TrainSample:
     failed = sample.reward is None
     return TrainSample(
         group=sample.group,
@@ -112,4 +119,5 @@ def _train_sample(sample: Sample, advantage: float) -> TrainSample:
         loss_mask=[0] * len(sample.loss_mask) if failed else sample.loss_mask,
         advantage=advantage,
         logprobs_engine=sample.logprobs_engine,
+        logprobs_old=None if on_policy else sample.logprobs_engine,
     )

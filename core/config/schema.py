@@ -202,6 +202,12 @@ class PlacementConfig(Section):
         description="every n-th sync, from the first on, is proven: each tensor of an engine is compared, by checksum, "
         "with what the engine then loads from files of the weights; 0: never",
     )
+    schedule: str = Field(
+        "in_turns",
+        description="the order of a step's phases: in_turns, or module.py:function / package.module:function of your "
+        "own, called as f(parts: Parts) -> bool on every trainer rank",
+    )
+    schedule_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")
     pipeline_parallel: PositiveInt = Field(1, description="trainer ranks that hold consecutive layers")
     expert_parallel: PositiveInt = Field(

@@ -8,7 +8,6 @@ from functools import partial
 from core.algorithm.batch import pass_rates
 from core.config.schema import EvalConfig, RolloutConfig
 from core.data import PromptSource
-from core.loop.state import LoopState
 from core.rollout.rollout import Request, Rollout
 from core.rollout.seeds import sample_seed
 from core.samples import SamplingParams
@@ -38,20 +37,22 @@ class Evaluation:
         at_the_ends = step in (0, self._rollout_config.num_rollout)
         return at_the_ends or (self._config.interval > 0 and step % self._config.interval == 0)
 
-    def run(self, state: LoopState) -> dict[str, dict[str, float]]:
+    def run(self, step: int, weight_version: str) -> dict[str, dict[str, float]]:
         """Rates of every set: {"set": {"accuracy": 0.5, "pass@4": 0.8}}.
 
+        Args:
+            weight_version: what the engines have, and get again after a restart.
         Collective: all trainer ranks.
         """
-        return {name: self._run_set(name, source, state) for name, source in self._sources.items()}
+        return {name: self._run_set(name, source, step, weight_version) for name, source in self._sources.items()}
 
-    def _run_set(self, name: str, source: PromptSource, state: LoopState) -> dict[str, float]:
+    def _run_set(self, name: str, source: PromptSource, step: int, weight_version: str) -> dict[str, float]:
         request = Request(
-            key=f"eval/{name}/{state.next_step}",
+            key=f"eval/{name}/{step}",
             prompts=[source.prompt(position) for position in range(len(source))],
             num_samples=self._config.n_samples_per_prompt,
-            sampling=partial(self._sampling, name, state.next_step),
-            weight_version=state.weight_version,
+            sampling=partial(self._sampling, name, step),
+            weight_version=weight_version,
         )
         return pass_rates(self._rollout.settle(self._rollout.generate(request)))
 

@@ -1,7 +1,7 @@
 """The loop: one step is sync, rollout, score, update. Every trainer rank runs it; there is no other driver.
 
-Left out: overlapping the phases of neighbouring steps. It needs a rollout that can be left running, versions of weights
-that steps share, and old log-probs for every sample: none of them is here.
+Left out: overlapping the phases of neighbouring steps. That is another schedule over the same parts (docs/doors.md): it
+leaves a rollout running (`rollout.start`), and says of its batches that they are not on-policy.
 Collective: all trainer ranks call `run`; every part called here is collective over them.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from core.algorithm.batch import TooManyFailures, check_failures, make_batch
 from core.loop.parts import Parts
+from core.loop.step_requests import weight_version
 from core.reward import RewardsUnavailable
 
 
@@ -23,20 +24,20 @@ def run(parts: Parts) -> bool:
     """
     phase, state, trainer = parts.phase, parts.state, parts.trainer
     while True:
-        step = state.next_step
+        step, version = state.next_step, weight_version(state.next_step)
         if parts.pause.due(step):
             with phase("save", step):
                 parts.checkpoints.ensure(state)
             return False
         with phase("sync", step):
-            parts.sync.push(state.weight_version)
+            parts.sync.push(version)
         if parts.evaluation.due(step):
             with phase("eval", step):
-                parts.journal.evaluated(step, parts.evaluation.run(state))
+                parts.journal.evaluated(step, parts.evaluation.run(step, version))
         if step == parts.num_steps:
             return True
         with phase("rollout", step):
-            request = parts.request(state)
+            request = parts.request(state, version)
             made = parts.rollout.generate(request)
         try:
             with phase("score", step):

@@ -1,31 +1,53 @@
-"""What the loop is made of. The trainer stands behind a Protocol; tests of the loop put fakes in place of all parts."""
+"""What a schedule works with: one trainer rank's parts of the run, each as far as a schedule may call it.
+
+A schedule is a function of `Parts` that turns the loop to its end (`core/loop/in_turns.py`, or a user's own: docs/
+doors.md). The parts stand behind Protocols, so these are all calls that there are, and tests put fakes in their place.
+Every trainer rank runs the schedule. Collective calls say so: all ranks make them, in one order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
+from core.algorithm.batch import Batch
 from core.config.schema import AlgorithmConfig
-from core.loop.checkpoints import Checkpoints
-from core.loop.evaluation import Evaluation
-from core.loop.journal import Journal
-from core.loop.pause import Pause
-from core.loop.phases import Phases
 from core.loop.state import LoopState
-from core.rollout.rollout import Request, Rollout
-from core.samples import TrainSample, UpdateResult
-from core.weights.sync import WeightSync
+from core.rollout.rollout import Generated, Pending, Request
+from core.run_dir.moment import Moment
+from core.samples import Sample, TrainSample, UpdateResult
+
+
+class PhasePart(Protocol):
+    """The phases of a step: sync, eval, rollout, score, update, save."""
+
+    def __call__(self, name: str, step: int) -> AbstractContextManager[None]:
+        """What happens inside belongs to this phase: timed, announced, and given the GPU memory it is to have.
+
+        Collective: all trainer ranks.
+        """
+        ...
+
+    @property
+    def current(self) -> Moment:
+        """The phase that this rank is in, or has left last."""
+        ...
+
+    def take_times(self) -> dict[str, float]:
+        """Seconds per phase since the last call, under their metric names."""
+        ...
 
 
 class Trainer(Protocol):
-    """One trainer rank. Every method is collective over all trainer ranks."""
+    """One trainer rank's model and optimiser. Every method is collective over all trainer ranks."""
 
     def update(self, samples: list[TrainSample]) -> UpdateResult:
-        """One step's optimiser steps over the same samples on every rank."""
+        """`train.num_steps_per_rollout` optimiser steps over the same samples on every rank. In phase update."""
         ...
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
@@ -40,21 +62,134 @@ class Trainer(Protocol):
         """Take them back."""
         ...
 
+    def save_hf(self, directory: Path) -> None:
+        """Write the model as a HuggingFace directory."""
+        ...
+
+
+class SyncPart(Protocol):
+    """Weights, from the trainer to the engines."""
+
+    def push(self, version: str) -> bool:
+        """Give the trainer's weights, under this version, to every engine that has another. In phase sync.
+
+        Not while a rollout is under way. Collective: all trainer ranks.
+        """
+        ...
+
+
+class RolloutPart(Protocol):
+    """Samples from the engines, scores from the rewards. Every method is collective over all trainer ranks."""
+
+    def generate(self, request: Request) -> Generated:
+        """Have every prompt answered. In phase rollout."""
+        ...
+
+    def start(self, request: Request) -> Pending:
+        """Begin to; `finish()` of the result waits for the rest. One at a time."""
+        ...
+
+    def settle(self, made: Generated) -> list[Sample]:
+        """Wait for the scores; all samples on every rank, by group and index. In phase score."""
+        ...
+
+
+class EvaluationPart(Protocol):
+    """The evaluation sets of the run file."""
+
+    def due(self, step: int) -> bool:
+        """Whether the run file asks for an evaluation before step `step`, and there are sets."""
+        ...
+
+    def run(self, step: int, weight_version: str) -> dict[str, dict[str, float]]:
+        """Rates of every set: {"set": {"accuracy": 0.5}}. In phase eval; once per step. Collective: all trainer ranks.
+
+        Args:
+            weight_version: what the engines have.
+        """
+        ...
+
+
+class JournalPart(Protocol):
+    """What a run tells about itself. Rank 0 writes; on other ranks nothing happens. Collective: none."""
+
+    def evaluated(self, step: int, results: dict[str, dict[str, float]]) -> None:
+        """Record an evaluation."""
+        ...
+
+    def stepped(self, step: int, batch: Batch, result: UpdateResult, times: dict[str, float]) -> None:
+        """Record a complete step, once: its samples, its metrics."""
+        ...
+
+
+class CheckpointsPart(Protocol):
+    """The run's checkpoints."""
+
+    def due(self, step: int) -> bool:
+        """Whether a checkpoint is to be written once `step` steps are complete."""
+        ...
+
+    def ensure(self, state: LoopState) -> None:
+        """Write a checkpoint unless the newest one holds this state. In phase save. Collective: all trainer ranks."""
+        ...
+
+    def save(self, state: LoopState) -> Path:
+        """Write a checkpoint. In phase save. Collective: all trainer ranks."""
+        ...
+
+
+class PausePart(Protocol):
+    """Whether to stop in time."""
+
+    def due(self, step: int) -> bool:
+        """Whether to save and leave before `step`; asked before every step. Collective: all trainer ranks."""
+        ...
+
 
 @dataclass
 class Parts:
-    """One trainer rank's view of the run."""
+    """One trainer rank's view of the run.
 
-    phase: Phases
+    Attributes:
+        state: where the run stands; a schedule sets it after each step, before it saves.
+        request: what a step asks for: (state, version of the weights that are to answer) -> Request. The same on every
+            rank.
+        algorithm: for `make_batch`.
+        max_failed_share: of a step's samples that may be without a reward.
+        num_steps: of the whole run.
+    """
+
+    phase: PhasePart
     state: LoopState
     trainer: Trainer
-    sync: WeightSync
-    rollout: Rollout
-    evaluation: Evaluation
-    journal: Journal
-    checkpoints: Checkpoints
-    pause: Pause
+    sync: SyncPart
+    rollout: RolloutPart
+    evaluation: EvaluationPart
+    journal: JournalPart
+    checkpoints: CheckpointsPart
+    pause: PausePart
     algorithm: AlgorithmConfig
-    request: Callable[[LoopState], Request]
+    request: Callable[[LoopState, str], Request]
     max_failed_share: float
     num_steps: int
+
+
+class Schedule(Protocol):
+    """The loop. Every trainer rank calls it once.
+
+    A schedule that overlaps phases says so by an attribute `overlaps`: ("rollout", "update"). Then trainers and engines
+    must not take turns on their GPUs.
+    """
+
+    def __call__(self, parts: Parts) -> bool:
+        """Turn the loop from `parts.state` to the last step.
+
+        Returns:
+            whether the run is complete; False: it was asked to pause, and is saved.
+        """
+        ...
+
+
+def overlaps(schedule: Callable[[Parts], bool]) -> Sequence[str]:
+    """The phases that go on at the same time; none for most schedules."""
+    return tuple(getattr(schedule, "overlaps", ()))

@@ -13,11 +13,6 @@ class LoopState:
     next_step: int = 0  # the step that comes next; steps below it are complete
     data_position: int = 0  # absolute cursor into the prompt source
 
-    @property
-    def weight_version(self) -> str:
-        """Stamp of the weights that step `next_step` samples with."""
-        return f"step{self.next_step}"
-
     def after_step(self, num_prompts: int) -> LoopState:
         """The state once the current step is complete."""
         return LoopState(self.next_step + 1, self.data_position + num_prompts)

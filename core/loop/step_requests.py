@@ -12,6 +12,11 @@ from core.rollout.seeds import train_seed
 from core.samples import SamplingParams
 
 
+def weight_version(step: int) -> str:
+    """The stamp of the weights after `step` steps, with which step `step` samples if nothing overlaps."""
+    return f"step{step}"
+
+
 class TrainRequests:
     """A step's prompts and sampling settings, from the loop's state alone: a repeated step repeats its request."""
 
@@ -20,15 +25,15 @@ class TrainRequests:
         self._source = source
         self._stop_token_ids = stop_token_ids
 
-    def __call__(self, state: LoopState) -> Request:
-        """The request of step `state.next_step`. Collective: none, but equal on every rank."""
+    def __call__(self, state: LoopState, weight_version: str) -> Request:
+        """The request of step `state.next_step`, to weights of this version. Collective: none; equal on every rank."""
         positions = range(state.data_position, state.data_position + self._config.rollout_batch_size)
         return Request(
             key=f"train/{state.next_step}",
             prompts=[self._source.prompt(position) for position in positions],
             num_samples=self._config.n_samples_per_prompt,
             sampling=partial(self._sampling, state.next_step),
-            weight_version=state.weight_version,
+            weight_version=weight_version,
         )
 
     def _sampling(self, step: int, group: int, index: int) -> SamplingParams:

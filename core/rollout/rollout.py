@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 
 from core.engines.roster import Engine, Engines
 from core.pretrained.tokenizer import Tokenizer
@@ -21,6 +22,7 @@ from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
 from core.rollout.claims import Claims, Width, engine_width
 from core.rollout.sample_bytes import gather_samples
 from core.samples import Prompt, Sample, SamplingParams, Status
+from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
 from core.sglang.generation import Generation, GroupRequest
 from core.weights.sync import WeightSync
@@ -61,8 +63,29 @@ class Generated:
     scores: list[Future[Score]] = field(default_factory=list)
 
 
+class Pending:
+    """A rollout under way: this rank's engines work on it, in a thread that asks no other rank for anything."""
+
+    def __init__(self, first_round: Future[None], finish: Callable[[str | None], Generated]) -> None:
+        self._first_round = first_round
+        self._finish = finish
+
+    def finish(self, weight_version: str | None = None) -> Generated:
+        """Wait for it, and have groups that are still missing answered.
+
+        Args:
+            weight_version: of the trainer's weights, if an update came since the start: engines that have died in
+                between, and those that take over their groups, get these. None: as in the request.
+        Raises:
+            EngineDied: if groups are still missing after 10 rounds, or no engine comes back in time.
+        Collective: all trainer ranks.
+        """
+        self._first_round.result()
+        return self._finish(weight_version)
+
+
 class Rollout:
-    """Drives this rank's engines. Collective: all trainer ranks call both methods, in this order."""
+    """Drives this rank's engines. Collective: all trainer ranks call every method, in one order."""
 
     def __init__(
         self,
@@ -87,26 +110,38 @@ class Rollout:
         self._num_engines = num_engines
 
     def generate(self, request: Request) -> Generated:
-        """Have every group answered exactly once, by some engine of some node.
+        """Have every group answered exactly once, by some engine of some node: `start`, and `finish` at once."""
+        return self.start(request).finish()
 
-        Raises:
-            EngineDied: if groups are still missing after 10 rounds, or no engine comes back in time.
-        Collective: all trainer ranks.
+    def start(self, request: Request) -> Pending:
+        """Begin to have every group answered; returns at once.
+
+        Until it is finished no other rollout may start, no weights may be pushed, and the engines must keep their
+        memory. Collective: all trainer ranks, as each takes a share; none waits for another.
         """
         made = Generated(request.prompts)
-        missing = list(range(len(request.prompts)))
-        for round_number in range(MAX_ROUNDS):
-            claims = Claims(self._rendezvous, f"{request.key}/{round_number}", missing)
-            asyncio.run(self._round(claims, self._width(len(missing), request), request, made))
-            done = set(gather_lists(sorted({sample.group for sample in made.samples})))
-            missing = [group for group in range(len(request.prompts)) if group not in done]
+        first = in_background(self._answer, request, 0, range(len(request.prompts)), made)
+        return Pending(first, partial(self._complete, request, made))
+
+    def _complete(self, request: Request, made: Generated, weight_version: str | None) -> Generated:
+        """Further rounds, while groups are missing."""
+        for number in range(1, MAX_ROUNDS):
+            missing = _missing(made)
             if not missing:
                 return made
-            log.warning("rollout=%s round=%d groups_missing=%d", request.key, round_number, len(missing))
+            log.warning("rollout=%s round=%d groups_missing=%d", request.key, number - 1, len(missing))
             if not any_rank(bool(self._engines.alive())):
                 self._engines.await_restarted()
-            self._sync.push(request.weight_version)
-        raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
+            self._sync.push(weight_version or request.weight_version)
+            self._answer(request, number, missing, made)
+        if missing := _missing(made):
+            raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
+        return made
+
+    def _answer(self, request: Request, number: int, groups: Sequence[int], made: Generated) -> None:
+        """This rank's part in a round."""
+        claims = Claims(self._rendezvous, f"{request.key}/{number}", groups)
+        asyncio.run(self._round(claims, self._width(len(groups), request), request, made))
 
     def settle(self, made: Generated) -> list[Sample]:
         """Wait for the scores and bring all ranks' samples together, in order of group and index, on every rank.
@@ -158,6 +193,12 @@ class Rollout:
             response_text=self._tokenizer.decode(answer.tokens),
             engine=engine.name,
         )
+
+
+def _missing(made: Generated) -> list[int]:
+    """The groups that no rank has. Collective: all trainer ranks."""
+    done = set(gather_lists(sorted({sample.group for sample in made.samples})))
+    return [group for group in range(len(made.prompts)) if group not in done]
 
 
 def _take_scores(made: Generated) -> list[str]:

@@ -85,15 +85,17 @@ class WeightSync:
         engines: Engines,
         transports: Sequence[Transport],
         check: Check | None = None,
+        residency: Residency | None = None,
     ) -> None:
         """Args:
         transports: an engine is reached by the first that takes it.
+        residency: where GPUs are shared: an engine may need weights amid a rollout, and gets the memory for them.
         """
         self._source = source
         self._engines = engines
         self._transports = tuple(transports)
         self._check = check
-        self.residency: Residency | None = None  # where GPUs are shared: an engine may need weights amid a rollout
+        self._residency = residency
 
     def push(self, version: str) -> bool:
         """Bring every live engine of every node to `version`.
@@ -105,7 +107,7 @@ class WeightSync:
         self._engines.adopt_restarted()
         if not any_rank(bool(self._stale(version))):
             return False
-        with self.residency.borrowed("sync") if self.residency else nullcontext():
+        with self._residency.borrowed("sync") if self._residency else nullcontext():
             for _ in range(MAX_ROUNDS):
                 self._send_all(self._stale(version), version)
                 if not any_rank(bool(self._stale(version))):

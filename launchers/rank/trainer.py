@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from core.processes.die_with_parent import die_with_parent
+from core.run_dir.moment import Moment
 from launchers.rank.role_arguments import role_parser
 
 
@@ -26,22 +27,22 @@ def main() -> None:
     folder: Path = options.run_dir / "attempts" / str(options.attempt)
     log_path = folder / f"trainer-{rank}.log"
     _redirect_output(log_path)
-    phase = "start"
+    at = Moment()
     try:
         _start_logging(options.run_dir, rank)
-        from launchers.rank.wiring import TrainerRank  # slow imports, whose errors belong into the log and the record
+        from launchers.rank.rank_run import RankRun  # slow imports, whose errors belong into the log and the record
 
-        trainer_rank = TrainerRank(options)
+        rank_run = RankRun(options)
         try:
-            trainer_rank.run()
-            trainer_rank.await_others()
+            rank_run.run()
+            rank_run.await_others()
         finally:
-            phase = trainer_rank.phases.current
+            at = rank_run.moment
     except Exception as error:
         from launchers.attempts.failure import from_exception
 
-        logging.getLogger("trainer").exception("trainer rank %s failed in phase %s", rank, phase)
-        record = from_exception(error, "trainer", rank, phase, str(log_path))
+        logging.getLogger("trainer").exception("trainer rank %s failed in %s", rank, at)
+        record = from_exception(error, "trainer", rank, at, str(log_path))
         record.write(folder / "failures" / f"trainer-{rank}.json")
         leave(1)
     leave(0)

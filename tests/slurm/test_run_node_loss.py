@@ -44,7 +44,7 @@ def test_a_node_lost(phases: tuple[str, ...], cluster: Cluster, tmp_path: Path) 
         victim = lose_second_node(cluster, run_file, run_dir, attempt, phase)
         record = failure(run_dir, attempt)
         assert (record.role, record.name) == ("node", victim), record
-        assert record.phase.startswith(phase.partition(" ")[0]), record
+        assert record.at.phase.startswith(phase.partition(" ")[0]), record
     complete(cluster, job, run_dir, 240)
     history = attempts(run_dir)
     assert [a.how for a in history] == ["node_failure"] * 2 + ["complete"]

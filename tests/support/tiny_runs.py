@@ -97,6 +97,11 @@ def events(run_dir: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
+def entered(event: dict[str, Any]) -> str:
+    """The phase that an event tells of, such as "update step=1"."""
+    return f"{event['phase']} step={event['step']}"
+
+
 def losses(run_dir: Path) -> dict[int, float]:
     """Loss of every step; a step that was repeated counts with its last value."""
     return {event["step"]: event["metrics"]["train/loss"] for event in events(run_dir, "step")}

@@ -9,7 +9,6 @@ import pytest
 from core.config.schema import EvalConfig, RolloutConfig
 from core.data import PromptSource
 from core.loop.evaluation import Evaluation
-from core.loop.state import LoopState
 from core.rollout.rollout import Generated, Request
 from core.rollout.seeds import sample_seed
 from core.samples import Prompt, Sample, SamplingParams, Status
@@ -53,7 +52,7 @@ def test_due(interval: int, sets: dict[str, int], wanted: list[int]) -> None:
 
 def test_every_row_of_every_set_is_asked_once_under_a_key_of_its_own() -> None:
     rollout = Rollout()
-    rates = evaluation({"a": 5, "b": 3}, rollout, n_samples_per_prompt=4).run(LoopState(next_step=8))
+    rates = evaluation({"a": 5, "b": 3}, rollout, n_samples_per_prompt=4).run(8, "step8")
     assert [request.key for request in rollout.asked] == ["eval/a/8", "eval/b/8"]
     assert [sorted(p.row for p in request.prompts) for request in rollout.asked] == [list(range(5)), list(range(3))]
     assert [(request.weight_version, request.num_samples) for request in rollout.asked] == [("step8", 4)] * 2
@@ -63,6 +62,6 @@ def test_every_row_of_every_set_is_asked_once_under_a_key_of_its_own() -> None:
 @pytest.mark.parametrize(("given", "wanted"), [(None, 50), (20, 20)], ids=["as the rollout", "its own"])
 def test_sampling_settings(given: int | None, wanted: int) -> None:
     rollout = Rollout()
-    evaluation({"a": 2}, rollout, max_response_tokens=given, temperature=0.3).run(LoopState(next_step=8))
+    evaluation({"a": 2}, rollout, max_response_tokens=given, temperature=0.3).run(8, "step8")
     seed = sample_seed(5, "eval/a", 8, 1, 0)
     assert rollout.asked[0].sampling(1, 0) == SamplingParams(wanted, 0.3, stop_token_ids=(2, 9), seed=seed)

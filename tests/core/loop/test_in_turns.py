@@ -2,71 +2,129 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.algorithm.batch import TooManyFailures
+from core.algorithm.batch import Batch, TooManyFailures
 from core.config.schema import AlgorithmConfig
-from core.loop import in_turns as loop
+from core.loop.in_turns import run
 from core.loop.parts import Parts
 from core.loop.phases import Phases
 from core.loop.state import LoopState
 from core.reward import RewardsUnavailable
-from core.rollout.rollout import Generated, Request
-from core.samples import Prompt, Sample, SamplingParams, Status, UpdateResult
+from core.rollout.rollout import Generated, Pending, Request
+from core.run_dir.moment import Moment
+from core.samples import Prompt, Sample, SamplingParams, Status, TrainSample, UpdateResult
 
 PROMPT = Prompt(row=0, text="p", tokens=(1,), label="x")
+NUM_PROMPTS = 3
+
+STEP_0 = ["push step0", "evaluate 0 step0", "evaluated 0", "generate train/0 step0", "settle", "update 1", "stepped 0"]
+STEP_1 = ["push step1", "generate train/1 step1", "settle", "update 1", "stepped 1"]
+AT_THE_END = ["push step2", "evaluate 2 step2", "evaluated 2"]
 
 
-class Fakes:
-    """Every part of the loop, noting who was called when."""
+class Trainer:
+    """Notes its updates; nothing else is asked of it."""
 
-    def __init__(self, reward: float | None = 1.0, pause_at: int | None = None) -> None:
-        self.calls: list[str] = []
-        self.reward = reward
-        self.pause_at = pause_at
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def update(self, samples: list[TrainSample]) -> UpdateResult:
+        self.calls.append(f"update {len(samples)}")
+        return UpdateResult({}, [[]])
+
+    def named_buckets(self, max_bytes: int) -> Any:
+        raise NotImplementedError
+
+    def save(self, directory: Path) -> None:
+        raise NotImplementedError
+
+    def load(self, directory: Path) -> None:
+        raise NotImplementedError
+
+    def save_hf(self, directory: Path) -> None:
+        raise NotImplementedError
+
+
+class Sync:
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
 
     def push(self, version: str) -> bool:
-        self.calls.append(f"sync {version}")
+        self.calls.append(f"push {version}")
         return True
 
-    def request(self, state: LoopState) -> Request:
-        return Request(str(state.next_step), [PROMPT] * 3, 1, lambda g, i: SamplingParams(4), state.weight_version)
+
+class Rollout:
+    """One sample per step, with this reward; or nobody who scores it."""
+
+    def __init__(self, calls: list[str], reward: float | None, unavailable: bool) -> None:
+        self.calls = calls
+        self.reward = reward
+        self.unavailable = unavailable
 
     def generate(self, request: Request) -> Generated:
-        self.calls.append(f"generate {request.key}")
+        self.calls.append(f"generate {request.key} {request.weight_version}")
         return Generated()
+
+    def start(self, request: Request) -> Pending:
+        raise NotImplementedError
 
     def settle(self, made: Generated) -> list[Sample]:
         self.calls.append("settle")
+        if self.unavailable:
+            raise RewardsUnavailable("0 of 2 reward servers answer")
         return [Sample(0, 0, PROMPT, [1], [-1.0], Status.COMPLETED, "v", reward=self.reward, failure="broken")]
 
-    def update(self, samples: list[Any]) -> UpdateResult:
-        self.calls.append(f"update {len(samples)}")
-        return UpdateResult({}, [[]])
+
+class Evaluation:
+    """Due at both ends of a run of two steps."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
 
     def due(self, step: int) -> bool:
         return step in (0, 2)
 
-    def ensure(self, state: LoopState) -> None:
-        self.calls.append(f"ensure {state.next_step}")
-
-    def run(self, state: LoopState) -> dict[str, dict[str, float]]:
-        self.calls.append(f"eval {state.next_step}")
+    def run(self, step: int, weight_version: str) -> dict[str, dict[str, float]]:
+        self.calls.append(f"evaluate {step} {weight_version}")
         return {}
 
-    def save(self, state: LoopState) -> None:
-        self.calls.append(f"save {state.next_step} {state.data_position}")
 
-    def evaluated(self, step: int, results: Any) -> None:
+class Journal:
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def evaluated(self, step: int, results: dict[str, dict[str, float]]) -> None:
         self.calls.append(f"evaluated {step}")
 
-    def stepped(self, step: int, *record: Any) -> None:
+    def stepped(self, step: int, batch: Batch, result: UpdateResult, times: dict[str, float]) -> None:
+        assert batch.on_policy
         self.calls.append(f"stepped {step}")
 
 
-class FakePause:
+class Checkpoints:
+    """Due after the second step."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+
+    def due(self, step: int) -> bool:
+        return step == 2
+
+    def ensure(self, state: LoopState) -> None:
+        self.calls.append(f"ensure {state.next_step}")
+
+    def save(self, state: LoopState) -> Path:
+        self.calls.append(f"save {state.next_step}, {state.data_position} prompts")
+        return Path()
+
+
+class Pause:
     def __init__(self, at: int | None) -> None:
         self.at = at
 
@@ -74,64 +132,82 @@ class FakePause:
         return step == self.at
 
 
-def parts(fakes: Fakes, state: LoopState, phases: list[str]) -> Parts:
-    fake: Any = fakes
-    return Parts(
-        phase=Phases(phases.append, quiet=True),
-        state=state,
-        trainer=fake,
-        sync=fake,
-        rollout=fake,
-        evaluation=fake,
-        journal=fake,
-        checkpoints=fake,
-        pause=cast(Any, FakePause(fakes.pause_at)),
-        algorithm=AlgorithmConfig(),
-        request=fakes.request,
-        max_failed_share=0.0,
-        num_steps=2,
-    )
+class Fakes:
+    """The parts of a run of two steps, who was called when, and which phases were entered."""
+
+    def __init__(
+        self,
+        state: LoopState | None = None,
+        *,
+        reward: float | None = 1.0,
+        pause_at: int | None = None,
+        unavailable: bool = False,
+    ) -> None:
+        self.calls: list[str] = []
+        self.phases: list[Moment] = []
+        self.parts = Parts(
+            phase=Phases(self.phases.append, quiet=True),
+            state=state or LoopState(),
+            trainer=Trainer(self.calls),
+            sync=Sync(self.calls),
+            rollout=Rollout(self.calls, reward, unavailable),
+            evaluation=Evaluation(self.calls),
+            journal=Journal(self.calls),
+            checkpoints=Checkpoints(self.calls),
+            pause=Pause(pause_at),
+            algorithm=AlgorithmConfig(),
+            request=request,
+            max_failed_share=0.0,
+            num_steps=2,
+        )
+
+    def names_of(self, step: int) -> Sequence[str]:
+        """The phases of a step, in order."""
+        return [moment.phase for moment in self.phases if moment.step == step]
+
+
+def request(state: LoopState, weight_version: str) -> Request:
+    key = f"train/{state.next_step}"
+    return Request(key, [PROMPT] * NUM_PROMPTS, 1, lambda group, index: SamplingParams(4), weight_version)
 
 
 def test_two_steps_from_the_beginning() -> None:
-    fakes, phases = Fakes(), []
-    assert loop.run(parts(fakes, LoopState(), phases))
-    step = "generate {0}|settle|update 1|stepped {0}"
-    first = f"sync step0|eval 0|evaluated 0|{step.format(0)}"
-    second = f"sync step1|{step.format(1)}|save 2 6"
-    assert "|".join(fakes.calls) == f"{first}|{second}|sync step2|eval 2|evaluated 2"
-    assert phases[:5] == ["sync step=0", "eval step=0", "rollout step=0", "score step=0", "update step=0"]
-
-
-def test_resumed_in_the_middle_and_after_the_end() -> None:
     fakes = Fakes()
-    loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
-    assert fakes.calls[:2] == ["sync step1", "generate 1"]
-    finished = Fakes()
-    loop.run(parts(finished, LoopState(next_step=2, data_position=6), []))
-    assert finished.calls == ["sync step2", "eval 2", "evaluated 2"]
+    assert run(fakes.parts)
+    assert fakes.calls == [*STEP_0, *STEP_1, "save 2, 6 prompts", *AT_THE_END]
+    assert fakes.names_of(0) == ["sync", "eval", "rollout", "score", "update"]
+    assert fakes.names_of(1) == ["sync", "rollout", "score", "update", "save"]
+    assert fakes.names_of(2) == ["sync", "eval"]
+
+
+def test_resumed_in_the_middle() -> None:
+    fakes = Fakes(LoopState(next_step=1, data_position=3))
+    assert run(fakes.parts)
+    assert fakes.calls == [*STEP_1, "save 2, 6 prompts", *AT_THE_END]
+
+
+def test_resumed_after_the_last_step() -> None:
+    fakes = Fakes(LoopState(next_step=2, data_position=6))
+    assert run(fakes.parts)
+    assert fakes.calls == AT_THE_END
 
 
 def test_asked_to_pause_it_saves_what_it_has_and_begins_no_further_step() -> None:
-    fakes, phases = Fakes(pause_at=1), []
-    assert not loop.run(parts(fakes, LoopState(), phases))
-    assert fakes.calls[-2:] == ["stepped 0", "ensure 1"]
-    assert phases[-1] == "save step=1"
+    fakes = Fakes(pause_at=1)
+    assert not run(fakes.parts)
+    assert fakes.calls == [*STEP_0, "ensure 1"]
+    assert fakes.names_of(1) == ["save"]
 
 
 def test_too_many_failures_stop_the_run_after_a_checkpoint() -> None:
-    fakes = Fakes(reward=None)
+    fakes = Fakes(LoopState(next_step=1, data_position=3), reward=None)
     with pytest.raises(TooManyFailures, match="1x broken"):
-        loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
-    assert fakes.calls[-2:] == ["settle", "ensure 1"]
+        run(fakes.parts)
+    assert fakes.calls == ["push step1", "generate train/1 step1", "settle", "ensure 1"]
 
 
-def test_nobody_to_score_stops_the_run_after_a_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unavailable(made: Generated) -> list[Sample]:
-        raise RewardsUnavailable("0 of 2 reward servers answer")
-
-    fakes = Fakes()
-    monkeypatch.setattr(fakes, "settle", unavailable)
+def test_nobody_to_score_stops_the_run_after_a_checkpoint() -> None:
+    fakes = Fakes(LoopState(next_step=1, data_position=3), unavailable=True)
     with pytest.raises(RewardsUnavailable, match="0 of 2"):
-        loop.run(parts(fakes, LoopState(next_step=1, data_position=3), []))
-    assert fakes.calls[-2:] == ["generate 1", "ensure 1"]
+        run(fakes.parts)
+    assert fakes.calls == ["push step1", "generate train/1 step1", "settle", "ensure 1"]

@@ -3,15 +3,18 @@ from __future__ import annotations
 import pytest
 
 from core.loop.phases import Phases
+from core.run_dir.moment import Moment
 
 
 def test_phases_are_announced_timed_and_added_up() -> None:
-    said: list[str] = []
+    said: list[Moment] = []
     phases = Phases(said.append, quiet=True)
-    for name in ("sync", "eval", "rollout", "sync", "update"):
+    names = ("sync", "eval", "rollout", "sync", "update")
+    for name in names:
         with phases(name, 3):
             pass
-    assert said == ["sync step=3", "eval step=3", "rollout step=3", "sync step=3", "update step=3"]
+    assert said == [Moment(name, 3) for name in names]
+    assert phases.current == Moment("after update", 3)
     times = phases.take_times()
     parts = ("perf/update_weights_time", "perf/rollout_time", "perf/train_time")
     assert times["perf/step_time"] == pytest.approx(sum(times[name] for name in parts))
@@ -23,7 +26,7 @@ def test_a_failed_phase_stays_the_current_one_for_the_failure_record() -> None:
     phases = Phases(lambda _: None, quiet=True)
     with pytest.raises(RuntimeError), phases("update", 1):
         raise RuntimeError
-    assert phases.current == "update step=1"
+    assert phases.current == Moment("update", 1)
 
 
 def test_unknown_phases_are_refused() -> None:

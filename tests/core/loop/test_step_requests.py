@@ -11,7 +11,7 @@ import pytest
 from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
-from core.loop.step_requests import TrainRequests
+from core.loop.step_requests import TrainRequests, weight_version
 from core.rollout.rollout import Request
 from core.rollout.seeds import sample_seed
 from core.samples import Prompt, SamplingParams
@@ -34,7 +34,7 @@ def steps(asked: TrainRequests, count: int) -> list[Request]:
     """The requests of a run's first steps, the state carried on as the loop carries it."""
     made, state = [], LoopState()
     for _ in range(count):
-        made.append(asked(state))
+        made.append(asked(state, weight_version(state.next_step)))
         state = state.after_step(len(made[-1].prompts))
     return made
 
@@ -62,7 +62,7 @@ def test_a_batch_may_span_two_epochs() -> None:
 
 def test_rows_come_from_the_position_and_not_from_the_step() -> None:
     """A run that was resumed with another batch size has a position that is no multiple of it."""
-    assert rows(requests(shuffle=False)(LoopState(next_step=7, data_position=2))) == [2, 3, 4, 5]
+    assert rows(requests(shuffle=False)(LoopState(next_step=7, data_position=2), "v")) == [2, 3, 4, 5]
 
 
 def test_key_version_and_number_of_samples() -> None:
@@ -72,7 +72,7 @@ def test_key_version_and_number_of_samples() -> None:
 
 def test_every_sampling_setting_of_the_run_file_reaches_the_engine() -> None:
     wanted = SamplingParams(**SETTINGS, stop_token_ids=(2, 9), seed=sample_seed(5, "train", 6, 2, 1))
-    assert requests()(LoopState(next_step=6)).sampling(2, 1) == wanted
+    assert requests()(LoopState(next_step=6), "v").sampling(2, 1) == wanted
 
 
 def test_no_two_samples_of_a_run_have_one_seed() -> None:
@@ -82,7 +82,7 @@ def test_no_two_samples_of_a_run_have_one_seed() -> None:
 
 
 def test_a_group_asks_its_prompt_for_each_of_its_samples() -> None:
-    request = requests()(LoopState(next_step=1, data_position=4))
+    request = requests()(LoopState(next_step=1, data_position=4), "v")
     for number, prompt in enumerate(request.prompts):
         group = request.group(number)
         assert group.prompt_tokens == prompt.tokens
@@ -91,7 +91,7 @@ def test_a_group_asks_its_prompt_for_each_of_its_samples() -> None:
 
 def test_a_repeated_step_asks_for_the_same() -> None:
     state = LoopState(next_step=4, data_position=16)
-    first, again = requests()(state), requests()(state)
+    first, again = requests()(state, "v"), requests()(state, "v")
     first_groups, groups = ([request.group(g) for g in range(BATCH)] for request in (first, again))
     assert groups == first_groups
     assert replace(again, sampling=first.sampling) == first
@@ -100,7 +100,7 @@ def test_a_repeated_step_asks_for_the_same() -> None:
 @pytest.mark.parametrize("seed", [0, 6])
 def test_another_seed_of_the_run_changes_samples_and_not_rows(seed: int) -> None:
     state = LoopState(next_step=2, data_position=8)
-    ours, other = requests()(state), requests(seed=seed)(state)
+    ours, other = requests()(state, "v"), requests(seed=seed)(state, "v")
     assert rows(ours) == rows(other)
     pairs = [(g, i) for g in range(BATCH) for i in range(GROUP)]
     assert not {ours.sampling(*pair).seed for pair in pairs} & {other.sampling(*pair).seed for pair in pairs}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from common.waiting import wait_until
 from core.processes.children import Child, log_tail, stop_all
 from core.processes.node_ranks import DriverFailed
+from core.run_dir.moment import Moment
 from launchers.attempts.failure import Failure, describe_exit, first_cause, from_exception
 
 STUBBORN = (
@@ -93,7 +95,7 @@ def test_kill_descendants_of_a_process_without_any() -> None:
 
 
 def failure(cause: str, exit_code: int, when: float, rank: int = 0) -> Failure:
-    return Failure("trainer", str(rank), "update step=1", cause, pid=1, exit_code=exit_code, time=when)
+    return Failure("trainer", str(rank), Moment("update", 1), cause, pid=1, exit_code=exit_code, time=when)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +123,26 @@ def test_a_failure_survives_its_file_and_reads_well(tmp_path: Path) -> None:
     try:
         raise ValueError("rank 3 has no data\nsecond line")
     except ValueError as error:
-        written = from_exception(error, "trainer", "3", "score step=2", "/x/trainer-3.log")
+        written = from_exception(error, "trainer", "3", Moment("score", 2), "/x/trainer-3.log")
     written.write(tmp_path / "deep" / "failure.json")
     assert Failure.read(tmp_path / "deep" / "failure.json") == written
     text = str(written)
     assert text.startswith(f"trainer 3 (pid {os.getpid()} on ")
-    assert "failed in phase 'score step=2': ValueError: rank 3 has no data" in text.splitlines()[0]
+    assert "failed in score of step 2: ValueError: rank 3 has no data" in text.splitlines()[0]
     assert text.endswith("log: /x/trainer-3.log")
     assert abs(written.time - time.time()) < 60
+
+
+def test_a_record_has_phase_and_step_as_two_fields_and_one_text_in_earlier_versions(tmp_path: Path) -> None:
+    path = tmp_path / "failure.json"
+    failure("killed", -9, 1.0).write(path)
+    fields = json.loads(path.read_text())
+    assert (fields["phase"], fields["step"]) == ("update", 1)
+    del fields["step"]
+    path.write_text(json.dumps(fields | {"phase": "update step=1"}))
+    assert Failure.read(path) == failure("killed", -9, 1.0)
+    path.write_text(json.dumps(fields | {"phase": "start"}))
+    assert Failure.read(path).at == Moment()
 
 
 def test_exit_codes_in_words() -> None:

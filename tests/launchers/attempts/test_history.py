@@ -29,11 +29,17 @@ def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
 
 
 def test_progress_of_a_repeated_step_counts_once() -> None:
-    phase = {"event": "phase", "time": BEGAN + 9, "phase": "rollout step=1"}
+    phase = {"event": "phase", "time": BEGAN + 9, "phase": "rollout", "step": 1}
     advance = fold_progress([BEGIN, step(0, 0.1), step(1, 0.2), {**BEGIN, "step": 1}, phase, step(1, 0.4)])
     assert (advance.steps_done, advance.num_steps, advance.reward, advance.step_time_s) == (2, 4, 0.4, 16.6)
     assert (advance.phase, advance.step, advance.phase_began) == ("rollout", 1, BEGAN + 9)
     assert advance.rewards == {0: 0.1, 1: 0.4}
+
+
+def test_phases_of_an_earlier_version_were_one_text() -> None:
+    phase = {"event": "phase", "time": BEGAN + 9, "phase": "rollout step=1"}
+    advance = fold_progress([BEGIN, step(0, 0.1), phase])
+    assert (advance.phase, advance.step, advance.phase_began) == ("rollout", 1, BEGAN + 9)
 
 
 def test_the_end_of_a_run() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core.run_dir.moment import Moment
 from core.run_dir.progress import Progress
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.attempt import RunBusy, key_path, note_complete, open_attempt
@@ -73,13 +74,13 @@ def test_an_attempt_that_nobody_closed_is_closed_by_the_next_one(tmp_path: Path)
     """Its leader's node is gone; a survivor left a record that names it."""
     directory = RunDirectory(tmp_path)
     with open_attempt(directory, ["n1", "n2"]) as attempt:
-        Failure("node", "n1", "update step=3", "not heard of for 30 s", 0).write(attempt.folder / "failure.json")
+        Failure("node", "n1", Moment("update", 3), "not heard of for 30 s", 0).write(attempt.folder / "failure.json")
     with open_attempt(directory, ["n2"]):
         pass
     with open_attempt(directory, ["n2"]):
         first, second, third = Ledger(directory).attempts()
     assert (first.how, first.failed_nodes) == ("node_failure", ("n1",))
-    assert "update step=3" in (first.cause or "")
+    assert "update of step 3" in (first.cause or "")
     assert (second.how, second.failed_nodes) == ("lost", ())
     assert third.how is None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
 from hpc.site.files import Site, dump_site
 from hpc.slurm.allocation import Allocation
@@ -27,7 +28,8 @@ ALLOCATION = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1", "SLURM_TASKS_PER_
 def said(directory: RunDirectory, command: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """By a run whose srun is this shell command; an attempt before it has failed of its own."""
     earlier = directory.attempt(1)
-    write_record(earlier, Failure("trainer", "0", "update step=1", "ValueError: of yesterday", 8, "n1", exit_code=1))
+    yesterday = Failure("trainer", "0", Moment("update", 1), "ValueError: of yesterday", 8, "n1", exit_code=1)
+    write_record(earlier, yesterday)
     (earlier.parent / "latest").symlink_to("1")
     for name, value in ALLOCATION.items():
         monkeypatch.setenv(name, value)
@@ -50,7 +52,7 @@ def test_an_attempt_that_could_not_begin_is_not_told_as_the_one_before(
 
 def test_an_attempt_that_failed_is_told_by_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = tmp_path / "record.json"
-    Failure("trainer", "0", "update step=2", "ValueError: of today", 8, "n1", exit_code=1).write(record)
+    Failure("trainer", "0", Moment("update", 2), "ValueError: of today", 8, "n1", exit_code=1).write(record)
     folder = RunDirectory(tmp_path).attempt(2)
     text = said(RunDirectory(tmp_path), f"mkdir {folder} && cp {record} {folder}/failure.json; exit 1", monkeypatch)
     assert "of today" in text

@@ -1,0 +1,71 @@
+"""One trainer rank's run: its parts, the schedule over them, the final model."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from contextlib import ExitStack
+
+from common.files import put_in_place
+from core.doors import SCHEDULE
+from core.loop.parts import Parts, Schedule, overlaps
+from core.loop.phases import PHASE_KEY
+from core.processes.collective import any_rank
+from core.run_dir.moment import Moment
+from launchers.rank.this_rank import ThisRank
+from launchers.rank.wiring import build
+
+
+class RankRun:
+    """From the latest checkpoint to the last step. Collective: all trainer ranks make one and call both methods."""
+
+    def __init__(self, seat: argparse.Namespace) -> None:
+        """Args:
+        seat: the options of `launchers.rank.trainer`: run_dir, attempt, node, store, host, ends_at.
+        """
+        self._rank = ThisRank.of(seat)
+        self.parts: Parts | None = None
+
+    def run(self) -> None:
+        """Take back the latest checkpoint, turn the loop, write the final model.
+
+        Raises:
+            Wrong: the run file's schedule is none, or does not fit the placement.
+        """
+        rank, placement = self._rank, self._rank.config.placement
+        schedule: Schedule = SCHEDULE.build(placement.schedule, placement.schedule_options, placement.model_dump())
+        with ExitStack() as stack:
+            parts = self.parts = build(rank, self._announce, overlaps(schedule), stack)
+            rank.progress.event("begin", step=parts.state.next_step, num_steps=parts.num_steps)
+            if not schedule(parts):
+                rank.progress.event("pause", step=parts.state.next_step)
+                return
+            if rank.config.checkpoint.save_hf:
+                with parts.phase("save", parts.num_steps):
+                    self._save_hf(parts)
+            rank.progress.event("end", step=parts.num_steps)
+
+    def await_others(self) -> None:
+        """Return when all ranks have finished."""
+        any_rank(False)
+
+    @property
+    def moment(self) -> Moment:
+        """What this rank is doing, for its failure record."""
+        return self.parts.phase.current if self.parts else Moment()
+
+    def _save_hf(self, parts: Parts) -> None:
+        """The final model appears whole or not at all; rank 0 writes it."""
+        final = self._rank.directory.hf_model
+        unfinished = final.with_suffix(".unfinished")
+        if self._rank.first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+        parts.trainer.save_hf(unfinished)
+        if self._rank.first:
+            put_in_place(unfinished, final)
+
+    def _announce(self, moment: Moment) -> None:
+        """Tell the node agents (for a failure record) and the terminal what the run is doing."""
+        if self._rank.first:
+            self._rank.rendezvous.set(PHASE_KEY, moment.to_json())
+        self._rank.progress.event("phase", **moment.fields())
