@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 from bench.record import report  # noqa: E402
 from core.config import load_run_file  # noqa: E402
 from core.config.layout import driven_engines  # noqa: E402
+from core.processes import keys  # noqa: E402
 from core.processes.rendezvous import Address, Rendezvous  # noqa: E402
 from hpc.sbatch.text import sbatch_text  # noqa: E402
 from hpc.site.files import Site  # noqa: E402
@@ -34,7 +35,8 @@ from launchers.submit.job_plan import make_plan, render, task_command  # noqa: E
 NODES = (1, 64, 1024)
 WORKERS = 16  # threads that play the nodes
 BEATS = 5
-WATCHED = ("ended", "failed", "engine-condemned/node0-engine0", "engine-ready/node0-engine0")
+ENGINE = "node0-engine0"
+WATCHED = (keys.ENDED, keys.FAILED, keys.server_condemned(ENGINE), keys.server_ready(ENGINE))
 RUN = """
 model: {{path: /nowhere}}
 data: {{path: /nowhere.jsonl}}
@@ -67,15 +69,15 @@ def meet_seconds(num_nodes: int) -> tuple[float, list[float]]:
 
         def join(node: int) -> Rendezvous:
             client = Rendezvous(server.address, 1, "key")
-            client.set(f"health/{node}", json.dumps({"listening": ["10.0.0.1", 20000 + node], "report": "x" * 300}))
+            client.set(keys.health(node), json.dumps({"listening": ["10.0.0.1", 20000 + node], "report": "x" * 300}))
             return client
 
         clients = list(pool.map(join, range(num_nodes)))
-        everyone = server.get_many([f"health/{node}" for node in range(num_nodes)])
-        server.set("listeners", json.dumps([json.loads(text)["listening"] for text in everyone]))
-        list(pool.map(lambda client: len(json.loads(client.get("listeners") or "")), clients))
+        everyone = server.get_many([keys.health(node) for node in range(num_nodes)])
+        server.set(keys.LISTENERS, json.dumps([json.loads(text)["listening"] for text in everyone]))
+        list(pool.map(lambda client: len(json.loads(client.get(keys.LISTENERS) or "")), clients))
         met = time.perf_counter() - began
-        server.set("ended", "")
+        server.set(keys.ENDED, "")
         pulses = [Pulse(client, node, num_nodes, WATCHED, 30.0) for node, client in enumerate(clients)]
         beats = []
         for _ in range(BEATS):

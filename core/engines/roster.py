@@ -11,6 +11,7 @@ from functools import partial
 from common.waiting import wait_until
 from core.engines import starts as engine_starts
 from core.engines.starts import Start, last_start
+from core.processes import keys
 from core.processes.rendezvous import Member, Rendezvous
 from core.sglang.client import EngineClient, Timeouts
 from core.sglang.errors import EngineDied
@@ -79,7 +80,7 @@ class Engines:
         """Ask nothing more of this incarnation, and have its agent end it in case it only hangs."""
         if engine.alive:
             log.warning("engine=%s pid=%d died: %s", engine.name, engine.member.pid, reason)
-            self._rendezvous.set(condemned_key(engine.name), str(engine.member.incarnation))
+            self._rendezvous.set(keys.server_condemned(engine.name), str(engine.member.incarnation))
         engine.alive = False
         engine.weight_version = None
 
@@ -183,7 +184,7 @@ class Engines:
                 if time.monotonic() >= ends:
                     raise
                 log.warning("engine=%s incarnation=%d did not start: %s", member.name, member.incarnation, error)
-                self._rendezvous.set(condemned_key(member.name), str(member.incarnation))
+                self._rendezvous.set(keys.server_condemned(member.name), str(member.incarnation))
                 wait_until(partial(self._is_replaced, member), ends - time.monotonic())
                 member = self._rendezvous.wait("engine", [member.name], self._start_s)[0]
 
@@ -192,7 +193,7 @@ class Engines:
         client = self._client(member)
         client.wait_healthy(deadline_s or self._start_s, alive or partial(self._is_current, member))
         self._engines[member.name] = Engine(member.name, member, client)
-        self._rendezvous.set(ready_key(member.name), str(member.incarnation))
+        self._rendezvous.set(keys.server_ready(member.name), str(member.incarnation))
         log.info("engine=%s url=%s incarnation=%d ready", member.name, member.url, member.incarnation)
 
     def _client(self, member: Member) -> EngineClient:
@@ -206,13 +207,3 @@ class Engines:
     def _is_current(self, member: Member) -> bool:
         published = self._rendezvous.lookup("engine", member.name)
         return published is not None and published.incarnation == member.incarnation
-
-
-def ready_key(name: str) -> str:
-    """Where the store says which incarnation of an engine has answered; from then on its death is mended."""
-    return f"engine-ready/{name}"
-
-
-def condemned_key(name: str) -> str:
-    """Where the store says which incarnation its driver has given up."""
-    return f"engine-condemned/{name}"

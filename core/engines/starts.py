@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 
 FORBIDDEN, ALLOWED = "forbidden", "allowed"
@@ -28,16 +29,16 @@ class Start:
 def try_to_start(rendezvous: Rendezvous, name: str, incarnation: int) -> bool:
     """Agent: whether it may start this incarnation now; if not, ask again."""
     if _is_allowed(rendezvous, name):
-        rendezvous.set(_start_key(name), f"{incarnation} {WANTED}")
+        rendezvous.set(keys.start_asked(name), f"{incarnation} {WANTED}")
         if _is_allowed(rendezvous, name):
             return True
-    rendezvous.set(_start_key(name), f"{incarnation} {HELD}")
+    rendezvous.set(keys.start_asked(name), f"{incarnation} {HELD}")
     return False
 
 
 def last_start(rendezvous: Rendezvous, name: str) -> Start | None:
     """Driver: what the engine's agent said last; None: the engine has never died."""
-    text = rendezvous.get(_start_key(name))
+    text = rendezvous.get(keys.start_asked(name))
     if text is None:
         return None
     incarnation, state = text.split()
@@ -46,21 +47,13 @@ def last_start(rendezvous: Rendezvous, name: str) -> Start | None:
 
 def forbid_starts(rendezvous: Rendezvous, name: str) -> None:
     """Driver: nothing starts from now on but what `last_start` tells."""
-    rendezvous.set(_permission_key(name), FORBIDDEN)
+    rendezvous.set(keys.start_granted(name), FORBIDDEN)
 
 
 def allow_starts(rendezvous: Rendezvous, name: str) -> None:
     """Driver: the GPU is free for it."""
-    rendezvous.set(_permission_key(name), ALLOWED)
+    rendezvous.set(keys.start_granted(name), ALLOWED)
 
 
 def _is_allowed(rendezvous: Rendezvous, name: str) -> bool:
-    return rendezvous.get(_permission_key(name)) != FORBIDDEN
-
-
-def _start_key(name: str) -> str:
-    return f"engine-start/{name}"
-
-
-def _permission_key(name: str) -> str:
-    return f"engine-starts/{name}"
+    return rendezvous.get(keys.start_granted(name)) != FORBIDDEN

@@ -11,13 +11,12 @@ import logging
 import time
 from collections.abc import Callable
 
+from core.processes import keys
 from core.processes.collective import broadcast
 from core.processes.rendezvous import Rendezvous
 
 TIMEOUT = "timeout"
 MARGIN = 1.2  # steps vary: responses get longer
-PAUSE_KEY = "pause-asked"
-PAUSED_KEY = "paused"
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class Pause:
         """
         reason = broadcast(self._reason(step) if self._decides else None)
         if reason and self._decides:
-            self._rendezvous.set(PAUSED_KEY, reason)
+            self._rendezvous.set(keys.PAUSED, reason)
         return reason is not None
 
     def _reason(self, step: int) -> str | None:
@@ -62,7 +61,7 @@ class Pause:
         if self._last is not None:
             self._longest_step_s = max(self._longest_step_s, now - self._last)
         self._last = now
-        if (asked := self._rendezvous.get(PAUSE_KEY)) is not None:
+        if (asked := self._rendezvous.get(keys.PAUSE_ASKED)) is not None:
             log.info("pause step=%d reason=%s", step, asked)
             return asked
         if self._ends_at is None or self._ends_at - now > self.needed_s:

@@ -15,8 +15,6 @@ STEP_PHASES = ("sync", "rollout", "score", "update")
 PHASES = (*STEP_PHASES, "eval", "save")
 METRIC_NAMES = {"sync": "perf/update_weights_time", "update": "perf/train_time"}  # the field's names; others by rule
 
-PHASE_KEY = "phase"  # where the store says what the run is doing: a `Moment`
-
 log = logging.getLogger(__name__)
 
 

@@ -1,9 +1,9 @@
 """Who is there: every process publishes itself in one TCPStore, and finds the others in it.
 
-The store is a `torch.distributed.TCPStore` served by the node agent of the first node. Keys are prefixed with the
-attempt, so a late process of an earlier attempt cannot be mistaken for one of this attempt. A TCPStore answers
-whoever reaches its port: every value that is written here carries a signature made with the run's key, and one without
-it is refused. Nothing read here is ever unpickled.
+The store is a `torch.distributed.TCPStore` served by the node agent of the first node. Its keys, which are all in
+`core.processes.keys`, are prefixed with the attempt, so a late process of an earlier attempt cannot be mistaken for one
+of this attempt. A TCPStore answers whoever reaches its port: every value that is written here carries a signature made
+with the run's key, and one without it is refused. Nothing read here is ever unpickled.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from datetime import timedelta
 from torch.distributed import PrefixStore, TCPStore
 
 from common.waiting import wait_until
+from core.processes import keys
+from core.processes.keys import Key
 
 STORE_TIMEOUT_S = 60.0  # one request to the store, not the wait for a member
 
@@ -68,7 +70,7 @@ class Member:
     incarnation: int = 0
 
     def to_json(self) -> str:
-        """As it stands in the store, under `member_key`."""
+        """As it stands in the store, under `keys.member`."""
         return json.dumps(asdict(self))
 
 
@@ -94,11 +96,11 @@ class Rendezvous:
 
     def publish(self, member: Member) -> None:
         """Make this process known, or replace what its earlier incarnation published."""
-        self.set(member_key(member.role, member.name), member.to_json())
+        self.set(keys.member(member.role, member.name), member.to_json())
 
     def lookup(self, role: str, name: str) -> Member | None:
         """The member of that name, or None while it has not published itself."""
-        text = self.get(member_key(role, name))
+        text = self.get(keys.member(role, name))
         if text is None:
             return None
         fields = json.loads(text)
@@ -126,7 +128,7 @@ class Rendezvous:
             )
         return [found[name] for name in names]
 
-    def set(self, key: str, value: str) -> None:
+    def set(self, key: Key, value: str) -> None:
         """Set a text under a key; on return every process sees it.
 
         A TCPStore sends a value without waiting for an answer. It takes the requests of one connection in their order,
@@ -135,42 +137,48 @@ class Rendezvous:
         self.store.set(key, f"{self._signature(key, value)} {value}")
         self.store.check([key])
 
-    def get(self, key: str) -> str | None:
+    def get(self, key: Key) -> str | None:
         """The text under a key, or None where there is none; never waits.
 
         Raises:
             RendezvousForged: the value does not carry this run's signature.
         """
-        return self._checked(key, bytes(self.store.get(key))) if self.store.check([key]) else None
+        return self._checked(key, bytes(self.store.get(key))) if self.has(key) else None
 
-    def get_many(self, keys: Sequence[str]) -> list[str]:
+    def has(self, key: Key) -> bool:
+        """Whether there is anything under a key; never waits."""
+        return bool(self.store.check([key]))
+
+    def get_many(self, wanted: Sequence[Key]) -> list[str]:
         """The texts under keys that are known to be there, in one request."""
-        return [self._checked(key, bytes(raw)) for key, raw in zip(keys, self.store.multi_get(list(keys)), strict=True)]
+        found = self.store.multi_get(list(wanted))
+        return [self._checked(key, bytes(raw)) for key, raw in zip(wanted, found, strict=True)]
 
-    def add(self, key: str, amount: int = 1) -> int:
+    def add(self, key: Key, amount: int = 1) -> int:
         """Add to a counter that starts at 0 and return the new value; atomic over all processes."""
         return int(self.store.add(key, amount))
 
-    def any_of(self, key: str, flag: bool, num_ranks: int, deadline_s: float) -> bool:
+    def any_of(self, question: Key, flag: bool, num_ranks: int, deadline_s: float) -> bool:
         """Whether at least one of so many ranks says yes; for ranks that have no process group yet.
 
         Raises:
             RendezvousTimeout: not all have answered after deadline_s.
-        Collective: those ranks, once per key.
+        Collective: those ranks, once per question.
         """
-        self.add(f"{key}/yes", int(flag))
-        self.add(f"{key}/answers")
-        if not wait_until(lambda: self.add(f"{key}/answers", 0) >= num_ranks, deadline_s):
+        yes, answers = keys.votes(question)
+        self.add(yes, int(flag))
+        self.add(answers)
+        if not wait_until(lambda: self.add(answers, 0) >= num_ranks, deadline_s):
             raise RendezvousTimeout(
-                f"{self.add(f'{key}/answers', 0)} of {num_ranks} trainer ranks answered {key} within "
+                f"{self.add(answers, 0)} of {num_ranks} trainer ranks answered {question} within "
                 f"{deadline_s:.0f} s. See their logs in the attempt's folder."
             )
-        return self.add(f"{key}/yes", 0) > 0
+        return self.add(yes, 0) > 0
 
-    def _signature(self, key: str, value: str) -> str:
+    def _signature(self, key: Key, value: str) -> str:
         return hmac.new(self.secret.encode(), f"{key}\0{value}".encode(), hashlib.sha256).hexdigest()
 
-    def _checked(self, key: str, raw: bytes) -> str:
+    def _checked(self, key: Key, raw: bytes) -> str:
         signature, _, value = raw.decode(errors="replace").partition(" ")
         if not hmac.compare_digest(signature.encode(), self._signature(key, value).encode()):
             raise RendezvousForged(
@@ -178,8 +186,3 @@ class Rendezvous:
                 "reaches its port; choose a port range of your own in the site file"
             )
         return value
-
-
-def member_key(role: str, name: str) -> str:
-    """Where the store says who fills a role."""
-    return f"member/{role}/{name}"

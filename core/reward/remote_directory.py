@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.engines.roster import condemned_key, ready_key
+from core.processes import keys
 from core.processes.rendezvous import Member, Rendezvous
 
 
@@ -25,8 +25,8 @@ class RewardDirectory:
 
     def answered(self, member: Member) -> None:
         """Note that this incarnation can score."""
-        self._rendezvous.set(ready_key(member.name), str(member.incarnation))
+        self._rendezvous.set(keys.server_ready(member.name), str(member.incarnation))
 
     def condemn(self, member: Member) -> None:
         """Have the server's agent end this incarnation, in case it only hangs."""
-        self._rendezvous.set(condemned_key(member.name), str(member.incarnation))
+        self._rendezvous.set(keys.server_condemned(member.name), str(member.incarnation))

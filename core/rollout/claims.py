@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 
 
 class Claims:
     """One round's groups, handed out in order. Every process must pass the same `groups` in the same order."""
 
-    def __init__(self, rendezvous: Rendezvous, key: str, groups: Sequence[int]) -> None:
+    def __init__(self, rendezvous: Rendezvous, round_name: str, groups: Sequence[int]) -> None:
+        """Keep which groups the round hands out; none is claimed yet.
+
+        Args:
+            round_name: never used before in this attempt.
+        """
         self._rendezvous = rendezvous
-        self._key = f"claims/{key}"
+        self._key = keys.claims(round_name)
         self._groups = list(groups)
 
     def next(self, count: int = 1) -> list[int]:

@@ -10,7 +10,6 @@ from typing import Literal
 from common.files import write_atomically
 
 How = Literal["complete", "failed", "interrupted", "timeout", "preempted", "node_failure", "lost"]
-ENDED_KEY = "ended"  # where the leader says it to the other agents
 
 
 @dataclass(frozen=True)

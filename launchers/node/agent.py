@@ -23,7 +23,7 @@ from types import FrameType
 from common.waiting import wait_until
 from core.config import load_run_file
 from core.config.layout import nodes
-from core.loop.pause import PAUSE_KEY, PAUSED_KEY
+from core.processes import keys
 from core.processes.children import kill_descendants, shared_memory, stop_all
 from core.processes.rendezvous import Address, Rendezvous
 from core.run_dir.run_directory import RunDirectory
@@ -37,7 +37,7 @@ from launchers.attempts.judgement import (
     outcome_of,
     outcome_when_left,
 )
-from launchers.attempts.outcome import ENDED_KEY, Outcome
+from launchers.attempts.outcome import Outcome
 from launchers.node.engine_slot import EngineSlot
 from launchers.node.gate import WATCHED, Gate
 from launchers.node.ports import listen
@@ -51,8 +51,6 @@ from launchers.node.trainer_group import TrainerGroup
 WATCH_INTERVAL_S = 0.1
 STOP_GRACE_S = 2.0  # trainer ranks have nothing to say goodbye to; Slurm may give as little as 3 s in all
 GOODBYE_S = 10.0
-FAILED_KEY = "failed"
-LEFT_KEY = "left"
 
 log = logging.getLogger("agent")
 
@@ -72,7 +70,7 @@ class NodeAgent:
         if node.role == "rewards":
             self.slots.append(RewardsSlot(self.config, directory, seat, node))
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
-        watched = {ENDED_KEY, FAILED_KEY, *WATCHED}
+        watched = {keys.ENDED, keys.FAILED, *WATCHED}
         watched |= {key for slot in self.slots for key in slot.watched}
         silence_s = self.config.placement.silence_timeout_s
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
@@ -95,7 +93,7 @@ class NodeAgent:
             log.info("ended: %s", outcome.how)
             conclude(outcome)
             if self.seat.leads:
-                self.pulse.post(ENDED_KEY, outcome.to_json())
+                self.pulse.post(keys.ENDED, outcome.to_json())
         finally:
             self._stop()
         self._say_goodbye()
@@ -127,12 +125,12 @@ class NodeAgent:
             if (failure := self._own_failure()) is not None:
                 return self._ended([failure])
             if self.seat.leads:
-                if self.pulse.value(FAILED_KEY) is not None:
+                if self.pulse.value(keys.FAILED) is not None:
                     return self._ended([])
                 if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
                     return self._ended(lost)
                 if self.trainers is not None and self.trainers.exit_code() == 0:
-                    return outcome_when_left(self.rendezvous.get(PAUSED_KEY))  # torchrun leaves with all others
+                    return outcome_when_left(self.rendezvous.get(keys.PAUSED))  # torchrun leaves with all others
             time.sleep(WATCH_INTERVAL_S)
 
     def _told(self) -> Outcome | None:
@@ -141,7 +139,7 @@ class NodeAgent:
             if self.seat.leads and agents_failed(self.folder):  # Slurm ends all tasks of a step when one has failed
                 return self._ended([])
             return Outcome("interrupted", cause="stopped by a signal")
-        if (text := self.pulse.value(ENDED_KEY)) is not None:
+        if (text := self.pulse.value(keys.ENDED)) is not None:
             return Outcome.from_json(text)
         if not self.seat.leads and self.pulse.leader_lost():
             failure = self._lost(0)
@@ -162,20 +160,20 @@ class NodeAgent:
         """What becomes of the attempt after a failure: the leader judges, the others report and hear it."""
         leave_records(self.folder, failures, self.seat.leads)
         if self.seat.leads:
-            reporter = self.pulse.value(FAILED_KEY) or self.seat.name
+            reporter = self.pulse.value(keys.FAILED) or self.seat.name
             return judge_records(self.folder, failures, reporter, self.pulse.moment)
-        self.pulse.post(FAILED_KEY, self.seat.name)
+        self.pulse.post(keys.FAILED, self.seat.name)
         wait_until(lambda: self._told() is not None, GOODBYE_S)
         return self._told() or outcome_of(failures[0])
 
     def _say_goodbye(self) -> None:
         """The leader leaves last, because it serves the store."""
         if not self.seat.leads:
-            self.pulse.count(LEFT_KEY)
+            self.pulse.count(keys.LEFT)
         self.pulse.stop()
         if self.seat.leads:
             others = len(self.seat.names) - 1
-            wait_until(lambda: self.rendezvous.add(LEFT_KEY, 0) >= others, GOODBYE_S)
+            wait_until(lambda: self.rendezvous.add(keys.LEFT, 0) >= others, GOODBYE_S)
 
     def _stop(self) -> None:
         """End all children and take away the shared memory that they had no time to take away themselves."""
@@ -202,7 +200,7 @@ class NodeAgent:
         assert self._pause_asked is not None
         reason = self._pause_asked()
         log.warning("%s: pausing before the next step (%s)", signal.Signals(number).name, reason)
-        self.pulse.post(PAUSE_KEY, reason)
+        self.pulse.post(keys.PAUSE_ASKED, reason)
 
     def _meet(self) -> Rendezvous:
         """The leader serves the store; the others connect to it."""

@@ -18,6 +18,8 @@ from typing import Any
 from common.waiting import wait_until
 from core.config.layout import nodes
 from core.config.schema import RunConfig
+from core.processes import keys
+from core.processes.keys import Key
 from core.processes.rendezvous import Rendezvous
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
@@ -29,10 +31,7 @@ from launchers.node.ports import listen
 from launchers.node.pulse import Pulse
 from launchers.node.seat import Seat
 
-GATE_KEY = "gate"
-CANARY_KEY = "canary"
-LISTENERS_KEY = "listeners"
-WATCHED = (GATE_KEY, CANARY_KEY, LISTENERS_KEY)
+WATCHED = (keys.GATE, keys.CANARY, keys.LISTENERS)
 MIN_FREE_MIB = {"run": 1024, "/dev/shm": 32, "tmp": 256}
 REACH_TIMEOUT_S = 10.0
 
@@ -50,30 +49,30 @@ class Gate:
     def pass_as_leader(self, rendezvous: Rendezvous, stopped: Callable[[], bool]) -> list[Failure]:
         """Judge all nodes; empty, and the gate open, if all are fit or a stop was asked meanwhile."""
         canary = write_canary(self._canary)
-        rendezvous.set(CANARY_KEY, canary)
+        rendezvous.set(keys.CANARY, canary)
         with closing(listen(self._seat.host, self._seat.ports)) as listener:
-            rendezvous.set(_report_key(0), self._report(canary, listener.getsockname()))
+            rendezvous.set(keys.health(0), self._report(canary, listener.getsockname()))
             everyone = range(len(self._seat.names))
-            unfit = self._await(rendezvous, [_report_key(node) for node in everyone], stopped, "report")
+            unfit = self._await(rendezvous, [keys.health(node) for node in everyone], stopped, "report")
             if not unfit and not stopped():
-                reports = [json.loads(rendezvous.get(_report_key(node)) or "") for node in everyone]
+                reports = [json.loads(rendezvous.get(keys.health(node)) or "") for node in everyone]
                 unfit = self._unfit(reports, canary) or self._unreachable(rendezvous, reports, stopped)
         self._canary.unlink(missing_ok=True)
         if not unfit:
-            rendezvous.set(GATE_KEY, "open")
+            rendezvous.set(keys.GATE, "open")
         return unfit
 
     def pass_as_follower(self, pulse: Pulse, leave: Callable[[], bool]) -> None:
         """Report, try the next node, and wait until the gate is open or `leave` says that there is no point."""
         node = self._seat.node
-        if (canary := _told(pulse, CANARY_KEY, leave)) is None:
+        if (canary := _told(pulse, keys.CANARY, leave)) is None:
             return
         with closing(listen(self._seat.host, self._seat.ports)) as listener:
-            pulse.post(_report_key(node), self._report(canary, listener.getsockname()))
-            if (listeners := _told(pulse, LISTENERS_KEY, leave)) is None:
+            pulse.post(keys.health(node), self._report(canary, listener.getsockname()))
+            if (listeners := _told(pulse, keys.LISTENERS, leave)) is None:
                 return
-            pulse.post(_reach_key(node), _reach_next(node, json.loads(listeners)))
-            _told(pulse, GATE_KEY, leave)
+            pulse.post(keys.reach(node), _reach_next(node, json.loads(listeners)))
+            _told(pulse, keys.GATE, leave)
 
     def _report(self, canary: str, listening: tuple[str, int]) -> str:
         report = probe_node(self._wanted(self._seat.node, canary), self._canary)
@@ -103,25 +102,27 @@ class Gate:
         if len(reports) == 1:
             return []
         listeners = [entry["listening"] for entry in reports]
-        rendezvous.set(LISTENERS_KEY, json.dumps(listeners))
-        rendezvous.set(_reach_key(0), _reach_next(0, listeners))
+        rendezvous.set(keys.LISTENERS, json.dumps(listeners))
+        rendezvous.set(keys.reach(0), _reach_next(0, listeners))
         everyone = range(len(listeners))
-        silent = self._await(rendezvous, [_reach_key(node) for node in everyone], stopped, "try the next node")
+        silent = self._await(rendezvous, [keys.reach(node) for node in everyone], stopped, "try the next node")
         if silent or stopped():
             return silent
         found = []
         for node in everyone:
-            if problem := rendezvous.get(_reach_key(node)):
+            if problem := rendezvous.get(keys.reach(node)):
                 following = (node + 1) % len(listeners)
                 found.append(self._failure(following, f"{self._seat.names[node]} does not reach it: {problem}"))
         return found
 
-    def _await(self, rendezvous: Rendezvous, keys: list[str], stopped: Callable[[], bool], what: str) -> list[Failure]:
+    def _await(
+        self, rendezvous: Rendezvous, wanted: list[Key], stopped: Callable[[], bool], what: str
+    ) -> list[Failure]:
         """Nobody, or the nodes whose key did not appear in time."""
-        waiting = dict(enumerate(keys))
+        waiting = dict(enumerate(wanted))
 
         def all_here() -> bool:
-            for node in [node for node, key in waiting.items() if rendezvous.store.check([key])]:
+            for node in [node for node, key in waiting.items() if rendezvous.has(key)]:
                 del waiting[node]
             return not waiting or stopped()
 
@@ -134,7 +135,7 @@ class Gate:
         return Failure("node", self._seat.names[node], Moment(), cause, 0)
 
 
-def _told(pulse: Pulse, key: str, leave: Callable[[], bool]) -> str | None:
+def _told(pulse: Pulse, key: Key, leave: Callable[[], bool]) -> str | None:
     """The value of a key once it is there; None if it is time to leave."""
     while (value := pulse.value(key)) is None:
         if leave():
@@ -146,11 +147,3 @@ def _told(pulse: Pulse, key: str, leave: Callable[[], bool]) -> str | None:
 def _reach_next(node: int, listeners: list[tuple[str, int]]) -> str:
     host, port = listeners[(node + 1) % len(listeners)]
     return reaches(host, port, REACH_TIMEOUT_S) or ""
-
-
-def _report_key(node: int) -> str:
-    return f"health/{node}"
-
-
-def _reach_key(node: int) -> str:
-    return f"reach/{node}"

@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from functools import partial
 from typing import TypeVar
 
-from core.loop.phases import PHASE_KEY
+from core.processes import keys
+from core.processes.keys import Key
 from core.processes.rendezvous import Rendezvous
 from core.run_dir.moment import Moment, moment_from_json
 
@@ -29,7 +30,7 @@ class Pulse:
     """One agent's connection to the others."""
 
     def __init__(
-        self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[str], silence_s: float
+        self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[Key], silence_s: float
     ) -> None:
         """Args:
         silence_s: a node that has not been heard of for so long counts as lost.
@@ -39,7 +40,7 @@ class Pulse:
         self._node = node
         self._silence_s = silence_s
         self._others = [other for other in range(num_nodes) if other != node]
-        self._values: dict[str, str | None] = dict.fromkeys((*watched, PHASE_KEY))
+        self._values: dict[Key, str | None] = dict.fromkeys((*watched, keys.PHASE))
         self._outbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._beat = 0
         self._last_beat = time.monotonic()
@@ -56,11 +57,11 @@ class Pulse:
         self._stopping.set()
         self._thread.join(4 * BEAT_S)
 
-    def post(self, key: str, value: str) -> None:
+    def post(self, key: Key, value: str) -> None:
         """Set a key at the next beat; what is posted first is set first."""
         self._outbox.put(partial(self._rendezvous.set, key, value))
 
-    def count(self, key: str) -> None:
+    def count(self, key: Key) -> None:
         """Add one to a counter at the next beat."""
         self._outbox.put(partial(self._rendezvous.add, key))
 
@@ -78,18 +79,18 @@ class Pulse:
         self._outbox.put(put)
         return answer
 
-    def value(self, key: str) -> str | None:
+    def value(self, key: Key) -> str | None:
         """A watched key as of the last beat."""
         return self._values[key]
 
     @property
     def moment(self) -> Moment:
         """What the run was doing at the last beat."""
-        return moment_from_json(self._values[PHASE_KEY])
+        return moment_from_json(self._values[keys.PHASE])
 
-    def forget(self, keys: Iterable[str]) -> None:
+    def forget(self, watched: Iterable[Key]) -> None:
         """Fetch these no more."""
-        for key in keys:
+        for key in watched:
             self._values.pop(key, None)
 
     def leader_lost(self) -> bool:
@@ -113,7 +114,7 @@ class Pulse:
 
     def _once(self) -> None:
         self._beat += 1
-        self._rendezvous.set(_key(self._node), str(self._beat))
+        self._rendezvous.set(keys.pulse(self._node), str(self._beat))
         while not self._outbox.empty():
             self._outbox.get()()
         for key in list(self._values):
@@ -127,12 +128,8 @@ class Pulse:
     def _listen(self) -> None:
         silent = [node for node in self._others if node not in self._heard]
         known = [node for node in self._others if node in self._heard]
-        known += [node for node in silent if self._rendezvous.get(_key(node)) is not None]
+        known += [node for node in silent if self._rendezvous.get(keys.pulse(node)) is not None]
         now = time.monotonic()
-        for node, beat in zip(known, self._rendezvous.get_many([_key(node) for node in known]), strict=True):
+        for node, beat in zip(known, self._rendezvous.get_many([keys.pulse(node) for node in known]), strict=True):
             if self._heard.get(node, ("", 0.0))[0] != beat:
                 self._heard[node] = (beat, now)
-
-
-def _key(node: int) -> str:
-    return f"pulse/{node}"

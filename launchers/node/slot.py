@@ -10,10 +10,11 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 
-from core.engines.roster import condemned_key, ready_key
 from core.engines.starts import try_to_start
+from core.processes import keys
 from core.processes.children import Child
-from core.processes.rendezvous import Member, member_key
+from core.processes.keys import Key
+from core.processes.rendezvous import Member
 from launchers.attempts.failure import Failure, describe_exit, from_child
 from launchers.node.ports import ReservedPort
 from launchers.node.pulse import Pulse
@@ -51,9 +52,9 @@ class Slot(ABC):
         return ()
 
     @property
-    def watched(self) -> tuple[str, ...]:
+    def watched(self) -> tuple[Key, ...]:
         """The keys of the store that `tend` reads."""
-        return (condemned_key(self.name), ready_key(self.name))
+        return (keys.server_condemned(self.name), keys.server_ready(self.name))
 
     @abstractmethod
     def command(self) -> Sequence[str]:
@@ -77,7 +78,7 @@ class Slot(ABC):
             devices=self.devices,
             incarnation=self._incarnation,
         )
-        pulse.post(member_key(self.role, self.name), member.to_json())
+        pulse.post(keys.member(self.role, self.name), member.to_json())
         log.info(
             "%s=%s incarnation=%d pid=%d url=%s", self.role, self.name, self._incarnation, self.child.pid, self.url
         )
@@ -121,7 +122,7 @@ class Slot(ABC):
 
     def _allowed(self, pulse: Pulse) -> int:
         """How many restarts; one that has never answered is more likely set up wrongly, and gets a single one."""
-        return self._restarts if pulse.value(ready_key(self.name)) is not None else min(1, self._restarts)
+        return self._restarts if pulse.value(keys.server_ready(self.name)) is not None else min(1, self._restarts)
 
     def close(self) -> None:
         """Give the port back."""
@@ -136,11 +137,11 @@ class Slot(ABC):
         """Its driver got no answer: it hangs. First its stacks for the log, at the next look the end."""
         if self._condemned:
             child.signal(signal.SIGKILL)
-        elif pulse.value(condemned_key(self.name)) == str(self._incarnation):
+        elif pulse.value(keys.server_condemned(self.name)) == str(self._incarnation):
             self._condemned = True
             child.signal(STACKS)
 
     def _after(self, pulse: Pulse) -> str:
-        if pulse.value(ready_key(self.name)) is None:
+        if pulse.value(keys.server_ready(self.name)) is None:
             return f"before it answered for the first time (start {self._incarnation + 1})"
         return f"after {self._incarnation} restarts"

@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 import pytest
 
 import core.engines.roster
-from core.engines.roster import Engines, condemned_key
+from core.engines.roster import Engines
 from core.engines.starts import Start, last_start, try_to_start
+from core.processes import keys
 from core.processes.rendezvous import Member, Rendezvous
 from core.residency.engines import EngineOwner
 from core.residency.table import ENGINE_PARTS
@@ -137,7 +138,7 @@ def test_a_restart_that_fails_is_replaced_by_the_next(store: Rendezvous, engines
     publish(store, 1)
     engines.await_restarted()
     assert [engine.member.incarnation for engine in engines.alive()] == [2]
-    assert store.get(condemned_key(NAME)) == "1"
+    assert store.get(keys.server_condemned(NAME)) == "1"
 
 
 def test_restarts_that_all_fail_are_an_error_at_the_deadline(store: Rendezvous, engines: Engines) -> None:

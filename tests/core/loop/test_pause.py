@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from core.loop import pause
-from core.loop.pause import PAUSE_KEY, PAUSED_KEY, Pause
+from core.loop.pause import Pause
+from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 
 
@@ -23,16 +24,16 @@ def at_times(store: Rendezvous, ends_at: float | None, *times: float, reserve_s:
 
 def test_without_an_end_it_goes_on_until_asked(store: Rendezvous) -> None:
     assert at_times(store, None, 0.0, 1e9) == [False, False]
-    assert store.get(PAUSED_KEY) is None
-    store.set(PAUSE_KEY, "preempted")
+    assert store.get(keys.PAUSED) is None
+    store.set(keys.PAUSE_ASKED, "preempted")
     assert at_times(store, None, 0.0) == [True]
-    assert store.get(PAUSED_KEY) == "preempted"
+    assert store.get(keys.PAUSED) == "preempted"
 
 
 def test_the_first_step_needs_the_reserve(store: Rendezvous) -> None:
     assert at_times(store, 100.0, 89.0) == [False]
     assert at_times(store, 100.0, 91.0) == [True]
-    assert store.get(PAUSED_KEY) == "timeout"
+    assert store.get(keys.PAUSED) == "timeout"
 
 
 def test_later_steps_need_as_long_as_the_longest_so_far_and_a_fifth(store: Rendezvous) -> None:
@@ -46,4 +47,4 @@ def test_other_ranks_do_as_rank_0_says(store: Rendezvous, monkeypatch: pytest.Mo
     monkeypatch.setattr(pause, "broadcast", lambda value: said.pop(0))
     other = Pause(store, ends_at=0.0, reserve_s=10.0, decides=False)
     assert [other.due(0), other.due(1)] == [True, False]
-    assert store.get(PAUSED_KEY) is None
+    assert store.get(keys.PAUSED) is None

@@ -3,7 +3,7 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 
-from core.engines.roster import condemned_key, ready_key
+from core.processes import keys
 from core.processes.rendezvous import Address, Member, Rendezvous
 from core.reward.remote_directory import RewardDirectory
 
@@ -22,5 +22,5 @@ def test_the_latest_incarnations_are_found_and_what_is_said_of_them_is_for_their
     assert directory.published() == [second]
     directory.answered(first)
     directory.condemn(second)
-    assert rendezvous.get(ready_key("node2")) == "0"
-    assert rendezvous.get(condemned_key("node2")) == "1"
+    assert rendezvous.get(keys.server_ready("node2")) == "0"
+    assert rendezvous.get(keys.server_condemned("node2")) == "1"

@@ -11,6 +11,7 @@ import pytest
 
 from core.config import load_run_file
 from core.config.schema import RunConfig
+from core.processes import keys
 from core.processes.rendezvous import Address, Rendezvous
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.failure import Failure
@@ -44,7 +45,7 @@ def pass_gate(
         pulse.start()
         seat = Seat(1, node, NAMES, "127.0.0.1", store.address, "key", scratch=scratch)
         Gate(config, directory, seat).pass_as_follower(pulse, done.is_set)
-        told.append(pulse.value(gate.GATE_KEY))
+        told.append(pulse.value(keys.GATE))
         pulse.stop()
 
     followers = [threading.Thread(target=follow, args=(node,)) for node in range(1, present)]

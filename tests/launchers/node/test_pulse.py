@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from common.waiting import wait_until
+from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 from launchers.node import pulse
 from launchers.node.pulse import Pulse
@@ -20,7 +21,7 @@ def fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def agents(store: Rendezvous) -> Iterator[list[Pulse]]:
     clients = [store, *(Rendezvous(store.address, 1, "key") for _ in range(2))]
-    found = [Pulse(client, node, 3, ["ended"], 0.5) for node, client in enumerate(clients)]
+    found = [Pulse(client, node, 3, [keys.ENDED], 0.5) for node, client in enumerate(clients)]
     for one in found:
         one.start()
     yield found
@@ -29,15 +30,15 @@ def agents(store: Rendezvous) -> Iterator[list[Pulse]]:
 
 
 def test_what_one_posts_the_others_hear(agents: list[Pulse]) -> None:
-    agents[2].post("ended", "first")
-    agents[2].post("ended", "last")
-    assert wait_until(lambda: agents[0].value("ended") == agents[1].value("ended") == "last", 10)
+    agents[2].post(keys.ENDED, "first")
+    agents[2].post(keys.ENDED, "last")
+    assert wait_until(lambda: agents[0].value(keys.ENDED) == agents[1].value(keys.ENDED) == "last", 10)
 
 
 def test_counts_add_up(store: Rendezvous, agents: list[Pulse]) -> None:
     for one in agents:
-        one.count("left")
-    assert wait_until(lambda: store.add("left", 0) == 3, 10)
+        one.count(keys.LEFT)
+    assert wait_until(lambda: store.add(keys.LEFT, 0) == 3, 10)
 
 
 def test_the_leader_misses_a_node_that_falls_silent_and_no_other(agents: list[Pulse]) -> None:
@@ -70,6 +71,6 @@ def test_the_others_miss_a_store_that_does_not_answer(
 def test_the_last_word_is_sent_before_it_stops(store: Rendezvous) -> None:
     one = Pulse(store, 0, 1, [], 0.5)
     one.start()
-    one.post("ended", "well")
+    one.post(keys.ENDED, "well")
     one.stop()
-    assert store.get("ended") == "well"
+    assert store.get(keys.ENDED) == "well"

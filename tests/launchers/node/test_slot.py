@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from common.waiting import wait_until
-from core.engines.roster import ready_key
 from core.engines.starts import Start, allow_starts, forbid_starts, last_start
+from core.processes import keys
 from core.processes.children import stop_all
 from core.processes.rendezvous import Rendezvous
 from launchers.attempts.failure import Failure
@@ -36,7 +36,7 @@ class SleepSlot(Slot):
 @pytest.fixture
 def beat(store: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pulse]:
     monkeypatch.setattr(pulse, "BEAT_S", 0.05)
-    found = Pulse(store, 0, 1, [ready_key(NAME), f"engine-condemned/{NAME}"], 60.0)
+    found = Pulse(store, 0, 1, [keys.server_ready(NAME), keys.server_condemned(NAME)], 60.0)
     found.start()
     yield found
     found.stop()
@@ -105,8 +105,8 @@ def test_it_asks_again_if_the_store_did_not_answer(
 
 
 def test_one_that_dies_too_often_is_a_failure(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
-    store.set(ready_key(NAME), "0")
-    assert wait_until(lambda: beat.value(ready_key(NAME)) is not None, 10)
+    store.set(keys.server_ready(NAME), "0")
+    assert wait_until(lambda: beat.value(keys.server_ready(NAME)) is not None, 10)
     assert restarted(slot, beat, kill(slot))
     kill(slot)
     failure = slot.tend(beat)
