@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from common.files import put_in_place
 from core.doors import SCHEDULE
 from core.loop.parts import Parts, Schedule, overlaps
-from core.loop.phases import PHASE_KEY
+from core.processes import keys
 from core.processes.collective import any_rank
 from core.run_dir.moment import Moment
 from launchers.rank.this_rank import ThisRank
@@ -67,5 +67,5 @@ class RankRun:
     def _announce(self, moment: Moment) -> None:
         """Tell the node agents (for a failure record) and the terminal what the run is doing."""
         if self._rank.first:
-            self._rank.rendezvous.set(PHASE_KEY, moment.to_json())
+            self._rank.rendezvous.set(keys.PHASE, moment.to_json())
         self._rank.progress.event("phase", **moment.fields())

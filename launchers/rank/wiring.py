@@ -20,6 +20,7 @@ from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests
 from core.megatron.trainer import MegatronTrainer
 from core.planner import MemoryPlan, plan_memory, takes_turns
+from core.processes import keys
 from core.processes.collective import any_rank
 from core.residency import EVERYTHING, table
 from core.residency.engines import EngineOwner
@@ -92,7 +93,7 @@ def decide_sharing(rank: ThisRank, overlaps: Sequence[str]) -> bool:
     Collective: all trainer ranks, over the store; waits up to placement.start_timeout_s.
     """
     wanted = takes_turns(rank.config, rank.shape, rank.memory())
-    in_turns = rank.rendezvous.any_of("offload", wanted, rank.num_ranks, rank.config.placement.start_timeout_s)
+    in_turns = rank.rendezvous.any_of(keys.OFFLOAD, wanted, rank.num_ranks, rank.config.placement.start_timeout_s)
     if in_turns and overlaps:
         found = f"{SCHEDULE.key} {rank.config.placement.schedule}, which overlaps {' and '.join(overlaps)}"
         remedy = "set placement.offload to off, or placement.engines to own_gpus"
