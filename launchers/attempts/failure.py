@@ -20,8 +20,12 @@ RECORD = "failure.json"
 
 # What a healthy rank sees when another one has died: never the first cause if any other is known.
 SECOND_HAND = (
-    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to connect", "Timed out"),
+    "Broken pipe",
+    "Connection closed by peer",
+    "Connection reset by peer",
     "DriverFailed",
+    "Timed out",
+    "failed to connect",
 )
 
 

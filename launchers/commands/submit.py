@@ -59,7 +59,7 @@ def command(
             _show(submission, directory, script)
             return
         record = send(submission, directory)
-    _tell(directory, record)
+    _show_job(directory, record)
     if wait:
         from launchers.commands.waiting import wait_for_end
 
@@ -149,7 +149,7 @@ def _show(submission: Submission, directory: RunDirectory, script: Path) -> None
     say(f"nothing was submitted; to do so: ebbtide submit --resume {directory.path}")
 
 
-def _tell(directory: RunDirectory, record: JobRecord) -> None:
+def _show_job(directory: RunDirectory, record: JobRecord) -> None:
     path = directory.path
     say(f"site file: {record.site or 'none found; `ebbtide doctor --write site.yaml` makes one'}")
     say(f"run directory: {path}")

@@ -35,7 +35,14 @@ def main() -> None:
     start_logging(load_run_file(directory.run_file).logging)
     folder = directory.attempt(options.attempt)
     key = key_path(folder).read_text()
-    seat = Seat(options.attempt, 0, (socket.gethostname(),), "127.0.0.1", None, key)
+    seat = Seat(
+        attempt=options.attempt,
+        node=0,
+        names=(socket.gethostname(),),
+        host="127.0.0.1",
+        store=None,
+        key=key,
+    )
     outcome = run_agent(directory, seat, lambda: "preempted")
     if outcome.how == "node_failure":  # there is no other node to go to
         outcome = replace(outcome, how="failed", failed_nodes=())

@@ -105,7 +105,7 @@ class _Task:
         if is_complete(self.directory, self.config):
             note_complete(self.directory, LOCK_WAIT_S)
             self._call({"complete": True})
-            self._leave(Verdict(False))
+            self._write_verdict(Verdict(False))
             return self._result(0, Outcome("complete"))
         names, job, restart = self.allocation.nodes, self.allocation.job_id, self.allocation.restart_count
         with open_attempt(self.directory, names, job, restart, LOCK_WAIT_S) as attempt:
@@ -137,14 +137,23 @@ class _Task:
         return self._result(number, run_agent(self.directory, seat, self._pause_reason))
 
     def _seat(self, attempt: int, key: str, host: str, store: Address | None) -> Seat:
-        names, end = self.allocation.nodes, self.allocation.job_end
-        job, scratch = self.allocation.job_id, self.site.scratch
-        return Seat(attempt, self.number, names, host, store, key, self.site.ports, end, job, scratch)
+        return Seat(
+            attempt=attempt,
+            node=self.number,
+            names=self.allocation.nodes,
+            host=host,
+            store=store,
+            key=key,
+            ports=self.site.ports,
+            ends_at=self.allocation.job_end,
+            job=self.allocation.job_id,
+            scratch=self.site.scratch,
+        )
 
     def _conclude(self, attempt: OpenAttempt, outcome: Outcome) -> None:
         write_outcome(attempt.folder, outcome)
         attempt.end(outcome, outcome.exit_code)
-        self._leave(self._verdict())
+        self._write_verdict(self._verdict())
 
     def _pause_reason(self) -> str:
         """Why Slurm sends its warning: the time limit is near, or somebody else wants the nodes."""
@@ -165,7 +174,7 @@ class _Task:
         jobs = record.after(self.allocation.job_id) if record else ()
         return jobs if size == 1 else tuple(f"{job}+{number}" for job in jobs for number in range(size))
 
-    def _leave(self, verdict: Verdict) -> None:
+    def _write_verdict(self, verdict: Verdict) -> None:
         write_atomically(self.folder / "verdict", verdict.text)
 
     def _call(self, meeting: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from core.processes.device import num_threads, thread_environment
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.failure import Failure, describe_exit, first_cause, from_child, from_log
+from launchers.node.command_words import words
 from launchers.node.gpus import trainer_environment
 from launchers.node.network import collective_environment
 from launchers.node.pulse import Pulse
@@ -38,14 +39,23 @@ class TrainerGroup:
         Args:
             store: host:port of the rendezvous store.
         """
-        placement, node = self._config.placement, str(self._seat.node)
-        command = [
-            *(sys.executable, "-m", "launchers.rank.torchrun", "--store", store, "--report", str(self._report)),
-            *("--nnodes", str(placement.num_nodes), "--node", node, "--nproc", str(placement.trainers_per_node), "--"),
-            *("--run-dir", str(self._directory.path), "--attempt", str(self._seat.attempt), "--node", node),
-            *("--store", store, "--host", self._seat.host),
-            *(("--ends-at", str(self._seat.ends_at)) if self._seat.ends_at is not None else ()),
-        ]
+        placement, node = self._config.placement, self._seat.node
+        torchrun = {
+            "--store": store,
+            "--report": self._report,
+            "--nnodes": placement.num_nodes,
+            "--node": node,
+            "--nproc": placement.trainers_per_node,
+        }
+        rank = {
+            "--run-dir": self._directory.path,
+            "--attempt": self._seat.attempt,
+            "--node": node,
+            "--store": store,
+            "--host": self._seat.host,
+            "--ends-at": self._seat.ends_at,
+        }
+        command = [sys.executable, "-m", "launchers.rank.torchrun", *words(torchrun), "--", *words(rank)]
         self.child = Child("torchrun", command, self._environment(), self._folder / f"torchrun-{node}.log")
 
     def exit_code(self) -> int | None:
@@ -57,8 +67,8 @@ class TrainerGroup:
         own = {path.stem: Failure.read(path) for path in sorted(self._folder.glob("failures/trainer-*.json"))}
         seen = json.loads(self._report.read_text()) if self._report.exists() else []
         records = list(own.values())
-        records += [self._seen(pulse.moment, **entry) for entry in seen if f"trainer-{entry['rank']}" not in own]
-        return first_cause(records) if records else self._torchrun_itself(pulse.moment, exit_code)
+        records += [self._killed_rank(pulse.moment, **entry) for entry in seen if f"trainer-{entry['rank']}" not in own]
+        return first_cause(records) if records else self._torchrun_failure(pulse.moment, exit_code)
 
     def _environment(self) -> dict[str, str]:
         return {
@@ -70,12 +80,12 @@ class TrainerGroup:
             "TORCH_ELASTIC_WORKER_IDENTICAL": "1",  # the same number of ranks on every node: nothing to negotiate
         }
 
-    def _seen(self, at: Moment, rank: int, pid: int, exit_code: int, time: float) -> Failure:
+    def _killed_rank(self, at: Moment, rank: int, pid: int, exit_code: int, time: float) -> Failure:
         """A rank that left no record of its own: it was killed."""
         log = self._folder / f"trainer-{rank}.log"
         return replace(from_log("trainer", str(rank), at, pid, exit_code, log), time=time)
 
-    def _torchrun_itself(self, at: Moment, exit_code: int) -> Failure:
+    def _torchrun_failure(self, at: Moment, exit_code: int) -> Failure:
         assert self.child is not None
         cause = f"torchrun {describe_exit(exit_code)}"
         return from_child("trainer", "torchrun", at, self.child, exit_code, cause)

@@ -15,7 +15,7 @@ from launchers.attempts.history import Attempt
 from launchers.attempts.job_record import read_record
 
 ROLES = ("trainer", "engine", "rewards", "agent", "torchrun", "task", "batch")
-STORY = (("trainer", 0), ("agent", 0), ("task", 0), ("batch", 0))  # what is shown if nothing is asked for
+SHOWN_FIRST = (("trainer", 0), ("agent", 0), ("task", 0), ("batch", 0))  # if nothing is asked for: the first there is
 ENGINE_LOG = re.compile(r"(?P<name>.*engine\d+)\.(?P<incarnation>\d+)\.log")
 REWARDS_LOG = re.compile(r"node(?P<rank>\d+)-rewards\.(?P<incarnation>\d+)\.log")
 RANKED_LOG = re.compile(r"(?P<role>trainer|agent|torchrun|task)-(?P<rank>\d+)\.log")
@@ -90,7 +90,7 @@ def choose(logs: Sequence[LogFile], role: str | None, rank: int | None) -> list[
     if not logs:
         raise LogsError("found no logs yet; wanted some: the job has not started (`ebbtide status` says why)")
     if role is None and rank is None:
-        story = (log for wanted in STORY for log in logs if (log.role, log.rank) == wanted)
+        story = (log for wanted in SHOWN_FIRST for log in logs if (log.role, log.rank) == wanted)
         return [next(story, logs[0])]
     wanted_role = role or "trainer"
     of_role = [log for log in logs if log.role == wanted_role]
