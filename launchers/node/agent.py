@@ -44,7 +44,7 @@ from launchers.node.ports import listen
 from launchers.node.pulse import Pulse
 from launchers.node.rewards_slot import RewardsSlot
 from launchers.node.seat import Seat
-from launchers.node.slot import Slot
+from launchers.node.slot import ServerSlot
 from launchers.node.temporary import own_temporary_folder
 from launchers.node.trainer_group import TrainerGroup
 
@@ -66,7 +66,9 @@ class NodeAgent:
         self._pause_asked: Callable[[], str] | None = None
         node = nodes(self.config)[seat.node]
         self.rendezvous = self._meet()
-        self.slots: list[Slot] = [EngineSlot(self.config, self.folder, seat, node, i) for i in range(len(node.engines))]
+        self.slots: list[ServerSlot] = [
+            EngineSlot(self.config, self.folder, seat, node, i) for i in range(len(node.engines))
+        ]
         if node.role == "rewards":
             self.slots.append(RewardsSlot(self.config, directory, seat, node))
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
@@ -85,59 +87,69 @@ class NodeAgent:
                 others soon after, so what is to be written about the end is written first.
         """
         self._pause_asked = pause_reason
-        handlers = {signal.SIGTERM: self._ask_to_stop, signal.SIGINT: self._ask_to_stop, signal.SIGUSR2: self._pause}
+        handlers = {
+            signal.SIGTERM: self._ask_to_stop,
+            signal.SIGINT: self._ask_to_stop,
+            signal.SIGUSR2: self._ask_to_pause,
+        }
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             self.pulse.start()
-            outcome = self._gate() or self._watch()
+            outcome = self._pass_gate()
+            if outcome is None:
+                self.start_processes()
+                outcome = self._watch()
             log.info("ended: %s", outcome.how)
             conclude(outcome)
             if self.seat.leads:
                 self.pulse.post(keys.ENDED, outcome.to_json())
         finally:
-            self._stop()
+            self._end_processes()
         self._say_goodbye()
         for number, handler in before.items():
             signal.signal(number, handler)
         return outcome
 
-    def _gate(self) -> Outcome | None:
-        """None when all nodes are fit and the processes of this one are started."""
+    def _pass_gate(self) -> Outcome | None:
+        """The outcome of an attempt that ends at the gate; None when all nodes are fit."""
         if self.seat.leads:
             unfit = self.gate.pass_as_leader(self.rendezvous, lambda: self._stop_asked or agents_failed(self.folder))
             if unfit or agents_failed(self.folder):
-                return self._ended(unfit)
+                return self._outcome_after(unfit)
         else:
-            self.gate.pass_as_follower(self.pulse, lambda: self._told() is not None)
-        if (outcome := self._told()) is not None:
+            self.gate.pass_as_follower(self.pulse, lambda: self._decided_outcome() is not None)
+        if (outcome := self._decided_outcome()) is not None:
             return outcome
         self.pulse.forget(WATCHED)
+        return None
+
+    def start_processes(self) -> None:
+        """Start all servers and trainer ranks of this node."""
         for slot in self.slots:
             slot.start(self.pulse)
         if self.trainers is not None:
             self.trainers.start(str(self.rendezvous.address))
-        return None
 
     def _watch(self) -> Outcome:
         while True:
-            if (outcome := self._told()) is not None:
+            if (outcome := self._decided_outcome()) is not None:
                 return outcome
             if (failure := self._own_failure()) is not None:
-                return self._ended([failure])
+                return self._outcome_after([failure])
             if self.seat.leads:
                 if self.pulse.value(keys.FAILED) is not None:
-                    return self._ended([])
+                    return self._outcome_after([])
                 if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
-                    return self._ended(lost)
+                    return self._outcome_after(lost)
                 if self.trainers is not None and self.trainers.exit_code() == 0:
                     return outcome_when_left(self.rendezvous.get(keys.PAUSED))  # torchrun leaves with all others
             time.sleep(WATCH_INTERVAL_S)
 
-    def _told(self) -> Outcome | None:
-        """What somebody else has decided: the user, the leader, or the leader's silence."""
+    def _decided_outcome(self) -> Outcome | None:
+        """The outcome that somebody else has decided: the user, the leader, or the leader's silence; else None."""
         if self._stop_asked:
             if self.seat.leads and agents_failed(self.folder):  # Slurm ends all tasks of a step when one has failed
-                return self._ended([])
+                return self._outcome_after([])
             return Outcome("interrupted", cause="stopped by a signal")
         if (text := self.pulse.value(keys.ENDED)) is not None:
             return Outcome.from_json(text)
@@ -150,21 +162,21 @@ class NodeAgent:
     def _own_failure(self) -> Failure | None:
         if self.trainers is not None and self.trainers.exit_code() not in (None, 0):
             return self.trainers.failure(self.trainers.exit_code() or 0, self.pulse)
-        found = (slot.tend(self.pulse) for slot in self.slots)
+        found = (slot.keep_running(self.pulse) for slot in self.slots)
         return next((failure for failure in found if failure is not None), None)
 
     def _lost(self, node: int) -> Failure:
         return lost_node(self.seat.names[node], self.pulse.moment, self.config.placement.silence_timeout_s)
 
-    def _ended(self, failures: list[Failure]) -> Outcome:
-        """What becomes of the attempt after a failure: the leader judges, the others report and hear it."""
+    def _outcome_after(self, failures: list[Failure]) -> Outcome:
+        """The outcome of the attempt after failures: the leader judges, the others report and hear it."""
         leave_records(self.folder, failures, self.seat.leads)
         if self.seat.leads:
             reporter = self.pulse.value(keys.FAILED) or self.seat.name
             return judge_records(self.folder, failures, reporter, self.pulse.moment)
         self.pulse.post(keys.FAILED, self.seat.name)
-        wait_until(lambda: self._told() is not None, GOODBYE_S)
-        return self._told() or outcome_of(failures[0])
+        wait_until(lambda: self._decided_outcome() is not None, GOODBYE_S)
+        return self._decided_outcome() or outcome_of(failures[0])
 
     def _say_goodbye(self) -> None:
         """The leader leaves last, because it serves the store."""
@@ -175,7 +187,7 @@ class NodeAgent:
             others = len(self.seat.names) - 1
             wait_until(lambda: self.rendezvous.add(keys.LEFT, 0) >= others, GOODBYE_S)
 
-    def _stop(self) -> None:
+    def _end_processes(self) -> None:
         """End all children and take away the shared memory that they had no time to take away themselves."""
         trainers = [self.trainers.child] if self.trainers is not None and self.trainers.child else []
         servers = [slot.child for slot in self.slots if slot.child]
@@ -195,7 +207,7 @@ class NodeAgent:
         log.warning("stopping on %s", signal.Signals(number).name)
         self._stop_asked = True
 
-    def _pause(self, number: int, frame: FrameType | None) -> None:
+    def _ask_to_pause(self, number: int, frame: FrameType | None) -> None:
         del frame
         assert self._pause_asked is not None
         reason = self._pause_asked()

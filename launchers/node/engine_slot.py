@@ -15,10 +15,10 @@ from core.sglang.launch import EngineSpec, command, environment
 from launchers.node.gpus import gpus_of_engine
 from launchers.node.network import collective_environment
 from launchers.node.seat import Seat
-from launchers.node.slot import Slot
+from launchers.node.slot import ServerSlot
 
 
-class EngineSlot(Slot):
+class EngineSlot(ServerSlot):
     """The place of one engine."""
 
     def __init__(self, config: RunConfig, folder: Path, seat: Seat, node: Node, index: int) -> None:

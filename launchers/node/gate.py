@@ -1,4 +1,4 @@
-"""Before anything starts: every node says how it is, and the leader lets the run begin only if all are fit.
+"""The gate before a run: every node says how it is, and the leader lets the run begin only if all are fit.
 
     leader: canary ──► reports of all ──► who listens where ──► who reaches whom ──► open, or who is unfit and why
     others:   └─► probe, report               └─► connect to the next node ─┘
@@ -65,21 +65,21 @@ class Gate:
     def pass_as_follower(self, pulse: Pulse, leave: Callable[[], bool]) -> None:
         """Report, try the next node, and wait until the gate is open or `leave` says that there is no point."""
         node = self._seat.node
-        if (canary := _told(pulse, keys.CANARY, leave)) is None:
+        if (canary := _await_value(pulse, keys.CANARY, leave)) is None:
             return
         with closing(listen(self._seat.host, self._seat.ports)) as listener:
             pulse.post(keys.health(node), self._report(canary, listener.getsockname()))
-            if (listeners := _told(pulse, keys.LISTENERS, leave)) is None:
+            if (listeners := _await_value(pulse, keys.LISTENERS, leave)) is None:
                 return
             pulse.post(keys.reach(node), _reach_next(node, json.loads(listeners)))
-            _told(pulse, keys.GATE, leave)
+            _await_value(pulse, keys.GATE, leave)
 
     def _report(self, canary: str, listening: tuple[str, int]) -> str:
         report = probe_node(self._wanted(self._seat.node, canary), self._canary)
         return json.dumps({"report": report.to_json(), "listening": listening})
 
     def _wanted(self, node: int, canary: str) -> Wanted:
-        """On a cluster the GPUs of a job are its own; at home something else may be on them."""
+        """Demands on a node. On a cluster a job has its GPUs for itself; at home other programs may use them."""
         part = self._nodes[node].part
         on_gpus = self._seat.job and self._config.placement.device != "cpu"
         where = {"run": str(self._directory.path), "tmp": str(self._seat.scratch or tempfile.gettempdir())}
@@ -135,7 +135,7 @@ class Gate:
         return Failure("node", self._seat.names[node], Moment(), cause, 0)
 
 
-def _told(pulse: Pulse, key: Key, leave: Callable[[], bool]) -> str | None:
+def _await_value(pulse: Pulse, key: Key, leave: Callable[[], bool]) -> str | None:
     """The value of a key once it is there; None if it is time to leave."""
     while (value := pulse.value(key)) is None:
         if leave():

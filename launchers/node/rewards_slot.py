@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from core.config.layout import Node, rewards_name
 from core.config.schema import RunConfig
 from core.run_dir.run_directory import RunDirectory
+from launchers.node.command_words import words
 from launchers.node.seat import Seat
-from launchers.node.slot import Slot
+from launchers.node.slot import ServerSlot
 
 
-class RewardsSlot(Slot):
+class RewardsSlot(ServerSlot):
     """The place of one reward server."""
 
     def __init__(self, config: RunConfig, directory: RunDirectory, seat: Seat, node: Node) -> None:
@@ -25,11 +26,15 @@ class RewardsSlot(Slot):
     def command(self) -> Sequence[str]:
         """`python -m launchers.rank.reward_server`."""
         seat = self.seat
-        return [
-            *(sys.executable, "-m", "launchers.rank.reward_server", "--run-dir", str(self._directory.path)),
-            *("--attempt", str(seat.attempt), "--node", str(seat.node)),
-            *("--host", seat.host, "--port", str(self.port.number), "--num-workers", str(self._num_workers)),
-        ]
+        options = {
+            "--run-dir": self._directory.path,
+            "--attempt": seat.attempt,
+            "--node": seat.node,
+            "--host": seat.host,
+            "--port": self.port.number,
+            "--num-workers": self._num_workers,
+        }
+        return [sys.executable, "-m", "launchers.rank.reward_server", *words(options)]
 
     def environment(self) -> Mapping[str, str]:
         """Variables of this process, and the run's key."""

@@ -25,7 +25,7 @@ STACKS = signal.SIGUSR1  # a Python server that hangs is asked to write all its 
 log = logging.getLogger("agent")
 
 
-class Slot(ABC):
+class ServerSlot(ABC):
     """Several incarnations may fill it one after the other; all answer on the same reserved port."""
 
     def __init__(self, role: str, name: str, seat: Seat, folder: Path, restarts: int) -> None:
@@ -43,7 +43,7 @@ class Slot(ABC):
 
     @property
     def url(self) -> str:
-        """Where the server answers."""
+        """Address of the server."""
         return f"http://{self.seat.host}:{self.port.number}"
 
     @property
@@ -53,7 +53,7 @@ class Slot(ABC):
 
     @property
     def watched(self) -> tuple[Key, ...]:
-        """The keys of the store that `tend` reads."""
+        """The keys of the store that `keep_running` reads."""
         return (keys.server_condemned(self.name), keys.server_ready(self.name))
 
     @abstractmethod
@@ -83,7 +83,7 @@ class Slot(ABC):
             "%s=%s incarnation=%d pid=%d url=%s", self.role, self.name, self._incarnation, self.child.pid, self.url
         )
 
-    def tend(self, pulse: Pulse) -> Failure | None:
+    def keep_running(self, pulse: Pulse) -> Failure | None:
         """Restart the server if it died, as soon as it may start; the failure if it died too often."""
         if self.child is None:
             return None
@@ -96,14 +96,14 @@ class Slot(ABC):
             return None
         cause = describe_exit(exit_code)
         if self._incarnation >= self._allowed(pulse):
-            cause = f"{cause} {self._after(pulse)}"
+            cause = f"{cause} {self._restarts_in_words(pulse)}"
             return from_child(self.role, self.name, pulse.moment, self.child, exit_code, cause)
         log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
         self._incarnation += 1
-        self._permission = self._ask(pulse)
+        self._permission = self._ask_permission(pulse)
         return None
 
-    def _ask(self, pulse: Pulse) -> Future[bool]:
+    def _ask_permission(self, pulse: Pulse) -> Future[bool]:
         return pulse.ask(partial(try_to_start, name=self.name, incarnation=self._incarnation))
 
     def _start_if_allowed(self, pulse: Pulse, answer: Future[bool]) -> None:
@@ -118,10 +118,10 @@ class Slot(ABC):
             log.warning(
                 "%s=%s is held back: the trainer has its GPU, or the store does not answer", self.role, self.name
             )
-        self._permission, self._held = self._ask(pulse), True
+        self._permission, self._held = self._ask_permission(pulse), True
 
     def _allowed(self, pulse: Pulse) -> int:
-        """How many restarts; one that has never answered is more likely set up wrongly, and gets a single one."""
+        """Number of restarts; a server that has never answered is more likely set up wrongly, and gets a single one."""
         return self._restarts if pulse.value(keys.server_ready(self.name)) is not None else min(1, self._restarts)
 
     def close(self) -> None:
@@ -134,14 +134,14 @@ class Slot(ABC):
         return self.folder / f"{self.name}.{self._incarnation}.log"
 
     def _end_if_condemned(self, child: Child, pulse: Pulse) -> None:
-        """Its driver got no answer: it hangs. First its stacks for the log, at the next look the end."""
+        """End a server that gave its driver no answer: first ask for its stacks, and kill it at the next look."""
         if self._condemned:
             child.signal(signal.SIGKILL)
         elif pulse.value(keys.server_condemned(self.name)) == str(self._incarnation):
             self._condemned = True
             child.signal(STACKS)
 
-    def _after(self, pulse: Pulse) -> str:
+    def _restarts_in_words(self, pulse: Pulse) -> str:
         if pulse.value(keys.server_ready(self.name)) is None:
             return f"before it answered for the first time (start {self._incarnation + 1})"
         return f"after {self._incarnation} restarts"

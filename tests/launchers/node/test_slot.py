@@ -18,12 +18,12 @@ from launchers.attempts.failure import Failure
 from launchers.node import pulse
 from launchers.node.pulse import Pulse
 from launchers.node.seat import Seat
-from launchers.node.slot import Slot
+from launchers.node.slot import ServerSlot
 
 NAME = "node0-engine0"
 
 
-class SleepSlot(Slot):
+class SleepSlot(ServerSlot):
     """Its server sleeps."""
 
     def command(self) -> Sequence[str]:
@@ -53,18 +53,18 @@ def slot(beat: Pulse, tmp_path: Path) -> Iterator[SleepSlot]:
     found.close()
 
 
-def kill(slot: Slot) -> int:
+def kill(slot: ServerSlot) -> int:
     assert slot.child is not None
     slot.child.signal(signal.SIGKILL)
     slot.child.wait(10)
     return slot.child.pid
 
 
-def restarted(slot: Slot, beat: Pulse, pid: int, deadline_s: float = 10.0) -> bool:
+def restarted(slot: ServerSlot, beat: Pulse, pid: int, deadline_s: float = 10.0) -> bool:
     """Whether another process runs within the deadline."""
 
     def another() -> bool:
-        assert slot.tend(beat) is None
+        assert slot.keep_running(beat) is None
         return slot.child is not None and slot.child.pid != pid
 
     return wait_until(another, deadline_s, 0.01)
@@ -75,12 +75,12 @@ def incarnation(store: Rendezvous) -> int:
     return member.incarnation if member is not None else -1
 
 
-def test_a_server_that_dies_is_restarted(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
+def test_a_server_that_dies_is_restarted(slot: ServerSlot, beat: Pulse, store: Rendezvous) -> None:
     assert restarted(slot, beat, kill(slot))
     assert wait_until(lambda: incarnation(store) == 1, 10)
 
 
-def test_it_is_not_started_while_the_trainer_has_its_gpu(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
+def test_it_is_not_started_while_the_trainer_has_its_gpu(slot: ServerSlot, beat: Pulse, store: Rendezvous) -> None:
     forbid_starts(store, NAME)
     pid = kill(slot)
     assert not restarted(slot, beat, pid, 0.5)
@@ -92,7 +92,7 @@ def test_it_is_not_started_while_the_trainer_has_its_gpu(slot: Slot, beat: Pulse
 
 
 def test_it_asks_again_if_the_store_did_not_answer(
-    slot: Slot, beat: Pulse, store: Rendezvous, monkeypatch: pytest.MonkeyPatch
+    slot: ServerSlot, beat: Pulse, store: Rendezvous, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def gone(key: str) -> str:
         raise RuntimeError("connection refused")
@@ -104,11 +104,11 @@ def test_it_asks_again_if_the_store_did_not_answer(
     assert restarted(slot, beat, pid)
 
 
-def test_one_that_dies_too_often_is_a_failure(slot: Slot, beat: Pulse, store: Rendezvous) -> None:
+def test_one_that_dies_too_often_is_a_failure(slot: ServerSlot, beat: Pulse, store: Rendezvous) -> None:
     store.set(keys.server_ready(NAME), "0")
     assert wait_until(lambda: beat.value(keys.server_ready(NAME)) is not None, 10)
     assert restarted(slot, beat, kill(slot))
     kill(slot)
-    failure = slot.tend(beat)
+    failure = slot.keep_running(beat)
     assert isinstance(failure, Failure)
     assert failure.cause == "killed by signal 9 (SIGKILL) after 1 restarts"
