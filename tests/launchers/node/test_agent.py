@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from core.processes.rendezvous import Address
+from core.processes.rendezvous import Address, Rendezvous
+from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
-from launchers.attempts.failure import read_record
+from launchers.attempts import judgement
+from launchers.attempts.failure import Failure, read_record
 from launchers.attempts.outcome import Outcome
 from launchers.node import agent
-from launchers.node.agent import run_agent
+from launchers.node.agent import NodeAgent, run_agent
 from launchers.node.seat import Seat
+from tests.support.good_run import write_run
 
 SEAT = Seat(1, 0, ("here",), "127.0.0.1", None, "key")
 
@@ -52,3 +55,30 @@ def test_an_agent_that_fails_before_the_end_leaves_a_record(tmp_path: Path, monk
     record = read_record(RunDirectory(tmp_path).attempt(1))
     assert record is not None
     assert (record.role, record.cause) == ("agent", "RuntimeError: processes 7 survived SIGKILL for 10 s")
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_processes_are_started_behind_the_gate_only(fit: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a node that is not fit, and of one whose processes could not be started."""
+
+    class OneGate:
+        def __init__(self, *_: object) -> None: ...
+
+        def pass_as_leader(self, rendezvous: Rendezvous, stopped: Callable[[], bool]) -> list[Failure]:
+            return [] if fit else [Failure("node", "here", Moment(), "no room", 0)]
+
+    started: list[str] = []
+
+    def start(self: NodeAgent) -> None:
+        started.append(self.seat.name)
+        raise RuntimeError("nothing starts here")
+
+    monkeypatch.setattr(agent, "Gate", OneGate)
+    monkeypatch.setattr(NodeAgent, "start_processes", start)
+    monkeypatch.setattr(agent, "kill_descendants", lambda: None)  # of this process: a cluster may be among them
+    monkeypatch.setattr(judgement, "RECORDS_GRACE_S", 0.0)
+    directory = RunDirectory(tmp_path)
+    write_run(tmp_path).rename(directory.run_file)
+    outcome = run_agent(directory, SEAT, lambda: "preempted")
+    assert started == (["here"] if fit else [])
+    assert outcome.how == ("failed" if fit else "node_failure")
