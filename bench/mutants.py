@@ -44,7 +44,6 @@ do_not_mutate_patterns = {messages}
 pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:rerunfailures"]
 use_git_change_detection = false
-process_isolation = "forkserver"
 timeout_constant = 3.0
 timeout_multiplier = 4.0
 """
