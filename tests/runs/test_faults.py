@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
 from pathlib import Path
 
 import h5py
@@ -15,8 +14,9 @@ import pytest
 from common.waiting import wait_until
 from core.processes.children import shared_memory
 from core.trajectory import step_path
+from tests.support.faulty_runs import member_pid, wait_for_phase
 from tests.support.slurm_runs import hold, hold_phases
-from tests.support.tiny_runs import descendants, ebbtide, entered, events, start_ebbtide, survivors, write_run
+from tests.support.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
 
@@ -37,22 +37,6 @@ def reward(sample):
         time.sleep(600)
     return float("nan") if number == 2 else 1.0
 '''
-
-
-def wait_for_phase(run_dir: Path, phase: str, command: subprocess.Popen[bytes]) -> None:
-    """Until the run is there; the run's own output if it ends before."""
-
-    def reached() -> bool:
-        return any(entered(event) == phase for event in events(run_dir, "phase"))
-
-    assert wait_until(lambda: reached() or command.poll() is not None, 300)
-    assert reached(), (run_dir.parent / "log").read_text()
-
-
-def member_pid(run_dir: Path, text: str) -> int:
-    """The pid that the agent's log gives for a name such as engine=node0-engine0."""
-    line = next(line for line in (run_dir / "attempts/1/agent-0.log").read_text().splitlines() if text in line)
-    return int(line.partition("pid=")[2].split()[0])
 
 
 def bearers(api_key: str) -> list[psutil.Process]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_faults import member_pid, wait_for_phase
 
 from common.waiting import wait_until
+from tests.support.faulty_runs import member_pid, wait_for_phase
 from tests.support.tiny_models import GPU_SIZES, tiny_model
 from tests.support.tiny_runs import descendants, ebbtide, events, start_ebbtide, survivors, write_run
 

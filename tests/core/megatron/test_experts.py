@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from test_layouts import _check_same
 
 from tests.support.ranks import run_ranks
+from tests.support.same_updates import check_same
 from tests.support.tiny_models import EXPERTS, tiny_model
 
 EP2 = {"placement": {"expert_parallel": 2}}
@@ -66,7 +66,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("case", [name for name in (*ALONE, *TWO, *FOUR) if name != "plain"])
 def test_same_losses_and_gradients(outcomes: dict[str, list[Any]], case: str) -> None:
     assert len(outcomes[case]) == len(ACTIONS), outcomes[case]
-    _check_same(outcomes[case][:3], outcomes["plain"][:3])
+    check_same(outcomes[case][:3], outcomes["plain"][:3])
 
 
 @pytest.mark.parametrize("case", [name for name in (*ALONE, *TWO, *FOUR) if name != "plain"])
@@ -83,7 +83,7 @@ def test_same_weights_under_the_same_names(outcomes: dict[str, list[Any]], case:
 
 @pytest.mark.parametrize("case", ["lonely2", "lonely4"])
 def test_a_rank_without_samples_takes_part(outcomes: dict[str, list[Any]], case: str) -> None:
-    _check_same(outcomes[case], outcomes["lonely1"])
+    check_same(outcomes[case], outcomes["lonely1"])
 
 
 @pytest.mark.parametrize("case", ["sums1", "sums2", "sums4"])
@@ -115,6 +115,6 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 def test_a_checkpoint_goes_on_however_the_experts_are_shared_out(resumed: dict[str, list[Any]], name: str) -> None:
     assert len(resumed[name]) == 3, resumed[name]
     writer = READERS[name][0]
-    _check_same(resumed[name][1:], resumed[writer][2:])
+    check_same(resumed[name][1:], resumed[writer][2:])
     if name == f"{writer} as {writer}":
         assert resumed[name][1:] == resumed[writer][2:]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
+from tests.support.same_updates import check_same
 from tests.support.tiny_models import KINDS, tiny_model
 
 TP2 = {"placement": {"tensor_parallel": 2}}
@@ -84,16 +85,7 @@ ALL = [f"{k}/{x}" for k in KINDS for x in (*ALONE, *TWO, *FOUR) if x != "plain" 
 def test_same_losses_and_gradients(outcomes: dict[str, list[Any]], case: str) -> None:
     kind = case.split("/")[0]
     assert len(outcomes[case]) == 3, outcomes[case]
-    _check_same(outcomes[case], outcomes[f"{kind}/plain"])
-
-
-def _check_same(ours: list[Any], theirs: list[Any]) -> None:
-    for found, wanted in zip(ours, theirs, strict=True):
-        for name, value in wanted["metrics"].items():
-            if name.startswith("train/"):
-                assert found["metrics"][name] == pytest.approx(value, rel=1e-5, abs=1e-5), name
-        for a, b in zip(found["logprobs"], wanted["logprobs"], strict=True):
-            assert a == pytest.approx(b, abs=1e-4, nan_ok=True)
+    check_same(outcomes[case], outcomes[f"{kind}/plain"])
 
 
 @pytest.mark.parametrize("case", ["one", "one-tp2"])
@@ -103,7 +95,7 @@ def test_nothing_is_summed_over_a_group_of_one_rank(outcomes: dict[str, list[Any
 
 @pytest.mark.parametrize("case", ["lonely-dp2", "lonely-pp2-dp2"])
 def test_a_rank_without_samples_takes_part(outcomes: dict[str, list[Any]], case: str) -> None:
-    _check_same(outcomes[case], outcomes["lonely"])
+    check_same(outcomes[case], outcomes["lonely"])
 
 
 @pytest.mark.parametrize("case", ["silent", "silent-pp2"])
@@ -122,7 +114,7 @@ def test_samples_without_advantage_are_not_computed_and_gradients_are_the_same(
 
 
 def test_next_to_no_advantage_is_computed_alike_over_stages(outcomes: dict[str, list[Any]]) -> None:
-    _check_same(outcomes["tiny-pp2"], outcomes["tiny"])
+    check_same(outcomes["tiny-pp2"], outcomes["tiny"])
 
 
 def test_gradient_that_is_not_finite_names_the_step(outcomes: dict[str, list[Any]]) -> None:

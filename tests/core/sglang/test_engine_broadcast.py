@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-from test_engine_server import assert_same_model, load, perturbed
 
 from core.engines.roster import Engine, Engines
-from core.processes.rendezvous import Address, Member, Rendezvous
+from core.processes.rendezvous import Rendezvous
 from core.sglang.client import EngineClient
 from core.weights import kept_group
 from core.weights.broadcast import BroadcastDelivery, WeightBroadcast
 from core.weights.check import WeightCheck, WeightsDiffer, weight_checksums
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
+from tests.support.broadcasts import Source, clones, driven, publish
+from tests.support.engine_models import assert_same_model, load, perturbed
 from tests.support.engine_servers import RunningEngine, start_engine, wait_up
 from tests.support.engine_updates import SendingUpdate
 from tests.support.tiny_models import tiny_model
 
 pytestmark = pytest.mark.engine
-Tensors = list[tuple[str, torch.Tensor]]
-
-
-class Source:
-    """A trainer of one rank, its weights in buckets of five tensors."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-        self.between: Callable[[int], object] = lambda _: None
-
-    def named_buckets(self, max_bytes: int) -> Iterator[Tensors]:
-        for start in range(0, len(self.tensors), 5):
-            self.between(start)
-            yield self.tensors[start : start + 5]
-
-
-@pytest.fixture
-def rendezvous(tmp_path: Path) -> Iterator[Rendezvous]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    listener = socket.create_server(("127.0.0.1", 0))
-    yield Rendezvous(Address(*listener.getsockname()), 1, "the run's key", listener=listener)
-    dist.destroy_process_group()
-
-
-def publish(rendezvous: Rendezvous, name: str, server: RunningEngine, incarnation: int = 0) -> None:
-    url, pid = server.client.base_url, server.process.pid
-    rendezvous.publish(Member("engine", name, 1, "far", pid, url, incarnation=incarnation))
-
-
-def driven(rendezvous: Rendezvous, servers: dict[str, RunningEngine]) -> Engines:
-    for name, server in servers.items():
-        publish(rendezvous, name, server)
-    key = next(iter(servers.values())).spec.api_key or ""
-    engines = Engines(rendezvous, list(servers), vocab_size=512, api_key=key, start_s=240, request_s=60)
-    engines.start()
-    return engines
 
 
 def broadcast(rendezvous: Rendezvous, engines: Engines, deadline_s: float = 60) -> WeightBroadcast:
     return WeightBroadcast(engines, rendezvous.address, "gloo", "rank0", deadline_s)
-
-
-def clones(tensors: Sequence[tuple[str, torch.Tensor]]) -> Tensors:
-    return [(name, tensor.clone()) for name, tensor in tensors]
 
 
 def test_two_syncs_of_mixed_precision_through_one_group(qwen3: RunningEngine, rendezvous: Rendezvous) -> None:

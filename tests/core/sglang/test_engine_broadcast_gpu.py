@@ -13,8 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine_broadcast import Source, clones, driven, publish, rendezvous
-from test_engine_gpu import perturbed
 
 from core.processes.rendezvous import Rendezvous
 from core.sglang.client import EngineClient
@@ -23,7 +21,9 @@ from core.weights.broadcast import WeightBroadcast
 from core.weights.check import WeightCheck
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
+from tests.support.broadcasts import Source, clones, driven, publish, rendezvous
 from tests.support.engine_servers import RunningEngine, free_port, wait_up
+from tests.support.gpu_models import perturbed
 from tests.support.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]

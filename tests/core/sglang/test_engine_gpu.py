@@ -22,6 +22,7 @@ from core.sglang.launch import EngineSpec, command, environment
 from core.sglang.weights import update_from_disk
 from tests.support.engine_servers import RunningEngine, free_port, wait_ended, wait_up
 from tests.support.engine_updates import updating
+from tests.support.gpu_models import perturbed
 from tests.support.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]
@@ -52,14 +53,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
     finally:
         process.kill()
         process.wait(30)
-
-
-def perturbed(model: torch.nn.Module, seed: int) -> list[tuple[str, torch.Tensor]]:
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return [(name, parameter.detach()) for name, parameter in model.named_parameters()]
 
 
 def worst_difference(client: EngineClient, model: torch.nn.Module) -> float:

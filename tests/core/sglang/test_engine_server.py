@@ -20,55 +20,13 @@ from core.sglang.generation import Generation, GroupRequest
 from core.sglang.transport import Transport
 from core.sglang.weights import WeightUpdate, update_from_disk
 from core.weights.check import compare, weight_checksums
+from tests.support.engine_models import PROMPT, assert_close, assert_same_model, hf_logprobs, load, perturbed
 from tests.support.engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
 from tests.support.engine_updates import updating
 from tests.support.tiny_models import EOS_TOKEN_ID, tiny_model
 
 pytestmark = pytest.mark.engine
-PROMPT = [5, 6, 7, 8, 9, 10]
 LONG = SamplingParams(1500, temperature=0.0)  # greedy: these models then repeat themselves and never stop
-
-
-def load(directory: Path) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-
-
-def hf_logprobs(model: Any, tokens: list[int], temperature: float = 1.0) -> torch.Tensor:
-    """[T - 1] log-probability of each token but the first."""
-    with torch.no_grad():
-        logits = model(torch.tensor([tokens])).logits[0, :-1] / temperature
-    return torch.log_softmax(logits, -1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]
-
-
-def assert_same_model(client: EngineClient, model: Any) -> None:
-    """The engine's log-probs, of its own samples and of a given text, are those of `model`."""
-    made = asyncio.run(client.generate_group(PROMPT, [SamplingParams(40, seed=seed) for seed in range(4)]))
-    for one in made:
-        tokens = PROMPT + one.tokens
-        wanted = hf_logprobs(model, tokens)
-        assert_close(one.logprobs, wanted[len(PROMPT) - 1 :])
-        assert_close(client.score(tokens), wanted)
-
-
-def assert_close(found: list[float], wanted: torch.Tensor) -> None:
-    difference = (torch.tensor(found) - wanted).abs()
-    assert len(found) == len(wanted)
-    assert float(difference.mean()) < 1e-5
-    assert float(difference.max()) < 1e-3
-
-
-def perturbed(model: Any, seed: int) -> list[tuple[str, torch.Tensor]]:
-    """Change the model's weights in place; its tensors under the names that they have in files."""
-    from transformers.core_model_loading import revert_weight_conversion
-
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.empty_like(parameter).normal_(0, 0.02, generator=generator))
-    found = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    return list(revert_weight_conversion(model, found).items())  # it has the experts of a layer in one tensor
 
 
 def push(client: EngineClient, tensors: list[tuple[str, torch.Tensor]], version: str) -> None:

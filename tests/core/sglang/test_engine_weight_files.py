@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_engine_server import assert_same_model, load, perturbed
 
 from core.processes.rendezvous import Address, Member, Rendezvous
 from core.sglang.weights import update_from_disk
+from tests.support.engine_models import assert_same_model, load, perturbed
 from tests.support.engine_servers import RunningEngine
 
 pytestmark = pytest.mark.engine
