@@ -172,12 +172,6 @@ def colocated(config: RunConfig) -> bool:
     return config.placement.engines == "colocated"
 
 
-def _beside(config: RunConfig, kind: str) -> dict[str, int]:
-    """Owner -> bytes of its process on a device."""
-    communicators = trainer.num_communicators(config) if kind == "cuda" else 0
-    return {**BESIDE[kind], TRAINER: BESIDE[kind][TRAINER] + communicators * COMMUNICATOR}
-
-
 def _plans(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> list[MemoryPlan]:
     """Plans of the pipeline stages, one each."""
     return [_plan(config, shape, device, how, stage) for stage in range(config.placement.pipeline_parallel)]
@@ -189,36 +183,45 @@ def _fullest(config: RunConfig, shape: ModelShape, device: Device, how: _How) ->
 
 
 def _plan(config: RunConfig, shape: ModelShape, device: Device, how: _How, stage: int) -> MemoryPlan:
-    kind, graphs, holding = device.kind, how.graphs, table(how.staying)
+    """The plan of one pipeline stage."""
+    kind, granted = device.kind, table(how.staying)
     cache = engine.cache(config, shape, kind, device.total_bytes or 0)
-    own = trainer.part_bytes(config, shape, kind, stage)
-    sizes = {TRAINER: own, ENGINE: engine.part_bytes(config, shape, kind, cache)}
-    copies = trainer.host_copy_bytes(config, shape, kind, own, how.staying) if how.in_turns else 0
-    counts, beside = _counts(config, kind), _beside(config, kind)
-    always = {TRAINER: {GRAPHS: trainer.graph_work(config, shape, kind, graphs)} if graphs else {}, ENGINE: {}}
-    phases = {
-        phase: {
-            owner: {
-                name: size * counts[owner]
-                for name, size in {
-                    **_held(sizes[owner], holding[phase].of(owner) if how.in_turns else None),
-                    **_work(config, shape, kind, stage, phase).get(owner, {}),
-                    **always[owner],
-                    PROCESS: beside[owner],
-                }.items()
-            }
-            for owner in (TRAINER, ENGINE)
-        }
-        for phase in TABLE
-    }
-    host_bytes = copies * config.placement.trainers_per_node
-    apart = kind == "cuda" and not colocated(config)
-    return MemoryPlan(device, how.in_turns, how.staying, graphs, apart, phases, stage, cache, host_bytes)
+    trainer_parts = trainer.part_bytes(config, shape, kind, stage)
+    sizes = {TRAINER: trainer_parts, ENGINE: engine.part_bytes(config, shape, kind, cache)}
+    lasting, counts = _lasting(config, shape, kind, how.graphs), _counts(config, kind)
+    phases: dict[str, dict[str, Parts]] = {}
+    for phase in TABLE:
+        work = _work(config, shape, kind, stage, phase)
+        phases[phase] = {}
+        for owner in (TRAINER, ENGINE):
+            held = _held(sizes[owner], granted[phase].of(owner) if how.in_turns else None)
+            parts = {**held, **work.get(owner, {}), **lasting[owner]}
+            phases[phase][owner] = {part: size * counts[owner] for part, size in parts.items()}
+    copies = trainer.host_copy_bytes(config, shape, kind, trainer_parts, how.staying) if how.in_turns else 0
+    return MemoryPlan(
+        device=device,
+        in_turns=how.in_turns,
+        staying=how.staying,
+        graphs=how.graphs,
+        apart=kind == "cuda" and not colocated(config),
+        phases=phases,
+        stage=stage,
+        cache=cache,
+        host_bytes=copies * config.placement.trainers_per_node,
+    )
 
 
 def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:
     """The parts that are there; all of them where nobody gives anything back."""
     return {name: size for name, size in sizes.items() if size and (granted is None or name in granted)}
+
+
+def _lasting(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs | None) -> dict[str, Parts]:
+    """Owner -> what is on the device in every phase: its process, with NCCL's communicators, and the graphs of rows."""
+    communicators = trainer.num_communicators(config) if device == "cuda" else 0
+    of_trainer = {GRAPHS: trainer.graph_work(config, shape, device, graphs)} if graphs else {}
+    of_trainer[PROCESS] = BESIDE[device][TRAINER] + communicators * COMMUNICATOR
+    return {TRAINER: of_trainer, ENGINE: {PROCESS: BESIDE[device][ENGINE]}}
 
 
 def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: str) -> dict[str, Parts]:

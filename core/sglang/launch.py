@@ -20,9 +20,19 @@ MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up t
 # what must not reach an engine: settings of the trainer's process group, and of a parent engine
 TRAINER_VARIABLES = frozenset(
     {
-        *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE"),
-        *("MASTER_ADDR", "MASTER_PORT", "PYTORCH_CUDA_ALLOC_CONF", "CUDA_DEVICE_MAX_CONNECTIONS"),
-        *("DISABLE_OPENAPI_DOC", "SGLANG_RETURN_ORIGINAL_LOGPROB"),
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+        "ROLE_RANK",
+        "ROLE_WORLD_SIZE",
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "PYTORCH_CUDA_ALLOC_CONF",
+        "CUDA_DEVICE_MAX_CONNECTIONS",
+        "DISABLE_OPENAPI_DOC",
+        "SGLANG_RETURN_ORIGINAL_LOGPROB",
     }
 )
 TRAINER_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_")
