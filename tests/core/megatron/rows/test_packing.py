@@ -6,8 +6,9 @@ import random
 from itertools import pairwise
 
 import pytest
+import torch
 
-from core.megatron.rows.packing import Row, pack, plan_rows
+from core.megatron.rows.packing import Row, build_row, pack, plan_rows
 from core.samples import TrainSample
 
 
@@ -105,6 +106,23 @@ def test_padding_reaches_a_multiple_and_predicts_nothing(multiple: int) -> None:
     rows = [row for rows in pack(samples, 60, multiple=multiple) for row in rows]
     assert all(len(row.tokens) % multiple == 0 for row in rows)
     _check_meaning(samples, rows)
+
+
+def test_columns_are_integers_and_padding_begins_at_position_0() -> None:
+    sample = TrainSample(0, [1, 2, 3], [4, 5, 6], [1] * 3, 0.0, [0.0] * 3)
+    (padded,), (idle,) = pack([sample], 100, data_parallel=2, multiple=4)
+    assert padded.positions.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert idle.positions.tolist() == [0, 1, 2, 3]
+    for row in (padded, idle):
+        columns = (row.tokens, row.positions, row.logit_index, row.targets, row.sample_index, row.token_index)
+        assert {column.dtype for column in columns} == {torch.int64}
+
+
+def test_rows_are_not_padded_unless_asked() -> None:
+    sample = TrainSample(0, [1, 2, 3], [4, 5, 6], [1] * 3, 0.0, [0.0] * 3)
+    ((row,),) = pack([sample], 100)
+    (((unit,),),) = plan_rows([sample], 100, 1, True)
+    assert row.tokens.tolist() == build_row([sample], [unit]).tokens.tolist() == [1, 2, 3, 4, 5]
 
 
 def _flops(rows: list[Row]) -> float:
