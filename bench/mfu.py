@@ -27,7 +27,7 @@ import modelcfg
 from bench.gpu_trainer import make_config, make_samples, one_rank
 from bench.limits import kernels_of, matmul_flops
 from bench.record import report
-from core.algorithm.loss import PolicyLoss
+from core.algorithm.loss import build_loss
 from core.megatron.graphs.row_graphs import RowGraphs
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import initialise
@@ -80,7 +80,7 @@ def make_batch(samples: list[TrainSample], tokens: int) -> tuple[Row, Any]:
     table, flat = TokenTable(samples), sum(len(s.response_tokens) for s in samples)
     values = TokenValues(
         weights=torch.full((flat,), 1 / flat),
-        advantages=torch.tensor([s.advantage for s in samples]).repeat_interleave(torch.tensor(table.lengths)),
+        advantages=table.spread([s.advantage for s in samples]),
         logprobs_engine=torch.full((flat,), -10.0),
         logprobs_old=None,
         logprobs_ref=None,
@@ -105,7 +105,7 @@ class Case:
         self.length = min(SEQUENCE, self.tokens)
         samples = make_samples(self.tokens // self.length, PROMPT, self.length - PROMPT + 1)
         self.row, self.batch = make_batch(samples, self.tokens)
-        self.loss = PolicyLoss(make_config(8).algorithm)
+        self.loss = build_loss(make_config(8).algorithm)
         self.predict = RowGraphs(self.tokens) if self.graphs else partial(forward_row, device="cuda")
 
     def compute(self) -> float:

@@ -29,6 +29,7 @@ from bench.colocated import Colocated, colocated, timed
 from bench.record import report
 from common.units import GIB
 from core.algorithm.batch import Batch, make_batch
+from core.algorithm.estimate import build_advantages
 from core.config.schema import AlgorithmConfig, RewardConfig
 from core.loop import in_turns as loop
 from core.loop.parts import Parts
@@ -120,7 +121,7 @@ def run_loop(both: Colocated, request: Any, stub: Any, width: int) -> tuple[list
             journal=stub,
             checkpoints=stub,
             pause=stub,
-            algorithm=AlgorithmConfig(),
+            advantages=build_advantages(AlgorithmConfig()),
             request=request,
             max_failed_share=0.0,
             num_steps=STEPS,
@@ -145,7 +146,7 @@ def measure(both: Colocated, groups: int, group_size: int, prompt: int, response
     request = make_request(vocab, groups, group_size, prompt, response)
     steps, switches = run_loop(both, request, stub, groups * group_size)
     batch = stub.batches[-1]
-    samples = make_batch(batch.samples, AlgorithmConfig()).train_samples()
+    samples = make_batch(batch.samples, build_advantages(AlgorithmConfig())).train_samples()
     alone: dict[str, list[float]] = {"generate": [], "train": [], "sync": [], "switch": []}
     used: dict[str, float] = {}
     both.residency.take_seconds()

@@ -28,6 +28,10 @@ from core.samples import TrainSample
 from core.trajectory import StepRecord, list_steps, read_step, step_path
 
 
+def _advantage(record: StepRecord, i: int) -> float | list[float]:
+    return float(record.advantage[i]) if record.token_advantage is None else record.token_advantage[i].tolist()
+
+
 def samples_of(record: StepRecord) -> list[TrainSample]:
     """What the trainer was given."""
     return [
@@ -36,7 +40,7 @@ def samples_of(record: StepRecord) -> list[TrainSample]:
             prompt_tokens=record.prompt_tokens[i].tolist(),
             response_tokens=record.response_tokens[i].tolist(),
             loss_mask=record.loss_mask[i].tolist(),
-            advantage=float(record.advantage[i]),
+            advantage=_advantage(record, i),
             logprobs_engine=record.logprobs_engine[i].tolist(),
         )
         for i in range(len(record))

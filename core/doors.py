@@ -7,6 +7,21 @@ from __future__ import annotations
 
 from core.plugins import Door
 
+ADVANTAGE = Door(
+    key="algorithm.advantage_estimator",
+    builtins={"grpo": "core.algorithm.advantages:Grpo"},
+    arguments=("rewards", "groups", "valid"),
+    options_key="algorithm.advantage_options",
+    gives="[B], or B tensors [T]",
+    offers=("lengths", "logprobs_engine", "loss_mask"),
+)
+LOSS = Door(
+    key="algorithm.loss",
+    builtins={"clipped": "core.algorithm.losses.clipped:ClippedLoss"},
+    arguments=("logprobs", "entropy", "inputs"),
+    options_key="algorithm.loss_options",
+    gives="(loss, metrics)",
+)
 SCHEDULE = Door(
     key="placement.schedule",
     builtins={"in_turns": "core.loop.in_turns:run"},
@@ -15,5 +30,5 @@ SCHEDULE = Door(
     gives="bool: whether the run is complete",
 )
 
-DOORS: tuple[Door, ...] = (SCHEDULE,)
+DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, SCHEDULE)
 """Every door whose key takes one name; checks and docs go through them."""

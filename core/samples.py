@@ -74,10 +74,15 @@ class TrainSample:
     prompt_tokens: Sequence[int]
     response_tokens: Sequence[int]
     loss_mask: Sequence[int]
-    advantage: float
+    advantage: float | Sequence[float]  # of the response, or of each of its tokens
     logprobs_engine: Sequence[float]
     logprobs_old: Sequence[float] | None = None
     logprobs_ref: Sequence[float] | None = None
+
+    @property
+    def has_advantage(self) -> bool:
+        """Whether it is anything but 0 anywhere."""
+        return any(self.advantage) if isinstance(self.advantage, Sequence) else self.advantage != 0
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class UpdateResult:
     """What an update did; the same on every rank.
 
     `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step; NaN
-    where the sample was not computed (core/megatron/rows/teaching.py). `logprobs_ref` holds the reference model's,
+    where the sample was not computed (core/megatron/rows/computed.py). `logprobs_ref` holds the reference model's,
     likewise; None if the loss has no KL.
     """
 

@@ -11,8 +11,12 @@ Samples
     SamplingParams: sampling settings of one request.
     Status: how a response ended.
 
-Advantages
+Advantages and losses
+    Advantages: what a run file's advantage_estimator is called with, and gives.
     group_advantages: the advantage of each sample over its group.
+    Loss: what a run file's loss is called with, gives, and may say of itself.
+    TokenInputs: what a loss gets beside the policy's log-probs.
+    TrainSample: one response as the trainer needs it.
 
 What a run leaves
     list_steps: the steps that a run directory has records of.
@@ -39,7 +43,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from core.algorithm.advantages import Advantages as Advantages
     from core.algorithm.advantages import group_advantages as group_advantages
+    from core.algorithm.loss import Loss as Loss
+    from core.algorithm.loss import TokenInputs as TokenInputs
     from core.plugins import load_function as load_function
     from core.reward.last_number import last_number as last_number
     from core.reward.sample import RewardInput as RewardInput
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from core.samples import Sample as Sample
     from core.samples import SamplingParams as SamplingParams
     from core.samples import Status as Status
+    from core.samples import TrainSample as TrainSample
     from core.trajectory.record import StepRecord as StepRecord
     from core.trajectory.store import list_steps as list_steps
     from core.trajectory.store import read_step as read_step
@@ -58,8 +66,10 @@ if TYPE_CHECKING:
     from hpc.slurm.component import Component as Component
 
 _HOME = {
+    "Advantages": "core.algorithm.advantages",
     "Component": "hpc.slurm.component",
     "HetSlurmExecutor": "hpc.executor.executor",
+    "Loss": "core.algorithm.loss",
     "Prompt": "core.samples",
     "RewardInput": "core.reward.sample",
     "Sample": "core.samples",
@@ -68,6 +78,8 @@ _HOME = {
     "Site": "hpc.site.files",
     "Status": "core.samples",
     "StepRecord": "core.trajectory.record",
+    "TokenInputs": "core.algorithm.loss",
+    "TrainSample": "core.samples",
     "group_advantages": "core.algorithm.advantages",
     "last_number": "core.reward.last_number",
     "list_steps": "core.trajectory.store",

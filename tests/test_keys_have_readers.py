@@ -16,13 +16,15 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
+from core.checks.function import definition
+from core.checks.signature import Signature
 from core.config.schema import RunConfig
+from core.doors import DOORS
 from hpc.site.schema import Site
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "hpc", "launchers")
 NO_READERS = ("core/config/schema.py", "core/config/keys.py", "hpc/site/schema.py", "hpc/site/first.py")
-ONE_VALUE = {("AlgorithmConfig", "advantage_estimator")}  # says which advantage it is; nothing chooses yet
 PROPERTIES = {
     ("Site", "port_range"): "ports",
     ("Site", "time"): "time_minutes",
@@ -56,7 +58,7 @@ def _owner(model: type[BaseModel], key: str) -> str:
 
 
 SECTIONS = [*models(RunConfig, "config"), *models(Site, "site")]
-KEYS = sorted({(_owner(model, key), key) for model, _ in SECTIONS for key in model.model_fields} - ONE_VALUE)
+KEYS = sorted({(_owner(model, key), key) for model, _ in SECTIONS for key in model.model_fields})
 
 
 @cache
@@ -70,7 +72,17 @@ def trees() -> list[ast.Module]:
 @cache
 def reads() -> set[tuple[str, str]]:
     """(class name of the section, key) of everything that is read."""
-    return {*reads_of(trees()), *_by_name()}
+    return {*reads_of(trees()), *_by_name(), *_by_parameter()}
+
+
+def _by_parameter() -> Iterator[tuple[str, str]]:
+    """What the built-ins of a door get because a parameter of theirs has the key's name."""
+    for door in DOORS:
+        section = type(RunConfig.model_fields[door.key.partition(".")[0]].default).__name__
+        for place in door.builtins.values():
+            found = definition(place)
+            assert found is not None, place
+            yield from ((section, name) for name in Signature.of(found).names)
 
 
 def _by_name() -> Iterator[tuple[str, str]]:

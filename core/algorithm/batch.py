@@ -6,10 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
-from core.algorithm.advantages import group_advantages
-from core.config.schema import AlgorithmConfig
+from core.algorithm.advantages import Advantages
+from core.algorithm.estimate import estimate
 from core.samples import Sample, Status, TrainSample
 
 REPETITION_TAIL = 32  # tokens: a response whose last 32 tokens repeat the 32 before them counts as repetitive
@@ -24,13 +22,14 @@ class Batch:
     """A step's samples with their advantages, in one order.
 
     Attributes:
+        advantages: one number per sample, or one per response token of each.
         on_policy: whether the weights that made the samples are those that learn from them first. If not, the log-probs
             of the engine, which had older weights, are the old ones of the loss; else the trainer's own before its
             first optimiser step.
     """
 
     samples: list[Sample]
-    advantages: list[float]
+    advantages: Sequence[float | Sequence[float]]
     on_policy: bool = True
 
     def train_samples(self) -> list[TrainSample]:
@@ -38,13 +37,9 @@ class Batch:
         return [_train_sample(s, a, self.on_policy) for s, a in zip(self.samples, self.advantages, strict=True)]
 
 
-def make_batch(samples: list[Sample], algorithm: AlgorithmConfig, *, on_policy: bool = True) -> Batch:
-    """Advantages of a step's samples over their groups; samples without a reward take no part."""
-    rewards = torch.tensor([float("nan") if s.reward is None else s.reward for s in samples], dtype=torch.float32)
-    groups = torch.tensor([s.group for s in samples])
-    valid = torch.tensor([s.reward is not None for s in samples])
-    advantages = group_advantages(rewards, groups, valid, algorithm.grpo_std_normalization)
-    return Batch(samples, advantages.tolist(), on_policy)
+def make_batch(samples: list[Sample], advantages: Advantages, *, on_policy: bool = True) -> Batch:
+    """A step's samples with what the estimator makes of them; samples without a reward take no part."""
+    return Batch(samples, estimate(advantages, samples), on_policy)
 
 
 def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
@@ -110,7 +105,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(sum(values)) / len(values) if values else float("nan")
 
 
-def _train_sample(sample: Sample, advantage: float, on_policy: bool) -> TrainSample:
+def _train_sample(sample: Sample, advantage: float | Sequence[float], on_policy: bool) -> TrainSample:
     failed = sample.reward is None
     return TrainSample(
         group=sample.group,

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.mistake import Wrong
 from core.algorithm.advantages import Advantages
+from core.config.schema import AlgorithmConfig
 from core.doors import ADVANTAGE
 from core.plugins import where
 from core.samples import Sample
@@ -24,6 +25,16 @@ OFFERS: Mapping[str, Callable[[Sequence[Sample]], Any]] = {
     "loss_mask": lambda samples: [torch.tensor(one.loss_mask, dtype=torch.float32) for one in samples],
 }
 """What an estimator gets if it has a parameter of the name."""
+
+
+def build_advantages(algorithm: AlgorithmConfig) -> Advantages:
+    """The run's estimator, built-in or a user's.
+
+    Raises:
+        Wrong: it cannot be loaded, or does not fit the door.
+    """
+    made = ADVANTAGE.build(algorithm.advantage_estimator, algorithm.advantage_options, algorithm.model_dump())
+    return made  # type: ignore[no-any-return]
 
 
 def estimate(advantages: Advantages, samples: Sequence[Sample]) -> list[float] | list[list[float]]:
@@ -71,7 +82,9 @@ def _refuse_infinite(values: Tensor, owners: Sequence[int] | Any, source: str) -
     if not finite.all():
         first = int((~finite).nonzero()[0])
         found = f"{float(values[first])} for sample {owners[first]} from {source}"
-        raise Wrong(found, "a finite advantage", "divide by nothing that may be 0, and read no reward that is not valid")
+        raise Wrong(
+            found, "a finite advantage", "divide by nothing that may be 0, and read no reward that is not valid"
+        )
 
 
 def _wrong(found: str, num_samples: int) -> Wrong:

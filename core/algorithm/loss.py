@@ -1,105 +1,134 @@
-"""The policy loss of one micro-batch, as a plain sum that adds up over micro-batches and data-parallel ranks.
+"""The loss of one micro-batch, as a plain sum that adds up over micro-batches and data-parallel ranks.
 
-Source: clipped surrogate, PPO, arXiv:1707.06347, eq. 7; KL estimators, joschu.net/blog/kl-approx.html.
-Left out: dual clip, sequence-level ratios, importance correction for the engine-trainer mismatch.
-Legend: R response tokens of a micro-batch.
+Legend: R response tokens of a micro-batch, B samples of the global batch that an optimiser step learns from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from common.mistake import Wrong
 from core.config.schema import AlgorithmConfig
+from core.doors import LOSS
+from core.plugins import where
+from core.samples import TrainSample
 
 Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """What the loss needs beside the policy's own log-probs; every tensor is [R] float32.
+    """What the loss needs beside the policy's own log-probs; tensors are [R], float32 where nothing else is said.
 
     `weights` is the loss mask over the global batch's denominator: a weighted sum over all tokens of the batch is a
-    mean. `logprobs_old=None` means on-policy: the policy's own log-probs, detached.
+    mean; it is 0 where a token does not count. `logprobs_old=None` means on-policy: the policy's own log-probs,
+    detached. `sample_index`, int64, says which of the `num_samples` (B) samples of the global batch a token belongs
+    to. All response tokens of a sample are in the same micro-batch, in order: sums over a sample are complete.
     """
 
     weights: Tensor
     advantages: Tensor
     logprobs_engine: Tensor
+    sample_index: Tensor
+    num_samples: int
     logprobs_old: Tensor | None = None
     logprobs_ref: Tensor | None = None
 
+    def sums(self, values: Tensor) -> Tensor:
+        """[B] sums over the tokens of each sample of [R] values; 0 for samples of other micro-batches."""
+        return values.new_zeros(self.num_samples).index_add(0, self.sample_index, values)
 
-class PolicyLoss:
-    """Clipped policy gradient, KL to a reference, entropy bonus; which of them, says the algorithm section."""
 
-    def __init__(self, config: AlgorithmConfig) -> None:
-        self.config = config
-        self.clip_low = config.eps_clip
-        self.clip_high = config.eps_clip if config.eps_clip_high is None else config.eps_clip_high
+class Loss(Protocol):
+    """What stands in the door `algorithm.loss`: a function with the signature of `__call__`, or a class.
 
-    def __call__(self, logprobs: Tensor, entropy: Tensor | None, inputs: TokenInputs) -> tuple[Tensor, Metrics]:
-        """Loss and metrics of one micro-batch.
+    Attributes that it may have, plain constants in its text:
+        needs_reference: whether `logprobs_ref` is there: True, False (where left out), or the name of the option or key
+            of `algorithm` by which it is asked for, by a value that is not 0.
+        needs_entropy_gradient: whether the loss depends on the entropy, likewise.
+        means: names of the metrics that are means over tokens by `weights`; they are taken over the tokens computed.
+    A method that it may have:
+        teaches(sample: TrainSample) -> bool: False: nothing of the sample has a gradient, so it is not computed. Left
+            out: all samples are computed.
+    """
+
+    def __call__(self, logprobs: Tensor, entropy: Tensor, inputs: TokenInputs) -> tuple[Tensor, Metrics]:
+        """Loss and metrics of one micro-batch. R may be 0: then both are 0.
 
         Args:
             logprobs: [R] float32 log-probs of the response tokens under the policy, with gradient.
-            entropy: [R] float32 entropy of each predicted distribution; None where it is neither used nor logged.
+            entropy: [R] float32 entropy of each predicted distribution; with gradient if that is needed.
             inputs: the other per-token quantities.
         Returns:
-            scalar loss with gradient, and metrics without: sums that add up over micro-batches and ranks, except
-            names ending in `_max`, of which the maximum is taken.
-        Collective: none.
+            scalar loss with gradient, and scalar metrics: sums that add up over micro-batches and ranks, except names
+            ending in `_max`, of which the maximum is taken. Reading a value on the host makes the GPU wait.
+        Collective: none, and it may call none: ranks have different micro-batches.
         """
-        old = logprobs.detach() if inputs.logprobs_old is None else inputs.logprobs_old
-        weights = inputs.weights
-        policy_gradient, clipped = self._clipped_surrogate(logprobs, old, inputs.advantages)
-        loss = pg_loss = (policy_gradient * weights).sum()
-        metrics = {
-            "train/pg_loss": pg_loss,
-            "train/pg_clipfrac": (clipped * weights).sum(),
-            "train/ppo_kl": ((old - logprobs) * weights).sum(),
-            **_engine_gap(old, inputs),
-        }
-        if inputs.logprobs_ref is not None:
-            estimate = kl_estimate(logprobs - inputs.logprobs_ref, self.config.kl_loss_type)
-            metrics["train/kl_loss"] = kl = (estimate * weights).sum()
-            loss = loss + self.config.kl_loss_coef * kl
-        if entropy is not None:
-            metrics["train/entropy_loss"] = bonus = (entropy * weights).sum()
-            if self.config.entropy_coef:
-                loss = loss - self.config.entropy_coef * bonus
-        metrics["train/loss"] = loss
-        return loss, {name: value.detach() for name, value in metrics.items()}
-
-    def _clipped_surrogate(self, logprobs: Tensor, old: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        ratio = torch.exp(logprobs - old)
-        plain = -ratio * advantages
-        clipped = -ratio.clamp(1 - self.clip_low, 1 + self.clip_high) * advantages
-        return torch.maximum(plain, clipped), (clipped > plain).to(plain.dtype)
+        ...
 
 
-def kl_estimate(delta: Tensor, kind: str) -> Tensor:
-    """Per-token estimate of KL(policy || reference) from delta = logp - logp_ref, under the policy's samples.
+@dataclass(frozen=True)
+class LossInUse:
+    """A loss, with what it leaves out filled in, and what it gives held to what it must be."""
 
-    Args:
-        delta: any shape.
-        kind: k1 (delta), k2 (delta^2 / 2) or k3 (exp(-delta) - 1 + delta).
+    function: Callable[..., Any]
+    means: frozenset[str]
+
+    def teaches(self, sample: TrainSample) -> bool:
+        """Whether the sample is computed."""
+        asked = getattr(self.function, "teaches", None)
+        return True if asked is None else bool(asked(sample))
+
+    def __call__(self, logprobs: Tensor, entropy: Tensor, inputs: TokenInputs) -> tuple[Tensor, Metrics]:
+        """See `Loss`.
+
+        Raises:
+            Wrong: it gave something else.
+        """
+        given = self.function(logprobs, entropy, inputs)
+        found = _misfit(given, logprobs)
+        if found:
+            wanted = "(loss, metrics): a scalar tensor with a gradient, and a dict of scalar tensors"
+            raise Wrong(f"{found} from {where(self.function)}", wanted, f"correct {LOSS.key}")
+        loss, metrics = given
+        return loss, {"train/loss": loss.detach(), **metrics}
+
+
+def build_loss(algorithm: AlgorithmConfig) -> LossInUse:
+    """The run's loss, built-in or a user's.
+
     Raises:
-        ValueError: on another kind.
-    Source: joschu.net/blog/kl-approx.html.
+        Wrong: it cannot be loaded, does not fit the door, or its `means` are no names.
     """
-    if kind == "k1":
-        return delta
-    if kind == "k2":
-        return delta**2 / 2
-    if kind == "k3":
-        return torch.expm1(-delta) + delta
-    raise ValueError(f"KL estimator {kind!r}: wanted k1, k2 or k3")
+    function = LOSS.build(algorithm.loss, algorithm.loss_options, algorithm.model_dump())
+    means = getattr(function, "means", ())
+    if isinstance(means, str) or not all(isinstance(name, str) for name in means):
+        raise Wrong(f"means {means!r} of {where(function)}", "names of metrics", 'write them as ("train/mine",)')
+    return LossInUse(function, frozenset(means))
+
+
+def _misfit(given: Any, logprobs: Tensor) -> str:
+    """What is wrong with a loss's answer, as a noun phrase; empty: nothing. Reads shapes, waits for no value."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        return f"a {type(given).__name__}"
+    loss, metrics = given
+    if not isinstance(loss, Tensor) or loss.shape:
+        return f"a loss {list(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__} as loss"
+    if logprobs.requires_grad and not loss.requires_grad:
+        return "a loss without a gradient"
+    if not isinstance(metrics, Mapping):
+        return f"a {type(metrics).__name__} as metrics"
+    for name, value in metrics.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor) or value.numel() != 1:
+            kind = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            return f"{kind} as metric {name!r}"
+    return ""
 
 
 def token_weights(loss_masks: Sequence[Sequence[int]], aggregation: str) -> list[NDArray[np.float32]]:
@@ -121,14 +150,3 @@ def token_weights(loss_masks: Sequence[Sequence[int]], aggregation: str) -> list
     else:
         raise ValueError(f"loss aggregation {aggregation!r}: wanted token_mean or sample_mean")
     return [mask / np.float32(max(1, denominator)) for mask, denominator in zip(masks, denominators, strict=True)]
-
-
-def _engine_gap(old: Tensor, inputs: TokenInputs) -> Metrics:
-    """How far engine and trainer disagree about the same tokens under the same weights."""
-    gap = (old - inputs.logprobs_engine).detach().abs()
-    counted = torch.where(inputs.weights > 0, gap, torch.zeros_like(gap))
-    largest = counted.max() if counted.numel() else counted.new_zeros(())
-    return {
-        "train/train_rollout_logprob_abs_diff": (gap * inputs.weights).sum(),
-        "train/train_rollout_logprob_abs_diff_max": largest,
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.mistake import Mistake
+from core.checks.needs import min_group_size
 from core.config.schema import RunConfig
 
 
@@ -28,14 +29,15 @@ def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
 
 
 def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:
-    """The advantage of a sample is taken over its group: alone, it is 0."""
-    if config.algorithm.advantage_estimator == "grpo" and config.rollout.n_samples_per_prompt == 1:
+    """The advantage of a sample is taken over its group, which has as many as the estimator asks for."""
+    found, wanted = config.rollout.n_samples_per_prompt, min_group_size(config.algorithm)
+    if found < wanted:
         yield Mistake(
             "rollout.n_samples_per_prompt",
             None,
-            "1, a group in which every advantage is 0",
-            "at least 2 samples per prompt for advantage_estimator grpo",
-            "set n_samples_per_prompt to 2 or more",
+            f"{found}, too few for an advantage over the group",
+            f"at least {wanted} samples per prompt for advantage_estimator {config.algorithm.advantage_estimator}",
+            f"set n_samples_per_prompt to {wanted} or more",
         )
 
 

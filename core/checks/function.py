@@ -22,7 +22,7 @@ def python_function(key: str, path: str) -> Iterator[Mistake]:
     if not module.endswith(".py") and not all(part.isidentifier() for part in module.split(".")):
         yield Mistake(key, None, f"{path!r}", FORMS, "end a file's name with .py, or write a module's name with dots")
         return
-    file = Path(module) if module.endswith(".py") else _module_file(module)
+    file = Path(module) if module.endswith(".py") else module_file(module)
     if file is None:
         yield Mistake(
             key, None, f"no module {module!r}", "a module that can be imported", "install it, or give a .py file"
@@ -33,7 +33,7 @@ def python_function(key: str, path: str) -> Iterator[Mistake]:
         yield from _function_in(key, file, function)
 
 
-def _module_file(module: str) -> Path | None:
+def module_file(module: str) -> Path | None:
     """Where a module is; unlike `importlib.util.find_spec`, parent packages are not run."""
     folders: list[str] | None = None
     spec = None
@@ -44,6 +44,12 @@ def _module_file(module: str) -> Path | None:
             return None
         folders = list(spec.submodule_search_locations or [])
     return Path(spec.origin) if spec is not None and spec.origin else None
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there; a folder that only has its name does not count."""
+    spec = PathFinder.find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def _function_in(key: str, file: Path, function: str) -> Iterator[Mistake]:
@@ -78,7 +84,7 @@ def _top_level_names(tree: ast.Module) -> list[str]:
 def definition(path: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | None:
     """The function or class that `path` names, if it is defined at the top level of its file; else None."""
     module, name = split_function(path)
-    file = Path(module) if module.endswith(".py") else _module_file(module)
+    file = Path(module) if module.endswith(".py") else module_file(module)
     if file is None or file.suffix != ".py":
         return None
     for node in ast.parse(file.read_bytes()).body:

@@ -128,7 +128,12 @@ class RewardConfig(Section):
 class AlgorithmConfig(Section):
     """Advantage and loss. Source: GRPO, arXiv:2402.03300; clip-higher: DAPO, arXiv:2503.14476."""
 
-    advantage_estimator: Literal["grpo"] = Field("grpo", description="advantage of a sample over its group")
+    advantage_estimator: str = Field(
+        "grpo", description="grpo, or module.py:function / package.module:function of your own"
+    )
+    advantage_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
+    loss: str = Field("clipped", description="clipped, or module.py:function / package.module:function of your own")
+    loss_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     grpo_std_normalization: bool = Field(True, description="divide by the group's standard deviation (off: Dr. GRPO)")
     eps_clip: PositiveFloat = Field(0.2, description="the policy ratio is clipped below at 1 - eps_clip")
     eps_clip_high: PositiveFloat | None = Field(None, description="and above at 1 + this; null: equal to eps_clip")

@@ -42,7 +42,7 @@ def run(parts: Parts) -> bool:
         try:
             with phase("score", step):
                 samples = parts.rollout.settle(made)
-                batch = make_batch(samples, parts.algorithm)
+                batch = make_batch(samples, parts.advantages)
             check_failures(samples, parts.max_failed_share)
         except (TooManyFailures, RewardsUnavailable):
             with phase("save", step):

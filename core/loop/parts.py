@@ -15,8 +15,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from core.algorithm.advantages import Advantages
 from core.algorithm.batch import Batch
-from core.config.schema import AlgorithmConfig
 from core.loop.state import LoopState
 from core.rollout.rollout import Generated, Pending, Request
 from core.run_dir.moment import Moment
@@ -154,7 +154,7 @@ class Parts:
         state: where the run stands; a schedule sets it after each step, before it saves.
         request: what a step asks for: (state, version of the weights that are to answer) -> Request. The same on every
             rank.
-        algorithm: for `make_batch`.
+        advantages: for `make_batch`.
         max_failed_share: of a step's samples that may be without a reward.
         num_steps: of the whole run.
     """
@@ -168,7 +168,7 @@ class Parts:
     journal: JournalPart
     checkpoints: CheckpointsPart
     pause: PausePart
-    algorithm: AlgorithmConfig
+    advantages: Advantages
     request: Callable[[LoopState, str], Request]
     max_failed_share: float
     num_steps: int

@@ -16,14 +16,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from core.algorithm.loss import PolicyLoss, token_weights
+from core.algorithm.loss import build_loss, token_weights
+from core.checks.needs import loss_needs, refuse_other_needs
 from core.config.schema import RunConfig
 from core.megatron.graphs.row_graphs import RowGraphs
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import Layout, initialise, shut_down
+from core.megatron.rows.computed import means_of_computed, with_gradient
 from core.megatron.rows.packing import Unit, build_row, plan_rows
 from core.megatron.rows.schedule import Output, Predict, evaluate_batch, train_batch
-from core.megatron.rows.teaching import means_of_computed, teaching
 from core.megatron.rows.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
 from core.megatron.sizes.graphs import Graphs, expected_sizes
 from core.megatron.state import checkpoint, hf
@@ -47,6 +48,8 @@ class MegatronTrainer:
         """Args: device: "cpu" or "cuda". The environment of torch.distributed (torchrun's) must be set."""
         self.config, self.shape, self.device = config, shape, device
         self._model_dir = model_dir
+        self._loss = build_loss(config.algorithm)
+        refuse_other_needs(config.algorithm, self._loss.function)
         shared_out = config.train.use_distributed_optimizer
         self.layout: Layout = initialise(
             config.placement, config.train.seed, device, use_distributed_optimizer=shared_out
@@ -56,12 +59,11 @@ class MegatronTrainer:
         if not shared_out:  # which has a flat buffer of its own
             move_into_flat(list(self._parameters.values()))
         self._load_weights()
-        self._reference = self._load_reference() if config.algorithm.kl_loss_coef > 0 else None
+        self._reference = self._load_reference() if loss_needs(config.algorithm).reference else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         self._optimizer = Optimizer(model, config.train, total_steps)
         if config.train.dither_masters and not self._has_two_embeddings:
             dither(self._optimizer.masters, config.train.seed)
-        self._loss = PolicyLoss(config.algorithm)
         self._predict: Predict = partial(forward_row, device=device)
         self._learn: Predict = self._predict
         reference = list((self._reference or {}).values())
@@ -91,10 +93,8 @@ class MegatronTrainer:
         samples = self._with_references(samples)
         bounds = [len(samples) * i // num_steps for i in range(num_steps + 1)]
         if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
-            algorithm = self.config.algorithm
-            old = self._log_probs_at(
-                samples, [a + place for a, b in pairwise(bounds) for place in teaching(samples[a:b], algorithm)]
-            )
+            taught = [a + i for a, b in pairwise(bounds) for i in with_gradient(samples[a:b], self._loss.teaches)]
+            old = self._log_probs_at(samples, taught)
             samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
         steps = [self._step(samples[a:b]) for a, b in pairwise(bounds)]
         return UpdateResult(
@@ -149,7 +149,7 @@ class MegatronTrainer:
         """One optimiser step over one global batch: metrics and log-probs."""
         table = TokenTable(samples)
         values = self._token_values(samples, table)
-        chosen = teaching(samples, self.config.algorithm)
+        chosen = with_gradient(samples, self._loss.teaches)
         lr, model = self._optimizer.lr, self._optimizer.model
         batches = self._micro_batches(samples, chosen, table, values)
         self._optimizer.zero_grad()
@@ -157,7 +157,7 @@ class MegatronTrainer:
         grad_norm = self._optimizer.step()
         metrics = self._add_up(outputs)
         computed = table.of(chosen)
-        metrics |= means_of_computed(metrics, values.weights, computed)
+        metrics |= means_of_computed(metrics, self._loss.means, values.weights, computed)
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
         flat = self._collect(outputs, table, computed)
         if all(sample.logprobs_old is not None for sample in samples):
@@ -250,7 +250,7 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         recompute=config.train.recompute,
         recompute_layers=config.train.recompute_layers,
         temperature=config.rollout.temperature,
-        entropy_gradient=config.algorithm.entropy_coef > 0,
+        entropy_gradient=loss_needs(config.algorithm).entropy_gradient,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.units import FP32_BYTES
+from core.checks.needs import loss_needs, may_differ_by_token
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
@@ -31,9 +32,9 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     masters = size < FP32_BYTES or config.train.use_distributed_optimizer
     each = size + (FP32_BYTES if masters else 0) + 2 * FP32_BYTES
     rollout = config.rollout
-    reference = FP32_BYTES if config.algorithm.kl_loss_coef > 0 else 0
+    optional = FP32_BYTES * (loss_needs(config.algorithm).reference + may_differ_by_token(config.algorithm))
     sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
-    sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + reference + TEXT_BYTES)
+    sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + TEXT_BYTES)
     return DiskPlan(
         checkpoint=each * parameters,
         checkpoints_kept=config.checkpoint.keep,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
+from core.checks.needs import loss_needs
 from core.checks.parallel import num_trainers, replica_size
 from core.config.schema import RunConfig
 from core.megatron.sizes.activations import Pass, update_bytes
@@ -36,7 +37,7 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0
     parallel = placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
     parameters = rank_parameters(shape, *parallel)
     sharing = _sharing(config, shape, dp_rank)
-    return buffer_bytes(parameters, element_bytes(config, device), sharing, config.algorithm.kl_loss_coef > 0)
+    return buffer_bytes(parameters, element_bytes(config, device), sharing, loss_needs(config.algorithm).reference)
 
 
 def copied_parts(config: RunConfig, shape: ModelShape, device: str) -> list[str]:

@@ -7,7 +7,7 @@ hold; the tokens are exact.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -44,7 +44,7 @@ class StepRecord:
     logprobs_old: Ragged  # float32, by the trainer before the first update of the step; NaN: not computed
 
     reward: NDArray[np.float64]  # [B]; NaN where `failure` says why there is none
-    advantage: NDArray[np.float32]  # [B]
+    advantage: NDArray[np.float32]  # [B]; where there is one per token, their mean over the tokens that count
     group: NDArray[np.int64]  # [B] index of the prompt within the step
     index: NDArray[np.int64]  # [B] index within the group
     row: NDArray[np.int64]  # [B] row of the data source
@@ -57,7 +57,8 @@ class StepRecord:
     prompt_text: Texts
     response_text: Texts
 
-    logprobs_ref: Ragged | None = None  # float32; only with a KL reference
+    token_advantage: Ragged | None = None  # float32; only where the estimator gives one per response token
+    logprobs_ref: Ragged | None = None  # float32; only where the loss has a reference
     seed: NDArray[np.int64] | None = None  # [B] sampling seeds
     metrics: Mapping[str, float] = field(default_factory=dict)
     created: str = field(default_factory=_now)  # ISO 8601, UTC
@@ -71,7 +72,7 @@ class StepRecord:
         cls,
         samples: Sequence[Sample],
         *,
-        advantages: Sequence[float],
+        advantages: Sequence[float | Sequence[float]],
         logprobs_old: Sequence[Sequence[float]],
         step: int,
         run: str,
@@ -84,7 +85,8 @@ class StepRecord:
         """A record of scored samples, and of what the update made of them.
 
         Args:
-            advantages, seeds: one per sample.
+            advantages: one per sample, or per sample one value per response token.
+            seeds: one per sample.
             logprobs_old, logprobs_ref: per sample one value per response token.
         Raises:
             ValueError: a length does not fit; names the field and the sample.
@@ -97,6 +99,8 @@ class StepRecord:
             _check_per_token(name, sequences, lengths)
             return Ragged.pack(sequences, dtype)
 
+        loss_mask = per_token("loss_mask", [sample.loss_mask for sample in samples], "uint8")
+        token_advantage = _per_token_advantage(advantages, per_token)
         return cls(
             step=step,
             run=run,
@@ -104,12 +108,15 @@ class StepRecord:
             dtype=dtype,
             prompt_tokens=Ragged.pack([sample.prompt.tokens for sample in samples], "int32"),
             response_tokens=Ragged.pack(responses, "int32"),
-            loss_mask=per_token("loss_mask", [sample.loss_mask for sample in samples], "uint8"),
+            loss_mask=loss_mask,
             logprobs_engine=per_token("logprobs_engine", [sample.logprobs_engine for sample in samples], "float32"),
             logprobs_old=per_token("logprobs_old", logprobs_old, "float32"),
             logprobs_ref=None if logprobs_ref is None else per_token("logprobs_ref", logprobs_ref, "float32"),
             reward=np.array([np.nan if sample.reward is None else sample.reward for sample in samples], "float64"),
-            advantage=np.array(advantages, "float32"),
+            advantage=np.array(advantages, "float32")
+            if token_advantage is None
+            else _means(token_advantage, loss_mask),
+            token_advantage=token_advantage,
             group=np.array([sample.group for sample in samples], "int64"),
             index=np.array([sample.index for sample in samples], "int64"),
             row=np.array([sample.prompt.row for sample in samples], "int64"),
@@ -123,6 +130,23 @@ class StepRecord:
             response_text=_texts(sample.response_text for sample in samples),
             metrics={name: float(value) for name, value in (metrics or {}).items()},
         )
+
+
+def _per_token_advantage(
+    advantages: Sequence[Any], per_token: Callable[[str, Sequence[Any], str], Ragged]
+) -> Ragged | None:
+    """None: there is one per sample."""
+    has_lists = any(isinstance(one, Sequence) for one in advantages)
+    return per_token("advantages", advantages, "float32") if has_lists else None
+
+
+def _means(values: Ragged, mask: Ragged) -> NDArray[np.float32]:
+    """[B] means over the tokens that the mask counts; 0 where it counts none."""
+    owners = np.repeat(np.arange(len(values)), values.lengths)
+    sums = np.bincount(owners, values.values * mask.values, minlength=len(values))
+    counts = np.bincount(owners, mask.values, minlength=len(values))
+    means: NDArray[np.float32] = (sums / np.maximum(counts, 1)).astype("float32")
+    return means
 
 
 def _texts(texts: Iterable[str]) -> Texts:

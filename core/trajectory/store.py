@@ -23,9 +23,17 @@ STEP_FILE = re.compile(r"step_(\d{6,})\.h5")
 OFFSETS = {"prompt_tokens": "prompt_offsets"}  # all other ragged fields run along the response
 RESPONSE_OFFSETS = "response_offsets"
 ATTRIBUTES = ("step", "run", "model", "dtype", "created", "metrics")
-RAGGED = ("prompt_tokens", "response_tokens", "loss_mask", "logprobs_engine", "logprobs_old", "logprobs_ref")
+RAGGED = (
+    "prompt_tokens",
+    "response_tokens",
+    "loss_mask",
+    "logprobs_engine",
+    "logprobs_old",
+    "logprobs_ref",
+    "token_advantage",
+)
 TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text")
-OPTIONAL = ("logprobs_ref", "seed")
+OPTIONAL = ("logprobs_ref", "seed", "token_advantage")
 
 
 class TrajectoryError(ValueError):

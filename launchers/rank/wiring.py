@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from common.mistake import Wrong
 from core import data
+from core.algorithm.estimate import build_advantages
 from core.config.layout import num_engines, rewards_names
 from core.doors import SCHEDULE
 from core.loop.checkpoints import Checkpoints
@@ -78,7 +79,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         journal=Journal(rank.directory, config, rank.progress, state.next_step, active=rank.first),
         checkpoints=checkpoints,
         pause=build_pause(rank),
-        algorithm=config.algorithm,
+        advantages=build_advantages(config.algorithm),
         request=TrainRequests(config.rollout, data.build(config.data, rank.tokenizer), rank.stop_token_ids),
         max_failed_share=config.reward.max_failed_share,
         num_steps=config.rollout.num_rollout,

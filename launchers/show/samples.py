@@ -111,7 +111,7 @@ def _samples(record: StepRecord, num_best: int, num_worst: int) -> list[Renderab
 def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     gaps = _gaps(record, sample)
     facts = (
-        f"reward {record.reward[sample]:.4g}, advantage {record.advantage[sample]:+.4g}, {record.status[sample]}, "
+        f"reward {record.reward[sample]:.4g}, {_advantage(record, sample)}, {record.status[sample]}, "
         f"{len(record.response_tokens[sample])} tokens, label {record.label[sample]}, "
         + (f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}" if len(gaps) else "log-probs not computed")
     )
@@ -123,6 +123,14 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
         table.add_row(Text("failure", style="bold red"), Text(visible(record.failure[sample])))
     title = f"{place}: group {record.group[sample]}, sample {record.index[sample]}, row {record.row[sample]}"
     return Panel(table, title=Text(title), title_align="left")
+
+
+def _advantage(record: StepRecord, sample: int) -> str:
+    mean = f"{record.advantage[sample]:+.4g}"
+    if record.token_advantage is None:
+        return f"advantage {mean}"
+    values = record.token_advantage[sample]
+    return f"advantage mean {mean} ({_min(values):+.4g} to {_max(values):+.4g} over its tokens)"
 
 
 def _gaps(record: StepRecord, sample: int | None = None) -> Values:

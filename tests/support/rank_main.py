@@ -91,6 +91,17 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         samples = [replace(s, advantage=advantage) if s.group else s for s in make_samples(seed)]
         result = trainer.update(samples)
         return {"metrics": result.metrics, "logprobs": result.logprobs}
+    if verb == "update_stale":  # of samples that older weights made, with an advantage for each token
+        seed, spread = arguments
+        samples = [
+            replace(
+                s, advantage=[s.advantage + spread * i for i in range(len(s.loss_mask))], logprobs_old=s.logprobs_engine
+            )
+            for s in make_samples(seed)
+        ]
+        return trainer.update(samples).metrics
+    if verb == "update_batch":
+        return update_batch(trainer, *arguments)
     if verb == "log_probs":
         return trainer.log_probs(make_samples(*arguments))
     if verb == "buckets":
@@ -114,6 +125,32 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     if verb == "dump":
         return dump(trainer, Path(arguments[0]))
     return getattr(trainer, verb)(Path(arguments[0]))
+
+
+def update_batch(trainer: Any, seed: int, shift: float, on_policy: bool) -> dict[str, Any]:
+    """An update by a batch of samples whose engine gave each token this much more log-prob than the trainer does."""
+    from core.algorithm.batch import Batch
+    from core.samples import Prompt, Sample, Status
+
+    made = make_samples(seed)
+    engine = [[value + shift for value in values] for values in trainer.log_probs(made)]
+    samples = [
+        Sample(
+            group=one.group,
+            index=index,
+            prompt=Prompt(0, "", tuple(one.prompt_tokens), None),
+            response_tokens=list(one.response_tokens),
+            logprobs_engine=values,
+            status=Status.COMPLETED,
+            weight_version="v",
+            loss_mask=list(one.loss_mask),
+            reward=0.0,
+        )
+        for index, (one, values) in enumerate(zip(made, engine, strict=True))
+    ]
+    batch = Batch(samples, [one.advantage for one in made], on_policy)
+    result = trainer.update(batch.train_samples())
+    return {"metrics": result.metrics, "old": result.logprobs, "engine": engine, "after": trainer.log_probs(made)}
 
 
 def dump(trainer: Any, directory: Path) -> None:

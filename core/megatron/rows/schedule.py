@@ -17,7 +17,7 @@ from core.megatron.rows.packing import Row
 from core.megatron.rows.tokens import MicroBatch, MicroBatches
 
 Predict = Callable[[Any, Row], Any]  # model and row -> log-probs and entropies on the last stage
-Loss = Callable[[Tensor, Tensor | None, TokenInputs], tuple[Tensor, Metrics]]
+Loss = Callable[[Tensor, Tensor, TokenInputs], tuple[Tensor, Metrics]]
 Batches = MicroBatches | Sequence[MicroBatch]
 
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from core.algorithm.batch import TooManyFailures, check_failures, make_batch, pass_rates, rollout_metrics
+from core.algorithm.estimate import build_advantages
 from core.config.schema import AlgorithmConfig
 from core.samples import Prompt, Sample, Status, TrainSample
 
@@ -18,7 +19,7 @@ def sample(group: int, index: int, reward: float | None, length: int = 3, failur
 
 def test_a_failed_sample_trains_nothing_and_shifts_nobody() -> None:
     samples = [sample(0, 0, 1.0), sample(0, 1, None, failure="hung"), sample(0, 2, 0.0)]
-    batch = make_batch(samples, AlgorithmConfig(grpo_std_normalization=False))
+    batch = make_batch(samples, build_advantages(AlgorithmConfig(grpo_std_normalization=False)))
     assert batch.advantages == pytest.approx([0.5, 0.0, -0.5])
     assert [s.loss_mask for s in batch.train_samples()] == [[1] * 3, [0] * 3, [1] * 3]
 
@@ -62,7 +63,7 @@ def test_the_trainer_gets_each_sample_with_its_own_advantage() -> None:
     half, one_and_half = 0.5**0.5, 1.5
     wanted = {True: [half, half, -half, -half], False: [0.5, one_and_half, -0.5, -one_and_half]}
     for std, advantages in wanted.items():
-        found = make_batch(samples, AlgorithmConfig(grpo_std_normalization=std)).train_samples()
+        found = make_batch(samples, build_advantages(AlgorithmConfig(grpo_std_normalization=std))).train_samples()
         assert found == [
             TrainSample(
                 group=one.group,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from core.algorithm.loss import PolicyLoss, TokenInputs, kl_estimate, token_weights
+from core.algorithm.loss import TokenInputs, build_loss, token_weights
+from core.algorithm.losses.clipped import kl_estimate
 from core.config.schema import AlgorithmConfig
 
 
@@ -18,14 +19,19 @@ def tokens(n: int, seed: int = 0) -> dict[str, torch.Tensor]:
         "logprobs_engine": -torch.rand(n) * 3,
         "logprobs_old": -torch.rand(n) * 3,
         "logprobs_ref": -torch.rand(n) * 3,
+        "sample_index": torch.zeros(n, dtype=torch.int64),
     }
+
+
+def inputs_of(t: dict[str, torch.Tensor], **changes: torch.Tensor | None) -> TokenInputs:
+    return TokenInputs(**{**t, **changes}, num_samples=1)  # type: ignore[arg-type]
 
 
 def test_clipped_surrogate_equals_the_formula_token_by_token() -> None:
     config = AlgorithmConfig(eps_clip=0.2, eps_clip_high=0.28)
     t = tokens(50)
     logprobs = t["logprobs_old"] + torch.randn(50) * 0.5
-    loss, metrics = PolicyLoss(config)(logprobs, None, TokenInputs(**{**t, "logprobs_ref": None}))
+    loss, metrics = build_loss(config)(logprobs, None, inputs_of(t, logprobs_ref=None))
     expected, clipped = 0.0, 0.0
     for i in range(50):
         ratio = float(torch.exp(logprobs[i] - t["logprobs_old"][i]))
@@ -46,11 +52,13 @@ def test_every_metric_token_by_token() -> None:
         weights=torch.tensor([0.5, 0.25, 0.125, 0.0]),
         advantages=torch.tensor([1.0, 1.0, -1.0, 1.0]),
         logprobs_engine=torch.tensor([-1.25, -2.5, -0.25, 5.0]),
+        sample_index=torch.tensor([0, 0, 1, 1]),
+        num_samples=2,
         logprobs_old=old,
         logprobs_ref=logprobs - torch.tensor([0.5, 0.0, -0.25, 7.0]),
     )
     config = AlgorithmConfig(eps_clip=0.2, kl_loss_type="k1", kl_loss_coef=0.1, entropy_coef=0.01)
-    loss, metrics = PolicyLoss(config)(logprobs, torch.tensor([2.0, 4.0, 8.0, 16.0]), inputs)
+    loss, metrics = build_loss(config)(logprobs, torch.tensor([2.0, 4.0, 8.0, 16.0]), inputs)
     policy = 0.5 * -1.2 + 0.25 * -math.exp(-1) + 0.125 * 1
     kl, entropy = 0.5 * 0.5 - 0.125 * 0.25, 1.0 + 1.0 + 1.0
     assert {name: float(value) for name, value in metrics.items()} == {
@@ -68,7 +76,7 @@ def test_every_metric_token_by_token() -> None:
 
 def test_a_micro_batch_without_tokens_adds_nothing() -> None:
     none = torch.zeros(0)
-    loss, metrics = PolicyLoss(AlgorithmConfig())(none, none, TokenInputs(none, none, none))
+    loss, metrics = build_loss(AlgorithmConfig())(none, none, TokenInputs(none, none, none, none.long(), num_samples=0))
     assert float(loss) == 0.0
     assert set(metrics) == {
         *("train/pg_loss", "train/pg_clipfrac", "train/ppo_kl", "train/entropy_loss", "train/loss"),
@@ -80,8 +88,8 @@ def test_a_micro_batch_without_tokens_adds_nothing() -> None:
 def test_on_policy_gradient_is_the_plain_policy_gradient() -> None:
     t = tokens(20)
     logprobs = t["logprobs_old"].clone().requires_grad_()
-    inputs = TokenInputs(t["weights"], t["advantages"], t["logprobs_engine"])
-    loss, metrics = PolicyLoss(AlgorithmConfig())(logprobs, None, inputs)
+    inputs = inputs_of(t, logprobs_old=None, logprobs_ref=None)
+    loss, metrics = build_loss(AlgorithmConfig())(logprobs, None, inputs)
     loss.backward()
     assert torch.allclose(logprobs.grad, -t["advantages"] * t["weights"])  # type: ignore[arg-type]
     assert float(metrics["train/ppo_kl"]) == 0.0
@@ -91,9 +99,9 @@ def test_kl_to_itself_is_zero_and_kl_and_entropy_enter_the_loss() -> None:
     t = tokens(20)
     config = AlgorithmConfig(kl_loss_coef=0.1, entropy_coef=0.01)
     logprobs, entropy = t["logprobs_old"], torch.rand(20)
-    same = TokenInputs(**{**t, "logprobs_ref": logprobs})
-    assert float(PolicyLoss(config)(logprobs, entropy, same)[1]["train/kl_loss"]) == 0.0
-    loss, m = PolicyLoss(config)(logprobs, entropy, TokenInputs(**t))
+    same = inputs_of(t, logprobs_ref=logprobs)
+    assert float(build_loss(config)(logprobs, entropy, same)[1]["train/kl_loss"]) == 0.0
+    loss, m = build_loss(config)(logprobs, entropy, inputs_of(t))
     expected = m["train/pg_loss"] + 0.1 * m["train/kl_loss"] - 0.01 * m["train/entropy_loss"]
     assert float(loss) == pytest.approx(float(expected), rel=1e-6)
     delta = t["logprobs_old"] - t["logprobs_ref"]
@@ -118,11 +126,10 @@ def test_kl_estimators_agree_in_the_mean_with_the_true_kl() -> None:
 def test_loss_and_metrics_add_up_over_micro_batches() -> None:
     t = tokens(30)
     logprobs = t["logprobs_old"] + 0.1
-    policy_loss = PolicyLoss(AlgorithmConfig(kl_loss_coef=0.1))
-    whole, metrics = policy_loss(logprobs, None, TokenInputs(**t))
+    policy_loss = build_loss(AlgorithmConfig(kl_loss_coef=0.1))
+    whole, metrics = policy_loss(logprobs, None, inputs_of(t))
     parts = [
-        policy_loss(logprobs[s], None, TokenInputs(**{k: v[s] for k, v in t.items()}))
-        for s in (slice(0, 7), slice(7, 30))
+        policy_loss(logprobs[s], None, inputs_of({k: v[s] for k, v in t.items()})) for s in (slice(0, 7), slice(7, 30))
     ]
     assert float(sum(loss for loss, _ in parts)) == pytest.approx(float(whole), rel=1e-5)
     for name, value in metrics.items():

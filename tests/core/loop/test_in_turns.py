@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from core.algorithm.batch import Batch, TooManyFailures
-from core.config.schema import AlgorithmConfig
 from core.loop.in_turns import run
 from core.loop.parts import Parts
 from core.loop.phases import Phases
@@ -155,7 +155,7 @@ class Fakes:
             journal=Journal(self.calls),
             checkpoints=Checkpoints(self.calls),
             pause=Pause(pause_at),
-            algorithm=AlgorithmConfig(),
+            advantages=lambda rewards, groups, valid: torch.zeros(len(rewards)),
             request=request,
             max_failed_share=0.0,
             num_steps=2,

@@ -71,6 +71,23 @@ def test_optional_fields_and_long_texts(tmp_path: Path) -> None:
     assert_same(read_step(tmp_path / "s.h5"), record)
 
 
+def test_one_advantage_per_token_is_stored_beside_its_mean_over_the_tokens_that_count(tmp_path: Path) -> None:
+    samples = [one_sample(loss_mask=[1, 0]), one_sample(), one_sample(response_tokens=[], logprobs_engine=[])]
+    advantages = [[0.5, 9.0], [1.0, -2.0], []]
+    record = StepRecord.from_samples(
+        samples,
+        **{"step": 0, "run": "r", "model": "m", "dtype": "float32"},
+        advantages=advantages,
+        logprobs_old=[[-0.5, -1.0], [-0.5, -1.0], []],
+    )
+    write_step(tmp_path / "s.h5", record)
+    found = read_step(tmp_path / "s.h5")
+    assert_same(found, record)
+    assert found.advantage.tolist() == [0.5, -0.5, 0.0]
+    assert found.token_advantage is not None
+    assert [found.token_advantage[i].tolist() for i in range(3)] == advantages
+
+
 def test_characters_that_hdf5_cannot_hold_are_replaced(tmp_path: Path) -> None:
     write_step(tmp_path / "s.h5", record_of(one_sample(response_text="a\0b\ud800c")))
     text = read_step(tmp_path / "s.h5").response_text[0]
@@ -82,6 +99,7 @@ def test_characters_that_hdf5_cannot_hold_are_replaced(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         pytest.param({"advantages": []}, "advantages has 0 values for 1 samples", id="advantages"),
+        pytest.param({"advantages": [[0.5]]}, "advantages of sample 0 has 1 values for 2 response", id="per token"),
         pytest.param({"seeds": [1, 2]}, "seeds has 2 values for 1 samples", id="seeds"),
         pytest.param({"logprobs_old": []}, "logprobs_old has 0 sequences for 1 samples", id="sequences"),
         pytest.param({"logprobs_old": [[0.0]]}, "logprobs_old of sample 0 has 1 values for 2 response", id="tokens"),
@@ -101,7 +119,7 @@ def test_compressed_and_readable_with_plain_h5py(tmp_path: Path) -> None:
         assert (file.attrs["schema_version"], file.attrs["step"], file.attrs["run"]) == (1, 12, "demo")
         assert list(file["response_text"].asstr()[:]) == list(record.response_text)
         assert set(file) == {field.name for field in fields(StepRecord)} - {
-            *("step", "run", "model", "dtype", "created", "metrics", "logprobs_ref", "seed")
+            *("step", "run", "model", "dtype", "created", "metrics", "logprobs_ref", "seed", "token_advantage")
         } | {"prompt_offsets", "response_offsets"}
 
 

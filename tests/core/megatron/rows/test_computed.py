@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from core.algorithm.loss import build_loss
 from core.config.schema import AlgorithmConfig
-from core.megatron.rows.teaching import means_of_computed, teaching
+from core.megatron.rows.computed import means_of_computed, with_gradient
 from core.megatron.rows.tokens import TokenTable
 from core.samples import TrainSample
 
@@ -23,16 +24,21 @@ SAMPLES = [sample(0, 0.0), sample(0, 0.0), sample(1, 1.0), sample(1, -1.0, (0, 0
 
 
 def test_those_with_an_advantage_and_a_token_that_counts() -> None:
-    assert teaching(SAMPLES, PLAIN) == [2, 5]
+    assert with_gradient(SAMPLES, build_loss(PLAIN).teaches) == [2, 5]
 
 
 @pytest.mark.parametrize("term", ["kl_loss_coef", "entropy_coef"])
 def test_all_where_the_loss_has_other_terms(term: str) -> None:
-    assert teaching(SAMPLES, PLAIN.model_copy(update={term: 0.1})) == list(range(6))
+    assert with_gradient(SAMPLES, build_loss(PLAIN.model_copy(update={term: 0.1})).teaches) == list(range(6))
+
+
+def test_a_token_with_an_advantage_is_enough() -> None:
+    per_token = [replace(SAMPLES[0], advantage=[0.0, 0.0]), replace(SAMPLES[2], advantage=[0.0, -0.5])]
+    assert with_gradient(per_token, build_loss(PLAIN).teaches) == [1]
 
 
 def test_the_first_group_where_none_teaches() -> None:
-    assert teaching([replace(one, advantage=0.0) for one in SAMPLES], PLAIN) == [0, 1]
+    assert with_gradient([replace(one, advantage=0.0) for one in SAMPLES], build_loss(PLAIN).teaches) == [0, 1]
 
 
 def test_means_are_over_what_was_computed() -> None:
@@ -40,8 +46,8 @@ def test_means_are_over_what_was_computed() -> None:
     computed = torch.tensor([False, False, True, True])
     name = "train/train_rollout_logprob_abs_diff"
     metrics = {name: float((weights * gaps)[computed].sum()), "train/pg_loss": 0.7}
-    assert means_of_computed(metrics, weights, computed) == {name: pytest.approx((0.3 * 1 + 0.5 * 2) / 0.8)}
-    assert means_of_computed(metrics, weights, ~computed & False)[name] == metrics[name]  # nothing counts
+    assert means_of_computed(metrics, [name], weights, computed) == {name: pytest.approx((0.3 * 1 + 0.5 * 2) / 0.8)}
+    assert means_of_computed(metrics, [name], weights, ~computed & False)[name] == metrics[name]  # nothing counts
 
 
 def test_tokens_of_samples() -> None:
