@@ -116,6 +116,8 @@ def default_text(schema: Schema) -> str:
     default = schema["default"]
     if default is None or isinstance(default, bool):
         return {None: "null", True: "true", False: "false"}[default]
+    if isinstance(default, list):
+        return f"[{', '.join(map(str, default))}]"
     return "{}" if isinstance(default, dict) else str(default)
 
 

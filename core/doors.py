@@ -29,6 +29,16 @@ SCHEDULE = Door(
     options_key="placement.schedule_options",
     gives="bool: whether the run is complete",
 )
+SINK = Door(
+    key="logging.sinks",
+    builtins={
+        "tensorboard": "core.sinks.tensorboard:TensorBoard",
+        "wandb": "core.sinks.weights_and_biases:WeightsAndBiases",
+    },
+    methods=("begin", "step", "evaluation", "end"),
+    options_key="options",
+    needs={"wandb": "wandb"},
+)
 
 DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, SCHEDULE)
 """Every door whose key takes one name; checks and docs go through them."""

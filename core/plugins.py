@@ -15,7 +15,7 @@ import inspect
 import sys
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -38,6 +38,7 @@ class Door:
         options_key: the key of its keyword arguments; empty: there are none.
         gives: what comes back, for messages: "[B] float32".
         offers: what else it may ask for: a parameter of such a name is given it, by name, at each call.
+        needs: a package that a built-in works with, and that not everybody has installed.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Door:
     options_key: str = ""
     gives: str = ""
     offers: tuple[str, ...] = ()
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def wanted(self) -> str:

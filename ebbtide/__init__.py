@@ -18,6 +18,10 @@ Advantages and losses
     TokenInputs: what a loss gets beside the policy's log-probs.
     TrainSample: one response as the trainer needs it.
 
+Sinks of metrics
+    Sink: what a class for `logging.sinks` has: begin, step, evaluation, end.
+    RunInfo: the run that a sink is told of.
+
 What a run leaves
     list_steps: the steps that a run directory has records of.
     read_step: the record of one step, from its file.
@@ -56,6 +60,8 @@ if TYPE_CHECKING:
     from core.samples import SamplingParams as SamplingParams
     from core.samples import Status as Status
     from core.samples import TrainSample as TrainSample
+    from core.sinks.sink import RunInfo as RunInfo
+    from core.sinks.sink import Sink as Sink
     from core.trajectory.record import StepRecord as StepRecord
     from core.trajectory.store import list_steps as list_steps
     from core.trajectory.store import read_step as read_step
@@ -72,9 +78,11 @@ _HOME = {
     "Loss": "core.algorithm.loss",
     "Prompt": "core.samples",
     "RewardInput": "core.reward.sample",
+    "RunInfo": "core.sinks.sink",
     "Sample": "core.samples",
     "SamplingParams": "core.samples",
     "Scorer": "core.reward.scorers",
+    "Sink": "core.sinks.sink",
     "Site": "hpc.site.files",
     "Status": "core.samples",
     "StepRecord": "core.trajectory.record",

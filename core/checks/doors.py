@@ -7,7 +7,7 @@ from typing import Any
 
 from common.mistake import Mistake
 from common.nearest import nearest
-from core.checks.function import definition, python_function
+from core.checks.function import definition, installed, python_function
 from core.checks.signature import Signature
 from core.config.schema import RunConfig
 from core.doors import DOORS
@@ -36,6 +36,10 @@ def check_door(
         remedy = f"did you mean {suggestion}?" if suggestion else "correct the name, or give a function of your own"
         yield Mistake(door.key, None, repr(name), door.choices, remedy)
         return
+    if name in door.needs and not installed(door.needs[name]):
+        package = door.needs[name]
+        wanted = f"the package {package}, which {name} works with"
+        yield Mistake(door.key, None, f"{name}, and no package {package}", wanted, f"pip install {package}")
     mistakes = list(python_function(door.key, door.place(name)))
     yield from mistakes
     found = None if mistakes else definition(door.place(name))
@@ -47,6 +51,9 @@ def _misfits(
     door: Door, name: str, found: Signature, options: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Iterator[Mistake]:
     is_class = found.methods is not None
+    if door.methods and not is_class:
+        yield Mistake(door.key, None, f"the function {_where(door, name)}", door.wanted, "make it a class")
+        return
     called = found.call if is_class else found
     bound = () if is_class else door.arguments  # of a function the first parameters are the door's own
     takes = [one for one in found.names if one not in found.places[: len(bound)]]
@@ -71,10 +78,7 @@ def _misfits(
 
 
 def _missing_methods(door: Door, name: str, found: Signature) -> Iterator[Mistake]:
-    if found.methods is None:
-        yield Mistake(door.key, None, f"the function {_where(door, name)}", door.wanted, "make it a class")
-        return
-    missing = [method for method in door.methods if method not in found.methods]
+    missing = [method for method in door.methods if method not in (found.methods or ())]
     if missing and not found.any_name:
         listed = ", ".join(missing)
         yield Mistake(door.key, None, f"{_where(door, name)} without {listed}", door.wanted, "define what is missing")

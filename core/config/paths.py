@@ -31,6 +31,9 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     if hasattr(config, "eval"):
         sets = {name: _data(data, folder) for name, data in config.eval.sets.items()}
         resolved["eval"] = config.eval.model_copy(update={"sets": sets})
+    if hasattr(config, "logging"):
+        sinks = [sink.model_copy(update={"name": _function(sink.name, folder)}) for sink in config.logging.sinks]
+        resolved["logging"] = config.logging.model_copy(update={"sinks": tuple(sinks)})
     return _doors(config.model_copy(update=resolved), folder)
 
 

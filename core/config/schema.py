@@ -37,6 +37,11 @@ def _option_value(value: Any) -> Any:
     return "" if value is True else str(value) if isinstance(value, int) else value
 
 
+def _named(value: Any) -> Any:
+    """A name alone stands for a mapping with it."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 class Section(BaseModel):
     """Base of all sections: immutable; unknown keys, infinity and NaN refused."""
 
@@ -235,7 +240,7 @@ class PlacementConfig(Section):
     )
     engine_options: dict[str, Any] = Field(
         default_factory=dict,
-        description="further options of SGLang, under the names of its ServerArgs: schedule_policy, attention_backend, …",
+        description="further options of SGLang, under the names of its ServerArgs: schedule_policy, page_size, …",
     )
     engine_max_running_requests: PositiveInt = Field(64, description="samples that one engine makes at the same time")
     start_timeout_s: PositiveFloat = Field(600.0, description="deadline for all processes to be up")
@@ -272,10 +277,25 @@ class CheckpointConfig(Section):
     save_hf: bool = Field(True, description="also write the final model as a HuggingFace directory")
 
 
+class SinkConfig(Section):
+    """A sink of metrics, with its options. Just its name: one without options."""
+
+    name: str = Field(description="tensorboard, wandb, or module.py:Class / package.module:Class of your own")
+    options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
+
+
 class LoggingConfig(Section):
     """What is written beside the trajectory store."""
 
-    tensorboard: bool = Field(True, description="write event files")
+    sinks: tuple[Annotated[SinkConfig, BeforeValidator(_named)], ...] = Field(
+        (SinkConfig(name="tensorboard"),),
+        description="where metrics go: tensorboard, wandb, or module.py:Class of your own; an entry is a name, or a "
+        "mapping with name and options",
+        json_schema_extra={"default": ["tensorboard"]},
+    )
+    tensorboard: bool | None = Field(
+        None, description="an older key: false: without the sink tensorboard; true: with it, whatever `sinks` says"
+    )
     level: Literal["debug", "info", "warning"] = Field(
         "info", description="least level in the logs of trainer rank 0, node agents and reward servers"
     )

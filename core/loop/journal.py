@@ -1,10 +1,8 @@
-"""What a run tells about itself: trajectory store, TensorBoard, progress file. Only rank 0 writes."""
+"""What a run tells about itself: trajectory store, progress file, sinks of metrics. Only rank 0 writes."""
 
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
 
 from core.algorithm.batch import Batch, rollout_metrics
 from core.config.layout import num_engines
@@ -14,6 +12,8 @@ from core.rollout.seeds import train_seed
 from core.run_dir.progress import Progress
 from core.run_dir.run_directory import RunDirectory
 from core.samples import UpdateResult
+from core.sinks.fan_out import FanOut, wanted_sinks
+from core.sinks.sink import RunInfo
 from core.trajectory import StepRecord, step_path, write_step
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Journal:
         self, directory: RunDirectory, config: RunConfig, progress: Progress, first_step: int, *, active: bool
     ) -> None:
         """Args:
-        first_step: what TensorBoard holds from this step on is of an earlier attempt and will be replaced.
+        first_step: what an earlier attempt told of this step and later ones will be told again.
         active: whether this rank writes at all.
         """
         self._directory = directory
@@ -34,16 +34,18 @@ class Journal:
         self._progress = progress
         self._active = active
         self._dtype = resolve_dtype(config.model.dtype, resolve_device(config.placement.device))
-        self._board = _open_board(directory.tensorboard, first_step) if active and config.logging.tensorboard else None
+        info = RunInfo(
+            name=config.name,
+            directory=directory.path,
+            first_step=first_step,
+            num_steps=config.rollout.num_rollout,
+            run_file=config.model_dump(mode="json"),
+        )
+        self._sinks = FanOut(wanted_sinks(config.logging) if active else (), info)
 
     def evaluated(self, step: int, results: dict[str, dict[str, float]]) -> None:
-        """Record an evaluation: set name -> rates. In TensorBoard: eval/{set} and eval/{set}-pass@k."""
-        scalars = {
-            f"eval/{name}" if rate == "accuracy" else f"eval/{name}-{rate}": value
-            for name, rates in results.items()
-            for rate, value in rates.items()
-        }
-        self._scalars(step, scalars)
+        """Record an evaluation: set name -> rates."""
+        self._sinks.evaluation(step, results)
         self._progress.event("eval", step=step, results=results)
 
     def stepped(self, step: int, batch: Batch, result: UpdateResult, times: dict[str, float]) -> None:
@@ -64,9 +66,13 @@ class Journal:
             metrics=metrics,
         )
         write_step(step_path(self._directory.path, step), record)
-        self._scalars(step, metrics)
+        self._sinks.step(step, metrics)
         self._progress.event("step", step=step, metrics=metrics)
         self._show_samples(step, batch)
+
+    def close(self) -> None:
+        """Record no more."""
+        self._sinks.end()
 
     def _rates(self, batch: Batch, times: dict[str, float]) -> dict[str, float]:
         num_devices = num_engines(self._config) * self._config.placement.engine_tensor_parallel
@@ -83,16 +89,3 @@ class Journal:
                 sample.prompt.text[-80:],
                 sample.response_text[:200],
             )
-
-    def _scalars(self, step: int, scalars: dict[str, float]) -> None:
-        if self._board is not None:
-            for name, value in scalars.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
-
-
-def _open_board(folder: Path, first_step: int) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    # what an earlier attempt logged beyond its last checkpoint is hidden, not shown twice
-    return SummaryWriter(str(folder), purge_step=first_step)

@@ -76,7 +76,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         sync=sync,
         rollout=rollout,
         evaluation=build_evaluation(rank, rollout),
-        journal=Journal(rank.directory, config, rank.progress, state.next_step, active=rank.first),
+        journal=build_journal(rank, state.next_step, stack),
         checkpoints=checkpoints,
         pause=build_pause(rank),
         advantages=build_advantages(config.algorithm),
@@ -168,6 +168,13 @@ def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
     """Over the sets of the run file."""
     sets = {name: data.build(section, rank.tokenizer) for name, section in rank.config.eval.sets.items()}
     return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids)
+
+
+def build_journal(rank: ThisRank, first_step: int, stack: ExitStack) -> Journal:
+    """Closed when the run is left, complete or not."""
+    journal = Journal(rank.directory, rank.config, rank.progress, first_step, active=rank.first)
+    stack.callback(journal.close)
+    return journal
 
 
 def build_pause(rank: ThisRank) -> Pause:
