@@ -1,25 +1,49 @@
-"""The run directory: where a run leaves what it makes. Paths only; who writes a file knows its format."""
+"""The run directory: where a run leaves what it makes. Paths only; who writes a file knows its format.
+
+    run.yaml                 run_file       the resolved run file
+    site.yaml                site_file      the site file that the run was started with, if there was one
+    attempts/N/              attempt(N)     logs and records of one attempt: `AttemptFolder`
+    attempts/latest          latest         link to the newest of them
+    steps/                   steps          the trajectory store
+    checkpoints/             checkpoints    one folder for each checkpoint that is kept
+    tensorboard/             tensorboard    event files
+    progress.jsonl           progress       one JSON line per event: what the terminal shows
+    ledger.jsonl             ledger         one JSON line per attempt: how it began and how it ended
+    hf/                      hf_model       the final model as a HuggingFace directory
+    sync/                    sync           weights on their way to engines through files
+    .lock                    lock           held by the one process that works in the run directory
+    slurm/job.sbatch         job_script     the batch script, as submitted
+    slurm/job.json           job_record     the jobs that were submitted
+    slurm/batch-JOB.log      batch_log(…)   what the batch script said
+    slurm/JOB/RESTART/       job_start(…)   where the tasks of one start of a job meet: `StartFolder`
+
+A sweep's folder has `slurm/` with the script and the batch logs, too, and its runs' directories beside it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+RUN_FILE = "run.yaml"  # by which a run directory is known
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run's `run.yaml attempts/ steps/ checkpoints/ tensorboard/ progress.jsonl ledger.jsonl hf/`.
-
-    Beside them, without a path here: `site.yaml` and `slurm/` (script, job record, logs) of a run that was submitted,
-    `sync/` (weights on their way through files), `.lock` (one attempt at a time).
-    """
+    """The paths of one run."""
 
     path: Path
 
     @property
     def run_file(self) -> Path:
         """The resolved run file."""
-        return self.path / "run.yaml"
+        return self.path / RUN_FILE
+
+    @property
+    def site_file(self) -> Path:
+        """The site file that the run was started with; the file is missing if there was none."""
+        return self.path / "site.yaml"
 
     @property
     def steps(self) -> Path:
@@ -28,22 +52,22 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """One folder per kept checkpoint."""
+        """The folder with one folder for each checkpoint that is kept."""
         return self.path / "checkpoints"
 
     @property
     def tensorboard(self) -> Path:
-        """Event files."""
+        """The folder of the event files."""
         return self.path / "tensorboard"
 
     @property
     def progress(self) -> Path:
-        """One JSON line per event: what the terminal shows."""
+        """The file with one JSON line per event: what the terminal shows."""
         return self.path / "progress.jsonl"
 
     @property
     def ledger(self) -> Path:
-        """One JSON line per attempt: how it began and how it ended."""
+        """The file with one JSON line per attempt: how it began and how it ended."""
         return self.path / "ledger.jsonl"
 
     @property
@@ -51,11 +75,64 @@ class RunDirectory:
         """The final model as a HuggingFace directory."""
         return self.path / "hf"
 
+    @property
+    def sync(self) -> Path:
+        """The folder of weights on their way to engines through files."""
+        return self.path / "sync"
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked by the one process that works in the run directory."""
+        return self.path / ".lock"
+
     def attempt(self, number: int) -> Path:
-        """The folder of one attempt: logs and the failure record."""
-        return self.path / "attempts" / str(number)
+        """The folder of one attempt; `AttemptFolder` has what is in it."""
+        return self._attempts / str(number)
+
+    @property
+    def latest(self) -> Path:
+        """The link to the folder of the newest attempt."""
+        return self._attempts / "latest"
 
     def next_attempt(self) -> int:
         """The number after the highest one there is; attempts count from 1."""
-        numbers = [int(p.name) for p in (self.path / "attempts").glob("*") if p.name.isdigit()]
+        numbers = [int(p.name) for p in self._attempts.glob("*") if p.name.isdigit()]
         return max(numbers, default=0) + 1
+
+    @property
+    def job_script(self) -> Path:
+        """The batch script, as submitted."""
+        return self._slurm / "job.sbatch"
+
+    @property
+    def job_record(self) -> Path:
+        """The record of the jobs that were submitted."""
+        return self._slurm / "job.json"
+
+    def batch_log(self, job: str) -> Path:
+        """The log of a job's batch script. An element of an array has a job's name with its number: `123_4`."""
+        return self._slurm / f"batch-{job}.log"
+
+    def batch_logs(self) -> Iterator[Path]:
+        """The logs of all jobs' batch scripts."""
+        return self._slurm.glob("batch-*.log")
+
+    def job_start(self, job: str, restart: int | str) -> Path:
+        """The folder of one start of a job; `StartFolder` has what is in it.
+
+        Args:
+            restart: how often the job was requeued before; for an srun within an allocation, when it began.
+        """
+        return self._slurm / job / str(restart)
+
+    def job_starts(self) -> Iterator[Path]:
+        """The folders of all starts of all jobs that Slurm has started itself."""
+        return (path for path in self._slurm.glob("*/*") if path.is_dir() and path.name.isdigit())
+
+    @property
+    def _attempts(self) -> Path:
+        return self.path / "attempts"
+
+    @property
+    def _slurm(self) -> Path:
+        return self.path / "slurm"

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from common.files import renamed_when_complete
+from core.run_dir.run_directory import RunDirectory
 from core.trajectory.ragged import Ragged
 from core.trajectory.record import StepRecord
 
@@ -42,12 +43,12 @@ class TrajectoryError(ValueError):
 
 def step_path(run_dir: Path, step: int) -> Path:
     """RUN_DIR/steps/step_000012.h5 for step 12."""
-    return run_dir / "steps" / f"step_{step:06d}.h5"
+    return RunDirectory(run_dir).steps / f"step_{step:06d}.h5"
 
 
 def list_steps(run_dir: Path) -> list[int]:
     """The steps that are stored, in order; empty if there are none yet."""
-    names = (STEP_FILE.fullmatch(file.name) for file in (run_dir / "steps").glob("*.h5"))
+    names = (STEP_FILE.fullmatch(file.name) for file in RunDirectory(run_dir).steps.glob("*.h5"))
     return sorted(int(name[1]) for name in names if name)
 
 

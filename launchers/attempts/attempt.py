@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.ledger import Ledger
 from launchers.attempts.outcome import Outcome
@@ -39,7 +40,7 @@ class OpenAttempt:
     def end(self, outcome: Outcome, exit_code: int) -> None:
         """Note how it ended, and forget its key."""
         Ledger(self.directory).ended(self.number, outcome, exit_code)
-        key_path(self.folder).unlink(missing_ok=True)
+        AttemptFolder(self.folder).key.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -59,9 +60,9 @@ def open_attempt(
         folder = directory.attempt(number)
         folder.mkdir(parents=True)
         key = secrets.token_hex(24)
-        with open(os.open(key_path(folder), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with open(os.open(AttemptFolder(folder).key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(key)
-        _point_latest_to(folder)
+        _point_latest_to(directory, number)
         Ledger(directory).began(number, nodes, job, restart)
         yield OpenAttempt(directory, number, key)
 
@@ -81,11 +82,6 @@ def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
             ledger.ended(attempts[-1].number, Outcome("complete"), 0)
 
 
-def key_path(folder: Path) -> Path:
-    """The file of an attempt's secret while it runs; only its user can read it."""
-    return folder / "key"
-
-
 @contextmanager
 def locked(directory: RunDirectory, wait_s: float = 0.0) -> Iterator[None]:
     """Nobody else works in the run directory; the kernel lets go of the lock when this process ends, however it ends.
@@ -96,7 +92,7 @@ def locked(directory: RunDirectory, wait_s: float = 0.0) -> Iterator[None]:
         RunBusy: likewise.
     """
     end = time.monotonic() + wait_s
-    with (directory.path / ".lock").open("a+") as file:
+    with directory.lock.open("a+") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -115,7 +111,7 @@ def locked(directory: RunDirectory, wait_s: float = 0.0) -> Iterator[None]:
         yield
 
 
-def _point_latest_to(folder: Path) -> None:
-    unfinished = folder.parent / f".latest-{os.getpid()}"
-    unfinished.symlink_to(folder.name)
-    os.replace(unfinished, folder.parent / "latest")
+def _point_latest_to(directory: RunDirectory, number: int) -> None:
+    unfinished = directory.latest.with_name(f".latest-{os.getpid()}")
+    unfinished.symlink_to(directory.attempt(number).name)
+    os.replace(unfinished, directory.latest)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 from common.files import write_atomically
 from core.processes.children import Child, log_tail
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment, moment_of
-
-RECORD = "failure.json"
 
 # What a healthy rank sees when another one has died: never the first cause if any other is known.
 SECOND_HAND = (
@@ -76,12 +75,12 @@ class Failure:
 
 def write_record(folder: Path, failure: Failure) -> None:
     """Leave it in an attempt's folder as the failure that ended the attempt."""
-    failure.write(folder / RECORD)
+    failure.write(AttemptFolder(folder).failure)
 
 
 def read_record(folder: Path) -> Failure | None:
     """The failure that ended an attempt; None if nobody left a record of one."""
-    path = folder / RECORD
+    path = AttemptFolder(folder).failure
     return Failure.read(path) if path.exists() else None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from common.files import write_atomically
 from core.run_dir.run_directory import RunDirectory
@@ -42,19 +41,14 @@ class JobRecord:
 
     def write(self, directory: RunDirectory) -> None:
         """Write atomically; no secrets are in it."""
-        path = record_path(directory)
+        path = directory.job_record
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(asdict(self), indent=1))
 
 
-def record_path(directory: RunDirectory) -> Path:
-    """The file that holds the job record of a run."""
-    return directory.path / "slurm" / "job.json"
-
-
 def read_record(directory: RunDirectory) -> JobRecord | None:
     """The record of a run; None if it was never submitted."""
-    path = record_path(directory)
+    path = directory.job_record
     if not path.exists():
         return None
     fields = json.loads(path.read_text())

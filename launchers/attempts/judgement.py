@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.waiting import wait_until
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment
 from launchers.attempts.failure import Failure, first_cause, from_exception, read_record, write_record
 from launchers.attempts.outcome import Outcome
@@ -47,21 +48,21 @@ def outcome_of(failure: Failure) -> Outcome:
 def leave_records(folder: Path, failures: Sequence[Failure], leads: bool) -> None:
     """What a node saw fail, for the leader to judge; if that is the leader's node, for whoever comes next."""
     for failure in failures:
-        failure.write(folder / "failures" / f"{failure.role}-{failure.name}.json")
+        failure.write(AttemptFolder(folder).failure_of(failure.role, failure.name))
         if not leads and failure.role == "node" and read_record(folder) is None:
             write_record(folder, failure)  # the leader is gone: nobody else will
 
 
 def leave_agent_record(folder: Path, node: int, error: BaseException) -> Failure:
     """An agent's own error, which it may have had no store to tell of."""
-    failure = from_exception(error, "agent", str(node), Moment(), str(folder / f"agent-{node}.log"))
-    failure.write(folder / "failures" / f"agent-{node}.json")
+    failure = from_exception(error, "agent", str(node), Moment(), str(AttemptFolder(folder).agent_log(node)))
+    failure.write(AttemptFolder(folder).failure_of("agent", str(node)))
     return failure
 
 
 def agents_failed(folder: Path) -> bool:
     """Whether an agent has left a record of an error of its own."""
-    return any((folder / "failures").glob("agent-*.json"))
+    return bool(AttemptFolder(folder).failures("agent"))
 
 
 def judge_records(folder: Path, seen: Sequence[Failure], reporter: str, at: Moment) -> Outcome:
@@ -83,6 +84,6 @@ def judge_records(folder: Path, seen: Sequence[Failure], reporter: str, at: Mome
 def _await_records(folder: Path) -> list[Failure]:
     """What all nodes wrote about this event; those of other nodes may take a moment to be seen."""
     time.sleep(RECORDS_GRACE_S)
-    left = folder / "failures"
-    wait_until(lambda: any(left.glob("*.json")), RECORDS_DEADLINE_S)
-    return [Failure.read(path) for path in sorted(left.glob("*.json"))]
+    attempt = AttemptFolder(folder)
+    wait_until(lambda: bool(attempt.failures()), RECORDS_DEADLINE_S)
+    return [Failure.read(path) for path in attempt.failures()]

@@ -8,5 +8,5 @@ from hpc.site.files import Site, load_site
 
 def kept_site(directory: RunDirectory) -> Site:
     """The site that the run was started with; all defaults if it was started without one."""
-    path = directory.path / "site.yaml"
+    path = directory.site_file
     return load_site(path) if path.exists() else Site()

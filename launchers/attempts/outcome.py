@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.files import write_atomically
+from core.run_dir.attempt_folder import AttemptFolder
 
 How = Literal["complete", "failed", "interrupted", "timeout", "preempted", "node_failure", "lost"]
 
@@ -46,10 +47,10 @@ class Outcome:
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Leave it in the attempt's folder."""
-    write_atomically(folder / "outcome.json", outcome.to_json())
+    write_atomically(AttemptFolder(folder).outcome, outcome.to_json())
 
 
 def read_outcome(folder: Path) -> Outcome | None:
     """What `write_outcome` left; None if nobody got that far."""
-    path = folder / "outcome.json"
+    path = AttemptFolder(folder).outcome
     return Outcome.from_json(path.read_text()) if path.exists() else None

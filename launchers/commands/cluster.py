@@ -93,8 +93,8 @@ def check_on_cluster(submission: Submission, run_dir: Path, *, required: bool, j
 
 def write_inputs(submission: Submission, directory: RunDirectory) -> Path:
     """Run file and site, resolved, into the run directory, where the nodes read them; returns the script's path."""
-    script = directory.path / "slurm" / "job.sbatch"
+    script = directory.job_script
     script.parent.mkdir(parents=True, exist_ok=True)
     dump_run_file(submission.config, directory.run_file)
-    dump_site(submission.site, directory.path / "site.yaml")
+    dump_site(submission.site, directory.site_file)
     return script

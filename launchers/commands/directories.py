@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from core.config.schema import RunConfig
-from core.run_dir.run_directory import RunDirectory
+from core.run_dir.run_directory import RUN_FILE, RunDirectory
 from launchers.commands.terminal import fail
 
 
@@ -41,5 +41,5 @@ def existing_run_dir(path: Path) -> RunDirectory:
 
 def runs_in(folder: Path) -> list[RunDirectory]:
     """The run directories in a folder, and those of its sweeps, the newest last."""
-    files = [*folder.glob("*/run.yaml"), *folder.glob("*/*/run.yaml")]
+    files = [*folder.glob(f"*/{RUN_FILE}"), *folder.glob(f"*/*/{RUN_FILE}")]
     return [RunDirectory(file.parent.resolve()) for file in sorted(files, key=lambda file: file.stat().st_mtime)]

@@ -42,7 +42,7 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
     directory = new_run_dir(config, run_dir)
     dump_run_file(config, directory.run_file)
     if allocation is not None:
-        dump_site(site, directory.path / "site.yaml")
+        dump_site(site, directory.site_file)
     say(f"run directory: {directory.path}")
     if needs_conversion(config.model.path):
         say(f"converting the model of {config.model.path} first: once, about half a minute")

@@ -90,7 +90,7 @@ def send(submission: Submission, directory: RunDirectory) -> JobRecord:
                 job_id=ids[0],
                 chain=tuple(ids) if len(ids) > 1 else (),
                 site=str(submission.site_file) if submission.site_file else None,
-                script=str(directory.path / "slurm" / "job.sbatch"),
+                script=str(directory.job_script),
                 earlier=(*before.earlier, *before.job_ids) if before else (),
             )
             record.write(directory)  # at once: what the queue has is known, whatever happens to the rest of a chain

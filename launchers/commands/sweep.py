@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from common.mistake import Wrong
+from core.run_dir.run_directory import RunDirectory
 from hpc.sbatch.job import JobSpec
 from hpc.slurm.commands import SlurmError, run_command, sbatch_command
 from launchers.attempts.exit_codes import FAILED
@@ -100,7 +101,7 @@ def _new_sweep_dir(submission: Submission, wanted: Path | None) -> Path:
 def _write(sweep: Sweep, submissions: Sequence[Submission], path: Path, job: JobSpec) -> Path:
     from hpc.sbatch.text import sbatch_text
 
-    script = path / "slurm" / "job.sbatch"
+    script = RunDirectory(path).job_script
     script.parent.mkdir(parents=True)
     for submission, directory in zip(submissions, sweep.directories(path), strict=True):
         write_inputs(submission, directory)

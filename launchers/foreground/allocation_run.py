@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.processes.children import Child
 from core.processes.die_with_parent import adopt_orphans
+from core.run_dir.attempt_folder import StartFolder
 from core.run_dir.moment import Moment
 from core.run_dir.progress import ProgressReader
 from core.run_dir.run_directory import RunDirectory
@@ -34,11 +35,11 @@ def run_in_allocation(directory: RunDirectory, display: Display) -> int:
     allocation = Allocation.from_environ(os.environ)
     assert allocation is not None
     adopt_orphans()
-    folder = directory.path / "slurm" / allocation.job_id / time.strftime("%Y%m%d-%H%M%S")
+    folder = directory.job_start(allocation.job_id, time.strftime("%Y%m%d-%H%M%S"))
     folder.mkdir(parents=True)
     reader = ProgressReader(directory.progress, from_end=True)
     attempt = directory.attempt(directory.next_attempt())
-    log, command = folder / "srun.log", srun_command(directory.path, allocation, kept_site(directory))
+    log, command = StartFolder(folder).srun_log, srun_command(directory.path, allocation, kept_site(directory))
     srun = Child("srun", command, _environment(folder, allocation), log)
     code = follow(srun, reader, display)
     if code == INTERRUPTED:

@@ -8,6 +8,7 @@ import sys
 
 from core.processes.children import Child
 from core.processes.die_with_parent import adopt_orphans
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.progress import ProgressReader
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.attempt import OpenAttempt, open_attempt
@@ -49,4 +50,4 @@ def _start_agent(attempt: OpenAttempt) -> Child:
     adopt_orphans()
     run_dir, number = str(attempt.directory.path), str(attempt.number)
     command = [sys.executable, "-m", "launchers.node.local_agent", "--run-dir", run_dir, "--attempt", number]
-    return Child("agent", command, os.environ, attempt.folder / "agent-0.log")
+    return Child("agent", command, os.environ, AttemptFolder(attempt.folder).agent_log(0))

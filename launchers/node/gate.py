@@ -21,6 +21,7 @@ from core.config.schema import RunConfig
 from core.processes import keys
 from core.processes.keys import Key
 from core.processes.rendezvous import Rendezvous
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
 from hpc.node.complaints import complaints
@@ -44,7 +45,7 @@ class Gate:
         self._nodes = nodes(config)
         self._directory = directory
         self._seat = seat
-        self._canary = directory.attempt(seat.attempt) / "canary"
+        self._canary = AttemptFolder(directory.attempt(seat.attempt)).canary
 
     def pass_as_leader(self, rendezvous: Rendezvous, stopped: Callable[[], bool]) -> list[Failure]:
         """Judge all nodes; empty, and the gate open, if all are fit or a stop was asked meanwhile."""

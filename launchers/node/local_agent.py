@@ -15,8 +15,8 @@ from pathlib import Path
 
 from core.config import load_run_file
 from core.processes.die_with_parent import adopt_orphans, die_with_parent
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
-from launchers.attempts.attempt import key_path
 from launchers.attempts.outcome import write_outcome
 from launchers.node.agent import run_agent
 from launchers.node.log_setup import start_logging
@@ -34,7 +34,7 @@ def main() -> None:
     directory = RunDirectory(options.run_dir)
     start_logging(load_run_file(directory.run_file).logging)
     folder = directory.attempt(options.attempt)
-    key = key_path(folder).read_text()
+    key = AttemptFolder(folder).key.read_text()
     seat = Seat(
         attempt=options.attempt,
         node=0,

@@ -15,6 +15,7 @@ from core.processes import keys
 from core.processes.children import Child
 from core.processes.keys import Key
 from core.processes.rendezvous import Member
+from core.run_dir.attempt_folder import AttemptFolder
 from launchers.attempts.failure import Failure, describe_exit, from_child
 from launchers.node.ports import ReservedPort
 from launchers.node.pulse import Pulse
@@ -131,7 +132,7 @@ class ServerSlot(ABC):
     @property
     def log_path(self) -> Path:
         """The log of the present incarnation."""
-        return self.folder / f"{self.name}.{self._incarnation}.log"
+        return AttemptFolder(self.folder).server_log(self.name, self._incarnation)
 
     def _end_if_condemned(self, child: Child, pulse: Pulse) -> None:
         """End a server that gave its driver no answer: first ask for its stacks, and kill it at the next look."""

@@ -32,9 +32,10 @@ from core.config.schema import RunConfig
 from core.loop.checkpoints import is_complete
 from core.processes.die_with_parent import adopt_orphans
 from core.processes.rendezvous import Address
+from core.run_dir.attempt_folder import AttemptFolder, StartFolder
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.allocation import Allocation
-from launchers.attempts.attempt import OpenAttempt, key_path, note_complete, open_attempt
+from launchers.attempts.attempt import OpenAttempt, note_complete, open_attempt
 from launchers.attempts.history import fold_attempts, read_ledger
 from launchers.attempts.job_record import read_record
 from launchers.attempts.judgement import leave_agent_record
@@ -97,7 +98,7 @@ class _Task:
         self.number = allocation.procid
         self.config: RunConfig = load_run_file(directory.run_file)
         self.site = kept_site(directory)
-        self.folder = _meeting_place(directory, allocation)
+        self.start = _meeting_place(directory, allocation)
         self._check_size()
 
     def lead(self) -> dict[str, Any]:
@@ -109,7 +110,7 @@ class _Task:
             return self._result(0, Outcome("complete"))
         names, job, restart = self.allocation.nodes, self.allocation.job_id, self.allocation.restart_count
         with open_attempt(self.directory, names, job, restart, LOCK_WAIT_S) as attempt:
-            start_logging(self.config.logging, attempt.folder / "agent-0.log")
+            start_logging(self.config.logging, AttemptFolder(attempt.folder).agent_log(0))
             seat = self._seat(attempt.number, attempt.key, leader_address(names, self.site.interface), None)
             outcome = run_agent(
                 self.directory,
@@ -127,10 +128,10 @@ class _Task:
             return self._result(0, Outcome("complete"))
         number, store = meeting["attempt"], Address.parse(meeting["store"])
         folder = self.directory.attempt(number)
-        start_logging(self.config.logging, folder / f"agent-{self.number}.log")
+        start_logging(self.config.logging, AttemptFolder(folder).agent_log(self.number))
         try:
             host = member_address(store.host, self.site.interface)
-            seat = self._seat(number, key_path(folder).read_text(), host, store)
+            seat = self._seat(number, AttemptFolder(folder).key.read_text(), host, store)
         except Exception as error:
             leave_agent_record(folder, self.number, error)
             raise
@@ -175,16 +176,16 @@ class _Task:
         return jobs if size == 1 else tuple(f"{job}+{number}" for job in jobs for number in range(size))
 
     def _write_verdict(self, verdict: Verdict) -> None:
-        write_atomically(self.folder / "verdict", verdict.text)
+        write_atomically(self.start.verdict, verdict.text)
 
     def _call(self, meeting: dict[str, Any]) -> None:
-        write_atomically(self.folder / "meeting.json", json.dumps(meeting))
+        write_atomically(self.start.meeting, json.dumps(meeting))
 
     def _await_call(self) -> dict[str, Any]:
-        path = self.folder / "meeting.json"
+        path = self.start.meeting
         deadline_s = self.config.placement.start_timeout_s + LOCK_WAIT_S
         # listing the folder makes a network file system look again, where a mere stat may answer from its cache
-        if not wait_until(lambda: path.name in os.listdir(self.folder), deadline_s):
+        if not wait_until(lambda: path.name in os.listdir(self.start.path), deadline_s):
             raise TaskError(
                 f"the first node, {self.allocation.nodes[0]}, did not call within {deadline_s:.0f} s: no {path}. "
                 "Is the run directory on a file system that all nodes share?"
@@ -221,12 +222,12 @@ def _allocation() -> Allocation:
     return found
 
 
-def _meeting_place(directory: RunDirectory, allocation: Allocation) -> Path:
+def _meeting_place(directory: RunDirectory, allocation: Allocation) -> StartFolder:
     """A folder of this start of the job, the same for all tasks; whoever calls srun may choose it."""
-    default = directory.path / "slurm" / allocation.job_id / str(allocation.restart_count)
+    default = directory.job_start(allocation.job_id, allocation.restart_count)
     folder = Path(os.environ.get("EBBTIDE_SLURM_DIR") or default)
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return StartFolder(folder)
 
 
 def main() -> None:

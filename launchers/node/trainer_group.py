@@ -11,6 +11,7 @@ from core.config.layout import Node
 from core.config.schema import RunConfig
 from core.processes.children import Child
 from core.processes.device import num_threads, thread_environment
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.failure import Failure, describe_exit, first_cause, from_child, from_log
@@ -29,8 +30,8 @@ class TrainerGroup:
         self._directory = directory
         self._seat = seat
         self._node = node
-        self._folder = directory.attempt(seat.attempt)
-        self._report = self._folder / f"torchrun-{seat.node}.json"
+        self._folder = AttemptFolder(directory.attempt(seat.attempt))
+        self._report = self._folder.torchrun_report(seat.node)
         self.child: Child | None = None
 
     def start(self, store: str) -> None:
@@ -56,7 +57,7 @@ class TrainerGroup:
             "--ends-at": self._seat.ends_at,
         }
         command = [sys.executable, "-m", "launchers.rank.torchrun", *words(torchrun), "--", *words(rank)]
-        self.child = Child("torchrun", command, self._environment(), self._folder / f"torchrun-{node}.log")
+        self.child = Child("torchrun", command, self._environment(), self._folder.torchrun_log(node))
 
     def exit_code(self) -> int | None:
         """None while the ranks run."""
@@ -64,7 +65,7 @@ class TrainerGroup:
 
     def failure(self, exit_code: int, pulse: Pulse) -> Failure:
         """The failure that explains the others, among the ranks' own records and what torchrun saw."""
-        own = {path.stem: Failure.read(path) for path in sorted(self._folder.glob("failures/trainer-*.json"))}
+        own = {path.stem: Failure.read(path) for path in self._folder.failures("trainer")}
         seen = json.loads(self._report.read_text()) if self._report.exists() else []
         records = list(own.values())
         records += [self._killed_rank(pulse.moment, **entry) for entry in seen if f"trainer-{entry['rank']}" not in own]
@@ -82,7 +83,7 @@ class TrainerGroup:
 
     def _killed_rank(self, at: Moment, rank: int, pid: int, exit_code: int, time: float) -> Failure:
         """A rank that left no record of its own: it was killed."""
-        log = self._folder / f"trainer-{rank}.log"
+        log = self._folder.trainer_log(rank)
         return replace(from_log("trainer", str(rank), at, pid, exit_code, log), time=time)
 
     def _torchrun_failure(self, at: Moment, exit_code: int) -> Failure:

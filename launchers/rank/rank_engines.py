@@ -79,7 +79,7 @@ class RankEngines:
             residency: where trainer and engines take turns; else None.
         Collective: the trainer ranks of a node meet.
         """
-        files = WeightFiles(self.driven, self._rank.directory.path / "sync", self._rank.model_dir)
+        files = WeightFiles(self.driven, self._rank.directory.sync, self._rank.model_dir)
         interval = self._config.placement.check_sync
         check = WeightCheck(self.driven, files, interval) if interval else None
         return WeightSync(trainer, self.driven, self._transports(files), check, residency)

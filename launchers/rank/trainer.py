@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from core.processes.die_with_parent import die_with_parent
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment
+from core.run_dir.run_directory import RunDirectory
 from launchers.rank.role_arguments import role_parser
 
 
@@ -24,8 +26,8 @@ def main() -> None:
     die_with_parent(int(os.environ["EBBTIDE_TORCHRUN_PID"]))
     options = _parse()
     rank = os.environ["RANK"]
-    folder: Path = options.run_dir / "attempts" / str(options.attempt)
-    log_path = folder / f"trainer-{rank}.log"
+    folder = AttemptFolder(RunDirectory(options.run_dir).attempt(options.attempt))
+    log_path = folder.trainer_log(int(rank))
     _redirect_output(log_path)
     at = Moment()
     try:
@@ -43,7 +45,7 @@ def main() -> None:
 
         logging.getLogger("trainer").exception("trainer rank %s failed in %s", rank, at)
         record = from_exception(error, "trainer", rank, at, str(log_path))
-        record.write(folder / "failures" / f"trainer-{rank}.json")
+        record.write(folder.failure_of("trainer", rank))
         leave(1)
     leave(0)
 

@@ -13,6 +13,7 @@ from rich.console import Console, Group
 from rich.status import Status
 from rich.table import Table
 
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import moment_of
 from launchers.attempts.failure import Failure
 
@@ -74,7 +75,8 @@ class Display:
 
     def failed(self, failure: Failure | None, run_dir: Path, folder: Path, resume: str = "ebbtide resume") -> None:
         """What went wrong and what can be done; `resume` is the command that goes on with the run."""
-        what = str(failure) if failure else f"the node agent died without a record; see {folder}/agent-0.log"
+        agent_log = AttemptFolder(folder).agent_log(0)
+        what = str(failure) if failure else f"the node agent died without a record; see {agent_log}"
         self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False, soft_wrap=True)
         self._console.print(f"all logs: {folder}", highlight=False, soft_wrap=True)
         self._console.print(f"after mending it: {resume} {run_dir}", highlight=False, soft_wrap=True)

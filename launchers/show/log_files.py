@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.run_dir.attempt_folder import AttemptFolder, StartFolder
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.history import Attempt
 from launchers.attempts.job_record import read_record
@@ -49,18 +50,17 @@ def find_logs(directory: RunDirectory, attempts: Sequence[Attempt], number: int)
 
     Before the first attempt (`number` 0), and where the ledger does not know the job, those of the newest job.
     """
-    slurm = directory.path / "slurm"
     attempt = next((attempt for attempt in attempts if attempt.number == number), None)
     if attempt is not None and attempt.job is None and number:
         job_logs: list[Path] = []
     elif attempt is not None and attempt.job is not None:
-        job_logs = [*slurm.glob(f"{attempt.job}/{attempt.restart}/task-*.log"), slurm / f"batch-{attempt.job}.log"]
+        job_logs = [*_task_logs(directory.job_start(attempt.job, attempt.restart)), directory.batch_log(attempt.job)]
     else:
-        job_logs = [*newest_start(slurm), *newest(slurm.glob("batch-*.log"))]
+        job_logs = [*newest_start(directory), *newest(directory.batch_logs())]
     record = read_record(directory)
     if record is not None and "_" in record.job_id:  # of a sweep's array, whose batch logs lie together
-        job_logs.append(directory.path.parent / "slurm" / f"batch-{record.job_id}.log")
-    own = directory.attempt(number).glob("*.log") if number else ()
+        job_logs.append(RunDirectory(directory.path.parent).batch_log(record.job_id))
+    own = AttemptFolder(directory.attempt(number)).logs() if number else ()
     return classify([*own, *(path for path in job_logs if path.exists())])
 
 
@@ -119,10 +119,13 @@ def newest(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: path.stat().st_mtime)[-1:]
 
 
-def newest_start(slurm: Path) -> list[Path]:
+def newest_start(directory: RunDirectory) -> list[Path]:
     """The task logs of the newest start of the newest job."""
-    folders = newest(path for path in slurm.glob("*/*") if path.is_dir() and path.name.isdigit())
-    return [path for folder in folders for path in folder.glob("task-*.log")]
+    return [path for folder in newest(directory.job_starts()) for path in _task_logs(folder)]
+
+
+def _task_logs(start: Path) -> list[Path]:
+    return list(StartFolder(start).task_logs())
 
 
 class Tail:

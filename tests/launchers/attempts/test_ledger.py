@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment
 from core.run_dir.progress import Progress
 from core.run_dir.run_directory import RunDirectory
-from launchers.attempts.attempt import RunBusy, key_path, note_complete, open_attempt
+from launchers.attempts.attempt import RunBusy, note_complete, open_attempt
 from launchers.attempts.failure import Failure
 from launchers.attempts.ledger import Ledger
 from launchers.attempts.outcome import Outcome, read_outcome, write_outcome
@@ -54,7 +55,7 @@ def test_a_run_stopped_when_all_had_been_written_is_complete_once_somebody_looks
 
 def test_the_key_is_its_users_only_and_gone_at_the_end(tmp_path: Path) -> None:
     with open_attempt(RunDirectory(tmp_path), ["n1"]) as attempt:
-        path = key_path(attempt.folder)
+        path = AttemptFolder(attempt.folder).key
         assert path.stat().st_mode & 0o777 == 0o600
         assert len(path.read_text()) == 48
         attempt.end(Outcome("complete"), 0)
