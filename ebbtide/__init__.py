@@ -22,6 +22,15 @@ Sinks of metrics
     Sink: what a class for `logging.sinks` has: begin, step, evaluation, end.
     RunInfo: the run that a sink is told of.
 
+Schedules
+    Parts: what a run file's schedule is called with: the trainer, the rollout, …, each as far as it may be called.
+    make_batch: a step's samples with their advantages; says whether they are on-policy.
+    Batch: what make_batch gives.
+    check_failures: refuses a step in which too many samples have no reward.
+    weight_version: the name of the weights after a number of steps.
+    RewardsUnavailable: raised where nobody scores; write a checkpoint, and let it pass.
+    TooManyFailures: raised by check_failures; likewise.
+
 What a run leaves
     list_steps: the steps that a run directory has records of.
     read_step: the record of one step, from its file.
@@ -49,9 +58,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from core.algorithm.advantages import Advantages as Advantages
     from core.algorithm.advantages import group_advantages as group_advantages
+    from core.algorithm.batch import Batch as Batch
+    from core.algorithm.batch import TooManyFailures as TooManyFailures
+    from core.algorithm.batch import check_failures as check_failures
+    from core.algorithm.batch import make_batch as make_batch
     from core.algorithm.loss import Loss as Loss
     from core.algorithm.loss import TokenInputs as TokenInputs
+    from core.loop.parts import Parts as Parts
+    from core.loop.step_requests import weight_version as weight_version
     from core.plugins import load_function as load_function
+    from core.reward import RewardsUnavailable as RewardsUnavailable
     from core.reward.last_number import last_number as last_number
     from core.reward.sample import RewardInput as RewardInput
     from core.reward.scorers import Scorer as Scorer
@@ -73,11 +89,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Advantages": "core.algorithm.advantages",
+    "Batch": "core.algorithm.batch",
     "Component": "hpc.slurm.component",
     "HetSlurmExecutor": "hpc.executor.executor",
     "Loss": "core.algorithm.loss",
+    "Parts": "core.loop.parts",
     "Prompt": "core.samples",
     "RewardInput": "core.reward.sample",
+    "RewardsUnavailable": "core.reward",
     "RunInfo": "core.sinks.sink",
     "Sample": "core.samples",
     "SamplingParams": "core.samples",
@@ -87,14 +106,18 @@ _HOME = {
     "Status": "core.samples",
     "StepRecord": "core.trajectory.record",
     "TokenInputs": "core.algorithm.loss",
+    "TooManyFailures": "core.algorithm.batch",
     "TrainSample": "core.samples",
+    "check_failures": "core.algorithm.batch",
     "group_advantages": "core.algorithm.advantages",
     "last_number": "core.reward.last_number",
     "list_steps": "core.trajectory.store",
     "load_function": "core.plugins",
     "load_site": "hpc.site.files",
+    "make_batch": "core.algorithm.batch",
     "read_step": "core.trajectory.store",
     "step_path": "core.trajectory.store",
+    "weight_version": "core.loop.step_requests",
 }
 __all__ = sorted(_HOME)
 

@@ -10,7 +10,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from common.mistake import Mistake
-from core.checks import batch, data, doors, engine_options, evaluation, model, parallel, reward, schedule, sinks, slurm
+from core.checks import (
+    batch,
+    data,
+    doors,
+    engine_options,
+    evaluation,
+    model,
+    overlap,
+    parallel,
+    reward,
+    schedule,
+    sinks,
+    slurm,
+)
 from core.checks.model_files import ModelFiles
 from core.config.schema import RunConfig
 from core.doors import DOORS
@@ -37,6 +50,7 @@ RULES = (
     Rule(parallel.own_gpus_are_not_shared, ("placement",)),
     Rule(doors.doors, DOOR_SECTIONS),
     Rule(engine_options.engine_options, ("placement",)),
+    Rule(overlap.overlapping_phases, ("placement",)),
     Rule(sinks.sinks, ("logging",)),
     Rule(schedule.top_k, ("rollout",)),
     Rule(schedule.clip_range, ("algorithm",)),

@@ -108,6 +108,7 @@ class Rollout:
         self._rewards = rewards
         self._max_running_requests = max_running_requests
         self._num_engines = num_engines
+        self._under_way = ""  # the request that was started and is not finished
 
     def generate(self, request: Request) -> Generated:
         """Have every group answered exactly once, by some engine of some node: `start`, and `finish` at once."""
@@ -118,13 +119,20 @@ class Rollout:
 
         Until it is finished no other rollout may start, no weights may be pushed, and the engines must keep their
         memory. Collective: all trainer ranks, as each takes a share; none waits for another.
+
+        Raises:
+            RuntimeError: another rollout is not finished.
         """
+        if self._under_way:
+            raise RuntimeError(f"rollout {request.key} started while {self._under_way} is under way: finish that first")
+        self._under_way = request.key
         made = Generated(request.prompts)
         first = in_background(self._answer, request, 0, range(len(request.prompts)), made)
         return Pending(first, partial(self._complete, request, made))
 
     def _complete(self, request: Request, made: Generated, weight_version: str | None) -> Generated:
         """Further rounds, while groups are missing."""
+        self._under_way = ""
         for number in range(1, MAX_ROUNDS):
             missing = _missing(made)
             if not missing:

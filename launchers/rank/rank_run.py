@@ -7,8 +7,10 @@ import shutil
 from contextlib import ExitStack
 
 from common.files import put_in_place
+from common.mistake import Wrong
 from core.doors import SCHEDULE
 from core.loop.parts import Parts, Schedule, overlaps
+from core.plugins import where
 from core.processes import keys
 from core.processes.collective import any_rank
 from core.run_dir.moment import Moment
@@ -30,14 +32,18 @@ class RankRun:
         """Take back the latest checkpoint, turn the loop, write the final model.
 
         Raises:
-            Wrong: the run file's schedule is none, or does not fit the placement.
+            Wrong: the run file's schedule is none, does not fit the placement, or returns something else.
         """
         rank, placement = self._rank, self._rank.config.placement
         schedule: Schedule = SCHEDULE.build(placement.schedule, placement.schedule_options, placement.model_dump())
         with ExitStack() as stack:
             parts = self.parts = build(rank, self._announce, overlaps(schedule), stack)
             rank.progress.event("begin", step=parts.state.next_step, num_steps=parts.num_steps)
-            if not schedule(parts):
+            complete: object = schedule(parts)  # what a user wrote may give anything
+            if not isinstance(complete, bool):
+                found = f"{complete!r} from {where(schedule)} ({SCHEDULE.key})"
+                raise Wrong(found, SCHEDULE.gives, "return True after the last step, False where it pauses")
+            if not complete:
                 rank.progress.event("pause", step=parts.state.next_step)
                 return
             if rank.config.checkpoint.save_hf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -15,7 +16,7 @@ from core.engines.roster import Engine
 from core.processes.rendezvous import Rendezvous
 from core.reward import Score
 from core.rollout.claims import Width, engine_width
-from core.rollout.rollout import WAIT_TOKENS, Request, Rollout
+from core.rollout.rollout import WAIT_TOKENS, Generated, Request, Rollout
 from core.samples import Prompt, SamplingParams, Status
 from core.sglang.errors import EngineDied
 from core.sglang.generation import Generation, GroupRequest
@@ -44,13 +45,35 @@ class StandIn:
         return [[Generation([seed], [-1.0], Status.COMPLETED, "v") for seed in group] for group in seeds]
 
 
+class Waiting(StandIn):
+    """An engine that is asked, and answers when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_asked, self.may_answer = threading.Event(), threading.Event()
+
+    async def generate_groups(self, groups: Sequence[GroupRequest]) -> list[list[Generation]]:
+        self.was_asked.set()
+        async with asyncio.timeout(60):
+            while not self.may_answer.is_set():
+                await asyncio.sleep(0.001)
+        return await super().generate_groups(groups)
+
+
+class Refusing(StandIn):
+    """An engine that refuses what it is asked."""
+
+    async def generate_groups(self, groups: Sequence[GroupRequest]) -> list[list[Generation]]:
+        raise ValueError("no such token")
+
+
 class Parts:
     """What a rollout is made of: real claims, nothing else real."""
 
     def __init__(self, store: Rendezvous, *engines: StandIn) -> None:
         self.store = store
         self.engines: list[Any] = [Engine(str(i), None, one) for i, one in enumerate(engines)]  # type: ignore[arg-type]
-        self.synced = 0
+        self.pushed: list[str] = []
 
     def rollout(self, max_running_requests: int) -> Rollout:
         any_self: Any = self
@@ -62,8 +85,8 @@ class Parts:
     def mark_dead(self, engine: Engine, _reason: EngineDied) -> None:
         engine.alive = False
 
-    def push(self, _version: str) -> None:
-        self.synced += 1
+    def push(self, version: str) -> None:
+        self.pushed.append(version)
 
     def decode(self, tokens: Sequence[int]) -> str:
         return str(tokens[0])
@@ -90,7 +113,10 @@ def request(num_groups: int, max_response_tokens: int = 8) -> Request:
 
 
 def generated(rollout: Rollout, wanted: Request) -> list[tuple[int, int, int]]:
-    made = rollout.generate(wanted)
+    return sampled(rollout.generate(wanted))
+
+
+def sampled(made: Generated) -> list[tuple[int, int, int]]:
     return sorted((sample.group, sample.index, sample.response_tokens[0]) for sample in made.samples)
 
 
@@ -152,4 +178,28 @@ def test_groups_of_a_request_that_an_engine_dies_with_are_made_by_the_other(stor
     parts = Parts(store, lives, dies)
     assert generated(parts.rollout(32), request(8)) == every_sample(8)
     assert lives.asked == [[0, 1, 2, 3], [4, 5], [6, 7]]  # the other may come back, so half is left to it
-    assert parts.synced == 1
+    assert parts.pushed == ["v"]
+
+
+def test_a_started_rollout_goes_on_while_the_caller_does_something_else(store: Rendezvous) -> None:
+    engine = Waiting()
+    rollout = Parts(store, engine).rollout(32)
+    pending = rollout.start(request(8))
+    assert engine.was_asked.wait(30), "it is asked before anybody waits for the answers"
+    assert not engine.asked
+    with pytest.raises(RuntimeError, match="started while train/0 is under way: finish that first"):
+        rollout.start(request(1))
+    engine.may_answer.set()
+    assert sampled(pending.finish()) == every_sample(8)
+
+
+def test_who_takes_over_after_an_update_gets_the_weights_of_now(store: Rendezvous) -> None:
+    parts = Parts(store, StandIn(), StandIn(dies=0))
+    assert sampled(parts.rollout(32).start(request(8)).finish("newer")) == every_sample(8)
+    assert parts.pushed == ["newer"]
+
+
+def test_what_goes_wrong_in_the_background_is_raised_when_it_is_finished(store: Rendezvous) -> None:
+    pending = Parts(store, Refusing()).rollout(32).start(request(8))
+    with pytest.raises(ValueError, match="no such token"):
+        pending.finish()
