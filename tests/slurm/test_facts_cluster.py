@@ -43,6 +43,7 @@ def test_the_facts_of_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
     assert facts.default_partition.name == "main"
     (group,) = facts.partitions[0].nodes
     assert (group.count, group.cpus, group.gpus) == (4, 8, 2)
+    assert facts.features == group.features == {"small", "loopback"}
     assert [partition.max_minutes for partition in facts.partitions] == [None, 10]
     assert (facts.heterogeneous, facts.requeue_default, facts.accounting) == (True, True, True)
     assert facts.version.startswith(("2", "3"))
@@ -58,6 +59,13 @@ def test_a_cluster_without_sacct_says_so(cluster_without_sacct: Cluster) -> None
 WISHES = {
     "fits": {"nodes": 4, "gpus_per_node": 2, "cpus_per_task": 8},
     "short": {"partition": "short"},
+    "feature": {"constraint": "small"},
+    "features": {"constraint": "small&loopback", "nodes": 4},
+    "features among alternatives": {"constraint": "small|loopback"},
+    "counted features": {"constraint": "[small*1&loopback*1]", "nodes": 2},
+    "unknown feature": {"constraint": "smal"},
+    "unknown feature beside a known one": {"constraint": "small&big"},
+    "unknown feature among alternatives": {"constraint": "small|big"},
     "unknown partition": {"partition": "gpu"},
     "too many GPUs": {"gpus_per_node": 3},
     "too many nodes": {"nodes": 5},
@@ -65,12 +73,14 @@ WISHES = {
     "too much memory": {"mem": "1T"},
 }
 
+FIT = ("fits", "short", "feature", "features", "features among alternatives", "counted features")
+
 
 @pytest.mark.parametrize("name", WISHES)
 def test_slurm_agrees_about_what_it_can_run(cluster: Cluster, tmp_path: Path, name: str) -> None:
     wanted = job(tmp_path, **WISHES[name])
     fits = not check_request(wanted, ask_cluster())
-    assert fits == (name in ("fits", "short"))
+    assert fits == (name in FIT)
     assert sbatch_takes(cluster, wanted) == fits
 
 

@@ -164,7 +164,7 @@ def _machines(settings: Settings) -> list[str]:
 
     nodes = [
         f"NodeName={node} NodeHostname={node} NodeAddr={settings.address(node)} CPUs={settings.cpus} "
-        f"RealMemory={settings.memory_mib}{gres(node)} State=UNKNOWN"
+        f"RealMemory={settings.memory_mib}{gres(node)} Feature=small,loopback State=UNKNOWN"
         for node in settings.nodes
     ]
     return [
