@@ -69,8 +69,8 @@ class ModelShape(Frozen):
     def _experts_suffice(self) -> ModelShape:
         if self.experts_per_token > self.num_experts or (self.num_experts and not self.experts_per_token):
             raise ValueError(
-                f"{self.experts_per_token} experts per token of {self.num_experts} experts: wanted from 1 to "
-                "the number of experts, or 0 of 0"
+                f"{self.experts_per_token} experts per token of {self.num_experts} experts: wanted a number from 1 "
+                "to the number of experts, or 0 of 0"
             )
         return self
 

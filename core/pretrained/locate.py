@@ -90,7 +90,7 @@ def _converted(gguf: Path) -> Path:
     except Timeout as error:
         raise TimeoutError(
             f"another process has held {lock.lock_file} for {CONVERSION_TIMEOUT_S:.0f} s while converting {gguf.name}; "
-            "wanted it to finish: see whether it hangs, stop it, and start again"
+            "wanted an end of that: see whether the process hangs, stop it, and start again"
         ) from error
     return target
 

@@ -32,7 +32,7 @@ def command(
     jobs_of(directory)
     status = status_or_fail(directory, Poller())
     if status.job_id is None or not status.state.at_work:
-        fail(f"{run_dir}: found it {status.state}; wanted a job that runs: `ebbtide status {run_dir}` says more")
+        fail(f"{run_dir}: found a run that is {status.state}; wanted a job that runs: see `ebbtide status {run_dir}`")
     if shutil.which("srun") is None:
         fail("srun: found no such command; wanted Slurm's: use a login node, or load Slurm's module")
     chosen = _choose(node, status.nodes)

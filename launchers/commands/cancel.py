@@ -57,7 +57,7 @@ def _cancel_jobs(job_ids: Sequence[str], timeout_s: float) -> None:
     if not wait_until(lambda: not _live(poller, job_ids), timeout_s, POLL_S):
         states = ", ".join(f"{job_id} is {state}" for job_id, state in poller.states(job_ids).items())
         help_text = poller.error or "look again with squeue, and ask the admins if a node hangs"
-        fail(f"found after {timeout_s:.0f} s: {states}; wanted them ended: {help_text}", FAILED)
+        fail(f"found jobs alive after {timeout_s:.0f} s: {states}; wanted ended ones: {help_text}", FAILED)
     say(f"job {', '.join(job_ids)}: ended")
 
 
@@ -74,5 +74,5 @@ def _stop_local(files: Files, timeout_s: float) -> None:
     os.kill(last.pid, signal.SIGTERM)
     say(f"process {last.pid}: told to stop")
     if not wait_until(lambda: not read_files(files.directory).alive, timeout_s, POLL_S):
-        fail(f"found process {last.pid} alive after {timeout_s:.0f} s; wanted it gone: end it with kill -9", FAILED)
+        fail(f"found process {last.pid} alive after {timeout_s:.0f} s; wanted an ended one: use kill -9", FAILED)
     say(f"process {last.pid}: ended")

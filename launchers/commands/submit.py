@@ -43,7 +43,8 @@ def command(
     The run directory must be one that all nodes see. With --resume, --set changes keys of slurm only.
     """
     if (run_file is None) == (resume is None):
-        fail("found neither or both of RUN_FILE and --resume RUN_DIR; wanted one: ebbtide submit run.yaml")
+        given = "no run" if run_file is None else "a run file and a run directory"
+        fail(f"found {given}; wanted one: give either a run file or --resume RUN_DIR")
     if run_file is not None:
         submission = load_submission(run_file, overrides, site)
         directory = RunDirectory(new_run_path(submission.config, run_dir))
@@ -107,7 +108,7 @@ def _resumable(path: Path, run_dir: Path | None) -> RunDirectory:
     from launchers.show.run_status import status_now
 
     if run_dir is not None:
-        fail("--run-dir: found it with --resume; wanted one of them: a resumed run stays where it is")
+        fail("found --run-dir and --resume; wanted one of the two: leave --run-dir out, a resumed run stays in place")
     directory = existing_run_dir(path)
     poller = Poller()
     status = status_now(directory, poller)
@@ -116,7 +117,7 @@ def _resumable(path: Path, run_dir: Path | None) -> RunDirectory:
         raise typer.Exit
     if status.live and status.state != RunState.NOT_STARTED:
         why = poller.error or f"look at it with `ebbtide status {path}`, stop it with `ebbtide cancel {path}`"
-        fail(f"{path}: found it {status.state} (job {status.job_id}); wanted a run that has stopped: {why}")
+        fail(f"{path}: found a run that is {status.state} (job {status.job_id}); wanted a run that has stopped: {why}")
     return directory
 
 
@@ -124,8 +125,8 @@ def _only_slurm(overrides: list[str] | None) -> list[str] | None:
     for text in overrides or []:
         if not text.startswith("slurm."):
             fail(
-                f"--set {text}: found a key outside slurm; wanted only those with --resume: a resumed run keeps its "
-                "settings, so that it goes on as if it had never stopped"
+                f"--set {text}: found a key outside slurm; wanted keys of slurm, with --resume: leave it out, for a "
+                "resumed run keeps its settings, so that it goes on as if it had never stopped"
             )
     return overrides
 

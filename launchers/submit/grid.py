@@ -25,7 +25,7 @@ def parse_grid(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if not separator or not key.strip():
             raise GridError(f"--grid: found {text!r}; wanted KEY=VALUE,VALUE: write for example train.lr=1e-6,3e-6")
         if key in grid:
-            raise GridError(f"--grid {key}: found twice; wanted once: write all its values in one --grid")
+            raise GridError(f"--grid {key}: found the key twice; wanted each key once: write all values in one --grid")
         grid[key] = _values(key, values)
     return grid
 

@@ -54,9 +54,9 @@ def test_a_run_that_waits_in_the_queue(cluster: Cluster, tmp_path: Path) -> None
     assert f"job: {job_id}" in said
     wait_until(lambda: "Resources" in ebbtide("status", out), 60.0, "Slurm to say why the run waits")
     assert f"pending job {job_id}" in ebbtide("status", out)
-    assert "found it pending; wanted a job that runs" in ebbtide("attach", out, code=2)
+    assert "found a run that is pending; wanted a job that runs" in ebbtide("attach", out, code=2)
     assert "no logs yet" in ebbtide("logs", out, code=2)
-    assert f"found it pending (job {job_id})" in ebbtide("submit", "--resume", out, "--site", site, code=2)
+    assert f"found a run that is pending (job {job_id})" in ebbtide("submit", "--resume", out, "--site", site, code=2)
     assert f"job {job_id}: ended" in ebbtide("cancel", out)
     assert job_id not in cluster.live_jobs()
     assert "cancelled" in ebbtide("status", out)

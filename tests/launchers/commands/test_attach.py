@@ -53,7 +53,7 @@ def test_a_command_on_a_node_of_the_job(tmp_path: Path) -> None:
     ("words", "squeue", "message"),
     [
         (("--node", "n3"), SQUEUE, "--node: found n3; wanted a node of the job: n1, n2"),
-        ((), SQUEUE.replace("RUNNING", "PENDING"), "found it pending; wanted a job that runs"),
+        ((), SQUEUE.replace("RUNNING", "PENDING"), "found a run that is pending; wanted a job that runs"),
         ((), "#!/bin/sh\necho broken >&2; exit 1\n", "squeue: found exit code 1: broken"),
     ],
 )

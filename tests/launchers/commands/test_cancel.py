@@ -48,7 +48,7 @@ def test_a_job_that_does_not_go_away(tmp_path: Path) -> None:
     write_history(tmp_path / "run", record=JobRecord("7"))
     done = cancel(tmp_path, "--timeout-s", "1")
     assert done.returncode == 1
-    assert "found after 1 s: 7 is COMPLETING; wanted them ended: look again with squeue" in done.stderr
+    assert "found jobs alive after 1 s: 7 is COMPLETING; wanted ended ones: look again with squeue" in done.stderr
 
 
 def test_slurm_refuses(tmp_path: Path) -> None:

@@ -201,11 +201,11 @@ def test_what_sbatch_took_of_a_chain_is_known_when_it_refuses_the_rest(login: Lo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "found neither or both of RUN_FILE and --resume RUN_DIR; wanted one"),
-        (("run.yaml", "--resume", "out"), "found neither or both"),
+        ((), "found no run; wanted one: give either a run file or --resume RUN_DIR"),
+        (("run.yaml", "--resume", "out"), "found a run file and a run directory; wanted one"),
         (("--resume", "nowhere"), "nowhere: found no run.yaml in it; wanted a run directory"),
         (("--resume", "out", "--set", "train.lr=1"), "--set train.lr=1: found a key outside slurm"),
-        (("--resume", "out", "--run-dir", "x"), "--run-dir: found it with --resume"),
+        (("--resume", "out", "--run-dir", "x"), "found --run-dir and --resume"),
     ],
 )
 def test_wrong_use(words: tuple[str, ...], message: str, login: Login, run_file: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_live_run_is_not_submitted_again(login: Login, run_file: Path) -> None
     squeue(login, "7|PENDING|Priority|")
     done = login("submit", "--resume", "out")
     assert done.returncode == 2
-    assert "out: found it pending (job 7); wanted a run that has stopped" in done.stderr
+    assert "out: found a run that is pending (job 7); wanted a run that has stopped" in done.stderr
     assert len(login.sent()) == 1
 
 

@@ -34,7 +34,7 @@ def test_commas_inside_a_value(text: str, values: tuple[str, ...]) -> None:
     [
         (["train.lr"], "--grid: found 'train.lr'; wanted KEY=VALUE,VALUE: write for example"),
         (["=1"], "--grid: found '=1'; wanted KEY=VALUE,VALUE"),
-        (["a=1", "a=2"], "--grid a: found twice; wanted once: write all its values in one --grid"),
+        (["a=1", "a=2"], "--grid a: found the key twice; wanted each key once: write all values in one --grid"),
         (["a=1,,2"], "--grid a: found an empty value in '1,,2'; wanted values between commas"),
         (["a="], "--grid a: found an empty value in ''"),
         (["a=1,2,1"], "--grid a: found 1 twice; wanted each value once"),
