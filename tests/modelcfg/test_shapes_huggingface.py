@@ -61,9 +61,18 @@ def test_defaults_of_older_files() -> None:
     assert not shape.tied_embeddings
 
 
+def test_what_a_file_may_leave_out_or_say_without_a_difference() -> None:
+    form = published_form(modelcfg.load("qwen2.5-0.5b"))
+    del form["hidden_act"]
+    assert modelcfg.compare(modelcfg.load("qwen2.5-0.5b"), form | {"attention_bias": True}) == [], "it always has one"
+    by_type = form | {"architectures": None, "model_type": "qwen2"}
+    assert modelcfg.from_hf(by_type).architecture == "qwen2"
+
+
 def test_experts_by_their_other_name_and_what_may_be_left_out() -> None:
     shape = modelcfg.load("qwen3-30b-a3b")
     form = published_form(shape) | {"num_experts": None, "num_local_experts": 128, "num_shared_experts": 0}
+    form["intermediate_size"] = 6144  # of layers without experts, of which there are none
     for key in ("head_dim", "decoder_sparse_step", "mlp_only_layers"):
         del form[key]
     assert modelcfg.compare(shape, form) == []
@@ -103,6 +112,19 @@ def test_each_difference_is_named(name: str, change: dict[str, Any], mismatch: M
     assert modelcfg.compare(shape, published_form(shape) | change) == [mismatch]
 
 
+def test_a_refusal_in_full() -> None:
+    form = published_form(modelcfg.load("smollm2-135m"))
+    with pytest.raises(UnsupportedModelError) as other:
+        modelcfg.from_hf(form | {"architectures": ["GPT2LMHeadModel"]})
+    assert str(other.value) == (
+        "found the architecture GPT2LMHeadModel; wanted a model that this project can train: use one of "
+        "LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM"
+    )
+    for change, where in (({"num_key_value_heads": 2}, "shape"), ({"vocab_size": 0}, "vocab_size")):
+        with pytest.raises(UnsupportedModelError, match=rf"that contradicts itself \({where}: .*publisher$"):
+            modelcfg.from_hf(form | change)
+
+
 def test_another_architecture_differs_in_all_it_implies() -> None:
     shape = modelcfg.load("qwen2.5-0.5b")
     found = modelcfg.compare(shape, published_form(shape) | {"architectures": ["Qwen3ForCausalLM"]})
@@ -115,6 +137,7 @@ def test_another_architecture_differs_in_all_it_implies() -> None:
     [
         pytest.param({"architectures": ["GPT2LMHeadModel"]}, "the architecture GPT2LMHeadModel", id="gpt2"),
         pytest.param({"architectures": None, "model_type": None}, "the architecture none", id="none"),
+        pytest.param({"architectures": None, "model_type": "gpt2"}, "the architecture gpt2", id="model_type"),
         pytest.param(
             {"vocab_size": None, "hidden_size": None}, "config.json without hidden_size, vocab_size", id="keys"
         ),
@@ -138,6 +161,8 @@ def test_what_a_shape_cannot_express_is_refused(change: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"attention_bias": True}, "attention_bias: True in config.json"),
+        ({"hidden_act": "gelu"}, "hidden_act: gelu in config.json"),
         ({"norm_topk_prob": False}, "norm_topk_prob: False in config.json"),
         ({"norm_topk_prob": None}, "norm_topk_prob"),
         ({"decoder_sparse_step": 2}, "decoder_sparse_step: 2"),
