@@ -1,111 +1,121 @@
-"""What became of the mutants: mutation.md, with a person's judgement on each that no test noticed."""
+"""What became of the mutants: results/mutants.json by module, and mutation.md with a judgement on each survivor."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import yaml
 
 from bench.mutant_sources import Mutant
-from bench.record import commit, machine, versions
+from bench.record import RESULTS, commit, machine, versions
 
 WANTED = 0.9  # share that is killed
 JUDGEMENTS = Path(__file__).with_name("mutant_judgements.yaml")
 REPORT = Path(__file__).with_name("mutation.md")
+KEPT = RESULTS / "mutants.json"
 SURVIVED, NO_TEST = (0,), (5, 33)  # exit codes as mutmut has them; any other means that a test failed, or did not end
 UNJUDGED = "to be killed"
 HEAD = """# Mutation tests
 
 Small faults, put into the pure modules one at a time: how many of them the fast tests notice. Made by `make mutants`
-(`bench/mutants.py`), which says how and what is left out; judgements are kept in `mutant_judgements.yaml`.
-
-{date}, commit {commit}, {versions}, {cores} cores.
-
+(`bench/mutants.py`, which says how, and what is left out) from `results/mutants.json` and `mutant_judgements.yaml`.
 """
 
 Found = Mapping[Mutant, int | None]
-
-
-class Count(NamedTuple):
-    """Numbers of mutants that were run."""
-
-    killed: int
-    survived: int
-
-    @property
-    def share(self) -> float:
-        """The share that is killed."""
-        return self.killed / max(1, self.killed + self.survived)
+Judgements = Mapping[tuple[str, str, str], str]
 
 
 def show(found: Found) -> None:
-    """Print counts, and survivors with how each is judged."""
-    judgements = _judgements()
-    for mutant in _survivors(found):
-        untouched = " (no test reaches it)" if found[mutant] in NO_TEST else ""
-        print(f"{mutant.path}:{mutant.line} in {mutant.function}: {judgements.get(mutant.key, UNJUDGED)}{untouched}")
-        print(f"  - {mutant.was}\n  + {mutant.now}")
-    print("\n".join(_table(found)))
+    """Print survivors, as they are judged, and counts."""
+    modules = _modules(found)
+    print("\n".join([*_survivors(modules, _judgements()), *_table(modules)]))
+
+
+def keep(found: Found) -> None:
+    """Take the results of modules whose mutants were all run into results/mutants.json, in place of older ones."""
+    record = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+    modules = record.get("modules", {}) | {path: new for path, new in _modules(found).items() if not new["not run"]}
+    there = {path: modules[path] for path in sorted(modules) if (RESULTS.parents[1] / path).exists()}
+    facts = {"machine": machine(), "versions": versions(("mutmut", "pytest", "torch")), "modules": there}
+    KEPT.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def report(found: Found) -> str | int:
-    """Write mutation.md; what `sys.exit` is to be told: 0, or what is wrong."""
-    judgements, survivors = _judgements(), _survivors(found)
-    facts = versions(("mutmut", "pytest", "torch"))
-    head = HEAD.format(
-        date=time.strftime("%Y-%m-%d"),
-        commit=commit(),
-        versions=", ".join(f"{name} {number}" for name, number in facts.items()),
-        cores=machine()["cores"],
-    )
-    judged = Counter(judgements.get(mutant.key, UNJUDGED).partition(":")[0] for mutant in survivors)
-    kinds = "; ".join(f"{count} {kind}" for kind, count in judged.most_common())
-    lines = [*_table(found), "", f"Survivors: {kinds or 'none'}.", ""]
-    for mutant in survivors:
-        lines += [f"- `{mutant.path}:{mutant.line}` in `{mutant.function}`: {judgements.get(mutant.key, UNJUDGED)}"]
-        lines += ["  ```diff", f"  - {mutant.was}", f"  + {mutant.now}", "  ```"]
-    REPORT.write_text(head + "\n".join(lines) + "\n", encoding="utf-8")
-    for stale in judgements.keys() - {mutant.key for mutant in survivors}:
-        print("judgement without a survivor:", *stale, sep="\n  ")
+    """Write mutation.md from what is kept; what `sys.exit` is to be told: 0, or what is wrong with this run."""
+    record, judgements = json.loads(KEPT.read_text(encoding="utf-8")), _judgements()
+    modules = record["modules"]
+    survivors = [_key(survivor) for module in modules.values() for survivor in module["survivors"]]
+    kinds = Counter(judgements.get(key, UNJUDGED).partition(":")[0] for key in survivors)
+    facts = [f"{name} {number}" for name, number in record["versions"].items()]
+    lines = [HEAD, ", ".join([*facts, f"{record['machine']['cores']} cores."]), "", *_table(modules), ""]
+    lines += ["Survivors: " + "; ".join(f"{number} {kind}" for kind, number in kinds.most_common()) + ".", ""]
+    REPORT.write_text("\n".join([*lines, *_survivors(modules, judgements)]) + "\n", encoding="utf-8")
+    for needless in sorted(judgements.keys() - set(survivors)):
+        print("judged, but not among the survivors:", *needless, sep="\n  ")
     return _verdict(found)
 
 
 def _verdict(found: Found) -> str | int:
-    unreached = sum(code is None for code in found.values())
-    if unreached:
-        return f"{unreached} of {len(found)} mutants were not run in time: give more --minutes, or --sample fewer"
-    share = _count(found, found).share
-    if share < WANTED:
-        return f"{share:.1%} of the mutants are killed, wanted {WANTED:.0%}: see the survivors in {REPORT.name}"
+    modules = _modules(found).values()
+    if not_run := sum(module["not run"] for module in modules):
+        return f"{not_run} of {len(found)} mutants were not run in time: give more --minutes, or --sample fewer"
+    killed = sum(module["killed"] for module in modules)
+    if killed < WANTED * len(found):
+        return f"{killed / len(found):.1%} of the mutants are killed, wanted {WANTED:.0%}: see {REPORT.name}"
     return 0
+
+
+def _modules(found: Found) -> dict[str, dict[str, Any]]:
+    """Parts of a module that are kept, by path."""
+    modules = {}
+    for path in sorted({mutant.path for mutant in found}):
+        codes = {mutant: code for mutant, code in found.items() if mutant.path == path}
+        alive = [mutant for mutant, code in codes.items() if code in SURVIVED + NO_TEST]
+        not_run = sum(code is None for code in codes.values())
+        modules[path] = {
+            "killed": len(codes) - len(alive) - not_run,
+            "not run": not_run,
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": commit(),
+            "survivors": [
+                {**asdict(mutant), "reached": codes[mutant] in SURVIVED}
+                for mutant in sorted(alive, key=lambda mutant: (mutant.line, mutant.now))
+            ],
+        }
+    return modules
 
 
 def _judgements() -> dict[tuple[str, str, str], str]:
     given = yaml.safe_load(JUDGEMENTS.read_text(encoding="utf-8")) or []
-    return {(item["in"], str(item["was"]), str(item["now"])): item["judged"] for item in given}
+    return {_key(item): item["judged"] for item in given}
 
 
-def _survivors(found: Found) -> list[Mutant]:
-    alive = [mutant for mutant, code in found.items() if code in SURVIVED + NO_TEST]
-    return sorted(alive, key=lambda mutant: (mutant.path, mutant.line, mutant.now))
+def _key(item: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What stays the same when the file moves or lines are added above."""
+    return item["function"], item["was"], item["now"]
 
 
-def _table(found: Found) -> list[str]:
-    paths = sorted({mutant.path for mutant in found})
-    rows = [(path, _count(found, [m for m in found if m.path == path])) for path in paths]
-    rows.append(("all", _count(found, found)))
-    lines = ["| module | mutants | killed | survived | killed, % |", "|---|---|---|---|---|"]
+def _survivors(modules: Mapping[str, Any], judgements: Judgements) -> list[str]:
+    lines = []
+    for survivor in (survivor for module in modules.values() for survivor in module["survivors"]):
+        reached = "" if survivor["reached"] else " (no test reaches it)"
+        judged = judgements.get(_key(survivor), UNJUDGED)
+        lines += [f"- `{survivor['path']}:{survivor['line']}` in `{survivor['function']}`: {judged}{reached}"]
+        lines += ["  ```diff", f"  - {survivor['was']}", f"  + {survivor['now']}", "  ```"]
+    return lines
+
+
+def _table(modules: Mapping[str, Any]) -> list[str]:
+    rows = [(path, m["killed"], len(m["survivors"]), f"{m['date']}, {m['commit']}") for path, m in modules.items()]
+    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows), ""))
+    lines = ["| module | mutants | killed | survived | killed, % | run |", "|---|---|---|---|---|---|"]
     return lines + [
-        f"| {path} | {sum(count)} | {count.killed} | {count.survived} | {count.share * 100:.1f} |"
-        for path, count in rows
+        f"| {path} | {killed + alive} | {killed} | {alive} | {100 * killed / max(1, killed + alive):.1f} | {when} |"
+        for path, killed, alive, when in rows
     ]
-
-
-def _count(found: Found, mutants: Iterable[Mutant]) -> Count:
-    codes = [found[mutant] for mutant in mutants if found[mutant] is not None]
-    survived = sum(code in SURVIVED + NO_TEST for code in codes)
-    return Count(len(codes) - survived, survived)

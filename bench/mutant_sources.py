@@ -28,11 +28,6 @@ class Mutant:
     was: str
     now: str
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What stays the same when the file moves or lines are added above."""
-        return self.function, self.was, self.now
-
 
 def mutants_of(path: Path) -> list[Mutant]:
     """Mutants of one file that are worth a run. The working directory is a copy of the tree, with mutmut's settings."""

@@ -1,7 +1,7 @@
 """Mutation tests of the pure modules: small faults put into them one at a time, and which of them no fast test notices.
 
 `make mutants` runs all of mutants.yaml and writes mutation.md; `python bench/mutants.py modelcfg` runs one entry and
-prints its survivors. mutmut makes the mutants and runs, for each, the tests that reach its function, in forks of one
+writes that part anew. mutmut makes the mutants and runs, for each, the tests that reach its function, in forks of one
 process that has loaded torch already: a third of a second each. (cosmic-ray starts a process for each: ten times that.)
 It works on a copy of the tree, so nothing is changed in this one.
 
@@ -30,7 +30,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.mutant_report import report, show  # noqa: E402
+from bench.mutant_report import keep, report, show  # noqa: E402
 from bench.mutant_sources import MESSAGES, Mutant, mutants_of  # noqa: E402
 
 TABLE = Path(__file__).with_suffix(".yaml")
@@ -63,15 +63,16 @@ def main() -> None:
         _copy_tree(Path(folder))
         for entry in options.entries or table:
             found |= _run(entry, table[entry], options, deadline)
-    if options.entries or options.sample:
+    if options.sample:
         show(found)
     else:
+        keep(found)
         sys.exit(report(found))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("entries", nargs="*", help="of mutants.yaml; without: all, and mutation.md is written")
+    parser.add_argument("entries", nargs="*", help="of mutants.yaml; without: all")
     parser.add_argument("--sample", type=int, help="largest number of mutants of an entry, always the same ones")
     parser.add_argument("--minutes", type=float, default=20, help="then it stops (20)")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
