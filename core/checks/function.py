@@ -34,7 +34,9 @@ def python_function(key: str, path: str) -> Iterator[Mistake]:
 
 
 def module_file(module: str) -> Path | None:
-    """Where a module is; unlike `importlib.util.find_spec`, parent packages are not run."""
+    """The file of a module; unlike `importlib.util.find_spec`, parent packages are not run."""
+    if not all(part.isidentifier() for part in module.split(".")):
+        return None
     folders: list[str] | None = None
     spec = None
     for part in module.split("."):
