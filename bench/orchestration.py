@@ -37,7 +37,9 @@ from core.loop.phases import Phases
 from core.loop.state import LoopState
 from core.residency.memory import read_memory
 from core.reward import RewardPool
-from core.rollout.rollout import Request, Rollout
+from core.rollout.generate import group_request
+from core.rollout.request import Request
+from core.rollout.rollout import Rollout
 from core.samples import Prompt, SamplingParams, UpdateResult
 
 STEPS, ALONE = 4, 3  # the first step is not counted
@@ -97,7 +99,7 @@ def make_request(vocab: int, groups: int, group_size: int, prompt: int, response
 
 async def generate_alone(both: Colocated, request: Request) -> None:
     """All groups at once, straight to the engine."""
-    groups = [request.group(number) for number in range(len(request.prompts))]
+    groups = [group_request(request.tasks(number)) for number in range(len(request.prompts))]
     if request.is_short:
         await both.engine.client.generate_groups(groups)
     else:

@@ -22,6 +22,13 @@ LOSS = Door(
     options_key="algorithm.loss_options",
     gives="(loss, metrics)",
 )
+GENERATE = Door(
+    key="rollout.generate",
+    builtins={"one_turn": "core.rollout.generate:OneTurn"},
+    arguments=("task", "engine"),
+    options_key="rollout.generate_options",
+    gives="Response or a list of Responses",
+)
 SCHEDULE = Door(
     key="placement.schedule",
     builtins={"in_turns": "core.loop.in_turns:run"},
@@ -40,5 +47,5 @@ SINK = Door(
     needs={"wandb": "wandb"},
 )
 
-DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, SCHEDULE)
+DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, GENERATE, SCHEDULE)
 """Every door whose key takes one name; checks and docs go through them."""

@@ -37,7 +37,7 @@ class Sample:
     """
 
     group: int  # index of the prompt within the step
-    index: int  # index within the group
+    index: int  # index within the group, of all its samples
     prompt: Prompt
     response_tokens: list[int]
     logprobs_engine: list[float]
@@ -48,10 +48,13 @@ class Sample:
     reward: float | None = None
     failure: str | None = None
     engine: str = ""  # which engine made it
+    task: int = -1  # index within the group of the task that made it; left out: it made no other, so `index`
 
     def __post_init__(self) -> None:
         if not self.loss_mask:
             self.loss_mask = [1] * len(self.response_tokens)
+        if self.task < 0:
+            self.task = self.index
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class TrainSample:
     logprobs_engine: Sequence[float]
     logprobs_old: Sequence[float] | None = None
     logprobs_ref: Sequence[float] | None = None
+    task: int | None = None  # index within the group of the task that made it; None: it made no other
 
     @property
     def has_advantage(self) -> bool:

@@ -11,6 +11,12 @@ Samples
     SamplingParams: sampling settings of one request.
     Status: how a response ended.
 
+Generation
+    Task: what a generation function is called with: a prompt, and how this sample of it is sampled.
+    TaskEngine: and with what it has the model speak.
+    Turn: what the model said once.
+    Response: what the function gives back: one training sample, or a list of them.
+
 Advantages and losses
     Advantages: what a run file's advantage_estimator is called with, and gives.
     group_advantages: the advantage of each sample over its group.
@@ -71,6 +77,10 @@ if TYPE_CHECKING:
     from core.reward.last_number import last_number as last_number
     from core.reward.sample import RewardInput as RewardInput
     from core.reward.scorers import Scorer as Scorer
+    from core.rollout.task import Response as Response
+    from core.rollout.task import Task as Task
+    from core.rollout.task import TaskEngine as TaskEngine
+    from core.rollout.task import Turn as Turn
     from core.samples import Prompt as Prompt
     from core.samples import Sample as Sample
     from core.samples import SamplingParams as SamplingParams
@@ -95,6 +105,7 @@ _HOME = {
     "Loss": "core.algorithm.loss",
     "Parts": "core.loop.parts",
     "Prompt": "core.samples",
+    "Response": "core.rollout.task",
     "RewardInput": "core.reward.sample",
     "RewardsUnavailable": "core.reward",
     "RunInfo": "core.sinks.sink",
@@ -105,6 +116,9 @@ _HOME = {
     "Site": "hpc.site.files",
     "Status": "core.samples",
     "StepRecord": "core.trajectory.record",
+    "Task": "core.rollout.task",
+    "TaskEngine": "core.rollout.task",
+    "Turn": "core.rollout.task",
     "TokenInputs": "core.algorithm.loss",
     "TooManyFailures": "core.algorithm.batch",
     "TrainSample": "core.samples",

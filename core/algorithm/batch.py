@@ -55,8 +55,8 @@ def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
     commonest = "; ".join(f"{count}x {reason}" for reason, count in reasons.most_common(3))
     raise TooManyFailures(
         f"{num_failed} of {len(samples)} samples could not be scored ({num_failed / len(samples):.0%}), more than "
-        f"reward.max_failed_share = {max_failed_share:.0%}: {commonest}. Mend the reward (or raise the share), then "
-        "resume: nothing before this step is lost."
+        f"reward.max_failed_share = {max_failed_share:.0%}: {commonest}. Mend the reward, or the generation (or raise "
+        "the share), then resume: nothing before this step is lost."
     )
 
 
@@ -83,7 +83,7 @@ def pass_rates(samples: Sequence[Sample]) -> dict[str, float]:
     by_group: dict[int, list[bool]] = {}
     for sample in samples:
         by_group.setdefault(sample.group, []).append(sample.reward is not None and sample.reward > 0.5)
-    size = max(len(group) for group in by_group.values())
+    size = max(sample.task for sample in samples) + 1
     rates = {"accuracy": _mean([correct for group in by_group.values() for correct in group])}
     return rates if size == 1 else {**rates, f"pass@{size}": _mean([any(group) for group in by_group.values()])}
 
@@ -115,4 +115,5 @@ def _train_sample(sample: Sample, advantage: float | Sequence[float], on_policy:
         advantage=advantage,
         logprobs_engine=sample.logprobs_engine,
         logprobs_old=None if on_policy else sample.logprobs_engine,
+        task=sample.task,
     )

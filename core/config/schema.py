@@ -109,6 +109,16 @@ class RolloutConfig(Section):
         "cost in speed; off: they ignore the seeds, and a repeated step gets other samples. CPU engines are always so",
     )
     request_timeout_s: PositiveFloat = Field(1800.0, description="deadline of one generation request")
+    generate: str = Field(
+        "one_turn",
+        description="how a prompt becomes a sample: one_turn, or module.py:function / package.module:function of your "
+        "own: async f(task, engine) -> Response or a list of them",
+    )
+    generate_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
+    generate_timeout_s: PositiveFloat = Field(
+        600.0, description="time limit for one sample of your own function, but for what it waits for the engine then"
+    )
+    generate_workers: PositiveInt = Field(1, description="processes of your own function per node")
 
 
 class RewardConfig(Section):

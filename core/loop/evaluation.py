@@ -8,7 +8,8 @@ from functools import partial
 from core.algorithm.batch import pass_rates
 from core.config.schema import EvalConfig, RolloutConfig
 from core.data import PromptSource
-from core.rollout.rollout import Request, Rollout
+from core.rollout.request import Request
+from core.rollout.rollout import Rollout
 from core.rollout.seeds import sample_seed
 from core.samples import SamplingParams
 
@@ -53,6 +54,8 @@ class Evaluation:
             num_samples=self._config.n_samples_per_prompt,
             sampling=partial(self._sampling, name, step),
             weight_version=weight_version,
+            step=step,
+            evaluation=name,
         )
         return pass_rates(self._rollout.settle(self._rollout.generate(request)))
 

@@ -58,7 +58,7 @@ class Journal:
             advantages=batch.advantages,
             logprobs_old=result.logprobs,
             logprobs_ref=result.logprobs_ref,
-            seeds=[train_seed(self._config.rollout.seed, step, s.group, s.index) for s in batch.samples],
+            seeds=[train_seed(self._config.rollout.seed, step, s.group, s.task) for s in batch.samples],
             step=step,
             run=self._config.name,
             model=self._config.model.name or self._config.model.path,

@@ -18,7 +18,8 @@ from torch import Tensor
 from core.algorithm.advantages import Advantages
 from core.algorithm.batch import Batch
 from core.loop.state import LoopState
-from core.rollout.rollout import Generated, Pending, Request
+from core.rollout.request import Generated, Request
+from core.rollout.rollout import Pending
 from core.run_dir.moment import Moment
 from core.samples import Sample, TrainSample, UpdateResult
 

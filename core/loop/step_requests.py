@@ -7,7 +7,7 @@ from functools import partial
 from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
-from core.rollout.rollout import Request
+from core.rollout.request import Request
 from core.rollout.seeds import train_seed
 from core.samples import SamplingParams
 
@@ -34,6 +34,7 @@ class TrainRequests:
             num_samples=self._config.n_samples_per_prompt,
             sampling=partial(self._sampling, state.next_step),
             weight_version=weight_version,
+            step=state.next_step,
         )
 
     def _sampling(self, step: int, group: int, index: int) -> SamplingParams:

@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from core.algorithm.loss import build_loss, token_weights
+from core.algorithm.steps import step_bounds
 from core.checks.needs import loss_needs, refuse_other_needs
 from core.config.schema import RunConfig
 from core.megatron.graphs.row_graphs import RowGraphs
@@ -81,7 +82,7 @@ class MegatronTrainer:
             rows.prepare(self._optimizer.model.train(), sizes)
 
     def update(self, samples: list[TrainSample]) -> UpdateResult:
-        """num_steps_per_rollout optimiser steps over the samples, each over an equal, consecutive part of them.
+        """num_steps_per_rollout optimiser steps over the samples, each over those of equally many tasks.
 
         Args:
             samples: the step's samples, groups adjacent.
@@ -91,7 +92,7 @@ class MegatronTrainer:
         num_steps = self.config.train.num_steps_per_rollout
         self.memory.touched()
         samples = self._with_references(samples)
-        bounds = [len(samples) * i // num_steps for i in range(num_steps + 1)]
+        bounds = step_bounds(samples, num_steps)
         if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
             taught = [a + i for a, b in pairwise(bounds) for i in with_gradient(samples[a:b], self._loss.teaches)]
             old = self._log_probs_at(samples, taught)

@@ -9,58 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from core.engines.roster import Engine, Engines
 from core.pretrained.tokenizer import Tokenizer
 from core.processes.collective import any_rank, gather_lists
 from core.processes.rendezvous import Rendezvous
 from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
-from core.rollout.claims import Claims, Width, engine_width
+from core.rollout.claims import Claims, Width
+from core.rollout.generate import Answer, GroupGenerator, OneTurn
+from core.rollout.request import Generated, Request
 from core.rollout.sample_bytes import gather_samples
-from core.samples import Prompt, Sample, SamplingParams, Status
+from core.samples import Sample, Status
 from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
-from core.sglang.generation import Generation, GroupRequest
 from core.weights.sync import WeightSync
 
 MAX_ROUNDS = 10  # of one step; more engine deaths than that are no accident
-WAIT_TOKENS = 128  # of a response, about half a second of an H100: groups so short may wait for one another
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What one step (or one evaluation) wants sampled. The same on every rank."""
-
-    key: str  # unique within the attempt
-    prompts: Sequence[Prompt]  # group g answers prompts[g]
-    num_samples: int  # per prompt
-    sampling: Callable[[int, int], SamplingParams]  # (group, index) -> settings, its seed among them
-    weight_version: str
-
-    def group(self, number: int) -> GroupRequest:
-        """What an engine is asked for group `number`."""
-        params = [self.sampling(number, index) for index in range(self.num_samples)]
-        return GroupRequest(self.prompts[number].tokens, params)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether no response can be longer than WAIT_TOKENS."""
-        return self.sampling(0, 0).max_response_tokens <= WAIT_TOKENS
-
-
-@dataclass
-class Generated:
-    """The samples that this rank's engines made, each with its score under way."""
-
-    prompts: Sequence[Prompt] = ()  # by group, of all ranks
-    samples: list[Sample] = field(default_factory=list)
-    scores: list[Future[Score]] = field(default_factory=list)
 
 
 class Pending:
@@ -96,10 +66,12 @@ class Rollout:
         rewards: Rewards,
         max_running_requests: int,
         num_engines: int,
+        generator: GroupGenerator | None = None,
     ) -> None:
         """Args:
         max_running_requests: how many samples an engine works on at a time.
         num_engines: of the whole run.
+        generator: how groups are answered, open on ranks that drive engines; None: by one request each.
         """
         self._rendezvous = rendezvous
         self._engines = engines
@@ -108,6 +80,7 @@ class Rollout:
         self._rewards = rewards
         self._max_running_requests = max_running_requests
         self._num_engines = num_engines
+        self._generator = generator or OneTurn()
         self._under_way = ""  # the request that was started and is not finished
 
     def generate(self, request: Request) -> Generated:
@@ -165,7 +138,7 @@ class Rollout:
 
     def _width(self, num_groups: int, request: Request) -> Width:
         in_flight = max(1, self._max_running_requests // request.num_samples)
-        return engine_width(num_groups, self._num_engines, in_flight, may_wait=request.is_short)
+        return self._generator.width(num_groups, self._num_engines, in_flight, request.is_short)
 
     async def _round(self, claims: Claims, width: Width, request: Request, made: Generated) -> None:
         workers = [
@@ -179,27 +152,30 @@ class Rollout:
         """Claim and answer groups until there are none left or the engine dies."""
         while engine.alive and (groups := claims.next(count)):
             try:
-                answers = await engine.client.generate_groups([request.group(group) for group in groups])
+                answers = await self._generator([request.tasks(group) for group in groups], engine.client)
             except EngineDied as error:
                 self._engines.mark_dead(engine, error)
                 return
-            for group, responses in zip(groups, answers, strict=True):
-                for index, answer in enumerate(responses):
-                    sample = self._sample(group, index, request.prompts[group], answer, engine)
+            for group, made_of_it in zip(groups, answers, strict=True):
+                for index, answer in enumerate(made_of_it):
+                    sample = self._sample(group, index, request, answer, engine)
                     made.samples.append(sample)
-                    made.scores.append(self._rewards.submit(_reward_input(sample)))
+                    made.scores.append(_failed(sample) or self._rewards.submit(_reward_input(sample, answer.extra)))
 
-    def _sample(self, group: int, index: int, prompt: Prompt, answer: Generation, engine: Engine) -> Sample:
+    def _sample(self, group: int, index: int, request: Request, answer: Answer, engine: Engine) -> Sample:
         return Sample(
             group=group,
             index=index,
-            prompt=prompt,
+            prompt=request.prompts[group],
             response_tokens=answer.tokens,
             logprobs_engine=answer.logprobs,
             status=answer.status,
-            weight_version=answer.weight_version,
+            weight_version=answer.weight_version or request.weight_version,
             response_text=self._tokenizer.decode(answer.tokens),
+            loss_mask=answer.loss_mask,
+            failure=answer.failure,
             engine=engine.name,
+            task=answer.task,
         )
 
 
@@ -222,10 +198,20 @@ def _take_scores(made: Generated) -> list[str]:
     return []
 
 
-def _reward_input(sample: Sample) -> RewardInput:
+def _failed(sample: Sample) -> Future[Score] | None:
+    """The score of a sample that was never made."""
+    if sample.failure is None:
+        return None
+    score: Future[Score] = Future()
+    score.set_result(Score(None, sample.failure))
+    return score
+
+
+def _reward_input(sample: Sample, extra: Mapping[str, Any]) -> RewardInput:
+    metadata = sample.prompt.metadata
     return RewardInput(
         prompt_text=sample.prompt.text,
         response_text=sample.response_text,
         label=sample.prompt.label,
-        metadata=sample.prompt.metadata,
+        metadata={**metadata, **extra} if extra else metadata,
     )

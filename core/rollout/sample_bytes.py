@@ -22,7 +22,7 @@ from core.samples import Prompt, Sample, Status
 
 LENGTH_BYTES = 8
 BYTES_PER_TOKEN = 4 + 8 + 1
-HEADER = ("group", "index", "status", "weight_version", "response_text", "reward", "failure", "engine")
+HEADER = ("group", "index", "status", "weight_version", "response_text", "reward", "failure", "engine", "task")
 
 
 class DamagedSamples(ValueError):

@@ -14,10 +14,18 @@ def sample_seed(run_seed: int, stream: str, step: int, group: int, index: int) -
     Returns:
         an integer in [0, 2**31): what all engines accept.
     """
-    text = f"{run_seed}/{stream}/{step}/{group}/{index}"
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") & 0x7FFFFFFF
+    return _number(f"{run_seed}/{stream}/{step}/{group}/{index}")
 
 
 def train_seed(run_seed: int, step: int, group: int, index: int) -> int:
     """Seed of one training sample: what the engine is asked with, and what the trajectory store says of the sample."""
     return sample_seed(run_seed, "train", step, group, index)
+
+
+def turn_seed(seed: int, turn: int) -> int:
+    """Seed of a sample's turn: the sample's own for the first, so that one turn is what the built-in makes."""
+    return seed if turn == 0 else _number(f"{seed}/turn/{turn}")
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") & 0x7FFFFFFF

@@ -60,6 +60,7 @@ class StepRecord:
     token_advantage: Ragged | None = None  # float32; only where the estimator gives one per response token
     logprobs_ref: Ragged | None = None  # float32; only where the loss has a reference
     seed: NDArray[np.int64] | None = None  # [B] sampling seeds
+    task: NDArray[np.int64] | None = None  # [B] index within the group of the task that made the sample
     metrics: Mapping[str, float] = field(default_factory=dict)
     created: str = field(default_factory=_now)  # ISO 8601, UTC
 
@@ -121,6 +122,7 @@ class StepRecord:
             index=np.array([sample.index for sample in samples], "int64"),
             row=np.array([sample.prompt.row for sample in samples], "int64"),
             seed=None if seeds is None else np.array(seeds, "int64"),
+            task=np.array([sample.task for sample in samples], "int64"),
             status=_texts(sample.status.value for sample in samples),
             weight_version=_texts(sample.weight_version for sample in samples),
             engine=_texts(sample.engine for sample in samples),

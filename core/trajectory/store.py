@@ -34,7 +34,7 @@ RAGGED = (
     "token_advantage",
 )
 TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text")
-OPTIONAL = ("logprobs_ref", "seed", "token_advantage")
+OPTIONAL = ("logprobs_ref", "seed", "task", "token_advantage")
 
 
 class TrajectoryError(ValueError):

@@ -29,6 +29,7 @@ from core.residency.machine import Residency
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
+from core.rollout.own import build_generator
 from core.rollout.rollout import Rollout
 from core.run_dir.moment import Moment
 from core.weights.sync import WeightSync
@@ -142,8 +143,10 @@ def build_residency(rank: ThisRank, trainer: MegatronTrainer, owner: EngineOwner
 def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Rollout:
     """With the scoring processes of this node started, if this rank drives it."""
     rewards = build_rewards(rank)
+    generator = build_generator(rank.config.rollout, rank.model_dir, rank.tokenizer.decode)
     if rank.drives:
         stack.enter_context(rewards)
+        stack.enter_context(generator)
     return Rollout(
         rank.rendezvous,
         engines.driven,
@@ -152,6 +155,7 @@ def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack:
         rewards,
         max_running_requests=rank.config.placement.engine_max_running_requests,
         num_engines=num_engines(rank.config),
+        generator=generator,
     )
 
 

@@ -34,7 +34,7 @@ def test_failures_are_tolerated_up_to_the_limit_and_then_named() -> None:
         check_failures([*samples, sample(1, 2, None, failure="hung")], 0.2)
     assert str(caught.value) == (
         "3 of 11 samples could not be scored (27%), more than reward.max_failed_share = 20%: 2x hung; 1x NaN. Mend the "
-        "reward (or raise the share), then resume: nothing before this step is lost."
+        "reward, or the generation (or raise the share), then resume: nothing before this step is lost."
     )
 
 
@@ -72,6 +72,7 @@ def test_the_trainer_gets_each_sample_with_its_own_advantage() -> None:
                 loss_mask=[1] * (2 + number) + [0],
                 advantage=pytest.approx(advantages[number], abs=1e-5),
                 logprobs_engine=[-1.0] * (3 + number),
+                task=one.task,
             )
             for number, one in enumerate(samples)
         ]

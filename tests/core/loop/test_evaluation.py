@@ -9,7 +9,7 @@ import pytest
 from core.config.schema import EvalConfig, RolloutConfig
 from core.data import PromptSource
 from core.loop.evaluation import Evaluation
-from core.rollout.rollout import Generated, Request
+from core.rollout.request import Generated, Request
 from core.rollout.seeds import sample_seed
 from core.samples import Prompt, Sample, SamplingParams, Status
 

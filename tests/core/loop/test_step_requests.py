@@ -12,7 +12,8 @@ from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version
-from core.rollout.rollout import Request
+from core.rollout.generate import group_request
+from core.rollout.request import Request
 from core.rollout.seeds import sample_seed
 from core.samples import Prompt, SamplingParams
 
@@ -76,7 +77,7 @@ def test_every_sampling_setting_of_the_run_file_reaches_the_engine() -> None:
 
 
 def test_no_two_samples_of_a_run_have_one_seed() -> None:
-    groups = [request.group(g) for request in steps(requests(), 8) for g in range(BATCH)]
+    groups = [group_request(request.tasks(g)) for request in steps(requests(), 8) for g in range(BATCH)]
     seeds = [params.seed for group in groups for params in group.params]
     assert len(set(seeds)) == len(seeds) == 8 * BATCH * GROUP
 
@@ -84,15 +85,18 @@ def test_no_two_samples_of_a_run_have_one_seed() -> None:
 def test_a_group_asks_its_prompt_for_each_of_its_samples() -> None:
     request = requests()(LoopState(next_step=1, data_position=4), "v")
     for number, prompt in enumerate(request.prompts):
-        group = request.group(number)
+        group = group_request(request.tasks(number))
         assert group.prompt_tokens == prompt.tokens
         assert list(group.params) == [request.sampling(number, index) for index in range(GROUP)]
+        assert {(task.row, task.step, task.group, task.evaluation) for task in request.tasks(number)} == {
+            (prompt.row, 1, number, "")
+        }
 
 
 def test_a_repeated_step_asks_for_the_same() -> None:
     state = LoopState(next_step=4, data_position=16)
     first, again = requests()(state, "v"), requests()(state, "v")
-    first_groups, groups = ([request.group(g) for g in range(BATCH)] for request in (first, again))
+    first_groups, groups = ([request.tasks(g) for g in range(BATCH)] for request in (first, again))
     assert groups == first_groups
     assert replace(again, sampling=first.sampling) == first
 

@@ -16,7 +16,8 @@ from core.engines.roster import Engine
 from core.processes.rendezvous import Rendezvous
 from core.reward import Score
 from core.rollout.claims import Width, engine_width
-from core.rollout.rollout import WAIT_TOKENS, Generated, Request, Rollout
+from core.rollout.request import WAIT_TOKENS, Generated, Request
+from core.rollout.rollout import Rollout
 from core.samples import Prompt, SamplingParams, Status
 from core.sglang.errors import EngineDied
 from core.sglang.generation import Generation, GroupRequest

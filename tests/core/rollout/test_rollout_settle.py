@@ -11,7 +11,8 @@ import pytest
 import torch.distributed as dist
 
 from core.reward import RewardsUnavailable, Score
-from core.rollout.rollout import Generated, Rollout
+from core.rollout.request import Generated
+from core.rollout.rollout import Rollout
 from core.samples import Prompt, Sample, Status
 
 PROMPTS = [Prompt(row, "p", (1,), "x") for row in range(2)]

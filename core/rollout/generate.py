@@ -1,0 +1,80 @@
+"""How a group is answered: what the rounds of a rollout call, and the built-in, one request for whole groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from core.rollout.claims import Width, engine_width
+from core.rollout.task import Task
+from core.samples import Status
+from core.sglang.client import EngineClient
+from core.sglang.generation import GroupRequest
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sample of a task, not yet scored; or, with `failure`, why there is none.
+
+    `tokens`, `logprobs` and `loss_mask` have the same length; an empty mask: all 1.
+    """
+
+    task: int  # index of the task within its group
+    tokens: list[int]
+    logprobs: list[float]
+    status: Status
+    weight_version: str
+    loss_mask: list[int] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)  # for the reward's metadata
+    failure: str | None = None
+
+
+class GroupGenerator(Protocol):
+    """Answers groups. Open (`with`) on the ranks that drive engines; called from any event loop."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def width(self, num_groups: int, num_engines: int, in_flight: int, may_wait: bool, /) -> Width:
+        """How many groups one engine is given; arguments as of `engine_width`."""
+        ...
+
+    async def __call__(self, groups: Sequence[Sequence[Task]], engine: EngineClient) -> list[list[Answer]]:
+        """The samples of each group, in order of its tasks. Every task has at least one answer.
+
+        Raises:
+            EngineDied: the groups are to be made again, by another engine.
+        """
+        ...
+
+
+class OneTurn:
+    """The built-in: the model answers each prompt once. Groups of one call go to the engine in one request."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    def width(self, num_groups: int, num_engines: int, in_flight: int, may_wait: bool, /) -> Width:
+        return engine_width(num_groups, num_engines, in_flight, may_wait=may_wait)
+
+    async def __call__(self, groups: Sequence[Sequence[Task]], engine: EngineClient) -> list[list[Answer]]:
+        answers = await engine.generate_groups([group_request(tasks) for tasks in groups])
+        return [
+            [Answer(index, one.tokens, one.logprobs, one.status, one.weight_version) for index, one in enumerate(made)]
+            for made in answers
+        ]
+
+
+def group_request(tasks: Sequence[Task]) -> GroupRequest:
+    """What an engine is asked for the tasks of one group."""
+    return GroupRequest(tasks[0].prompt_tokens, [task.sampling for task in tasks])

@@ -1,0 +1,140 @@
+"""A user's own generation, behind the interface of the rounds: each sample is a task in some worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from core.config.schema import RolloutConfig
+from core.doors import GENERATE
+from core.rollout import messages
+from core.rollout.claims import Width
+from core.rollout.generate import Answer, GroupGenerator
+from core.rollout.task import Response, Task
+from core.rollout.workers import Made, TaskFailed, Workers
+from core.samples import Status
+from core.sglang.client import EngineClient
+
+MORE_THAN_FIT = (
+    2  # times the groups that an engine can work on: while some wait for their environment, others are there
+)
+
+
+class OwnGeneration:
+    """Runs `rollout.generate` for every task. What goes wrong in it is a failed sample."""
+
+    def __init__(self, config: RolloutConfig, model_dir: Path | None, decode: Callable[[Sequence[int]], str]) -> None:
+        """Prepare the workers; `start` begins their processes.
+
+        Args:
+        model_dir: whose tokenizer the workers load; None: none.
+        decode: token ids -> text.
+        """
+        settings = {
+            "generate": config.generate,
+            "options": config.generate_options,
+            "section": config.model_dump(mode="json"),
+            "model_dir": None if model_dir is None else str(model_dir),
+        }
+        self._workers = Workers(settings, config.generate_workers, config.generate_timeout_s, decode)
+
+    def __enter__(self) -> Self:
+        self._workers.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._workers.close()
+
+    def width(self, num_groups: int, num_engines: int, in_flight: int, _may_wait: bool, /) -> Width:
+        """A group per call. More are under way than fit: what the engine cannot take yet waits in it."""
+        share = -(-num_groups // num_engines)
+        return Width(max(1, min(share, MORE_THAN_FIT * in_flight)), 1)
+
+    async def __call__(self, groups: Sequence[Sequence[Task]], engine: EngineClient) -> list[list[Answer]]:
+        return await asyncio.wrap_future(self._workers.call(self._groups(groups, engine)))
+
+    async def _groups(self, groups: Sequence[Sequence[Task]], engine: EngineClient) -> list[list[Answer]]:
+        runs = [[asyncio.create_task(self._answers(task, engine)) for task in tasks] for tasks in groups]
+        try:
+            made = [await asyncio.gather(*group) for group in runs]
+        finally:
+            for run in (run for group in runs for run in group):
+                run.cancel()
+        return [[answer for answers in group for answer in answers] for group in made]
+
+    async def _answers(self, task: Task, engine: EngineClient) -> list[Answer]:
+        try:
+            made = await self._workers.run(task, engine)
+            return checked(task, made, engine.vocab_size())
+        except TaskFailed as error:
+            failure = f"{error}; row {task.row}, sample {task.index}"
+            return [Answer(task.index, [], [], Status.FAILED, "", failure=failure)]
+
+
+def build_generator(config: RolloutConfig, model_dir: Path, decode: Callable[[Sequence[int]], str]) -> GroupGenerator:
+    """What `rollout.generate` names: a built-in in the driver's process, or a user's own in workers.
+
+    Raises:
+        Wrong: there is no such built-in.
+    """
+    if ":" in config.generate:
+        return OwnGeneration(config, model_dir, decode)
+    made: GroupGenerator = GENERATE.build(config.generate, config.generate_options, config.model_dump())
+    return made
+
+
+def checked(task: Task, made: Made, vocab_size: int) -> list[Answer]:
+    """The samples of a task.
+
+    Raises:
+        TaskFailed: a response does not fit: what was found, what was wanted, and the function.
+    """
+    if not made.responses:
+        raise TaskFailed(f"an empty list; wanted at least one Response ({made.place})")
+    try:
+        responses = [messages.read_response(fields) for fields in made.responses]
+    except ValueError as error:
+        raise TaskFailed(f"a response that cannot be read ({error}); wanted a Response ({made.place})") from error
+    for response in responses:
+        if misfit := _misfit(task, response, vocab_size):
+            raise TaskFailed(f"{misfit} ({made.place})")
+    return [_answer(task, response, made.weight_version) for response in responses]
+
+
+def _misfit(task: Task, response: Response, vocab_size: int) -> str:
+    """What was found and wanted; empty: it fits."""
+    length, limit = len(response.tokens), task.sampling.max_response_tokens
+    mask = [1] * length if response.loss_mask is None else response.loss_mask
+    if not 0 < length <= limit:
+        return f"{length} tokens; wanted 1 to {limit} in the whole response (rollout.max_response_tokens)"
+    for name, values in (("logprobs", response.logprobs), ("loss_mask", mask)):
+        if len(values) != length:
+            return f"{len(values)} {name} for {length} tokens; wanted one for each"
+    for place, token in enumerate(response.tokens):
+        if not 0 <= token < vocab_size:
+            return f"token id {token} at position {place}; wanted ids in [0, {vocab_size})"
+    for place, value in enumerate(response.logprobs):
+        if not math.isfinite(value):
+            return f"log-prob {value} at position {place}; wanted finite numbers"
+    if not set(mask) <= {0, 1} or 1 not in mask:
+        return f"a loss_mask of {sorted(set(mask))}; wanted 0 and 1, and 1 at the model's own tokens"
+    return ""
+
+
+def _answer(task: Task, response: Response, weight_version: str) -> Answer:
+    mask = [] if response.loss_mask is None else list(response.loss_mask)
+    return Answer(
+        task=task.index,
+        tokens=list(response.tokens),
+        logprobs=list(response.logprobs),
+        status=response.status,
+        weight_version=weight_version,
+        loss_mask=mask,
+        extra=response.extra,
+    )
