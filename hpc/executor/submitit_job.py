@@ -126,9 +126,11 @@ class HetSlurmJob(SlurmJob[R]):
     def done(self, force_check: bool = False) -> bool:
         """Whether all results are there or Slurm says that the job has ended.
 
-        A job with a run directory may requeue itself after its tasks have returned: it is done when Slurm says so.
+        A job with a run directory may requeue itself after its tasks have returned: it is done when Slurm says so. So
+        is one that was requeued: some results may be of the start before, until their tasks begin to work again.
         """
-        if self.run_dir is not None:
+        requeued = bool(self.watcher.job_state(self.job_id, mode="cache").restarts)
+        if self.run_dir is not None or requeued:
             return self.watcher.is_done(self.job_id, mode="force" if force_check else "standard")
         return bool(super().done(force_check))
 

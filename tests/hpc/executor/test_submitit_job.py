@@ -103,6 +103,19 @@ def test_job_with_a_run_directory_is_done_when_slurm_says_so(tmp_path: Path, slu
     assert job.results() == [0, 1, 2]
 
 
+def test_requeued_job_is_done_when_slurm_says_so(tmp_path: Path, slurm: Slurm) -> None:
+    """Results of its first start may be there, of tasks that have not begun again."""
+    job = job_of(tmp_path)
+    for task in range(3):
+        write(tmp_path, task, "success", task)
+    slurm.states["7"] = JobState("RUNNING", restarts=1)
+    assert job.job_state.restarts == 1
+    assert not job.done()
+    assert not job.task(2).done()
+    slurm.states["7"] = JobState("COMPLETED", restarts=1)
+    assert job.results() == [0, 1, 2]
+
+
 def test_logs_are_those_of_the_newest_start(tmp_path: Path) -> None:
     for restart in (0, 2, 10):
         (tmp_path / "slurm" / "7" / str(restart)).mkdir(parents=True)
