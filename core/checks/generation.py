@@ -13,7 +13,7 @@ from core.plugins import split_function
 
 
 def is_asynchronous(config: RunConfig) -> Iterator[Mistake]:
-    """Tasks share a process, so it is a coroutine function, or a class whose objects are called as one."""
+    """A generation function is a coroutine function, or a class whose objects are: its tasks share a process."""
     name = config.rollout.generate
     if ":" not in name or list(python_function(GENERATE.key, name)):  # which the door's own check reports
         return
