@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import pytest
 from core.run_dir import attempt_folder, run_directory
 from core.run_dir.attempt_folder import AttemptFolder, StartFolder
 from core.run_dir.run_directory import RunDirectory
+from hpc.sbatch.text import sbatch_text
+from tests.support.sample_jobs import JOB
 from tests.test_arrows import ROOT, sources
 
 ARGUMENTS = {"number": 7, "node": 7, "rank": 7, "incarnation": 7, "restart": 7}
@@ -105,3 +108,12 @@ def test_nobody_else_spells_a_path_of_a_run_directory(folder: str) -> None:
         for line, part in spelled_names(path.read_text(encoding="utf-8"))
     ]
     assert wrong == []
+
+
+def test_the_job_script_knows_the_same_paths() -> None:
+    """Slurm's side names them itself, as it imports nothing of the run's."""
+    text, directory = sbatch_text(replace(JOB, run_dir=TOP)), RunDirectory(TOP)
+    start = StartFolder(directory.job_start("$SLURM_JOB_ID", "${SLURM_RESTART_COUNT:-0}"))
+    assert f"--output={directory.batch_log('%j')}" in text.replace('"', "")
+    assert f"EBBTIDE_SLURM_DIR={start.path}".replace(str(TOP), "$EBBTIDE_RUN_DIR") in text
+    assert str(StartFolder(Path("$EBBTIDE_SLURM_DIR")).verdict) in text
