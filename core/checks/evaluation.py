@@ -26,6 +26,15 @@ def sampling(config: RunConfig) -> Iterator[Mistake]:
             "1 sample per prompt, or a temperature above 0",
             "set n_samples_per_prompt to 1, or raise eval.temperature",
         )
+    if evaluation.top_k != -1 and evaluation.top_k < 1:
+        remedy = "leave it out to sample from all tokens"
+        yield Mistake("eval.top_k", None, str(evaluation.top_k), "1 or more, or -1", remedy)
+    for key, off in (("top_p", 1.0), ("top_k", -1)):
+        found = getattr(evaluation, key)
+        if evaluation.temperature == 0 and found != off:
+            wanted = "a temperature above 0 with it, because greedy samples have one token to choose from"
+            remedy = "remove it, or raise eval.temperature"
+            yield Mistake(f"eval.{key}", None, f"{found} with temperature 0", wanted, remedy)
     if evaluation.interval > 0 and not evaluation.sets:
         remedy = "add a set under eval.sets, or remove interval"
         yield Mistake(

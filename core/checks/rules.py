@@ -54,7 +54,7 @@ RULES = (
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(sinks.sinks, ("logging",)),
     Rule(generation.is_asynchronous, ("rollout",)),
-    Rule(schedule.top_k, ("rollout",)),
+    Rule(schedule.all_tokens_are_sampled_from, ("rollout",)),
     Rule(schedule.clip_range, ("algorithm",)),
     Rule(schedule.learning_rate, ("rollout", "train")),
     Rule(schedule.recomputed_layers, ("train",)),

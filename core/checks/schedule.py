@@ -21,11 +21,14 @@ def clip_range(config: RunConfig) -> Iterator[Mistake]:
         )
 
 
-def top_k(config: RunConfig) -> Iterator[Mistake]:
-    """The engine refuses others."""
-    found = config.rollout.top_k
-    if found != -1 and found < 1:
-        yield Mistake("rollout.top_k", None, str(found), "1 or more, or -1", "leave it out to sample from all tokens")
+def all_tokens_are_sampled_from(config: RunConfig) -> Iterator[Mistake]:
+    """The trainer's log-probs are over all tokens: samples of fewer come from another distribution."""
+    for key, off in (("top_p", 1.0), ("top_k", -1)):
+        found = getattr(config.rollout, key)
+        if found != off:
+            wanted = f"{off:g}, as the trainer computes log-probs over all tokens, and samples of fewer do not fit them"
+            remedy = f"remove it, and shape the samples by rollout.temperature; evaluations may set eval.{key}"
+            yield Mistake(f"rollout.{key}", None, str(found), wanted, remedy)
 
 
 def recomputed_layers(config: RunConfig) -> Iterator[Mistake]:

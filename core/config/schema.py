@@ -97,8 +97,10 @@ class RolloutConfig(Section):
     n_samples_per_prompt: PositiveInt = Field(8, description="samples per prompt (the group)")
     max_response_tokens: PositiveInt = Field(1024, description="a response that gets this long is cut off there")
     temperature: PositiveFloat = Field(1.0, description="of sampling; the log-probs of training use the same")
-    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of probability sampled from; 1: off")
-    top_k: int = Field(-1, description="sample from so many most probable tokens; -1: off")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="1, which is off: the trainer computes log-probs over all tokens; see eval.top_p"
+    )
+    top_k: int = Field(-1, description="-1, which is off, for the same reason; see eval.top_k")
     stop_token_ids: tuple[int, ...] = Field((), description="beside the tokenizer's own end token")
     seed: int = Field(
         1234, description="sample i of group g at step s is sampled with a seed derived from (seed, s, g, i)"
@@ -276,6 +278,8 @@ class EvalConfig(Section):
     sets: dict[str, EvalSet] = Field(default_factory=dict, description="a name of your own for each, then its keys")
     n_samples_per_prompt: PositiveInt = Field(1, description="samples per prompt")
     temperature: NonNegativeFloat = Field(0.0, description="0: greedy")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of probability sampled from; 1: off")
+    top_k: int = Field(-1, description="number of most probable tokens sampled from; -1: off")
     max_response_tokens: PositiveInt | None = Field(None, description="null: as in rollout")
 
 

@@ -63,6 +63,8 @@ class Evaluation:
         return SamplingParams(
             max_response_tokens=self._config.max_response_tokens or self._rollout_config.max_response_tokens,
             temperature=self._config.temperature,
+            top_p=self._config.top_p,
+            top_k=self._config.top_k,
             stop_token_ids=self._stop_token_ids,
             seed=sample_seed(self._rollout_config.seed, f"eval/{name}", step, group, index),
         )

@@ -62,6 +62,6 @@ def test_every_row_of_every_set_is_asked_once_under_a_key_of_its_own() -> None:
 @pytest.mark.parametrize(("given", "wanted"), [(None, 50), (20, 20)], ids=["as the rollout", "its own"])
 def test_sampling_settings(given: int | None, wanted: int) -> None:
     rollout = Rollout()
-    evaluation({"a": 2}, rollout, max_response_tokens=given, temperature=0.3).run(8, "step8")
+    evaluation({"a": 2}, rollout, max_response_tokens=given, temperature=0.3, top_p=0.8, top_k=20).run(8, "step8")
     seed = sample_seed(5, "eval/a", 8, 1, 0)
-    assert rollout.asked[0].sampling(1, 0) == SamplingParams(wanted, 0.3, stop_token_ids=(2, 9), seed=seed)
+    assert rollout.asked[0].sampling(1, 0) == SamplingParams(wanted, 0.3, 0.8, 20, stop_token_ids=(2, 9), seed=seed)
