@@ -39,7 +39,7 @@ NAME, START_S, REQUEST_S = "node0-engine0", 400.0, 600.0
 
 @dataclass
 class Colocated:
-    """Both sides, and what joins them."""
+    """Trainer and engines on the same GPUs, and what joins them."""
 
     trainer: RandomTrainer
     engines: Engines

@@ -140,7 +140,7 @@ def measure(name: str, tokens: int, recompute: int, graphs: bool = False) -> dic
 
 
 def measure_or_recompute(name: str, tokens: int, recompute: int) -> dict[str, Any]:
-    """With as many layers more recomputed as it takes to fit."""
+    """Measure, with further layers recomputed until the shape fits."""
     while True:
         try:
             return measure(name, tokens, recompute)

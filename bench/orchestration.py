@@ -59,7 +59,7 @@ class Asked:
         return answers
 
     def take_seconds(self) -> float:
-        """Since the last call."""
+        """Seconds since the last call."""
         seconds, self._began = self._ended - self._began, math.inf
         return seconds
 

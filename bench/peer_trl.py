@@ -101,7 +101,7 @@ def counted(run: Run) -> list[dict[str, float]]:
 
 
 def median(run: Run, key: str) -> float:
-    """Over the steps that count; NaN where a program does not have it."""
+    """Median over the steps that count; NaN where a program does not have the value."""
     return statistics.median(step.get(key, float("nan")) for step in counted(run))
 
 
@@ -198,7 +198,7 @@ def _arguments() -> argparse.Namespace:
     add("--trl-path", help="put first on its PYTHONPATH")
     add("--trl-result", type=Path, nargs="+", help="trl.json that --keep left on this machine: TRL is not run again")
     add("--keep", type=Path, help="an empty folder for the run directory, TRL's result and the output")
-    add("--limit-s", type=float, default=1800.0, help="a variant of TRL takes no further step after so many seconds")
+    add("--limit-s", type=float, default=1800.0, help="a variant of TRL takes no further step after this time")
     add("--timeout-s", type=float, default=3600.0, help="deadline of each of the two programs")
     options = parser.parse_args()
     if options.keep:

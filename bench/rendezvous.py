@@ -1,8 +1,9 @@
 """The plan and the rendezvous of 1, 64 and 1,024 nodes, simulated: real clients of a real TCPStore, on one machine.
 
 Every simulated node connects, reports, learns who the others are, and then beats as a node agent does. Measured: the
-time until all have met, and one beat of all nodes. Beside it the limit of this machine: as many requests to the same
-kind of server over as many connections, raw. No processes of a run are started, and no network is between the nodes.
+time until all have met, and one beat of all nodes. Beside it the limit of this machine: the same number of raw requests
+to the same kind of server, over one connection per node. No processes of a run are started, and no network is between
+the nodes.
 torch looks up the name of every peer; a name server that answers late, or not, shows in the time until all have met.
 """
 
@@ -47,7 +48,7 @@ placement: {{num_nodes: {nodes}, trainers_per_node: 8, engines_per_node: 2, engi
 
 
 def plan_seconds(num_nodes: int) -> float:
-    """From the run file's text to plan, map, script, and every driver's list of engines."""
+    """Seconds from the run file's text to plan, map, script, and every driver's list of engines."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "run.yaml"
         path.write_text(RUN.format(nodes=num_nodes, batch=8 * num_nodes))
@@ -61,7 +62,7 @@ def plan_seconds(num_nodes: int) -> float:
 
 
 def meet_seconds(num_nodes: int) -> tuple[float, list[float]]:
-    """Until all nodes have connected, reported and read the list of all; then the seconds of single beats of all."""
+    """Seconds until all nodes have connected, reported and read the list of all, and seconds of single beats."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
     server = Rendezvous(Address(*listener.getsockname()), 1, "key", listener=listener)
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -88,7 +89,7 @@ def meet_seconds(num_nodes: int) -> tuple[float, list[float]]:
 
 
 def raw_seconds(num_connections: int, num_requests: int) -> float:
-    """As many 100-byte requests and answers over as many connections, from as many threads: plain sockets."""
+    """Seconds of the same number of 100-byte requests and answers over one connection per node: plain sockets."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=4096)) as listener:
         threading.Thread(target=_answer, args=(listener, num_connections), daemon=True).start()
         connections = [socket.create_connection(listener.getsockname()) for _ in range(num_connections)]

@@ -1,4 +1,4 @@
-"""From `ebbtide submit` to the first samples on a real Slurm cluster, beside a bare srun that starts the same by hand.
+"""Time from `ebbtide submit` to the first samples on a real Slurm cluster, beside a bare srun that starts the same.
 
 The cluster is the tests' own: nodes in namespaces of this machine (root). The run is a tiny model on one node, on the
 CPU path; the two take turns. What is compared is start-up: checks, sbatch, gate, torchrun, agent. Both start the same

@@ -1,4 +1,4 @@
-"""From scored samples to what the trainer eats: failures counted, advantages computed, metrics taken. Pure."""
+"""The trainer's batch, made from scored samples: failures counted, advantages computed, metrics taken. Pure."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
 
 
 def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:
-    """The advantage of a sample is taken over its group, which has as many as the estimator asks for."""
+    """The advantage of a sample is taken over its group, whose size the estimator may ask for."""
     found, wanted = config.rollout.n_samples_per_prompt, min_group_size(config.algorithm)
     if found < wanted:
         yield Mistake(

@@ -44,7 +44,9 @@ class Engines:
         request_s: float,
         prompt_first_tokens: int = 0,
     ) -> None:
-        """Args:
+        """Keep the settings; no engine is contacted yet.
+
+        Args:
         names: the engines to drive, as the node agent publishes them.
         vocab_size: token ids at or above it are refused before they reach an engine.
         start_s: deadline for an engine to be up, at the beginning and after a restart.
@@ -106,7 +108,7 @@ class Engines:
             self._take_first(successor, ends)
 
     def forbid_starts(self, names: Collection[str]) -> None:
-        """From now on none of these engines is started again; one that is starting already is waited for.
+        """Forbid further starts of these engines, and wait for an engine that is starting already.
 
         Raises:
             EngineDied: one neither ends nor comes up within the deadline: nobody knows what it holds.
@@ -127,7 +129,7 @@ class Engines:
         self._forbidden.clear()
 
     def _settle(self, engine: Engine) -> None:
-        """Until it is certain that the engine lives, or that it has ended and is not being started."""
+        """Wait until it is certain that the engine lives, or that it has ended and is not being started."""
         if engine.alive and self._start_after(engine) is None:
             return
         if not wait_until(partial(self._is_decided, engine), self._start_s):

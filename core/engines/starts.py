@@ -1,4 +1,4 @@
-"""When an engine that shares a GPU with trainer ranks may start again: not while they have the GPU.
+"""Permission for an engine that shares a GPU with trainer ranks to start again: not while they have the GPU.
 
     agent    says that it wants to start incarnation N ─► may it? ─► it starts; else it says that it holds N back
     driver   forbids starts ─► does the agent want to start one? ─► waits until that one is up, or held back

@@ -25,7 +25,9 @@ class Journal:
     def __init__(
         self, directory: RunDirectory, config: RunConfig, progress: Progress, first_step: int, *, active: bool
     ) -> None:
-        """Args:
+        """Open the records of the run.
+
+        Args:
         first_step: what an earlier attempt told of this step and later ones will be told again.
         active: whether this rank writes at all.
         """

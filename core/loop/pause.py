@@ -1,4 +1,4 @@
-"""When to stop in time: the ranks agree, between two steps, that no further one is begun.
+"""Stopping in time: the ranks agree, between two steps, that no further step is begun.
 
 Two reasons: somebody asked (the cluster's warning ahead of the time limit, a preemption), or the allocation ends before
 another step could be finished and saved. The time left counts to the end of the allocation, not from the start of the
@@ -33,7 +33,9 @@ class Pause:
         decides: bool,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Args:
+        """Keep the end of the allocation and the time to reserve before it.
+
+        Args:
         ends_at: when the allocation ends, in seconds of the epoch; None: never.
         reserve_s: time to keep for a step and its checkpoint while nothing is known of either.
         decides: whether this is the rank that asks and decides (rank 0).

@@ -36,7 +36,9 @@ class Phases:
     def __init__(
         self, announce: Callable[[Moment], None], around: AroundPhase | None = None, quiet: bool = False
     ) -> None:
-        """Args:
+        """Keep whom to tell of a phase and what to enter around it.
+
+        Args:
         announce: called whenever a phase begins.
         around: entered around each phase, within its time; None: nothing has to be arranged, on a CPU that holds
             everything at once.

@@ -1,4 +1,4 @@
-"""Where the loop stands: everything beside the trainer's own state that a resumed run needs."""
+"""State of the loop: everything beside the trainer's own state that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -18,5 +18,5 @@ class LoopState:
         return LoopState(self.next_step + 1, self.data_position + num_prompts)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """Fields for the manifest."""
         return asdict(self)

@@ -46,7 +46,11 @@ class MegatronTrainer:
     """
 
     def __init__(self, config: RunConfig, shape: ModelShape, model_dir: Path, device: str) -> None:
-        """Args: device: "cpu" or "cuda". The environment of torch.distributed (torchrun's) must be set."""
+        """Build model, gradients and optimiser.
+
+        Args:
+            device: "cpu" or "cuda". The environment of torch.distributed (torchrun's) must be set.
+        """
         self.config, self.shape, self.device = config, shape, device
         self._model_dir = model_dir
         self._loss = build_loss(config.algorithm)
@@ -71,7 +75,7 @@ class MegatronTrainer:
         self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)
 
     def use_graphs(self, graphs: Graphs) -> None:
-        """From now on updates compute these rows as CUDA graphs. Only if the buffers never leave.
+        """Compute these rows as CUDA graphs from now on. Only if the buffers never leave.
 
         If they are all rows, the graphs are made now; the gradients are not those of any update then.
         """
@@ -109,7 +113,7 @@ class MegatronTrainer:
         return self._log_probs_at(samples, list(range(len(samples))))
 
     def _log_probs_at(self, samples: list[TrainSample], places: list[int]) -> list[list[float]]:
-        """As `log_probs`, computed for the samples at these places; NaN for the others."""
+        """The values of `log_probs` for the samples at these places; NaN for the others."""
         table = TokenTable(samples)
         batches = self._micro_batches(samples, places, table, None)
         outputs = evaluate_batch(self._optimizer.model, batches, self._predict)

@@ -28,7 +28,7 @@ class RowSize(NamedTuple):
 
 
 def element_bytes(config: RunConfig, device: str) -> int:
-    """Of a parameter on this device."""
+    """Bytes of a parameter on this device."""
     return ELEMENT_BYTES[resolve_dtype(config.model.dtype, device)]
 
 
@@ -79,7 +79,7 @@ def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 
 
 
 def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[Graphs]:
-    """Up to how many tokens rows could be CUDA graphs, most first; none where there are no graphs at all."""
+    """Numbers of tokens up to which rows could be CUDA graphs, largest first; none where there are no graphs at all."""
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
@@ -98,7 +98,7 @@ def graph_work(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs
 
 
 def largest_row(config: RunConfig) -> RowSize:
-    """With prompts and responses as long as they may be: the token budget, or all samples of an optimiser step."""
+    """The largest row with the longest prompts and responses: the token budget, or all samples of an optimiser step."""
     samples, response = config.train.global_batch_size, config.rollout.max_response_tokens
     per_prompt = config.rollout.n_samples_per_prompt if config.train.share_prompts else 1
     prompts = -(-samples // per_prompt)

@@ -87,12 +87,12 @@ def server_condemned(name: str) -> Key:
 
 
 def start_asked(name: str) -> Key:
-    """Its agent: the incarnation that it wants to start, or holds back (`core.engines.starts`)."""
+    """Key by which a server's agent asks to start an incarnation, or holds it back (`core.engines.starts`)."""
     return Key(f"server/{name}/start-asked")
 
 
 def start_granted(name: str) -> Key:
-    """Its driver: whether a new incarnation may start now."""
+    """Key by which a server's driver says whether a new incarnation may start now."""
     return Key(f"server/{name}/start-granted")
 
 

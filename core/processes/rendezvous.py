@@ -35,7 +35,7 @@ class RendezvousTimeout(RuntimeError):
 
 @dataclass(frozen=True)
 class Address:
-    """Where the store listens."""
+    """Address at which the store listens."""
 
     host: str
     port: int
@@ -70,7 +70,7 @@ class Member:
     incarnation: int = 0
 
     def to_json(self) -> str:
-        """As it stands in the store, under `keys.member`."""
+        """Text for the store, under `keys.member`."""
         return json.dumps(asdict(self))
 
 
@@ -78,7 +78,9 @@ class Rendezvous:
     """A client of the store (and, given a listener, its server). Collective: none; every call is independent."""
 
     def __init__(self, address: Address, attempt: int, secret: str, *, listener: socket.socket | None = None) -> None:
-        """Args:
+        """Connect to the store, or serve it.
+
+        Args:
         secret: the run's key; every process of the run has it, nobody else.
         listener: a listening socket on `address`: serve the store there, and own the socket from now on.
         """
@@ -159,7 +161,7 @@ class Rendezvous:
         return int(self.store.add(key, amount))
 
     def any_of(self, question: Key, flag: bool, num_ranks: int, deadline_s: float) -> bool:
-        """Whether at least one of so many ranks says yes; for ranks that have no process group yet.
+        """Whether at least one of the ranks says yes; for ranks that have no process group yet.
 
         Raises:
             RendezvousTimeout: not all have answered after deadline_s.

@@ -12,7 +12,9 @@ class RewardDirectory:
     """The reward servers of a run. Collective: none. Usable from any thread."""
 
     def __init__(self, rendezvous: Rendezvous, names: Sequence[str]) -> None:
-        """Args:
+        """Keep the names of the servers.
+
+        Args:
         names: of all reward servers, as their agents publish them.
         """
         self._rendezvous = rendezvous

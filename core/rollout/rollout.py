@@ -68,7 +68,9 @@ class Rollout:
         num_engines: int,
         generator: GroupGenerator | None = None,
     ) -> None:
-        """Args:
+        """Keep the parts of a rollout.
+
+        Args:
         max_running_requests: how many samples an engine works on at a time.
         num_engines: of the whole run.
         generator: how groups are answered, open on ranks that drive engines; None: by one request each.

@@ -36,7 +36,7 @@ class Sent:
 
 
 class KeptGroup:
-    """The group of a driver, kept from sync to sync. Collective: none; each driver has a group of its own."""
+    """The group of a driver, kept from sync to sync. Collective: none."""
 
     def __init__(self, registry: Engines, store: Address, backend: str, sender: str, deadline_s: float) -> None:
         """Keep what a group is made with; nobody has joined yet.

@@ -72,7 +72,7 @@ class Check(Protocol):
     """Proves that engines have what they were sent. Collective: all trainer ranks."""
 
     def __call__(self, source: WeightSource, engines: Sequence[Engine], version: str) -> None:
-        """Raises `WeightsDiffer` if one of this rank's engines has not."""
+        """Raise `WeightsDiffer` if one of this rank's engines has not."""
         ...
 
 
@@ -87,7 +87,9 @@ class WeightSync:
         check: Check | None = None,
         residency: Residency | None = None,
     ) -> None:
-        """Args:
+        """Keep the parts of a sync.
+
+        Args:
         transports: an engine is reached by the first that takes it.
         residency: where GPUs are shared: an engine may need weights amid a rollout, and gets the memory for them.
         """

@@ -31,11 +31,11 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        """Of the agent: 0 done or to be continued, 1 failed, 143 stopped."""
+        """Exit code of the agent: 0 done or to be continued, 1 failed, 143 stopped."""
         return {"complete": 0, "timeout": 0, "preempted": 0, "interrupted": 143}.get(self.how, 1)
 
     def to_json(self) -> str:
-        """For the store."""
+        """The text that goes into the store."""
         return json.dumps(asdict(self))
 
     @classmethod

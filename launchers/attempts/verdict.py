@@ -14,7 +14,9 @@ FRUITLESS = 2  # attempts in a row that saved at the time limit without a single
 
 @dataclass(frozen=True)
 class Verdict:
-    """Attributes:
+    """What the job is to do after an attempt.
+
+    Attributes:
     requeue: whether the job goes back into the queue.
     exclude: nodes to be left out from now on, all that ever failed in this run.
     following: jobs, by component, that wait for this one in a chain: they leave these nodes out too.

@@ -80,7 +80,7 @@ class View:
 
 
 def _follow(view: View, number: int, *, moves_on: bool) -> None:
-    """Until the attempt, or with `moves_on` the run, has ended; Ctrl-C ends it, and the run goes on."""
+    """Show lines until the attempt, or with `moves_on` the run, has ended; Ctrl-C ends it, and the run goes on."""
     poller = Poller()
     try:
         while _goes_on(view.directory, number, poller, moves_on=moves_on):

@@ -10,7 +10,7 @@ from core.processes.held_port import hold
 
 
 class NoFreePort(RuntimeError):
-    """Nothing in the range is free."""
+    """A range in which no port is free."""
 
 
 class ReservedPort:

@@ -32,8 +32,10 @@ class Pulse:
     def __init__(
         self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[Key], silence_s: float
     ) -> None:
-        """Args:
-        silence_s: a node that has not been heard of for so long counts as lost.
+        """Prepare the pulse of one node.
+
+        Args:
+        silence_s: a node that is silent for this time counts as lost.
         watched: keys whose values `value` tells; the run's phase is always among them.
         """
         self._rendezvous = rendezvous

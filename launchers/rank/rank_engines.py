@@ -73,7 +73,7 @@ class RankEngines:
         return EngineOwner(self.driven, self._colocated)
 
     def weight_sync(self, trainer: MegatronTrainer, residency: Residency | None) -> WeightSync:
-        """From the trainer to these engines.
+        """Make the sync from the trainer to these engines.
 
         Args:
             residency: where trainer and engines take turns; else None.

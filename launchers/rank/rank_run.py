@@ -19,10 +19,12 @@ from launchers.rank.wiring import build
 
 
 class RankRun:
-    """From the latest checkpoint to the last step. Collective: all trainer ranks make one and call both methods."""
+    """A run from its latest checkpoint to its last step. Collective: all trainer ranks make one and call both."""
 
     def __init__(self, seat: argparse.Namespace) -> None:
-        """Args:
+        """Keep what the rank was started with.
+
+        Args:
         seat: the options of `launchers.rank.trainer`: run_dir, attempt, node, store, host, ends_at.
         """
         self._rank = ThisRank.of(seat)

@@ -65,7 +65,7 @@ class RunStore(RendezvousHandler):
         return False
 
     def set_closed(self) -> None:
-        """Nothing to close."""
+        """Do nothing: there is nothing to close."""
 
     def num_nodes_waiting(self) -> int:
         """Nobody joins later."""

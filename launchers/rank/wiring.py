@@ -1,4 +1,4 @@
-"""From the run file to the parts of a schedule, for one trainer rank: step by step, as the ranks have to agree."""
+"""The parts of a schedule, built from the run file for one trainer rank: step by step, as the ranks have to agree."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def decide_sharing(rank: ThisRank, overlaps: Sequence[str]) -> bool:
 
 
 def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer) -> Checkpoints:
-    """As the run file wants them."""
+    """Make the store of checkpoints that the run file describes."""
     section = rank.config.checkpoint
     return Checkpoints(
         rank.directory.checkpoints,
@@ -141,7 +141,7 @@ def build_residency(rank: ThisRank, trainer: MegatronTrainer, owner: EngineOwner
 
 
 def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Rollout:
-    """With the scoring processes of this node started, if this rank drives it."""
+    """Make the rollout, and start this node's processes for users' code if this rank drives the node."""
     rewards = build_rewards(rank)
     generator = build_generator(rank.config.rollout, rank.model_dir, rank.tokenizer.decode)
     if rank.drives:
@@ -169,7 +169,7 @@ def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:
 
 
 def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
-    """Over the sets of the run file."""
+    """Make the evaluation over the sets of the run file."""
     sets = {name: data.build(section, rank.tokenizer) for name, section in rank.config.eval.sets.items()}
     return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids)
 

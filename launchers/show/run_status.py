@@ -106,7 +106,7 @@ def status_of(files: Files, states: Mapping[str, JobState], now: float) -> Statu
 
 
 def current_job(ids: Sequence[str], states: Mapping[str, JobState]) -> str | None:
-    """Of a chain: the job that works, else the next one to wait for, else the last one that Slurm told of."""
+    """The job of a chain that works, else the next one to wait for, else the last one that Slurm reported."""
     known = [job_id for job_id in ids if job_id in states and states[job_id].state != UNKNOWN]
     for wanted in (WORKING, WAITING):
         for job_id in known:

@@ -134,7 +134,7 @@ def _advantage(record: StepRecord, sample: int) -> str:
 
 
 def _gaps(record: StepRecord, sample: int | None = None) -> Values:
-    """Between the trainer's and the engine's log-probs, per token that counts in the loss and was computed."""
+    """Gaps between the trainer's and the engine's log-probs, per token that counts in the loss and was computed."""
     old, engine, mask = (
         ragged.values if sample is None else ragged[sample]
         for ragged in (record.logprobs_old, record.logprobs_engine, record.loss_mask)

@@ -36,7 +36,7 @@ def train_batch(model: Any, micro_batches: Batches, predict: Predict, loss: Loss
 
     Returns:
         outputs in order on the last pipeline stage, nothing on the others.
-    Collective: all trainer ranks, each with as many micro-batches.
+    Collective: all trainer ranks, each with the same number of micro-batches.
     """
     _set_mode(model, training=True)
     model.config.finalize_model_grads_func = _finish_gradients

@@ -20,7 +20,7 @@ from core.samples import TrainSample
 
 
 class TokenTable:
-    """Where each sample's response tokens lie among all N."""
+    """Places of each sample's response tokens among all N."""
 
     def __init__(self, samples: Sequence[TrainSample]) -> None:
         self.lengths = [len(sample.response_tokens) for sample in samples]
