@@ -64,7 +64,7 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    """Where prompts come from and how a row becomes a prompt."""
+    """Source of the prompts, and how a row becomes a prompt."""
 
     source: Literal["jsonl", "parquet", "reasoning_gym", "python"] = Field("jsonl", description="kind of source")
     path: str | None = Field(
@@ -196,7 +196,7 @@ class TrainConfig(Section):
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
     recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
     recompute_layers: PositiveInt | None = Field(
-        None, description="recompute full: only so many layers of each pipeline stage; null: all of them"
+        None, description="recompute full: number of layers to recompute in each pipeline stage; null: all of them"
     )
     seed: int = Field(1234, description="of the trainer's random states")
 
@@ -260,7 +260,7 @@ class PlacementConfig(Section):
         1800.0, description="deadline of a control collective (gloo); a rollout may last this long"
     )
     silence_timeout_s: Annotated[float, Field(ge=5)] = Field(
-        30.0, description="a node that has not been heard of for so long counts as lost, and the attempt ends"
+        30.0, description="a node that is silent for this time counts as lost, and the attempt ends"
     )
     engine_restarts: NonNegativeInt = Field(3, description="how often a dead engine is restarted in one attempt")
 
@@ -284,7 +284,7 @@ class EvalConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """When the run is saved. A last checkpoint is always written at the end."""
+    """Times at which the run is saved. A last checkpoint is always written at the end."""
 
     interval: NonNegativeInt = Field(0, description="steps between checkpoints; 0: only at the end")
     keep: PositiveInt = Field(2, description="how many to keep")
@@ -325,7 +325,8 @@ class SlurmComponent(Section):
     )
     nodes: PositiveInt | None = Field(None, description="trainers: placement.num_nodes; others: 1 if left out")
     gpus_per_node: NonNegativeInt | None = Field(
-        None, description="GPUs asked of Slurm; left out: as many as its processes use, 0 if placement.device is cpu"
+        None,
+        description="GPUs asked of Slurm; left out: the number that its processes use, 0 if placement.device is cpu",
     )
     cpus_per_task: PositiveInt | None = Field(None, description="cores per node (one task runs on each)")
     mem: str | None = Field(None, description="host memory per node, as Slurm spells it: 64G")

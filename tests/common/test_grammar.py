@@ -63,7 +63,7 @@ def test_the_reader_of_this_test_sees_calls_names_and_texts(source: str, beginni
 def phrases(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """The beginnings of all found and wanted that are spelled out, in the order of the source."""
     left_out = _left_out(tree)
-    nodes = sorted((node for node in ast.walk(tree) if hasattr(node, "lineno")), key=lambda n: (n.lineno, n.col_offset))
+    nodes = sorted(ast.walk(tree), key=lambda node: (getattr(node, "lineno", 0), getattr(node, "col_offset", 0)))
     for node in nodes:
         for value in _given(node):
             yield from _beginnings(value)
