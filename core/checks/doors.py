@@ -56,12 +56,12 @@ def _misfits(
         return
     called = found.call if is_class else found
     bound = () if is_class else door.arguments  # of a function the first parameters are the door's own
-    takes = [one for one in found.names if one not in found.places[: len(bound)]]
+    offers = () if is_class else door.offers
+    takes = [one for one in found.names if one not in found.places[: len(bound)] and one not in offers]
     for option in options:
         if option not in takes and not found.any_name:
             listed = f"an option of {name}: {', '.join(takes)}" if takes else f"no options, as {name} takes none"
             yield Mistake(door.options_key or door.key, None, f"the option {option}", listed, "remove or correct it")
-    offers = () if is_class else door.offers
     missing = found.required - set(found.places[: len(bound)]) - set(options) - set(settings) - set(offers)
     if missing and not found.any_place:
         listed = ", ".join(sorted(missing))

@@ -104,6 +104,11 @@ CHECKED = {
         "def f(rewards, groups, valid, values): ...",
         "algorithm.advantage_options: found no values; wanted all that mine.py:f needs: add values",
     ),
+    "what it is given is no option": (
+        "def f(rewards, groups, valid, lengths, gamma=0.5): ...",
+        "algorithm.advantage_options: found the option lengths; wanted an option of DIR/mine.py:f: gamma: remove or "
+        "correct it",
+    ),
     "too few": (
         "def f(rewards): ...",
         f"algorithm.advantage_estimator: found f of DIR/mine.py with (rewards); {WANTED}: correct its parameters",
@@ -128,7 +133,8 @@ CHECKED = {
 
 @pytest.mark.parametrize(("text", "said"), CHECKED.values(), ids=CHECKED)
 def test_the_login_node_reads_the_file(text: str, said: str, tmp_path: Path) -> None:
-    found = said_of(tmp_path, text, "algorithm.advantage_estimator=mine.py:f")
+    options = ["algorithm.advantage_options={lengths: 3}"] if "gamma" in text else []
+    found = said_of(tmp_path, text, "algorithm.advantage_estimator=mine.py:f", *options)
     assert found.replace("DIR/mine.py:f needs", "mine.py:f needs") == said
 
 
