@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -49,7 +50,9 @@ def mutants_of(path: Path) -> list[Mutant]:
 
 def _functions(code: str) -> dict[str, str]:
     """Name -> text of the functions of a module and of the methods of its classes."""
-    return {node.name: ast.get_source_segment(code, node) or "" for node, _ in _walk(code)}
+    lines = code.splitlines(keepends=True)  # once: a file of mutants has tens of thousands
+    texts = {node.name: lines[node.lineno - 1 : node.end_lineno] for node, _ in _walk(code)}
+    return {name: textwrap.dedent("".join(text)) for name, text in texts.items()}
 
 
 def _lines(code: str) -> dict[str, int]:
