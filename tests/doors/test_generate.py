@@ -297,6 +297,20 @@ def test_one_that_hangs_or_dies_fails_alone(
             assert [one.tokens for one in fine] == [[index] * 3 for index in range(1, 6)]
 
 
+def test_one_that_only_waits_while_another_blocks_is_not_taken_for_it(
+    agent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is over first; the other is what the process hangs in. Each fails with its own reason."""
+    monkeypatch.setattr(workers, "GRACE_S", 0.3)
+    with build(agent, "behave", generate_timeout_s=0.5) as made:
+        groups = [[task(0, "waits", 0)], [task(0, "spins", 1)], [task(1, "", 2)]]
+        (waits,), (spins,), (fine,) = asyncio.run(made(groups, FakeEngine()))
+    assert f"at agent.py:{line_of('async def waits') + 1} in waits; row 17" in str(waits.failure)
+    assert "and its process hung for 0.3 s more" in str(spins.failure)
+    assert "; row 18" in str(spins.failure)
+    assert fine.failure is None
+
+
 def test_a_task_during_which_processes_die_of_nobodys_code_fails_in_the_end(agent: Path) -> None:
     """As when the kernel takes memory back: nobody knows whose it was."""
     engine = FakeEngine()
