@@ -19,13 +19,14 @@ from core.weights.broadcast import BroadcastDelivery, WeightBroadcast
 from core.weights.check import WeightCheck, WeightsDiffer, weight_checksums
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
-from tests.support.broadcasts import Source, clones, driven, publish
+from tests.support.broadcasts import Source, clones, driven, publish, rendezvous
 from tests.support.engine_models import assert_same_model, load, perturbed
 from tests.support.engine_servers import RunningEngine, start_engine, wait_up
 from tests.support.engine_updates import SendingUpdate
 from tests.support.tiny_models import tiny_model
 
 pytestmark = pytest.mark.engine
+__all__ = ["rendezvous"]  # a fixture
 
 
 def broadcast(rendezvous: Rendezvous, engines: Engines, deadline_s: float = 60) -> WeightBroadcast:
