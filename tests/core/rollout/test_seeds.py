@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from core.rollout.seeds import sample_seed
+from core.rollout.seeds import sample_seed, train_seed, turn_seed
 
 Which = tuple[int, str, int, int, int]  # run, stream, step, group, index
 
@@ -38,3 +38,14 @@ def test_a_run_that_is_resumed_by_a_later_version_goes_on_with_its_seeds() -> No
     text = b"1234/train/7/3/2"
     wanted = int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "big") % 2**31
     assert sample_seed(1234, "train", 7, 3, 2) == wanted == 1418126090
+
+
+def test_a_training_sample_has_the_seed_of_its_stream() -> None:
+    assert train_seed(1234, 7, 3, 2) == sample_seed(1234, "train", 7, 3, 2)
+
+
+def test_turns_of_a_sample_have_seeds_of_their_own_and_the_first_that_of_the_sample() -> None:
+    assert turn_seed(77, 0) == 77
+    wanted = int.from_bytes(hashlib.blake2b(b"77/turn/1", digest_size=4).digest(), "big") % 2**31
+    assert turn_seed(77, 1) == wanted
+    assert len({turn_seed(seed, turn) for seed in (77, 78) for turn in range(50)}) == 100

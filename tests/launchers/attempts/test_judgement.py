@@ -76,6 +76,7 @@ def test_an_agent_that_never_reached_the_store_is_found_by_its_record(tmp_path: 
     assert not agents_failed(tmp_path)
     leave_agent_record(tmp_path, 1, OSError("no way to n1"))
     assert agents_failed(tmp_path)
+    assert (tmp_path / "failures" / "agent-1.json").exists()
     (tmp_path / "failures" / f"trainer-{RAISED.name}.json").unlink()
     assert judge_records(tmp_path, [], "n1", Moment()).how == "failed"
     record = read_record(tmp_path)
