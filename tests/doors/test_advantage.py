@@ -162,6 +162,7 @@ def test_a_run_with_an_advantage_and_a_loss_of_ones_own(tmp_path: Path) -> None:
             np.testing.assert_allclose(found, value * GAMMA ** np.arange(length)[::-1], rtol=1e-4, atol=1e-6)
         assert np.isfinite(metrics["train/loss"])
         assert metrics["train/grad_norm"] > 0
-        assert 0 < metrics["train/sequence_clipfrac"] <= 0.5  # the second of two optimiser steps has another policy
         assert "train/pg_loss" not in metrics
-    assert len(events(tmp_path / "out", "step")) == 2
+    clipped = [event["metrics"]["train/sequence_clipfrac"] for event in events(tmp_path / "out", "step")]
+    assert len(clipped) == 2
+    assert 0 < max(clipped) <= 0.5  # of two optimiser steps the first has the policy that sampled: nothing is clipped
