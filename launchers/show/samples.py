@@ -112,7 +112,7 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     gaps = _gaps(record, sample)
     facts = (
         f"reward {record.reward[sample]:.4g}, {_advantage(record, sample)}, {record.status[sample]}, "
-        f"{len(record.response_tokens[sample])} tokens, label {record.label[sample]}, "
+        f"{_length(record.loss_mask[sample])}, label {record.label[sample]}, "
         + (f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}" if len(gaps) else "log-probs not computed")
     )
     table = Table.grid(padding=(0, 2))
@@ -131,6 +131,12 @@ def _advantage(record: StepRecord, sample: int) -> str:
         return f"advantage {mean}"
     values = record.token_advantage[sample]
     return f"advantage mean {mean} ({_min(values):+.4g} to {_max(values):+.4g} over its tokens)"
+
+
+def _length(mask: Values) -> str:
+    """How many tokens a response has, and how many of them the model's, if others spoke too."""
+    own = int(mask.sum())
+    return f"{len(mask)} tokens" if own == len(mask) else f"{len(mask)} tokens, {own} of them the model's"
 
 
 def _gaps(record: StepRecord, sample: int | None = None) -> Values:

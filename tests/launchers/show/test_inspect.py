@@ -123,3 +123,10 @@ def test_damaged_file_is_named(run_dir: Path) -> None:
 def test_negative_number_of_samples(run_dir: Path) -> None:
     with pytest.raises(InspectError, match="best = -1"):
         show(run_dir, best=-1)
+
+
+def test_a_dialogue_says_how_much_of_it_the_model_said(tmp_path: Path) -> None:
+    one = sample(0, 1.0, "asked and answered")
+    one.loss_mask = [1, 0, 1]
+    write_step(step_path(tmp_path, 0), make_record([one], step=0))
+    assert "completed, 3 tokens, 2 of them the model's, label" in shown(tmp_path)
