@@ -5,6 +5,8 @@ To add a built-in: one file, and one entry here. What each door wants is in docs
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.plugins import Door
 
 ADVANTAGE = Door(
@@ -36,6 +38,20 @@ SCHEDULE = Door(
     options_key="placement.schedule_options",
     gives="bool: whether the run is complete",
 )
+REWARD = Door(
+    key="reward.type",
+    builtins={
+        "math": "core.reward.math_equality:MathScorer",
+        "reasoning_gym": "core.reward.gym:score_reasoning_gym",
+        "exact": "core.reward.scorers:score_exact",
+        "last_number": "core.reward.last_number:score_last_number",
+        "regex": "core.reward.scorers:RegexScorer",
+    },
+    arguments=("sample",),
+    options_key="reward.options",
+    gives="float",
+)
+REWARD_PATH = replace(REWARD, key="reward.path", builtins={})  # an older way to name a function of one's own
 SINK = Door(
     key="logging.sinks",
     builtins={

@@ -61,7 +61,7 @@ class Door:
     @property
     def choices(self) -> str:
         """All that the key takes, as a noun phrase."""
-        return f"one of {', '.join(self.builtins)}, or {FORMS}"
+        return f"one of {', '.join(self.builtins)}, or {FORMS}" if self.builtins else FORMS
 
     def place(self, name: str) -> str:
         """`package.module:name` or `module.py:name` of what a run file calls `name`."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from core.config.schema import DataConfig, RewardConfig
 from core.data import load_rows
+from core.doors import REWARD
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer
 from tests.support.tiny_runs import ebbtide, write_run
@@ -68,9 +68,7 @@ def test_the_functions_of_the_data_page_do_what_it_says(tmp_path: Path) -> None:
     assert [(row["prompt"], row["label"]) for row in rows][-1] == ("2 + 2 =", "4")
     scorer = build_scorer(RewardConfig(type="python", path=f"{tmp_path}/reward.py:score", options={"longest": 3}))
     assert scorer(RewardInput("2 + 2 =", " = 4", label="4")) == pytest.approx(0.99)
-    assert set(get_args(RewardConfig.model_fields["type"].annotation)) == set(
-        re.findall(r"^\| `(\w+)` \| ", page, re.M)
-    )
+    assert {*REWARD.builtins, "python"} == set(re.findall(r"^\| `(\w+)` \| ", page, re.M))
 
 
 def test_links_and_pictures_exist() -> None:

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from common.mistake import Mistake
+from core.checks.doors import check_door
 from core.checks.function import python_function
-from core.config.schema import RunConfig
+from core.config.schema import RewardConfig, RunConfig
+from core.doors import REWARD, REWARD_PATH
 from core.plugins import FORMS
 
 NEEDS_LABEL = ("math", "exact", "last_number", "regex")
 
 
 def settings(config: RunConfig) -> Iterator[Mistake]:
-    """`regex` has a pattern with a group, `python` a function; no other type has either."""
+    """The type is known or names a function; `regex` has a pattern with a group, and each what it needs alone."""
     reward = config.reward
+    own = ":" in reward.type
     if reward.type == "regex":
         yield from _pattern(reward.pattern)
-    elif reward.pattern is not None:
+    elif reward.pattern is not None and not own:
         yield _unused("pattern", reward.type, "regex")
-    if reward.type != "python":
-        if reward.path is not None:
-            yield _unused("path", reward.type, "python")
-        if reward.options:
-            yield _unused("options", reward.type, "python")
-    elif reward.path is None:
+    if reward.type == "python":
+        yield from _function_at_path(reward)
+        return
+    if reward.path is not None:
+        yield _unused("path", reward.type, "python")
+    if reward.options and not own:
+        yield _unused("options", reward.type, "a function of your own")
+    door = replace(REWARD, builtins={**REWARD.builtins, "python": ""})
+    taken = reward.model_dump(exclude={"type", "path", "options"})
+    yield from check_door(door, reward.type, reward.options if own else {}, taken)
+
+
+def _function_at_path(reward: RewardConfig) -> Iterator[Mistake]:
+    if reward.path is None:
         yield Mistake("reward.path", None, "nothing, with reward.type python", FORMS, "add reward.path")
-    else:
-        yield from python_function("reward.path", reward.path)
+        return
+    mistakes = list(python_function("reward.path", reward.path))
+    yield from mistakes
+    if not mistakes:
+        yield from check_door(REWARD_PATH, reward.path, reward.options)
 
 
 def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Mistake]:

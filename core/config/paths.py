@@ -26,8 +26,10 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         resolved["model"] = model.model_copy(update=paths)
     if hasattr(config, "data"):
         resolved["data"] = _data(config.data, folder)
-    if hasattr(config, "reward") and config.reward.type == "python":
-        resolved["reward"] = config.reward.model_copy(update={"path": _function(config.reward.path, folder)})
+    if hasattr(config, "reward"):
+        reward = config.reward
+        changes = {"type": _function(reward.type, folder), "path": _function(reward.path, folder)}
+        resolved["reward"] = reward.model_copy(update=changes)
     if hasattr(config, "eval"):
         sets = {name: _data(data, folder) for name, data in config.eval.sets.items()}
         resolved["eval"] = config.eval.model_copy(update={"sets": sets})

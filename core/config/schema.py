@@ -126,15 +126,15 @@ class RolloutConfig(Section):
 class RewardConfig(Section):
     """How a response is scored."""
 
-    type: Literal["math", "reasoning_gym", "exact", "last_number", "regex", "python"] = Field(
-        "exact", description="how a response is compared with the label"
+    type: str = Field(
+        "exact",
+        description="how a response is compared with the label: math, reasoning_gym, exact, last_number, regex; or "
+        "module.py:function / package.module:function of your own, called as f(sample: RewardInput) -> float; python: "
+        "an older way to say that it is the function at `path`",
     )
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
-    path: str | None = Field(
-        None,
-        description="python: module.py:function or package.module:function, called as f(sample: RewardInput) -> float",
-    )
-    options: dict[str, Any] = Field(default_factory=dict, description="python: keyword arguments")
+    path: str | None = Field(None, description="with type python: the function, as `type` may name it itself")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of a function of your own")
     timeout_s: PositiveFloat = Field(10.0, description="time limit per sample")
     num_workers: PositiveInt = Field(1, description="scoring processes per node")
     max_failed_share: Share = Field(

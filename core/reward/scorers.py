@@ -1,4 +1,4 @@
-"""The scorer of one sample for each `reward.type`. Any float may be a reward; the ones made here lie in [0, 1].
+"""From `reward.type` to a function of one sample. Any float may be a reward; the ones made here lie in [0, 1].
 
 What makes a *sample* fail (an exception) and what makes it *wrong* (0.0) is kept apart: an unusable label is a
 failure, an unusable response is wrong.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import partial
+from typing import cast
 
 from common.mistake import Wrong
 from core.config.schema import RewardConfig
-from core.plugins import FORMS, load_function
-from core.reward.last_number import score_last_number
+from core.doors import REWARD, REWARD_PATH
+from core.plugins import FORMS
 from core.reward.sample import RewardInput
 
 Scorer = Callable[[RewardInput], float]
@@ -25,35 +25,36 @@ def build_scorer(config: RewardConfig) -> Scorer:
     The `math` scorer must be called in a process's main thread: math-verify limits itself by SIGALRM.
 
     Raises:
-        ValueError: `pattern` or `path` is missing or unusable.
+        ValueError: `pattern` or `path` is missing or unusable, or a function of the user's own does not fit.
     """
-    if config.type == "regex":
-        return partial(_score_regex, _compile(config.pattern))
     if config.type == "python":
         if config.path is None:
             raise Wrong("no reward.path", FORMS, "add reward.path")
-        return partial(load_function(config.path, "reward.path"), **config.options)
-    if config.type == "math":
-        from core.reward.math_equality import MathScorer
-
-        return MathScorer(config.timeout_s)
-    if config.type == "reasoning_gym":
-        from core.reward.gym import score_reasoning_gym
-
-        return score_reasoning_gym
-    return {"exact": _score_exact, "last_number": score_last_number}[config.type]
+        return cast(Scorer, REWARD_PATH.build(config.path, config.options))
+    settings = config.model_dump(exclude={"type", "path", "options"})
+    return cast(Scorer, REWARD.build(config.type, config.options, settings))
 
 
-def _score_exact(sample: RewardInput) -> float:
+def score_exact(sample: RewardInput) -> float:
     """1.0 if the response equals the label, white space at both ends apart."""
     return float(sample.response_text.strip() == str(sample.label).strip())
 
 
-def _score_regex(pattern: re.Pattern[str], sample: RewardInput) -> float:
+class RegexScorer:
     """1.0 if the first group of the pattern's first match (the match, if it has no groups) equals the label."""
-    match = pattern.search(sample.response_text)
-    found = match[min(1, pattern.groups)] if match else None
-    return float(found is not None and found.strip() == str(sample.label).strip())
+
+    def __init__(self, pattern: str | None) -> None:
+        """Compile the pattern.
+
+        Raises:
+            ValueError: there is none, or it is no regular expression.
+        """
+        self._pattern = _compile(pattern)
+
+    def __call__(self, sample: RewardInput) -> float:
+        match = self._pattern.search(sample.response_text)
+        found = match[min(1, self._pattern.groups)] if match else None
+        return float(found is not None and found.strip() == str(sample.label).strip())
 
 
 def _compile(pattern: str | None) -> re.Pattern[str]:

@@ -19,6 +19,7 @@ from core.config import dump_run_file, load_run_file
 from core.config.schema import SinkConfig
 from core.sinks.fan_out import FanOut, wanted_sinks
 from core.sinks.sink import RunInfo
+from tests.support.door_files import example
 from tests.support.good_run import write_run
 from tests.support.tiny_runs import ebbtide, events
 from tests.support.tiny_runs import write_run as write_tiny_run
@@ -202,6 +203,17 @@ def run_info(folder: Path, first_step: int = 0) -> RunInfo:
 
 def sink(name: str, **options: Any) -> SinkConfig:
     return SinkConfig(name=name, options=options)
+
+
+def test_the_pages_example(tmp_path: Path) -> None:
+    run_file = write_run(tmp_path)
+    (tmp_path / "csv_sink.py").write_text(example("Sinks of metrics"))
+    sinks = "[{name: csv_sink.py:Csv, options: {names: [train/loss]}}]"
+    told = FanOut(check_run_file(run_file, [f"logging.sinks={sinks}"]).logging.sinks, run_info(tmp_path))
+    for step in range(2):
+        told.step(step, {"train/loss": 0.5 + step, "other": 1.0})
+    told.end()
+    assert (tmp_path / "steps.csv").read_text().splitlines() == ["0,0.5", "1,1.5"]
 
 
 def test_sinks_that_raise_are_logged_once_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
