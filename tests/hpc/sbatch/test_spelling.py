@@ -57,7 +57,7 @@ def test_a_line_break_is_named_with_its_place(place: str) -> None:
         assert str(caught.value).endswith("; wanted one line: rename it: a job script cannot spell it")
 
 
-@pytest.mark.parametrize("mark", ["\n", "\r", "\0"], ids=repr)
+@pytest.mark.parametrize("mark", ["\n", "\r", "\0"], ids=["line feed", "carriage return", "zero"])
 def test_what_ends_a_line_of_a_script_is_refused(mark: str) -> None:
     with pytest.raises(ValueError, match="line break in the value"):
         word(f"a{mark}b")
@@ -68,7 +68,9 @@ def test_a_text_of_one_line_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "text"), [(["a", "b"], "'a,b'"), (["a b"], "'a b'"), (["it's"], "'it'\"'\"'s'")], ids=str
+    ("items", "text"),
+    [(["a", "b"], "'a,b'"), (["a b"], "'a b'"), (["it's"], "'it'\"'\"'s'")],
+    ids=["two", "a blank", "a quote"],
 )
 def test_a_list_is_quoted_once(items: list[str], text: str) -> None:
     assert list_word(items, "mounts") == text
