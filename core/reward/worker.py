@@ -39,7 +39,7 @@ def checked(value: Any) -> Score:
     if getattr(value, "ndim", None) == 0:  # numpy's and torch's scalars
         value = value.item()
     if not isinstance(value, Real):
-        return Score(None, f"the reward is a {type(value).__name__} ({_short(repr(value))}); wanted a number")
+        return Score(None, f"the reward is a {type(value).__name__} ({short(repr(value))}); wanted a number")
     if not math.isfinite(value):
         return Score(None, f"the reward is {float(value)}; wanted a finite number")
     return Score(float(value))
@@ -49,7 +49,7 @@ def describe(error: BaseException) -> str:
     """Type, message and the innermost frame: `KeyError: 'x' (score.py:12 in score)`."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {_short(str(error))}{place}"
+    return f"{type(error).__name__}: {short(str(error))}{place}"
 
 
 def serve(connection: Connection) -> None:
@@ -72,7 +72,8 @@ def serve(connection: Connection) -> None:
         connection.send_bytes(dump_score(0, score_once(scorer, sample)))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text of a user's code, cut to what a message may hold."""
     return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
 
 

@@ -23,12 +23,12 @@ from typing import Any
 from core.doors import GENERATE
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 from core.processes.die_with_parent import die_with_parent
+from core.reward.worker import short
 from core.rollout import messages
 from core.rollout.seeds import turn_seed
 from core.rollout.task import Response, Task, Turn
 from core.samples import SamplingParams
 
-MAX_MESSAGE_CHARACTERS = 500
 WANTED = "a Response or a list of Responses"
 current: ContextVar[int] = ContextVar("current", default=0)  # number of the task whose code runs
 
@@ -187,7 +187,7 @@ def place_of(function: Any) -> str:
 def describe(error: BaseException, place: str) -> str:
     """`KeyError: 'x' (agent.py:12 in generate)`: the last line of the user's own file, if it came to that."""
     frames = [(frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
-    return f"{type(error).__name__}: {str(error)[:MAX_MESSAGE_CHARACTERS]} ({_last_of(frames, place)})"
+    return f"{type(error).__name__}: {short(str(error))} ({_last_of(frames, place)})"
 
 
 def waits_at(coroutine: Any, place: str) -> str:
