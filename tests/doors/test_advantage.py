@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+import modelcfg
 from common.mistake import Wrong
 from core.algorithm.batch import make_batch
 from core.algorithm.estimate import OFFERS, build_advantages, estimate
 from core.checks.needs import min_group_size
 from core.config.schema import AlgorithmConfig
 from core.doors import ADVANTAGE
+from core.planner import plan_disk
 from core.samples import Prompt, Sample, Status
-from core.trajectory import read_step, step_path
+from core.trajectory import StepRecord, read_step, step_path, write_step
+from launchers.show.samples import show
 from tests.support.door_files import example, said_of, write_file
+from tests.support.plans import run
 from tests.support.tiny_runs import ebbtide, events, write_run
 
 REWARDS = [1.0, 0.0, None, 0.5]
@@ -141,6 +147,31 @@ def test_the_login_node_reads_the_file(text: str, said: str, tmp_path: Path) -> 
 def test_the_built_in_needs_two() -> None:
     assert min_group_size(AlgorithmConfig()) == 2
     assert min_group_size(AlgorithmConfig(advantage_estimator="nothing.py:f")) == 1
+
+
+def test_inspect_shows_their_mean_and_their_range(tmp_path: Path) -> None:
+    given = samples()
+    record = StepRecord.from_samples(
+        given,
+        **{"step": 0, "run": "r", "model": "m", "dtype": "float32"},
+        advantages=[[0.5, -0.25, 9.0], [-1.0], [0.0, 0.0], []],
+        logprobs_old=[one.logprobs_engine for one in given],
+    )
+    write_step(step_path(tmp_path, 0), record)
+    console = Console(width=160, file=io.StringIO(), record=True)
+    console.print(show(tmp_path))
+    text = console.export_text()
+    assert "reward 1, advantage mean +0.125 (-0.25 to +9 over its tokens), completed" in text
+    assert "reward 0, advantage mean -1 (-1 to -1 over its tokens), completed" in text
+
+
+def test_the_disk_is_planned_for_them() -> None:
+    """Four bytes for each token of the longest responses."""
+    shape = modelcfg.load("qwen3-4b")
+    built_in, own = run(), run(algorithm={"advantage_estimator": "mine.py:f"})
+    rollout = own.rollout
+    tokens = rollout.rollout_batch_size * rollout.n_samples_per_prompt * rollout.max_response_tokens
+    assert plan_disk(own, shape, "cuda").step - plan_disk(built_in, shape, "cuda").step == 4 * tokens
 
 
 @pytest.mark.run
