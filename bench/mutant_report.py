@@ -19,7 +19,8 @@ WANTED = 0.9  # share that is killed
 JUDGEMENTS = Path(__file__).with_name("mutant_judgements.yaml")
 REPORT = Path(__file__).with_name("mutation.md")
 KEPT = RESULTS / "mutants.json"
-SURVIVED, NO_TEST = (0,), (5, 33)  # exit codes as mutmut has them; any other means that a test failed, or did not end
+SURVIVED, NO_TEST = (0,), (5, 33)  # exit codes as mutmut has them; any other means that a test failed, or:
+TOO_LONG = (-24, 24, 36, 152, 255)  # the tests did not end in time: an endless loop, or a machine that is too busy
 UNJUDGED = "to be killed"
 HEAD = """# Mutation tests
 
@@ -38,9 +39,9 @@ def show(found: Found) -> None:
 
 
 def keep(found: Found) -> None:
-    """Take the results of modules whose mutants were all run into results/mutants.json, in place of older ones."""
+    """Take the results of modules into results/mutants.json, in place of older ones."""
     record = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
-    modules = record.get("modules", {}) | {path: new for path, new in _modules(found).items() if not new["not run"]}
+    modules = record.get("modules", {}) | {path: new for path, new in _modules(found).items() if new["run"]}
     there = {path: modules[path] for path in sorted(modules) if (RESULTS.parents[1] / path).exists()}
     facts = {"machine": machine(), "versions": versions(("mutmut", "pytest", "torch")), "modules": there}
     KEPT.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -63,7 +64,7 @@ def report(found: Found) -> str | int:
 
 def _verdict(found: Found) -> str | int:
     modules = _modules(found).values()
-    if not_run := sum(module["not run"] for module in modules):
+    if not_run := len(found) - sum(module["run"] for module in modules):
         return f"{not_run} of {len(found)} mutants were not run in time: give more --minutes, or --sample fewer"
     killed = sum(module["killed"] for module in modules)
     if killed < WANTED * len(found):
@@ -77,10 +78,12 @@ def _modules(found: Found) -> dict[str, dict[str, Any]]:
     for path in sorted({mutant.path for mutant in found}):
         codes = {mutant: code for mutant, code in found.items() if mutant.path == path}
         alive = [mutant for mutant, code in codes.items() if code in SURVIVED + NO_TEST]
-        not_run = sum(code is None for code in codes.values())
+        run = sum(code is not None for code in codes.values())
         modules[path] = {
-            "killed": len(codes) - len(alive) - not_run,
-            "not run": not_run,
+            "mutants": len(codes),
+            "run": run,
+            "killed": run - len(alive),
+            "too long": sum(code in TOO_LONG for code in codes.values()),
             "date": time.strftime("%Y-%m-%d"),
             "commit": commit(),
             "survivors": [
@@ -112,10 +115,11 @@ def _survivors(modules: Mapping[str, Any], judgements: Judgements) -> list[str]:
 
 
 def _table(modules: Mapping[str, Any]) -> list[str]:
-    rows = [(path, m["killed"], len(m["survivors"]), f"{m['date']}, {m['commit']}") for path, m in modules.items()]
-    rows.append(("all", sum(row[1] for row in rows), sum(row[2] for row in rows), ""))
-    lines = ["| module | mutants | killed | survived | killed, % | run |", "|---|---|---|---|---|---|"]
-    return lines + [
-        f"| {path} | {killed + alive} | {killed} | {alive} | {100 * killed / max(1, killed + alive):.1f} | {when} |"
-        for path, killed, alive, when in rows
-    ]
+    counts = ("mutants", "run", "killed", "too long")
+    rows = [(path, [m[count] for count in counts], f"{m['date']}, {m['commit']}") for path, m in modules.items()]
+    rows.append(("all", [sum(column) for column in zip(*(numbers for _, numbers, _ in rows), strict=True)], ""))
+    lines = ["| module | mutants | run | killed | of them by time | survived | killed, % | when |", "|---" * 8 + "|"]
+    for path, (mutants, run, killed, too_long), when in rows:
+        share = f"{100 * killed / max(1, run):.1f}"
+        lines.append(f"| {path} | {mutants} | {run} | {killed} | {too_long} | {run - killed} | {share} | {when} |")
+    return lines

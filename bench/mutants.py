@@ -45,7 +45,7 @@ pytest_add_cli_args_test_selection = {tests}
 pytest_add_cli_args = ["-p", "no:xdist", "-p", "no:rerunfailures"]
 use_git_change_detection = false
 timeout_constant = 3.0
-timeout_multiplier = 4.0
+timeout_multiplier = 8.0
 """
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # a fork of a process whose OpenMP has threads hangs
