@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 PINS := requirements/$(if $(GPU),gpu,cpu).txt
-# three at a time, those of one file after each other: tests mostly wait, for imports, engines and Slurm
-AT_A_TIME := -n 3 --dist loadfile --no-loadscope-reorder
+# two at a time, those of one file or with the same engines after each other: tests mostly wait, for imports, engines, Slurm
+AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help

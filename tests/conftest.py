@@ -21,8 +21,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MEETING_THE_MACHINE = ("engine", "run", "slurm")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with long tests come first, so that short ones fill the gaps at the end, where tests run side by side."""
+    """Where tests run side by side, those of a file stay together, and those that share engines, whatever their file.
+
+    Files with long tests come first, so that short ones fill the gaps at the end.
+    """
+    for item in items:
+        shares = "engines" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("engines" if shares else str(item.path)))
     long = {item.path for item in items if any(item.get_closest_marker(name) for name in MEETING_THE_MACHINE)}
     items.sort(key=lambda item: item.path not in long)
     if not config.pluginmanager.hasplugin("rerunfailures"):  # -p no:rerunfailures
