@@ -1,4 +1,4 @@
-"""From `reward.type` to a function of one sample. Any float may be a reward; the ones made here lie in [0, 1].
+"""The function that `reward.type` names, of one sample. Any float may be a reward; the ones made here lie in [0, 1].
 
 What makes a *sample* fail (an exception) and what makes it *wrong* (0.0) is kept apart: an unusable label is a
 failure, an unusable response is wrong.

@@ -527,7 +527,7 @@ def test_a_run_learns_from_dialogues_and_from_several_samples_of_a_task(run_dir:
             assert gap.mean() < 1e-5, (step, place)
             assert (record.logprobs_engine[place][~counts] == 0).all()
     assert len(failed) == 1
-    assert "RuntimeError: row 5 is beyond me (agent.py:8 in episode); row 5, sample 3" in failed[0]
+    assert "RuntimeError: row 5 is beyond me (agent.py:9 in episode); row 5, sample 3" in failed[0]
 
 
 def tasks_of(tasks: list[tuple[int, int]], group: int) -> int:

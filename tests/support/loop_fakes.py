@@ -13,7 +13,8 @@ from core.loop.parts import Parts
 from core.loop.phases import Phases
 from core.loop.state import LoopState
 from core.reward import RewardsUnavailable
-from core.rollout.rollout import Generated, Pending, Request
+from core.rollout.request import Generated, Request
+from core.rollout.rollout import Pending
 from core.run_dir.moment import Moment
 from core.samples import Prompt, Sample, SamplingParams, Status, TrainSample, UpdateResult
 
