@@ -22,7 +22,7 @@ def python_function(key: str, path: str) -> Iterator[Mistake]:
     if not module.endswith(".py") and not all(part.isidentifier() for part in module.split(".")):
         yield Mistake(key, None, f"{path!r}", FORMS, "end a file's name with .py, or write a module's name with dots")
         return
-    file = Path(module) if module.endswith(".py") else module_file(module)
+    file = source_file(path)
     if file is None:
         yield Mistake(
             key, None, f"no module {module!r}", "a module that can be imported", "install it, or give a .py file"
@@ -31,6 +31,12 @@ def python_function(key: str, path: str) -> Iterator[Mistake]:
         yield Mistake(key, None, f"{file}, which does not exist", "a Python file", "correct the path")
     elif file.suffix == ".py":
         yield from _function_in(key, file, function)
+
+
+def source_file(path: str) -> Path | None:
+    """The file of the function or class at `path`; None: there is no such module."""
+    module, _ = split_function(path)
+    return Path(module) if module.endswith(".py") else module_file(module)
 
 
 def module_file(module: str) -> Path | None:
@@ -85,8 +91,7 @@ def _top_level_names(tree: ast.Module) -> list[str]:
 
 def definition(path: str) -> ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | None:
     """The function or class that `path` names, if it is defined at the top level of its file; else None."""
-    module, name = split_function(path)
-    file = Path(module) if module.endswith(".py") else module_file(module)
+    file, (_, name) = source_file(path), split_function(path)
     if file is None or file.suffix != ".py":
         return None
     for node in ast.parse(file.read_bytes()).body:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from common.mistake import Mistake
-from core.checks.function import definition
+from core.checks.said import said
 from core.config.schema import PlacementConfig, RunConfig
 from core.doors import SCHEDULE
-from core.plugins import split_function
 from core.residency.table import TABLE
 
 PHASES = tuple(TABLE)
@@ -20,7 +16,7 @@ PHASES = tuple(TABLE)
 def overlapping_phases(config: RunConfig) -> Iterator[Mistake]:
     """Engines on the trainers' GPUs may have to leave them for an update: then nothing can be generated meanwhile."""
     placement = config.placement
-    overlaps = said_overlaps(SCHEDULE.place(placement.schedule))
+    overlaps = said(SCHEDULE.place(placement.schedule)).own.get("overlaps", ())
     if not overlaps:
         return
     if not isinstance(overlaps, tuple | list) or not all(phase in PHASES for phase in overlaps):
@@ -39,23 +35,3 @@ def may_take_turns(placement: PlacementConfig) -> bool:
     if placement.engines != "colocated" or placement.offload == "off":
         return False
     return placement.offload == "on" or placement.device != "cpu"
-
-
-def said_overlaps(path: str) -> Any:
-    """The constant `overlaps` of a class, or `NAME.overlaps` below a function; () where the text says nothing."""
-    found, (place, name) = definition(path), split_function(path)
-    if isinstance(found, ast.ClassDef):
-        return _assigned(found.body, "overlaps")
-    if found is None or not place.endswith(".py"):
-        return ()
-    return _assigned(ast.parse(Path(place).read_bytes()).body, f"{name}.overlaps")
-
-
-def _assigned(body: list[ast.stmt], target: str) -> Any:
-    for node in body:
-        if isinstance(node, ast.Assign) and target in [ast.unparse(one) for one in node.targets]:
-            try:
-                return ast.literal_eval(node.value)
-            except ValueError:  # computed: the run itself looks again
-                return ()
-    return ()

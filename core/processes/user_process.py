@@ -16,6 +16,7 @@ import time
 KEYS = ("EBBTIDE_API_KEY", "EBBTIDE_ENGINE_API_KEY")
 START_TIMEOUT_S = 120.0  # imports on a slow shared file system
 EXIT_TIMEOUT_S = 10.0
+MAX_MESSAGE_CHARACTERS = 500
 
 
 class WorkerStartError(RuntimeError):
@@ -71,6 +72,11 @@ class UserProcess:
         if code < 0:
             return f"died of {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+
+def short(text: str) -> str:
+    """A text of a user's code, cut to what a message may hold."""
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
 
 
 def _environment() -> dict[str, str]:

@@ -19,11 +19,10 @@ from typing import Any
 from core.config.schema import RewardConfig
 from core.processes import plain
 from core.processes.die_with_parent import die_with_parent
+from core.processes.user_process import short
 from core.reward.remote_messages import dump_score, load_samples
 from core.reward.sample import READY, RewardInput, Score
 from core.reward.scorers import Scorer, build_scorer
-
-MAX_MESSAGE_CHARACTERS = 500
 
 
 def score_once(scorer: Scorer, sample: RewardInput) -> Score:
@@ -70,11 +69,6 @@ def serve(connection: Connection) -> None:
             connection.send_bytes(dump_score(0, Score(None, f"the sample could not be read by the worker: {error}")))
             continue
         connection.send_bytes(dump_score(0, score_once(scorer, sample)))
-
-
-def short(text: str) -> str:
-    """A text of a user's code, cut to what a message may hold."""
-    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[:MAX_MESSAGE_CHARACTERS] + "..."
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 from core.doors import GENERATE
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 from core.processes.die_with_parent import die_with_parent
-from core.reward.worker import short
+from core.processes.user_process import short
 from core.rollout import messages
 from core.rollout.seeds import turn_seed
 from core.rollout.task import Response, Task, Turn
