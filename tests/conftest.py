@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.ranks import run_ranks
+
 if TYPE_CHECKING:
     from core.processes.rendezvous import Rendezvous
 
@@ -23,13 +25,12 @@ MEETING_THE_MACHINE = ("engine", "run", "slurm")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run side by side, those of a file stay together, and those that share engines, whatever their file.
+    """Where tests run side by side, those of a file stay together, and so do those that share engines or ranks.
 
     Files with long tests come first, so that short ones fill the gaps at the end.
     """
     for item in items:
-        shares = "engines" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("engines" if shares else str(item.path)))
+        item.add_marker(pytest.mark.xdist_group(_shared(item) or str(item.path)))
     long = {item.path for item in items if any(item.get_closest_marker(name) for name in MEETING_THE_MACHINE)}
     items.sort(key=lambda item: item.path not in long)
     if not config.pluginmanager.hasplugin("rerunfailures"):  # -p no:rerunfailures
@@ -37,6 +38,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if any(item.get_closest_marker(name) for name in MEETING_THE_MACHINE):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest that keeps the groups from the scheduler: engines, ranks and clusters would be started twice."""
+    if session.config.getoption("loadgroup", False) and not all("@" in item.nodeid for item in session.items):
+        pytest.exit(
+            f"found pytest {pytest.__version__}, whose ids of tests take no group; wanted: that of requirements/", 4
+        )
+
+
+def _shared(item: pytest.Item) -> str | None:
+    """What this test shares with those of other files, and is dear to start."""
+    if "engines" in getattr(item, "fixturenames", ()):
+        return "engines"
+    if getattr(getattr(item, "module", None), "run_ranks", None) is run_ranks:
+        return "ranks"
+    return None
 
 
 @pytest.fixture(scope="session")

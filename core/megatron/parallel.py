@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
+from torch.distributed.distributed_c10d import _world
 
 from core.config.schema import PlacementConfig
 from core.megatron import shim
@@ -81,8 +82,15 @@ def initialise(
 
 
 def shut_down() -> None:
-    """Forget Megatron's groups, so that another layout can be set up in this process. Collective: all ranks."""
+    """End all groups but the default one, so that another layout can be set up in this process. Collective: all ranks.
+
+    Megatron forgets its groups without ending them: each would keep its three threads.
+    """
+    groups = [group for group in _world.pg_map if group is not dist.group.WORLD]
     parallel_state.destroy_model_parallel()
+    for group in groups:
+        if group in _world.pg_map:  # Megatron ends some itself
+            dist.destroy_process_group(group)
 
 
 def _connect(use_distributed_optimizer: bool) -> None:

@@ -108,13 +108,16 @@ def test_allocation_of_components_in_any_order_of_nodes(cluster: Cluster, tmp_pa
     program = tmp_path / "who.py"
     program.write_text(f"import sys; sys.path.insert(0, {str(ROOT)!r}); {ALLOCATION}")
     script = tmp_path / "job.sh"
-    step = f"srun --het-group=0-1 bash -c '{sys.executable} {program} > {tmp_path}/task-$SLURM_PROCID'"
+    told = f"(echo $SLURMD_NODENAME; {sys.executable} {program}) > {tmp_path}/task-$SLURM_PROCID"
+    step = f"srun --het-group=0-1 bash -c '{told}'"
     script.write_text(
         HET.format(body=step).replace("-N1", "-N1 -w n4").replace("-N2", "-N2 --ntasks-per-node=2 -w n1,n3")
     )
     done = subprocess.run(["sbatch", "--wait", str(script)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = [eval((tmp_path / f"task-{procid}").read_text()) for procid in range(5)]
+    nodes, printed = zip(*((tmp_path / f"task-{procid}").read_text().splitlines() for procid in range(5)), strict=True)
+    assert nodes == ("n4", "n1", "n1", "n3", "n3")
+    found = [eval(line) for line in printed]
     assert [allocation.procid for allocation in found] == [0, 1, 2, 3, 4]
-    assert [allocation.component for allocation in found] == [0, 1, 1, 1, 1]
+    assert {allocation.tasks for allocation in found} == {(1, 4)}
     assert {allocation.components for allocation in found} == {(("n4",), ("n1", "n3"))}

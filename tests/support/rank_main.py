@@ -1,14 +1,16 @@
-"""One trainer rank of a test: runs the cases of a JSON file one after the other and writes down what came out.
+"""One trainer rank of tests: runs the cases of each folder that it is told on stdin, and writes down what came out.
 
-Arguments: the JSON file. Environment: RANK, WORLD_SIZE. See `ranks.py`.
+Arguments: the file in which the ranks meet. Environment: RANK, WORLD_SIZE. Ends with its stdin. See `ranks.py`.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import multiprocessing
 import os
 import random
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -311,19 +313,27 @@ LOOK = {
 }
 
 
-def main(arguments: Sequence[str]) -> None:
-    folder = Path(arguments[0]).parent
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.FileStore(str(folder / "store"), size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120))
+def run_cases(folder: Path, rank: int) -> None:
+    """Run `cases.json`, write `rankN.json` as a whole."""
     results: dict[str, Any] = {}
-    for name, case in json.loads(Path(arguments[0]).read_text()).items():
+    for name, case in json.loads((folder / "cases.json").read_text()).items():
         try:
             results[name] = {"results": run_case(case)}
         except Exception as error:
             results[name] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-    (folder / f"rank{rank}.json").write_text(json.dumps(results))
     dist.barrier()
+    part = folder / f"rank{rank}.part"
+    part.write_text(json.dumps(results))
+    part.rename(folder / f"rank{rank}.json")
+
+
+def main(arguments: Sequence[str]) -> None:
+    faulthandler.register(signal.SIGUSR1)
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = dist.FileStore(arguments[0], size)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120))
+    for line in sys.stdin:
+        run_cases(Path(line.rstrip("\n")), rank)
 
 
 if __name__ == "__main__":

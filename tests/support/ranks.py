@@ -1,59 +1,112 @@
-"""Starts real trainer ranks for a test: several cases share one launch, because start-up costs more than they do."""
+"""Starts real trainer ranks for tests. Start-up costs more than most cases, so ranks serve one test after another."""
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 240.0
+DEADLINE_S = 300.0
 
 
-def run_ranks(folder: Path, world_size: int, cases: dict[str, dict[str, Any]]) -> dict[str, list[Any]]:
+def run_ranks(
+    folder: Path, world_size: int, cases: dict[str, dict[str, Any]], *, fresh: bool = False
+) -> dict[str, list[Any]]:
     """Run `cases` on `world_size` processes; what every rank agrees on, by case name.
 
     Args:
-        folder: an existing empty folder for files of this launch.
+        folder: a folder that does not exist yet, for files of these cases.
+        fresh: in processes that have run nothing before.
     """
     folder.mkdir(parents=True)
     (folder / "cases.json").write_text(json.dumps(cases))
-    processes = [_start(folder, rank, world_size) for rank in range(world_size)]
+    ranks = Ranks.of(world_size, fresh)
     try:
-        _wait(folder, processes)
-    finally:
-        for process in processes:
+        outcomes = ranks.run(folder)
+        return {name: _agreed(name, [outcome[name] for outcome in outcomes]) for name in cases}
+    except BaseException:
+        ranks.close()  # who knows what they are waiting for
+        raise
+
+
+class Ranks:
+    """The trainer ranks of one world size; `rank_main.py` runs in each."""
+
+    running: ClassVar[dict[int, Ranks]] = {}  # by world size
+
+    @classmethod
+    def of(cls, world_size: int, fresh: bool) -> Ranks:
+        if fresh and world_size in cls.running:
+            cls.running[world_size].close()
+        if world_size not in cls.running:
+            cls.running[world_size] = cls(world_size)
+        return cls.running[world_size]
+
+    def __init__(self, world_size: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="ebbtide-test-ranks-"))
+        self._world_size = world_size
+        self._processes = [self._start(rank) for rank in range(world_size)]
+
+    def _start(self, rank: int) -> subprocess.Popen[bytes]:
+        size = str(self._world_size)
+        sizes = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment = {**os.environ, **sizes, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        command = [sys.executable, str(Path(__file__).with_name("rank_main.py")), str(self._folder / "store")]
+        with self._log(rank).open("wb") as log:
+            return subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT
+            )
+
+    def _log(self, rank: int) -> Path:
+        return self._folder / f"rank{rank}.log"
+
+    def run(self, folder: Path) -> list[dict[str, Any]]:
+        """Outcomes of the cases in this folder, by rank."""
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{folder}\n".encode())
+            process.stdin.flush()
+        written = [folder / f"rank{rank}.json" for rank in range(self._world_size)]
+        deadline = time.monotonic() + DEADLINE_S
+        while not all(path.exists() for path in written):
+            for rank, process in enumerate(self._processes):
+                assert process.poll() is None, f"rank {rank} has ended:\n{self._log(rank).read_text()[-4000:]}"
+            assert time.monotonic() < deadline, f"no end after {DEADLINE_S:.0f} s:\n{self._where(written)}"
+            time.sleep(0.05)
+        return [json.loads(path.read_text()) for path in written]
+
+    def _where(self, written: list[Path]) -> str:
+        """Where those ranks are that are not done, by faulthandler."""
+        late = [rank for rank, path in enumerate(written) if not path.exists()]
+        for rank in late:
+            self._processes[rank].send_signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        return "\n".join(f"rank {rank}:\n{self._log(rank).read_text()[-6000:]}" for rank in late)
+
+    def close(self) -> None:
+        """End the processes; the next call of `run_ranks` starts others."""
+        self.running.pop(self._world_size, None)
+        for process in self._processes:
             process.kill()
             process.wait()
-    outcomes = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(world_size)]
-    return {name: _agreed(name, [outcome[name] for outcome in outcomes]) for name in cases}
+        shutil.rmtree(self._folder)
 
 
-def _start(folder: Path, rank: int, world_size: int) -> subprocess.Popen[bytes]:
-    sizes = {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
-    environment = {**os.environ, **sizes, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(Path(__file__).with_name("rank_main.py")), str(folder / "cases.json")]
-    with (folder / f"rank{rank}.log").open("wb") as log:
-        return subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-
-
-def _wait(folder: Path, processes: list[subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    waiting = dict(enumerate(processes))
-    while waiting:
-        for rank, process in list(waiting.items()):
-            if process.poll() is None:
-                continue
-            assert process.returncode == 0, f"rank {rank}:\n{(folder / f'rank{rank}.log').read_text()[-4000:]}"
-            del waiting[rank]
-        assert time.monotonic() < deadline, f"ranks {sorted(waiting)} are not done after {DEADLINE_S:.0f} s"
-        time.sleep(0.05)
+@atexit.register
+def _close_all() -> None:
+    for ranks in list(Ranks.running.values()):
+        ranks.close()
 
 
 def _agreed(name: str, outcomes: list[dict[str, Any]]) -> list[Any]:

@@ -81,8 +81,8 @@ def run_two(main_text: str, folder: Path) -> list[Any]:
     main = folder / "main.py"
     main.write_text(main_text)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
-    tests = Path(__file__).parents[2]
-    done = subprocess.run([*command, str(folder), str(tests)], capture_output=True, text=True, timeout=120)
+    root = Path(__file__).parents[3]
+    done = subprocess.run([*command, str(folder), str(root)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 

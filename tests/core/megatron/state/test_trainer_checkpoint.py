@@ -47,7 +47,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 
     def launch(phase: str, size: int, cases: dict[str, tuple[dict[str, Any], list[Any]]]) -> None:
         full = {name: {"model": model, "config": c, "actions": actions} for name, (c, actions) in cases.items()}
-        found = run_ranks(folder / f"{phase}{size}", size, full)
+        found = run_ranks(folder / f"{phase}{size}", size, full, fresh=phase == "read")
         result.update({f"{phase} {name}": value for name, value in found.items()})
 
     for size in (1, 2):
