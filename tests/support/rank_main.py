@@ -6,6 +6,7 @@ Arguments: the file in which the ranks meet. Environment: RANK, WORLD_SIZE. Ends
 from __future__ import annotations
 
 import faulthandler
+import gc
 import json
 import multiprocessing
 import os
@@ -321,6 +322,7 @@ def run_cases(folder: Path, rank: int) -> None:
             results[name] = {"results": run_case(case)}
         except Exception as error:
             results[name] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
+        gc.collect()  # a trainer is full of circles, and a group that anything holds keeps its threads awake
     dist.barrier()
     part = folder / f"rank{rank}.part"
     part.write_text(json.dumps(results))

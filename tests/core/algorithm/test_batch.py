@@ -38,6 +38,14 @@ def test_failures_are_tolerated_up_to_the_limit_and_then_named() -> None:
     )
 
 
+@pytest.mark.parametrize("on_policy", [True, False])
+def test_samples_of_older_weights_bring_the_log_probs_that_the_loss_takes_as_old(on_policy: bool) -> None:
+    samples = [sample(0, 0, 1.0, length=2), sample(0, 1, 0.0, length=4)]
+    batch = make_batch(samples, build_advantages(AlgorithmConfig()), on_policy=on_policy)
+    wanted = [None, None] if on_policy else [[-1.0] * 2, [-1.0] * 4]
+    assert [one.logprobs_old for one in batch.train_samples()] == wanted
+
+
 @pytest.mark.parametrize("hundredths", range(101))
 def test_a_share_that_is_just_reached_is_no_failure(hundredths: int) -> None:
     """0.29 x 100 is a little below 29 in floating point."""

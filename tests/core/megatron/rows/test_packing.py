@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -195,6 +196,26 @@ def test_more_ranks_than_samples_leaves_rows_without_targets() -> None:
     ranks = pack(samples, 100, data_parallel=3)
     assert [sum(len(row.targets) for row in rows) > 0 for rows in ranks] == [True, False, False]
     assert all(len(row.tokens) > 0 for rows in ranks for row in rows)
+
+
+def test_rows_go_to_the_ranks_there_and_back() -> None:
+    """Nine rows, longest first: 9 8 7, 4 5 6, 3 2 1; within a row units are in the order of samples."""
+    samples = [replace(_samples(0, [1])[0], group=i, prompt_tokens=[1] * 20 * (i + 1)) for i in range(9)]
+    plan = plan_rows(samples, 1, 3, True)
+    assert [[unit.members for row in rank for unit in row] for rank in plan] == [
+        [(8,), (3,), (2,)],
+        [(7,), (4,), (1,)],
+        [(6,), (5,), (0,)],
+    ]
+    assert [unit.members for unit in plan_rows(samples, 10_000, 1, True)[0][0]] == [(i,) for i in range(9)]
+
+
+def test_one_rank_cuts_no_group() -> None:
+    samples = _samples(0, [8, 8], prompt=(30, 30))
+    assert [unit.members for row in plan_rows(samples, 10_000, 1, True)[0] for unit in row] == [
+        tuple(range(8)),
+        tuple(range(8, 16)),
+    ]
 
 
 def test_plan_is_deterministic() -> None:
