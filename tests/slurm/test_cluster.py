@@ -96,7 +96,7 @@ def test_nothing_is_left_when_the_guard_or_the_owner_is_killed() -> None:
         sleeper.kill()
         sleeper.wait()
         if not kill_guard:
-            assert not second.folder.exists()
+            wait_until(lambda second=second: not second.folder.exists(), 30.0, "the folder to go")  # type: ignore[misc]
 
 
 def guard_of(running: Cluster) -> str:
