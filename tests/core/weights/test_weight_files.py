@@ -108,7 +108,7 @@ def test_ranks_wait_for_the_folder_for_all_files_and_for_all_engines(tmp_path: P
     (tmp_path / "config.json").write_text("{}")
     main = Path(__file__).parents[2] / "support" / "files_rank_main.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     both = [["model-00000.safetensors", "model-00001.safetensors"]]
     for rank in range(2):
