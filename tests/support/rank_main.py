@@ -297,6 +297,8 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+MOST_THREADS = 80  # of one trainer's process groups at the most, three each, and of torch
+HELD = "something holds the process groups of a closed trainer, whose threads stay awake"
 LOOK = {
     "park": park,
     "off_plan": off_plan,
@@ -322,7 +324,9 @@ def run_cases(folder: Path, rank: int) -> None:
             results[name] = {"results": run_case(case)}
         except Exception as error:
             results[name] = {"error": f"{type(error).__name__}: {error}", "traceback": traceback.format_exc()}
-        gc.collect()  # a trainer is full of circles, and a group that anything holds keeps its threads awake
+        gc.collect()  # a trainer is full of circles
+        if (threads := len(os.listdir("/proc/self/task"))) > MOST_THREADS:
+            results[name] = {"error": f"{threads} threads are left", "traceback": f"{threads} threads are left: {HELD}"}
     dist.barrier()
     part = folder / f"rank{rank}.part"
     part.write_text(json.dumps(results))
@@ -334,6 +338,9 @@ def main(arguments: Sequence[str]) -> None:
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.FileStore(arguments[0], size)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120))
+    import core.megatron.trainer  # noqa: F401
+
+    gc.freeze()  # modules, which no collection need look through
     for line in sys.stdin:
         run_cases(Path(line.rstrip("\n")), rank)
 

@@ -41,4 +41,17 @@ def expert_layer() -> Any:
         moe_utils.te_general_gemm = None  # megatron-core 0.16 asks whether it is None, and has not set it then
     feed_forward = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
     experts = ModuleSpec(module=SequentialMLP, submodules=feed_forward)
-    return ModuleSpec(module=MoELayer, submodules=MoESubmodules(experts=experts))
+    return ModuleSpec(module=ExpertLayer, submodules=MoESubmodules(experts=experts))
+
+
+class ExpertLayer(MoELayer):  # type: ignore[misc]
+    """Megatron's layer, that keeps nothing of a micro-batch.
+
+    Its dispatcher would keep the router's probabilities: they hold the graph of the forward pass, whose ends hold the
+    model (Megatron's hooks), a circle that Python's garbage collection does not see.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        output = super().forward(*args, **kwargs)
+        self.token_dispatcher.probs = self.token_dispatcher.routing_map = None
+        return output

@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,19 +16,13 @@ from core.processes.rendezvous import Member
 from core.reward import RewardInput, RewardsUnavailable, Score, remote_dispatch, remote_servers
 from core.reward.remote import RemoteRewardPool
 from tests.support.reward_servers import KEY, WrittenDirectory, restarted, running_servers, write_run_file
+from tests.support.waiting import wait_until
 
 START_S = 60.0
 
 
 def response(text: str) -> RewardInput:
     return RewardInput("prompt", text, label=(1, {2: "two"}), metadata={"level": 1})
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + START_S
-    while not condition():
-        assert time.monotonic() < deadline, f"still not after {START_S} s: {what}"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

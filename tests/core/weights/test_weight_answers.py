@@ -23,6 +23,7 @@ from core.weights.broadcast import WeightBroadcast
 from core.weights.ipc import WeightIpc
 from core.weights.sync import Transport
 from tests.support.fake_engines import FakeEngines
+from tests.support.waiting import wait_until
 
 NUM_BUCKETS = 4
 LATE_S = 0.3  # how long an engine sits over the late bucket, unless it is told meanwhile that it has everything
@@ -161,6 +162,7 @@ def test_one_way_delivers_one_version_after_the_other_even_if_a_delivery_was_dro
     client = FakeGroup.client = engine.client = LateClient(model_dir, -1, dies=False)
     transport = way_named(way, registry)
     transport.open(registry.alive(), "dropped").post([("w0", torch.full((4,), 77.0))])
+    wait_until(lambda: client.taken == [0], "the dropped bucket is taken")
     for version in ("v1", "v2"):
         deliver(transport, registry, version)
         assert (client.version, engine.weight_version) == (version, version)

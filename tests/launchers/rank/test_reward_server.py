@@ -7,7 +7,7 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pytest
 from tests.support.engine_servers import wait_ended
 from tests.support.hostile import Hostile
 from tests.support.reward_servers import KEY, RunningServer, running_servers, start_server, write_run_file
+from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
@@ -33,13 +34,6 @@ def wait_up(server: RunningServer) -> RunningServer:
             return server
         except httpx.HTTPError:
             time.sleep(0.05)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +87,7 @@ def test_stopped_or_killed_it_leaves_nothing(number: signal.Signals, exit_code: 
         with httpx.stream("POST", f"{server.member.url}/score", headers=AUTHORIZED, content=body) as answer:
             lines = answer.iter_lines()
             assert next(line for line in lines if line) == "[1, 1.0, null]"
-            wait_for((tmp_path / "pids").exists)
+            wait_until((tmp_path / "pids").exists, "the pids are written")
             family = psutil.Process(server.process.pid).children(recursive=True)
             server.process.send_signal(number)
             assert server.process.wait(DEADLINE_S) == exit_code
@@ -144,5 +138,5 @@ def test_a_port_in_use_says_why_and_exits_1(tmp_path: Path) -> None:
 
 def test_its_stacks_can_be_asked_for(server: RunningServer) -> None:
     server.process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: "most recent call first" in server.log.read_text())
+    wait_until(lambda: "most recent call first" in server.log.read_text(), "stacks are in the log")
     assert ask(server, "GET", "/health", headers=AUTHORIZED).status_code == 200
