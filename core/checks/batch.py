@@ -28,6 +28,22 @@ def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
     )
 
 
+def groups_are_chosen(config: RunConfig) -> Iterator[Mistake]:
+    """Over-sampling and filter belong together: one draws more groups than are trained, the other chooses."""
+    rollout, key = config.rollout, "rollout.over_sampling_batch_size"
+    least, drawn = rollout.rollout_batch_size, rollout.over_sampling_batch_size
+    if drawn is not None and drawn < least:
+        wanted = f"at least the {least} groups that are trained (rollout_batch_size)"
+        yield Mistake(key, None, str(drawn), wanted, f"raise it above {least}, or remove it")
+    elif drawn is not None and drawn > least and rollout.filter == "none":
+        wanted = f"a filter, as {least} of the {drawn} groups drawn are trained (rollout_batch_size)"
+        yield Mistake(key, None, f"{drawn} without rollout.filter", wanted, "set filter to nonzero_std, or remove it")
+    elif (drawn or least) == least and rollout.filter != "none":
+        found = f"{rollout.filter}, with {least} groups drawn and {least} trained"
+        wanted = "more groups to choose from"
+        yield Mistake("rollout.filter", None, found, wanted, f"set over_sampling_batch_size above {least}")
+
+
 def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:
     """The advantage of a sample is taken over its group, whose size the estimator may ask for."""
     found, wanted = config.rollout.n_samples_per_prompt, min_group_size(config.algorithm)

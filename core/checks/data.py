@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.mistake import Mistake, Wrong, show
 from common.nearest import nearest
@@ -14,12 +14,25 @@ from core.config.schema import DataConfig, RunConfig
 from core.plugins import FORMS
 
 
+class LeastRows(NamedTuple):
+    """How many rows a source must have, and which batch size says so: `rollout` or `over_sampling`."""
+
+    number: int
+    set_by: str
+
+
+ONE_ROW = LeastRows(1, "rollout")
+
+
 def training_data(config: RunConfig) -> Iterator[Mistake]:
     """The training data is there, has the keys, and fills at least one step."""
-    yield from data_section("data", config.data, config.reward.type, config.rollout.rollout_batch_size)
+    rollout = config.rollout
+    drawn = rollout.over_sampling_batch_size
+    least = LeastRows(drawn or rollout.rollout_batch_size, "over_sampling" if drawn else "rollout")
+    yield from data_section("data", config.data, config.reward.type, least)
 
 
-def data_section(key: str, data: DataConfig, reward_type: str, least_rows: int = 1) -> Iterator[Mistake]:
+def data_section(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows = ONE_ROW) -> Iterator[Mistake]:
     """The problems of the data section at `key`. Rows are read only if nothing is wrong with the source itself."""
     source_problems = list(_source(key, data))
     yield from source_problems
@@ -59,7 +72,7 @@ def _template(key: str, data: DataConfig) -> Iterator[Mistake]:
         yield Mistake(f"{key}.chat_template", None, found, "a file with a jinja chat template", "correct the path")
 
 
-def _rows(key: str, data: DataConfig, reward_type: str, least_rows: int) -> Iterator[Mistake]:
+def _rows(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows) -> Iterator[Mistake]:
     # here, not at the top: core.data reads sections of core.config
     from core.data import load_rows
 
@@ -73,9 +86,9 @@ def _rows(key: str, data: DataConfig, reward_type: str, least_rows: int) -> Iter
         found = f"{type(error).__name__}: {error}"
         yield Mistake(source, None, found, "a source whose rows can be read", "correct the source")
         return
-    if len(rows) < least_rows:
-        wanted = f"at least the {least_rows} prompts of one step (rollout_batch_size)"
-        yield Mistake(key, None, f"{len(rows)} rows", wanted, "use more data, or lower rollout_batch_size")
+    if len(rows) < least_rows.number:
+        wanted = f"at least the {least_rows.number} prompts of one step ({least_rows.set_by}_batch_size)"
+        yield Mistake(key, None, f"{len(rows)} rows", wanted, f"use more data, or lower {least_rows.set_by}_batch_size")
     for name, row_key in (("prompt_key", data.prompt_key), ("label_key", data.label_key)):
         if row_key is not None:
             yield from _row_key(f"{key}.{name}", row_key, rows)

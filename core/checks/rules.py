@@ -41,6 +41,7 @@ class Rule:
 DOOR_SECTIONS = tuple(sorted({door.key.partition(".")[0] for door in DOORS}))
 RULES = (
     Rule(batch.samples_fill_optimiser_steps, ("rollout", "train")),
+    Rule(batch.groups_are_chosen, ("rollout",)),
     Rule(batch.groups_have_peers, ("algorithm", "rollout")),
     Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train")),
     Rule(parallel.ranks_divide, ("placement",)),

@@ -94,6 +94,15 @@ class RolloutConfig(Section):
 
     num_rollout: PositiveInt = Field(description="steps of the loop")
     rollout_batch_size: PositiveInt = Field(description="prompts (groups) per step")
+    over_sampling_batch_size: PositiveInt | None = Field(
+        None,
+        description="groups drawn per step, for `filter` to choose from; null: rollout_batch_size",
+    )
+    filter: Literal["none", "nonzero_std"] = Field(
+        "none",
+        description="which groups drawn are trained; nonzero_std: the first whose rewards differ, and where these are "
+        "too few the first others",
+    )
     n_samples_per_prompt: PositiveInt = Field(8, description="samples per prompt (the group)")
     max_response_tokens: PositiveInt = Field(1024, description="a response that gets this long is cut off there")
     temperature: PositiveFloat = Field(1.0, description="of sampling; the log-probs of training use the same")

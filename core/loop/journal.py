@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 
 from core.algorithm.batch import Batch, rollout_metrics
 from core.config.layout import num_engines
@@ -23,18 +24,27 @@ class Journal:
     """Rank 0's records of the run; on the other ranks every call is a no-op. Collective: none."""
 
     def __init__(
-        self, directory: RunDirectory, config: RunConfig, progress: Progress, first_step: int, *, active: bool
+        self,
+        directory: RunDirectory,
+        config: RunConfig,
+        progress: Progress,
+        first_step: int,
+        *,
+        active: bool,
+        filter_counts: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Open the records of the run.
 
         Args:
         first_step: what an earlier attempt told of this step and later ones will be told again.
         active: whether this rank writes at all.
+        filter_counts: numbers of groups of the step that was scored last, as metrics.
         """
         self._directory = directory
         self._config = config
         self._progress = progress
         self._active = active
+        self._filter_counts = filter_counts
         self._dtype = resolve_dtype(config.model.dtype, resolve_device(config.placement.device))
         info = RunInfo(
             name=config.name,
@@ -54,7 +64,8 @@ class Journal:
         """Record a complete step: its samples, its metrics."""
         if not self._active:
             return
-        metrics = {**rollout_metrics(batch.samples), **result.metrics, **times, **self._rates(batch, times)}
+        metrics = {**rollout_metrics(batch.samples), **self._filter_counts(), **result.metrics, **times}
+        metrics |= self._rates(batch, times)
         record = StepRecord.from_samples(
             batch.samples,
             advantages=batch.advantages,

@@ -27,7 +27,8 @@ class TrainRequests:
 
     def __call__(self, state: LoopState, weight_version: str) -> Request:
         """The request of step `state.next_step`, to weights of this version. Collective: none; equal on every rank."""
-        positions = range(state.data_position, state.data_position + self._config.rollout_batch_size)
+        num_drawn = self._config.over_sampling_batch_size or self._config.rollout_batch_size
+        positions = range(state.data_position, state.data_position + num_drawn)
         return Request(
             key=f"train/{state.next_step}",
             prompts=[self._source.prompt(position) for position in positions],
@@ -35,6 +36,7 @@ class TrainRequests:
             sampling=partial(self._sampling, state.next_step),
             weight_version=weight_version,
             step=state.next_step,
+            num_trained=self._config.rollout_batch_size,
         )
 
     def _sampling(self, step: int, group: int, index: int) -> SamplingParams:

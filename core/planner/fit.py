@@ -83,7 +83,8 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
 
 
 def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
-    step = config.rollout.rollout_batch_size * config.rollout.n_samples_per_prompt
+    rollout = config.rollout
+    step = (rollout.over_sampling_batch_size or rollout.rollout_batch_size) * rollout.n_samples_per_prompt
     wanted, room = min(step, config.placement.engine_max_running_requests), plan.cache.samples(sample_tokens(config))
     if 0 < room < wanted:
         raised = engine_remedy(config, shape, plan.device, wanted) if plan.device.kind == "cuda" else ""

@@ -24,6 +24,7 @@ class Request:
     weight_version: str
     step: int = 0
     evaluation: str = ""  # name of the evaluation set; empty: training
+    num_trained: int | None = None  # groups, of those drawn; None: none is left out
 
     def tasks(self, group: int) -> list[Task]:
         """What is to be made for group `group`."""
@@ -57,3 +58,4 @@ class Generated:
     prompts: Sequence[Prompt] = ()  # by group, of all ranks
     samples: list[Sample] = field(default_factory=list)
     scores: list[Future[Score]] = field(default_factory=list)
+    num_trained: int | None = None  # as in the request

@@ -21,6 +21,7 @@ from core.processes.rendezvous import Rendezvous
 from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
 from core.rollout.claims import Claims, Width
 from core.rollout.generate import Answer, GroupGenerator, OneTurn
+from core.rollout.group_filter import GroupFilter
 from core.rollout.request import Generated, Request
 from core.rollout.sample_bytes import gather_samples
 from core.samples import Sample, Status
@@ -67,6 +68,7 @@ class Rollout:
         max_running_requests: int,
         num_engines: int,
         generator: GroupGenerator | None = None,
+        group_filter: GroupFilter | None = None,
     ) -> None:
         """Keep the parts of a rollout.
 
@@ -74,6 +76,7 @@ class Rollout:
         max_running_requests: how many samples an engine works on at a time.
         num_engines: of the whole run.
         generator: how groups are answered, open on ranks that drive engines; None: by one request each.
+        group_filter: chooses groups, where a request asks for it; None: all are taken.
         """
         self._rendezvous = rendezvous
         self._engines = engines
@@ -83,6 +86,7 @@ class Rollout:
         self._max_running_requests = max_running_requests
         self._num_engines = num_engines
         self._generator = generator or OneTurn()
+        self._filter = group_filter
         self._under_way = ""  # the request that was started and is not finished
 
     def generate(self, request: Request) -> Generated:
@@ -101,7 +105,7 @@ class Rollout:
         if self._under_way:
             raise RuntimeError(f"rollout {request.key} started while {self._under_way} is under way: finish that first")
         self._under_way = request.key
-        made = Generated(request.prompts)
+        made = Generated(request.prompts, num_trained=request.num_trained)
         first = in_background(self._answer, request, 0, range(len(request.prompts)), made)
         return Pending(first, partial(self._complete, request, made))
 
@@ -129,14 +133,20 @@ class Rollout:
     def settle(self, made: Generated) -> list[Sample]:
         """Wait for the scores and bring all ranks' samples together, in order of group and index, on every rank.
 
+        Of training samples only the groups that `rollout.filter` chooses.
+
         Raises:
+            TooManyFailures: on every rank, if more groups are drawn than trained, and too many samples have no reward.
             RewardsUnavailable: on every rank, if some rank's samples can be scored by nobody.
         Collective: all trainer ranks. Waits as long as the reward pool's own time limits allow.
         """
         if unavailable := gather_lists(_take_scores(made)):
             raise RewardsUnavailable(unavailable[0])
         samples = gather_samples(made.samples, made.prompts)
-        return sorted(samples, key=lambda sample: (sample.group, sample.index))
+        samples = sorted(samples, key=lambda sample: (sample.group, sample.index))
+        if self._filter is None or made.num_trained is None:
+            return samples
+        return self._filter(samples, made.num_trained)
 
     def _width(self, num_groups: int, request: Request) -> Width:
         in_flight = max(1, self._max_running_requests // request.num_samples)

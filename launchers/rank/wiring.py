@@ -29,6 +29,7 @@ from core.residency.machine import Residency
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
+from core.rollout.group_filter import GroupFilter
 from core.rollout.own import build_generator
 from core.rollout.rollout import Rollout
 from core.run_dir.moment import Moment
@@ -63,7 +64,8 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
     plan = expected_memory(rank, trainer, in_turns)
     residency = build_residency(rank, trainer, owner, plan)
     sync = engines.weight_sync(trainer, residency if in_turns else None)
-    rollout = build_rollout(rank, engines, sync, stack)
+    group_filter = GroupFilter(config.rollout.filter, config.reward.max_failed_share)
+    rollout = build_rollout(rank, engines, sync, group_filter, stack)
     if in_turns:
         trainer.memory.reserve(plan.staying)
     else:
@@ -77,7 +79,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         sync=sync,
         rollout=rollout,
         evaluation=build_evaluation(rank, rollout),
-        journal=build_journal(rank, state.next_step, stack),
+        journal=build_journal(rank, state.next_step, group_filter, stack),
         checkpoints=checkpoints,
         pause=build_pause(rank),
         advantages=build_advantages(config.algorithm),
@@ -140,7 +142,9 @@ def build_residency(rank: ThisRank, trainer: MegatronTrainer, owner: EngineOwner
     )
 
 
-def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Rollout:
+def build_rollout(
+    rank: ThisRank, engines: RankEngines, sync: WeightSync, group_filter: GroupFilter, stack: ExitStack
+) -> Rollout:
     """Make the rollout, and start this node's processes for users' code if this rank drives the node."""
     rewards = build_rewards(rank)
     generator = build_generator(rank.config.rollout, rank.model_dir, rank.tokenizer.decode)
@@ -156,6 +160,7 @@ def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack:
         max_running_requests=rank.config.placement.engine_max_running_requests,
         num_engines=num_engines(rank.config),
         generator=generator,
+        group_filter=group_filter,
     )
 
 
@@ -174,9 +179,16 @@ def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
     return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids)
 
 
-def build_journal(rank: ThisRank, first_step: int, stack: ExitStack) -> Journal:
+def build_journal(rank: ThisRank, first_step: int, group_filter: GroupFilter, stack: ExitStack) -> Journal:
     """Closed when the run is left, complete or not."""
-    journal = Journal(rank.directory, rank.config, rank.progress, first_step, active=rank.first)
+    journal = Journal(
+        rank.directory,
+        rank.config,
+        rank.progress,
+        first_step,
+        active=rank.first,
+        filter_counts=group_filter.take_counts,
+    )
     stack.callback(journal.close)
     return journal
 

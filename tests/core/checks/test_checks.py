@@ -41,6 +41,8 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
         pytest.param(["train.lr_warmup_steps=4"], id="warm-up of the whole run"),
         pytest.param(["algorithm.eps_clip_high=0.2"], id="symmetric clip"),
         pytest.param(["train.num_steps_per_rollout=2", "train.global_batch_size=4"], id="two optimiser steps"),
+        pytest.param(["rollout.over_sampling_batch_size=3", "rollout.filter=nonzero_std"], id="groups to choose from"),
+        pytest.param(["rollout.over_sampling_batch_size=2"], id="over-sampling by none"),
         pytest.param(["data.label_key=null", "reward={type: python, path: 'score.py:score'}"], id="no label needed"),
         pytest.param(["reward={type: regex, pattern: 'is (.*)'}"], id="pattern with a group"),
         pytest.param(["reward={type: python, path: 'json.decoder:JSONDecoder'}"], id="importable module"),
@@ -112,6 +114,30 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
     ("overrides", "key", "text"),
     [
         pytest.param(["data.path=broken.jsonl"], "data.path", "broken.jsonl, line 2", id="row that is not JSON"),
+        pytest.param(
+            ["rollout.over_sampling_batch_size=1"],
+            "rollout.over_sampling_batch_size",
+            "found 1; wanted at least the 2 groups that are trained (rollout_batch_size): raise it",
+            id="fewer groups drawn than trained",
+        ),
+        pytest.param(
+            ["rollout.over_sampling_batch_size=3"],
+            "rollout.over_sampling_batch_size",
+            "found 3 without rollout.filter; wanted a filter, as 2 of the 3 groups drawn are trained",
+            id="over-sampling without a filter",
+        ),
+        pytest.param(
+            ["rollout.filter=nonzero_std"],
+            "rollout.filter",
+            "found nonzero_std, with 2 groups drawn and 2 trained; wanted more groups to choose from: set",
+            id="filter without a choice",
+        ),
+        pytest.param(
+            ["rollout.over_sampling_batch_size=4", "rollout.filter=nonzero_std"],
+            "data",
+            "found 3 rows; wanted at least the 4 prompts of one step (over_sampling_batch_size): use more data",
+            id="fewer rows than are drawn",
+        ),
         pytest.param(
             ["data.path=empty.jsonl"],
             "data.path",

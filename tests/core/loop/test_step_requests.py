@@ -61,6 +61,12 @@ def test_a_batch_may_span_two_epochs() -> None:
     assert sorted(found[:NUM_ROWS]) == sorted(found[NUM_ROWS : 2 * NUM_ROWS]) == list(range(NUM_ROWS))
 
 
+def test_over_sampling_draws_more_rows_and_says_how_many_are_trained() -> None:
+    found = steps(requests(shuffle=False, over_sampling_batch_size=6), 2)
+    assert [rows(request) for request in found] == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert [request.num_trained for request in found] == [BATCH, BATCH]
+
+
 def test_rows_come_from_the_position_and_not_from_the_step() -> None:
     """A run that was resumed with another batch size has a position that is no multiple of it."""
     assert rows(requests(shuffle=False)(LoopState(next_step=7, data_position=2), "v")) == [2, 3, 4, 5]
