@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402
 
 from bench.record import alternate, report  # noqa: E402
-from core.algorithm.loss import token_weights  # noqa: E402
+from core.algorithm.aggregation import token_weights  # noqa: E402
 from core.megatron.model import row_params  # noqa: E402
 from core.megatron.rows.packing import TrainSample, build_row, plan_rows  # noqa: E402
 from core.megatron.rows.tokens import TokenTable, TokenValues, micro_batch  # noqa: E402

@@ -11,7 +11,16 @@ from core.plugins import Door
 
 ADVANTAGE = Door(
     key="algorithm.advantage_estimator",
-    builtins={"grpo": "core.algorithm.advantages:Grpo"},
+    builtins={
+        "grpo": "core.algorithm.advantages.grpo:Grpo",
+        "dr_grpo": "core.algorithm.advantages.dr_grpo:DrGrpo",
+        "rloo": "core.algorithm.advantages.rloo:Rloo",
+        "reinforce_plus_plus": "core.algorithm.advantages.reinforce_plus_plus:ReinforcePlusPlus",
+        "reinforce_plus_plus_baseline": (
+            "core.algorithm.advantages.reinforce_plus_plus_baseline:ReinforcePlusPlusBaseline"
+        ),
+        "pass_at_k": "core.algorithm.advantages.pass_at_k:PassAtK",
+    },
     arguments=("rewards", "groups", "valid"),
     options_key="algorithm.advantage_options",
     gives="[B], or B tensors [T]",
@@ -19,7 +28,13 @@ ADVANTAGE = Door(
 )
 LOSS = Door(
     key="algorithm.loss",
-    builtins={"clipped": "core.algorithm.losses.clipped:ClippedLoss"},
+    builtins={
+        "clipped": "core.algorithm.losses.clipped:ClippedLoss",
+        "gspo": "core.algorithm.losses.gspo:GspoLoss",
+        "cispo": "core.algorithm.losses.cispo:CispoLoss",
+        "sapo": "core.algorithm.losses.sapo:SapoLoss",
+        "policy_gradient": "core.algorithm.losses.policy_gradient:PolicyGradientLoss",
+    },
     arguments=("logprobs", "entropy", "inputs"),
     options_key="algorithm.loss_options",
     gives="(loss, metrics)",

@@ -5,12 +5,11 @@ Legend: R response tokens of a micro-batch, B samples of the global batch that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from common.mistake import Wrong
@@ -43,6 +42,15 @@ class TokenInputs:
     def sums(self, values: Tensor) -> Tensor:
         """[B] sums over the tokens of each sample of [R] values; 0 for samples of other micro-batches."""
         return values.new_zeros(self.num_samples).index_add(0, self.sample_index, values)
+
+    def sample_sums(self, values: Tensor) -> Tensor:
+        """[R] of [R] values: at each token the sum over the tokens of its sample that count."""
+        counted = torch.where(self.weights > 0, values, torch.zeros_like(values))
+        return self.sums(counted)[self.sample_index]
+
+    def sample_means(self, values: Tensor) -> Tensor:
+        """[R] of [R] values: at each token the mean over the tokens of its sample that count; 0 where none does."""
+        return self.sample_sums(values) / self.sample_sums(torch.ones_like(values)).clamp(min=1)
 
 
 class Loss(Protocol):
@@ -129,24 +137,3 @@ def _misfit(given: Any, logprobs: Tensor) -> str:
             kind = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             return f"{kind} as metric {name!r}"
     return ""
-
-
-def token_weights(loss_masks: Sequence[Sequence[int]], aggregation: str) -> list[NDArray[np.float32]]:
-    """Weights that make a sum over all tokens of a global batch the wanted mean.
-
-    Args:
-        loss_masks: one list of 0/1 per sample of the global batch.
-        aggregation: token_mean (every token counts the same) or sample_mean (every sample counts the same).
-    Returns:
-        arrays as long as the masks, summing to 1; all 0 where no token is unmasked.
-    """
-    masks = [np.asarray(mask, np.float32) for mask in loss_masks]
-    lengths = [int(mask.sum()) for mask in masks]
-    if aggregation == "token_mean":
-        denominators = [sum(lengths)] * len(lengths)
-    elif aggregation == "sample_mean":
-        num_samples = sum(length > 0 for length in lengths)
-        denominators = [num_samples * length for length in lengths]
-    else:
-        raise ValueError(f"loss aggregation {aggregation!r}: wanted token_mean or sample_mean")
-    return [mask / np.float32(max(1, denominator)) for mask, denominator in zip(masks, denominators, strict=True)]

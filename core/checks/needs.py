@@ -42,8 +42,8 @@ def min_group_size(algorithm: AlgorithmConfig) -> int:
 
 
 def may_differ_by_token(algorithm: AlgorithmConfig) -> bool:
-    """Whether advantages may be stored per token: what a user's estimator gives is seen only when it is called."""
-    return algorithm.advantage_estimator not in ADVANTAGE.builtins
+    """Whether advantages may be stored per token; where the text says nothing, that is seen only when it is called."""
+    return said(ADVANTAGE.place(algorithm.advantage_estimator)).own.get("per_token", True) is not False
 
 
 def refuse_other_needs(algorithm: AlgorithmConfig, loss: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from common.mistake import Mistake
 from core.checks import (
+    algorithm,
     batch,
     data,
     doors,
@@ -51,6 +52,7 @@ RULES = (
     Rule(parallel.engines_fit_devices, ("placement",)),
     Rule(parallel.own_gpus_are_not_shared, ("placement",)),
     Rule(doors.doors, DOOR_SECTIONS),
+    Rule(algorithm.keys_have_readers, ("algorithm",)),
     Rule(engine_options.engine_options, ("placement",)),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(sinks.sinks, ("logging",)),

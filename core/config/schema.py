@@ -155,20 +155,32 @@ class AlgorithmConfig(Section):
     """Advantage and loss. Source: GRPO, arXiv:2402.03300; clip-higher: DAPO, arXiv:2503.14476."""
 
     advantage_estimator: str = Field(
-        "grpo", description="grpo, or module.py:function / package.module:function of your own"
+        "grpo",
+        description="a built-in (algorithms.md), or module.py:function / package.module:function of your own",
     )
     advantage_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
-    loss: str = Field("clipped", description="clipped, or module.py:function / package.module:function of your own")
+    loss: str = Field(
+        "clipped",
+        description="a built-in (algorithms.md), or module.py:function / package.module:function of your own",
+    )
     loss_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     grpo_std_normalization: bool = Field(True, description="divide by the group's standard deviation (off: Dr. GRPO)")
     eps_clip: PositiveFloat = Field(0.2, description="the policy ratio is clipped below at 1 - eps_clip")
     eps_clip_high: PositiveFloat | None = Field(None, description="and above at 1 + this; null: equal to eps_clip")
+    eps_clip_c: Annotated[float, Field(gt=1)] | None = Field(
+        None,
+        description="dual clip: a token of negative advantage A costs at most this times -A; null: no bound",
+    )
     kl_loss_coef: NonNegativeFloat = Field(0.0, description="weight of the KL to the reference; 0: no reference model")
-    kl_loss_type: Literal["k1", "k2", "k3"] = Field("k3", description="estimator of the KL")
+    kl_loss_type: Literal["k1", "k2", "k3", "low_var_kl"] = Field(
+        "k3", description="estimator of the KL; low_var_kl: k3, at most 10"
+    )
+    kl_unbiased: bool = Field(False, description="the KL times the policy's ratio to the old one")
     entropy_coef: NonNegativeFloat = Field(0.0, description="weight of the entropy bonus")
-    loss_aggregation: Literal["token_mean", "sample_mean"] = Field(
+    loss_aggregation: Literal["token_mean", "sample_mean", "prompt_mean", "constant"] = Field(
         "token_mean",
-        description="mean over all tokens of a global batch, or over samples of the mean over their tokens",
+        description="mean over all tokens of a global batch; over samples, or prompts, of the mean over their tokens; "
+        "constant: over samples of the sum over their tokens / rollout.max_response_tokens (Dr. GRPO)",
     )
 
 

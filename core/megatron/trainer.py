@@ -12,11 +12,14 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
-from core.algorithm.loss import build_loss, token_weights
+from core.algorithm.aggregation import token_weights
+from core.algorithm.loss import build_loss
 from core.algorithm.steps import step_bounds
 from core.checks.needs import loss_needs, refuse_other_needs
 from core.config.schema import RunConfig
@@ -190,12 +193,18 @@ class MegatronTrainer:
             return table.flat(known) if len(known) == len(values) else None
 
         return TokenValues(
-            weights=table.flat(token_weights([s.loss_mask for s in samples], self.config.algorithm.loss_aggregation)),
+            weights=table.flat(self._weights(samples)),
             advantages=table.spread([s.advantage for s in samples]),
             logprobs_engine=table.flat([s.logprobs_engine for s in samples]),
             logprobs_old=optional([s.logprobs_old for s in samples]),
             logprobs_ref=optional([s.logprobs_ref for s in samples]),
         )
+
+    def _weights(self, samples: Sequence[TrainSample]) -> list[NDArray[np.float32]]:
+        """The weight of each token of each sample in the loss of their global batch."""
+        masks, groups = [s.loss_mask for s in samples], [s.group for s in samples]
+        longest = self.config.rollout.max_response_tokens
+        return token_weights(masks, self.config.algorithm.loss_aggregation, groups, longest)
 
     def _collect(self, outputs: Sequence[Output], table: TokenTable, computed: Tensor) -> Tensor:
         """[N] log-probs on every rank: each replica fills in its own, the sum is everybody's; NaN if not computed."""

@@ -1,7 +1,7 @@
-"""The clipped policy gradient, with a KL to a reference and an entropy bonus.
+"""The clipped policy gradient: max(-r A, -clip(r, 1 - eps_clip, 1 + eps_clip_high) A) per token, r = exp(logp - old).
 
-Source: clipped surrogate, PPO, arXiv:1707.06347, eq. 7; KL estimators, joschu.net/blog/kl-approx.html.
-Left out: dual clip, sequence-level ratios, importance correction for the engine-trainer mismatch.
+Source: PPO, arXiv:1707.06347, eq. 7. With eps_clip_high: DAPO, arXiv:2503.14476; with eps_clip_c: min(that, -c A) where
+A < 0, arXiv:1912.09729.
 Legend: R response tokens of a micro-batch.
 """
 
@@ -10,94 +10,41 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from core.algorithm.clip import Clip
 from core.algorithm.loss import Metrics, TokenInputs
+from core.algorithm.policy import MEANS, Penalties, Surrogate, old_of, policy_loss
 from core.samples import TrainSample
 
 
 class ClippedLoss:
-    """Clipped surrogate + kl_loss_coef * KL - entropy_coef * entropy, each a weighted sum over tokens."""
+    """Clipped surrogate, with a KL to a reference and an entropy bonus."""
 
     needs_reference = "kl_loss_coef"
     needs_entropy_gradient = "entropy_coef"
-    means = frozenset({"train/ppo_kl", "train/entropy_loss", "train/train_rollout_logprob_abs_diff"})
+    means = MEANS
 
     def __init__(
         self,
         eps_clip: float,
         eps_clip_high: float | None,
+        eps_clip_c: float | None,
         kl_loss_coef: float,
         kl_loss_type: str,
+        kl_unbiased: bool,
         entropy_coef: float,
     ) -> None:
-        self.clip_low = eps_clip
-        self.clip_high = eps_clip if eps_clip_high is None else eps_clip_high
-        self.kl_loss_coef, self.kl_loss_type = kl_loss_coef, kl_loss_type
-        self.entropy_coef = entropy_coef
+        self.clip = Clip.of(eps_clip, eps_clip_high, eps_clip_c)
+        self.penalties = Penalties(kl_loss_coef, kl_loss_type, kl_unbiased, entropy_coef)
 
     def teaches(self, sample: TrainSample) -> bool:
-        """Everything does if KL or entropy are in the loss; else what has an advantage, and a token that counts."""
-        if self.kl_loss_coef > 0 or self.entropy_coef > 0:
-            return True
-        return sample.has_advantage and any(sample.loss_mask)
+        """See `Penalties.teaches`."""
+        return self.penalties.teaches(sample)
 
     def __call__(self, logprobs: Tensor, entropy: Tensor | None, inputs: TokenInputs) -> tuple[Tensor, Metrics]:
-        """Loss and metrics of one micro-batch: see `Loss`. Without an entropy there is neither its metric nor a bonus.
+        """Loss and metrics of one micro-batch: see `policy_loss`.
 
         Collective: none.
         """
-        old = logprobs.detach() if inputs.logprobs_old is None else inputs.logprobs_old
-        weights = inputs.weights
-        policy_gradient, clipped = self._clipped_surrogate(logprobs, old, inputs.advantages)
-        loss = pg_loss = (policy_gradient * weights).sum()
-        metrics = {
-            "train/pg_loss": pg_loss,
-            "train/pg_clipfrac": (clipped * weights).sum(),
-            "train/ppo_kl": ((old - logprobs) * weights).sum(),
-            **_engine_gap(old, inputs),
-        }
-        if inputs.logprobs_ref is not None:
-            estimate = kl_estimate(logprobs - inputs.logprobs_ref, self.kl_loss_type)
-            metrics["train/kl_loss"] = kl = (estimate * weights).sum()
-            loss = loss + self.kl_loss_coef * kl
-        if entropy is not None:
-            metrics["train/entropy_loss"] = bonus = (entropy * weights).sum()
-            if self.entropy_coef:
-                loss = loss - self.entropy_coef * bonus
-        metrics["train/loss"] = loss
-        return loss, {name: value.detach() for name, value in metrics.items()}
-
-    def _clipped_surrogate(self, logprobs: Tensor, old: Tensor, advantages: Tensor) -> tuple[Tensor, Tensor]:
-        ratio = torch.exp(logprobs - old)
-        plain = -ratio * advantages
-        clipped = -ratio.clamp(1 - self.clip_low, 1 + self.clip_high) * advantages
-        return torch.maximum(plain, clipped), (clipped > plain).to(plain.dtype)
-
-
-def kl_estimate(delta: Tensor, kind: str) -> Tensor:
-    """Per-token estimate of KL(policy || reference) from delta = logp - logp_ref, under the policy's samples.
-
-    Args:
-        delta: any shape.
-        kind: k1 (delta), k2 (delta^2 / 2) or k3 (exp(-delta) - 1 + delta).
-    Raises:
-        ValueError: on another kind.
-    Source: joschu.net/blog/kl-approx.html.
-    """
-    if kind == "k1":
-        return delta
-    if kind == "k2":
-        return delta**2 / 2
-    if kind == "k3":
-        return torch.expm1(-delta) + delta
-    raise ValueError(f"KL estimator {kind!r}: wanted k1, k2 or k3")
-
-
-def _engine_gap(old: Tensor, inputs: TokenInputs) -> Metrics:
-    """How far engine and trainer disagree about the same tokens under the same weights."""
-    gap = (old - inputs.logprobs_engine).detach().abs()
-    counted = torch.where(inputs.weights > 0, gap, torch.zeros_like(gap))
-    largest = counted.max() if counted.numel() else counted.new_zeros(())
-    return {
-        "train/train_rollout_logprob_abs_diff": (gap * inputs.weights).sum(),
-        "train/train_rollout_logprob_abs_diff_max": largest,
-    }
+        ratio = torch.exp(logprobs - old_of(logprobs, inputs))
+        surrogate = Surrogate(*self.clip.surrogate(ratio, inputs.advantages))
+        return policy_loss(surrogate, self.penalties, logprobs, entropy, inputs)

@@ -1,0 +1,34 @@
+"""What stands in the door `algorithm.advantage_estimator`.
+
+Legend: B samples of a step, T response tokens of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Advantages(Protocol):
+    """What stands in the door `algorithm.advantage_estimator`: a function, or a class whose objects are called so.
+
+    `min_group_size`, an attribute and a plain number, says how many samples a group needs; left out: 1. `per_token`,
+    likewise, True or False, says whether it gives a number per token; left out: it may. Parameters of these names get,
+    by name: lengths, [B] int64 numbers of response tokens; logprobs_engine, B tensors [T] float32; loss_mask, B tensors
+    [T] float32 of 0 and 1.
+    """
+
+    def __call__(self, rewards: Tensor, groups: Tensor, valid: Tensor) -> Tensor | Sequence[Tensor]:
+        """Advantages of a step's samples. Every trainer rank calls with the same arguments and must get the same.
+
+        Args:
+            rewards: [B] float32, NaN where there is none.
+            groups: [B] int64, the prompt of each sample; the samples of a prompt are adjacent.
+            valid: [B] bool: it has a reward. What comes back for others is not read: they get 0.
+        Returns:
+            [B], or B tensors [T]: one number per response token. Finite.
+        Collective: none.
+        """
+        ...

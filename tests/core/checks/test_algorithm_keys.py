@@ -1,0 +1,80 @@
+"""Keys of `algorithm` that nothing would read, and the page that lists what reads them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from core.checks.function import definition
+from core.checks.needs import may_differ_by_token
+from core.checks.signature import Signature
+from core.config.schema import AlgorithmConfig
+from core.doors import ADVANTAGE, LOSS
+from core.plugins import Door
+from tests.support.door_files import said_of
+
+PAGE = Path(__file__).parents[3] / "docs" / "algorithms.md"
+SHARED = {"kl_loss_coef", "kl_loss_type", "kl_unbiased", "entropy_coef"}  # of every loss: told below the table
+CASES = {
+    "no clip": (
+        ["algorithm.loss=policy_gradient", "algorithm.eps_clip=0.1"],
+        "algorithm.eps_clip: found 0.1, which loss policy_gradient does not read; wanted a key of loss "
+        "policy_gradient; this one is for clipped, gspo, cispo: remove it, or choose another loss",
+    ),
+    "no dual clip": (
+        ["algorithm.loss=gspo", "algorithm.eps_clip_c=3"],
+        "algorithm.eps_clip_c: found 3.0, which loss gspo does not read; wanted a key of loss gspo; this one is for "
+        "clipped: remove it, or choose another loss",
+    ),
+    "no standard deviation": (
+        ["algorithm.advantage_estimator=rloo", "algorithm.grpo_std_normalization=false"],
+        "algorithm.grpo_std_normalization: found false, which advantage_estimator rloo does not read; wanted a key of "
+        "advantage_estimator rloo; this one is for grpo: remove it, or choose another advantage_estimator",
+    ),
+    "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),
+    "a loss of one's own": (["algorithm.loss=mine.py:f", "algorithm.eps_clip=0.1"], ""),
+    "one sample": (
+        ["algorithm.advantage_estimator=rloo", "rollout.n_samples_per_prompt=1", "train.global_batch_size=2"],
+        "rollout.n_samples_per_prompt: found 1, too few for an advantage over the group; wanted at least 2 samples per "
+        "prompt for advantage_estimator rloo: set n_samples_per_prompt to 2 or more",
+    ),
+    "no k": (
+        ["algorithm.advantage_estimator=pass_at_k"],
+        "algorithm.advantage_options: found no k; wanted all that pass_at_k needs: add k",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "said"), CASES.values(), ids=CASES)
+def test_what_the_login_node_says(settings: list[str], said: str, tmp_path: Path) -> None:
+    assert said_of(tmp_path, "def f(logprobs, entropy, inputs): ...", *settings) == said
+
+
+def table(heading: str) -> dict[str, set[str]]:
+    """Each name of a table, and what its row says of keys and options."""
+    section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| ([^|]*) \| ", section, re.M)
+    return {name: set(re.findall(r"`(\w+)`", keys)) for name, keys in rows}
+
+
+@pytest.mark.parametrize(("door", "heading"), [(ADVANTAGE, "Advantages"), (LOSS, "Losses")])
+def test_the_page_lists_every_built_in_with_what_it_takes(door: Door, heading: str) -> None:
+    listed = table(heading)
+    for name, place in door.builtins.items():
+        found = definition(place)
+        assert found is not None
+        assert listed[name] == set(Signature.of(found).names) - SHARED, name
+
+
+def test_the_page_shows_a_refusal_as_it_is() -> None:
+    assert f"line 17: {CASES['no clip'][1]}\n" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_disk_is_planned_by_what_an_estimator_says() -> None:
+    planned = {name: may_differ_by_token(AlgorithmConfig(advantage_estimator=name)) for name in ADVANTAGE.builtins}
+    assert {name for name, differs in planned.items() if differs} == {
+        "reinforce_plus_plus",
+        "reinforce_plus_plus_baseline",
+    }
