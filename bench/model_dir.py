@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import modelcfg
-from core.megatron.state.names import export_entries, full_shapes
+from core.megatron.state.names import export_entries
 from modelcfg import ModelShape
-from modelcfg.huggingface import ARCHITECTURES
+from modelcfg.families import families
 
 BF16_BYTES = 2
 
@@ -23,7 +23,7 @@ def write_model_dir(name: str, directory: Path) -> Path:
     header: dict[str, Any] = {}
     offset = 0
     for entry in export_entries(shape, 1):
-        for tensor, size in zip(entry.hf, full_shapes(entry, shape), strict=True):
+        for tensor, size in zip(entry.hf, entry.shapes, strict=True):
             end = offset + math.prod(size) * BF16_BYTES
             header[tensor] = {"dtype": "BF16", "shape": list(size), "data_offsets": [offset, end]}
             offset = end
@@ -45,7 +45,7 @@ def _config(shape: ModelShape) -> dict[str, Any]:
             "norm_topk_prob": True,
         }
     return {
-        "architectures": [ARCHITECTURES[shape.architecture]],
+        "architectures": [families()[shape.architecture].hf_class],
         "model_type": shape.architecture,
         "vocab_size": shape.vocab_size,
         "hidden_size": shape.hidden_size,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Architecture = Literal["llama", "qwen2", "qwen3", "qwen3_moe"]
+from modelcfg.families import families
+
 Natural = Annotated[int, Field(ge=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -37,7 +38,7 @@ class ModelShape(Frozen):
     """
 
     name: str
-    architecture: Architecture
+    architecture: str
     hub: str = ""
     num_layers: PositiveInt
     hidden_size: PositiveInt
@@ -55,6 +56,13 @@ class ModelShape(Frozen):
     max_position_embeddings: PositiveInt
     num_experts: Natural = 0
     experts_per_token: Natural = 0
+
+    @field_validator("architecture")
+    @classmethod
+    def _is_a_family(cls, architecture: str) -> str:
+        if architecture not in families():
+            raise ValueError(f"no family {architecture}: wanted one of {', '.join(families())}")
+        return architecture
 
     @model_validator(mode="after")
     def _groups_divide_heads(self) -> ModelShape:

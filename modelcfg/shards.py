@@ -1,12 +1,21 @@
-"""How the parameters of a shape are shared out over trainer ranks, counted from the shape alone."""
+"""How the parameters of a shape are shared out over trainer ranks, counted from its family's table."""
 
 from __future__ import annotations
 
+from modelcfg.families import families
 from modelcfg.shape import ModelShape
+from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, Weight, after_layers, before_layers
 
-EMBEDDING = "embedding.word_embeddings.weight"
-OUTPUT = "output_layer.weight"
-EXPERTS = "experts.local_experts."  # in the names of their parameters
+__all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters"]
+
+# the order in which Megatron makes the modules of a layer; what is not listed comes last, as it stands in the table
+MADE_FIRST = (
+    "input_layernorm.",
+    "self_attention.linear_proj.",
+    "self_attention.linear_qkv.",
+    "self_attention.",
+    "pre_mlp_layernorm.",
+)
 
 
 def rank_parameters(
@@ -18,37 +27,27 @@ def rank_parameters(
     tied embeddings the last of several stages holds a second copy.
     """
     is_last = stage == pipeline_parallel - 1
-    vocabulary = -(-shape.vocab_size // tensor_parallel) * shape.hidden_size
-    found = {EMBEDDING: vocabulary} if stage == 0 else {}
-    layer = _layer(shape, tensor_parallel) | _feed_forward(shape, tensor_parallel, expert_parallel)
+    embedding = before_layers(shape)
+    found = {EMBEDDING: embedding.numel_of_rank(tensor_parallel)} if stage == 0 else {}
+    layer = _layer(shape, tensor_parallel, expert_parallel)
     for index in range(shape.num_layers // pipeline_parallel):
         found |= {f"decoder.layers.{index}.{name}": count for name, count in layer.items()}
     if is_last:
-        found["decoder.final_layernorm.weight"] = shape.hidden_size
-    if is_last and (pipeline_parallel > 1 or not shape.tied_embeddings):
-        found[OUTPUT] = vocabulary
+        found |= {weight.local: weight.numel_of_rank(tensor_parallel) for weight in after_layers(shape)}
+    if is_last and pipeline_parallel > 1 and shape.tied_embeddings:
+        found[OUTPUT] = embedding.numel_of_rank(tensor_parallel)
     return found
 
 
-def _layer(shape: ModelShape, tensor_parallel: int) -> dict[str, int]:
-    hidden = shape.hidden_size
-    projected = (shape.query_size + 2 * shape.key_value_size) // tensor_parallel
-    return {
-        "input_layernorm.weight": hidden,
-        "self_attention.linear_proj.weight": hidden * shape.query_size // tensor_parallel,
-        "self_attention.linear_qkv.weight": projected * hidden,
-        **({"self_attention.linear_qkv.bias": projected} if shape.qkv_bias else {}),
-        **({f"self_attention.{x}_layernorm.weight": shape.head_dim for x in "qk"} if shape.qk_norm else {}),
-        "pre_mlp_layernorm.weight": hidden,
-    }
-
-
-def _feed_forward(shape: ModelShape, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
-    width = shape.ffn_hidden_size // tensor_parallel * shape.hidden_size
-    if not shape.num_experts:
-        return {"mlp.linear_fc1.weight": 2 * width, "mlp.linear_fc2.weight": width}
-    found = {"mlp.router.weight": shape.num_experts * shape.hidden_size}
-    for expert in range(shape.num_experts // expert_parallel):
-        found[f"mlp.{EXPERTS}{expert}.linear_fc1.weight"] = 2 * width
-        found[f"mlp.{EXPERTS}{expert}.linear_fc2.weight"] = width
+def _layer(shape: ModelShape, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
+    table = sorted(families()[shape.architecture].layer(shape), key=_made)
+    found = {w.local: w.numel_of_rank(tensor_parallel) for w in table if not w.of_expert}
+    for place in range(shape.num_experts // expert_parallel):
+        found |= {w.local.format(place=place): w.numel_of_rank(tensor_parallel) for w in table if w.of_expert}
     return found
+
+
+def _made(weight: Weight) -> int:
+    """Place of the parameter's module among those of a layer."""
+    places = (place for place, start in enumerate(MADE_FIRST) if weight.local.startswith(start))
+    return next(places, len(MADE_FIRST))

@@ -54,7 +54,9 @@ def test_parameters_have_megatrons_names_and_order() -> None:
 
 
 def test_parameters_of_experts_have_megatrons_names_and_order() -> None:
-    shape = SMALL.model_copy(update={"num_experts": 4, "experts_per_token": 2, "tied_embeddings": True})
+    shape = SMALL.model_copy(
+        update={"architecture": "qwen3_moe", "num_experts": 4, "experts_per_token": 2, "tied_embeddings": True}
+    )
     layer = ATTENTION | {"mlp.router.weight": 4 * 8}
     for expert in range(2):
         layer[f"mlp.experts.local_experts.{expert}.linear_fc1.weight"] = 2 * 6 * 8

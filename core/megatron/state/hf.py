@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from core.megatron.parallel import Layout
-from core.megatron.state.names import Entry, export_entries, full_shapes, join, load_entries, split
+from core.megatron.state.names import Entry, export_entries, join, load_entries, split
 from core.pretrained.safetensors_file import save_tensors
 from modelcfg import ModelShape
 
@@ -129,7 +129,7 @@ def _gather(
         tensors = [pair for held, part in of_all for pair in join(held, _all_parts(held, part, layout), shape)]
     else:
         like = next(iter(parameters.values()))
-        sizes = [pair for held in ranks for pair in zip(held.hf, full_shapes(held, shape), strict=True)]
+        sizes = [pair for held in ranks for pair in zip(held.hf, held.shapes, strict=True)]
         tensors = [(name, torch.empty(size, dtype=like.dtype, device=like.device)) for name, size in sizes]
     if layout.pp_size > 1:
         source = dist.get_process_group_ranks(layout.pp_group)[entry.stage]

@@ -6,23 +6,22 @@ Pure planning and slicing: no process group, no files. Legend: H hidden, d head 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from modelcfg import ModelShape
-from modelcfg.shards import EXPERTS
-
-Kind = Literal["replicated", "vocab", "columns", "gate_up", "qkv"]
+from modelcfg.families import families
+from modelcfg.weights import OUTPUT, Kind, Weight, after_layers, before_layers
 
 
 @dataclass(frozen=True)
 class Entry:
     """One Megatron parameter. `local` is its name on pipeline stage `stage`; `hf` the tensors that it holds.
 
+    `shapes` are the whole shapes of these tensors, `kind` says how they are cut.
     An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
     by rank, and `of_rank` what one of them holds.
     """
@@ -31,6 +30,7 @@ class Entry:
     local: str
     hf: tuple[str, ...]
     kind: Kind
+    shapes: tuple[tuple[int, ...], ...]
     expert_ranks: int = 0  # 0: the same on all ranks
 
     def of_rank(self, rank: int) -> Entry:
@@ -38,68 +38,39 @@ class Entry:
         if not self.expert_ranks:
             return self
         width = len(self.hf) // self.expert_ranks
-        return Entry(self.stage, self.local, self.hf[rank * width : (rank + 1) * width], self.kind)
-
-
-# suffix in Megatron's layer, suffixes in HuggingFace's layer, kind
-_LAYER: tuple[tuple[str, tuple[str, ...], Kind], ...] = (
-    ("input_layernorm.weight", ("input_layernorm.weight",), "replicated"),
-    ("self_attention.linear_qkv.weight", tuple(f"self_attn.{x}_proj.weight" for x in "qkv"), "qkv"),
-    ("self_attention.linear_qkv.bias", tuple(f"self_attn.{x}_proj.bias" for x in "qkv"), "qkv"),
-    ("self_attention.q_layernorm.weight", ("self_attn.q_norm.weight",), "replicated"),
-    ("self_attention.k_layernorm.weight", ("self_attn.k_norm.weight",), "replicated"),
-    ("self_attention.linear_proj.weight", ("self_attn.o_proj.weight",), "columns"),
-    ("pre_mlp_layernorm.weight", ("post_attention_layernorm.weight",), "replicated"),
-)
-_FEED_FORWARD: tuple[tuple[str, tuple[str, ...], Kind], ...] = (
-    ("linear_fc1.weight", ("gate_proj.weight", "up_proj.weight"), "gate_up"),
-    ("linear_fc2.weight", ("down_proj.weight",), "columns"),
-)
-ROUTER = "mlp.router.weight"
-EMBEDDING = "model.embed_tokens.weight"
+        held = slice(rank * width, (rank + 1) * width)
+        return Entry(self.stage, self.local, self.hf[held], self.kind, self.shapes[held])
 
 
 def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) -> list[Entry]:
     """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank."""
-    per_stage = shape.num_layers // num_stages
-    entries = [Entry(0, "embedding.word_embeddings.weight", (EMBEDDING,), "vocab")]
+    per_stage, table = shape.num_layers // num_stages, families()[shape.architecture].layer(shape)
+    entries = [_entry(before_layers(shape), 0)]
     for layer in range(shape.num_layers):
-        stage, local = divmod(layer, per_stage)
-        entries += [
-            Entry(stage, f"decoder.layers.{local}.{suffix}", tuple(f"model.layers.{layer}.{x}" for x in hf), kind)
-            for suffix, hf, kind in _LAYER
-            if (shape.qkv_bias or not suffix.endswith("bias")) and (shape.qk_norm or not _is_qk_norm(suffix))
-        ]
-        entries += _feed_forward(shape, stage, f"decoder.layers.{local}.", f"model.layers.{layer}.", expert_ranks)
-    last = num_stages - 1
-    entries.append(Entry(last, "decoder.final_layernorm.weight", ("model.norm.weight",), "replicated"))
-    if not shape.tied_embeddings:
-        entries.append(Entry(last, "output_layer.weight", ("lm_head.weight",), "vocab"))
-    return entries
+        stage, index = divmod(layer, per_stage)
+        local, hf = f"decoder.layers.{index}.", f"model.layers.{layer}."
+        entries += [_entry(weight, stage, local, hf) for weight in table if not weight.of_expert]
+        for place in range(shape.num_experts // expert_ranks):
+            entries += [
+                _of_experts(weight, stage, local, hf, place, shape.num_experts, expert_ranks)
+                for weight in table
+                if weight.of_expert
+            ]
+    return entries + [_entry(weight, num_stages - 1) for weight in after_layers(shape)]
 
 
-def _feed_forward(shape: ModelShape, stage: int, local: str, hf: str, expert_ranks: int) -> list[Entry]:
-    """Names of one layer's feed-forward, or of its router and experts."""
-    if not shape.num_experts:
-        return [
-            Entry(stage, f"{local}mlp.{suffix}", tuple(f"{hf}mlp.{x}" for x in tensors), kind)
-            for suffix, tensors, kind in _FEED_FORWARD
-        ]
-    per_rank = shape.num_experts // expert_ranks
-    entries = [Entry(stage, local + ROUTER, (f"{hf}mlp.gate.weight",), "replicated")]
-    for place in range(per_rank):
-        experts = range(place, shape.num_experts, per_rank)  # one of each rank
-        entries += [
-            Entry(
-                stage,
-                f"{local}mlp.{EXPERTS}{place}.{suffix}",
-                tuple(f"{hf}mlp.experts.{expert}.{x}" for expert in experts for x in tensors),
-                kind,
-                expert_ranks,
-            )
-            for suffix, tensors, kind in _FEED_FORWARD
-        ]
-    return entries
+def _entry(weight: Weight, stage: int, local: str = "", hf: str = "") -> Entry:
+    return Entry(stage, local + weight.local, tuple(hf + x for x in weight.hf), weight.kind, weight.shapes)
+
+
+def _of_experts(
+    weight: Weight, stage: int, local: str, hf: str, place: int, num_experts: int, expert_ranks: int
+) -> Entry:
+    """What the experts at one place of all expert-parallel ranks have: one of each rank."""
+    numbers = range(place, num_experts, num_experts // expert_ranks)
+    names = tuple(hf + x.format(expert=number) for number in numbers for x in weight.hf)
+    shapes = weight.shapes * len(numbers)
+    return Entry(stage, local + weight.local.format(place=place), names, weight.kind, shapes, expert_ranks)
 
 
 def load_entries(
@@ -109,7 +80,7 @@ def load_entries(
     everywhere = export_entries(shape, num_stages, expert_ranks)
     entries = [entry.of_rank(expert_rank) for entry in everywhere if entry.stage == stage]
     if shape.tied_embeddings and num_stages > 1 and stage == num_stages - 1:
-        entries.append(Entry(stage, "output_layer.weight", (EMBEDDING,), "vocab"))
+        entries.append(replace(_entry(before_layers(shape), stage), local=OUTPUT))
     return entries
 
 
@@ -124,16 +95,15 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
     if entry.kind == "replicated":
         return read(entry.hf[0], everything, everything)
     if entry.kind == "vocab":
-        rows = -(-shape.vocab_size // size)
-        found = read(entry.hf[0], slice(rank * rows, min((rank + 1) * rows, shape.vocab_size)), everything)
+        whole = entry.shapes[0][0]
+        rows = -(-whole // size)
+        found = read(entry.hf[0], slice(rank * rows, min((rank + 1) * rows, whole)), everything)
         return functional.pad(found, (0, 0, 0, rows - found.shape[0]))
     if entry.kind == "columns":
-        is_output = entry.local.endswith("linear_proj.weight")
-        width = (shape.query_size if is_output else shape.ffn_hidden_size) // size
+        width = entry.shapes[0][1] // size
         return read(entry.hf[0], everything, slice(rank * width, (rank + 1) * width))
     if entry.kind == "gate_up":
-        width = shape.ffn_hidden_size // size
-        return torch.cat([read(name, slice(rank * width, (rank + 1) * width), everything) for name in entry.hf])
+        return torch.cat([read(name, rows, everything) for name, rows in _gate_and_up(entry, rank, size)])
     if shape.num_query_groups % size:  # a group is spread over ranks: cut the assembled rows
         return _interleave(entry, read, shape, 0, shape.num_query_groups).chunk(size)[rank]
     groups = shape.num_query_groups // size
@@ -147,10 +117,12 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
     if entry.kind == "columns":
         return [(entry.hf[0], _cat(parts, 1))]
     if entry.kind == "vocab":
-        return [(entry.hf[0], _cat(parts, 0)[: shape.vocab_size])]
+        return [(entry.hf[0], _cat(parts, 0)[: entry.shapes[0][0]])]
     if entry.kind == "gate_up":
-        halves = [part.chunk(2) for part in parts]
-        return [(name, _cat([pair[i] for pair in halves], 0)) for i, name in enumerate(entry.hf)]
+        gates, ups = zip(*(part.chunk(2) for part in parts), strict=True)
+        if len(entry.hf) == 1:
+            return [(entry.hf[0], parts[0] if len(parts) == 1 else torch.cat([*gates, *ups]))]
+        return [(name, _cat(halves, 0)) for name, halves in zip(entry.hf, (gates, ups), strict=True)]
     rows = _cat(parts, 0)
     grouped = rows.view(shape.num_query_groups, -1, *rows.shape[1:])  # [groups, (n + 2) d, ...]
     d, n = shape.head_dim, shape.num_attention_heads // shape.num_query_groups
@@ -159,20 +131,12 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
     ]
 
 
-def full_shapes(entry: Entry, shape: ModelShape) -> list[tuple[int, ...]]:
-    """Shape of each HuggingFace tensor of the entry, for ranks of other stages that only receive it."""
-    hidden = shape.hidden_size
-    if entry.kind == "vocab":
-        return [(shape.vocab_size, hidden)]
-    if entry.kind == "columns":
-        return [(hidden, shape.query_size if entry.local.endswith("linear_proj.weight") else shape.ffn_hidden_size)]
-    if entry.kind == "gate_up":
-        return [(shape.ffn_hidden_size, hidden)] * 2
-    if entry.kind == "replicated":
-        is_router = entry.local.endswith(ROUTER)
-        return [(shape.num_experts, hidden) if is_router else (shape.head_dim if _is_qk_norm(entry.local) else hidden,)]
-    rows = (shape.query_size, shape.key_value_size, shape.key_value_size)
-    return [(r,) if entry.local.endswith("bias") else (r, hidden) for r in rows]
+def _gate_and_up(entry: Entry, rank: int, size: int) -> list[tuple[str, slice]]:
+    """Name and rows of a rank's gate, and of its up projection, which may be the second half of the same tensor."""
+    whole = sum(rows for rows, _ in entry.shapes) // 2
+    width, second = whole // size, 0 if len(entry.hf) == 2 else whole
+    starts = ((entry.hf[0], rank * width), (entry.hf[-1], second + rank * width))
+    return [(name, slice(start, start + width)) for name, start in starts]
 
 
 def _interleave(
@@ -189,7 +153,3 @@ def _interleave(
 
 def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
-
-
-def _is_qk_norm(name: str) -> bool:
-    return name.endswith(("q_layernorm.weight", "k_layernorm.weight"))

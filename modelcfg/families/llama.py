@@ -1,0 +1,7 @@
+"""Llama, and SmolLM2, which is published as one."""
+
+from __future__ import annotations
+
+from modelcfg.family import Family
+
+FAMILY = Family("llama", "LlamaForCausalLM")

@@ -1,0 +1,68 @@
+"""A model family: what of a HuggingFace `config.json` it takes and refuses, and the weights of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from modelcfg.weights import Weight, attention, feed_forward, norm
+
+if TYPE_CHECKING:
+    from modelcfg.shape import ModelShape
+
+Config = Mapping[str, Any]
+REQUIRED = (
+    "hidden_size",
+    "intermediate_size",
+    "max_position_embeddings",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "rms_norm_eps",
+    "vocab_size",
+)
+
+
+def decoder_layer(shape: ModelShape) -> list[Weight]:
+    """A norm, the attention, a norm, the feed-forward: the layer of Llama and of those that follow it."""
+    return [
+        norm("input_layernorm", "input_layernorm", shape.hidden_size),
+        *attention(shape),
+        norm("pre_mlp_layernorm", "post_attention_layernorm", shape.hidden_size),
+        *feed_forward(shape),
+    ]
+
+
+def nothing(_: Config) -> dict[str, Any]:
+    """No fields, and nothing refused, beyond what all families have in common."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Family:
+    """All that is particular to a family. One module of `modelcfg/families` each, named after `model_type`.
+
+    Attributes:
+        model_type: HuggingFace's; `architecture` of a shape.
+        hf_class: HuggingFace's class, as `architectures` of a config.json names it.
+        layer: the weights of one layer, in HuggingFace's order.
+        fields: those of `ModelShape` that the common reading does not have, or has otherwise.
+        refused: key of config.json → whether its value makes a model that the shape cannot express. It takes the place
+            of what is refused in all families where it has the same key.
+        required: further keys that must be there.
+        renamed: key → another name under which it may stand.
+    """
+
+    model_type: str
+    hf_class: str
+    layer: Callable[[ModelShape], list[Weight]] = decoder_layer
+    fields: Callable[[Config], dict[str, Any]] = nothing
+    refused: Callable[[Config], dict[str, bool]] = nothing
+    required: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+
+def or_default(config: Config, key: str, default: Any) -> Any:
+    """Value of a key; the default where it is left out or null."""
+    value = config.get(key)
+    return default if value is None else value

@@ -1,0 +1,117 @@
+"""Weights of a decoder as a table: for each Megatron parameter its HuggingFace tensors, their shapes and their cut.
+
+A family (`modelcfg/families`) gives the table of one layer. What names, shards, sizes, loading, saving and syncing need
+is read from it. The builders below make the lines that families have in common.
+Legend: H hidden, d head dim, F width of a feed-forward or of an expert.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from modelcfg.shape import ModelShape
+
+# how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; columns; rows of
+# gate and up, each on its own; rows of query, key and value, group by group
+Kind = Literal["replicated", "vocab", "columns", "gate_up", "qkv"]
+Part = Literal["embedding", "attention", "router", "feed-forward", "norms", "output"]
+
+EMBEDDING = "embedding.word_embeddings.weight"
+OUTPUT = "output_layer.weight"
+EXPERTS = "experts.local_experts."  # in the names of their parameters
+HF_EMBEDDING = "model.embed_tokens.weight"
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One line of the table. Within a layer both names begin behind the layer's number.
+
+    Attributes:
+        local: Megatron's name. `{place}` is an expert's place among the experts of its rank.
+        hf: HuggingFace's names of the tensors in it, in the order in which it holds them. `{expert}` is the number of
+            the expert.
+        shapes: [rows, columns] or [numbers] of each of these tensors, whole.
+        part: the part of the model that it is counted as.
+    """
+
+    local: str
+    hf: tuple[str, ...]
+    kind: Kind
+    shapes: tuple[tuple[int, ...], ...]
+    part: Part
+
+    @property
+    def of_expert(self) -> bool:
+        """Whether each expert has one."""
+        return "{place}" in self.local
+
+    @property
+    def numel(self) -> int:
+        """Elements of the whole parameter."""
+        return sum(map(prod, self.shapes))
+
+    def numel_of_rank(self, tensor_parallel: int) -> int:
+        """Elements on one of the tensor-parallel ranks."""
+        if self.kind == "replicated":
+            return self.numel
+        if self.kind == "vocab":
+            rows, columns = self.shapes[0]
+            return -(-rows // tensor_parallel) * columns
+        return self.numel // tensor_parallel
+
+
+def norm(local: str, hf: str, size: int, part: Part = "norms") -> Weight:
+    """A norm's weight, on every rank."""
+    return Weight(f"{local}.weight", (f"{hf}.weight",), "replicated", ((size,),), part)
+
+
+def attention(shape: ModelShape) -> list[Weight]:
+    """Projections of query, key, value and output; where the shape has them, biases of three and norms of two."""
+    hidden, rows = shape.hidden_size, (shape.query_size, shape.key_value_size, shape.key_value_size)
+    local, hf = "self_attention.linear_qkv", tuple(f"self_attn.{x}_proj" for x in "qkv")
+    weights, biases = tuple(f"{x}.weight" for x in hf), tuple(f"{x}.bias" for x in hf)
+    table = [Weight(f"{local}.weight", weights, "qkv", tuple((r, hidden) for r in rows), "attention")]
+    if shape.qkv_bias:
+        table.append(Weight(f"{local}.bias", biases, "qkv", tuple((r,) for r in rows), "attention"))
+    if shape.qk_norm:
+        table += [
+            norm(f"self_attention.{x}_layernorm", f"self_attn.{x}_norm", shape.head_dim, "attention") for x in "qk"
+        ]
+    whole = ((hidden, shape.query_size),)
+    local, hf_output = "self_attention.linear_proj.weight", ("self_attn.o_proj.weight",)
+    return [*table, Weight(local, hf_output, "columns", whole, "attention")]
+
+
+def feed_forward(shape: ModelShape, local: str = "mlp", hf: str = "mlp") -> list[Weight]:
+    """Gate, up and down projection."""
+    up, down = (shape.ffn_hidden_size, shape.hidden_size), (shape.hidden_size, shape.ffn_hidden_size)
+    gate_up = (f"{hf}.gate_proj.weight", f"{hf}.up_proj.weight")
+    return [
+        Weight(f"{local}.linear_fc1.weight", gate_up, "gate_up", (up, up), "feed-forward"),
+        Weight(f"{local}.linear_fc2.weight", (f"{hf}.down_proj.weight",), "columns", (down,), "feed-forward"),
+    ]
+
+
+def experts(shape: ModelShape) -> list[Weight]:
+    """The router, and a feed-forward for each expert."""
+    router = ((shape.num_experts, shape.hidden_size),)
+    return [
+        Weight("mlp.router.weight", ("mlp.gate.weight",), "replicated", router, "router"),
+        *feed_forward(shape, f"mlp.{EXPERTS}{{place}}", "mlp.experts.{expert}"),
+    ]
+
+
+def before_layers(shape: ModelShape) -> Weight:
+    """The embedding."""
+    return Weight(EMBEDDING, (HF_EMBEDDING,), "vocab", ((shape.vocab_size, shape.hidden_size),), "embedding")
+
+
+def after_layers(shape: ModelShape) -> list[Weight]:
+    """The final norm and, unless it is the embedding, the output layer."""
+    final = norm("decoder.final_layernorm", "model.norm", shape.hidden_size)
+    whole = ((shape.vocab_size, shape.hidden_size),)
+    output = Weight(OUTPUT, ("lm_head.weight",), "vocab", whole, "output")
+    return [final] if shape.tied_embeddings else [final, output]
