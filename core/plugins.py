@@ -12,16 +12,21 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import json
+import os
 import sys
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
 from common.mistake import Wrong
 
+USER_FILES = "EBBTIDE_USER_FILES"  # variable: module names of users' files, for processes that their code spawns
 FORMS = "module.py:function or package.module:function"
 
 
@@ -164,6 +169,7 @@ def _load_file(file: Path, key: str) -> ModuleType:
     if not file.is_file():
         raise Wrong(f"no file {str(file)!r} for {key} (looked in {Path.cwd()})", "a Python file", "correct the path")
     name = f"_ebbtide_user_{file.stem}_{zlib.crc32(bytes(file.resolve())):08x}"
+    os.environ[USER_FILES] = json.dumps({**_user_files(), name: str(file.resolve())})
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -185,3 +191,24 @@ def _load_module(name: str, key: str) -> ModuleType:
         found = f"the module {name!r} ({key}), which cannot be imported: {type(error).__name__}: {error}"
         remedy = "install it, put its folder on PYTHONPATH, or give the file as module.py:function"
         raise Wrong(found, "a module that can be imported", remedy) from error
+
+
+def _user_files() -> dict[str, str]:
+    found: dict[str, str] = json.loads(os.environ.get(USER_FILES, "{}"))
+    return found
+
+
+class UserFiles(MetaPathFinder):
+    """Finds users' files by the names that `load_function` gave them.
+
+    A process that a user's function spawns (multiprocessing's way) looks up its functions by module name; it imports
+    the module that its parent ran, and through that this one.
+    """
+
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        file = _user_files().get(fullname) if fullname.startswith("_ebbtide_user_") else None
+        return importlib.util.spec_from_file_location(fullname, file) if file else None
+
+
+if not any(isinstance(finder, UserFiles) for finder in sys.meta_path):
+    sys.meta_path.append(UserFiles())

@@ -26,6 +26,7 @@ class Prompt:
     tokens: tuple[int, ...]
     label: Any
     metadata: Mapping[str, Any] = field(default_factory=dict)  # the rest of the row
+    messages: Sequence[Mapping[str, Any]] = ()  # what `text` was rendered from; empty: no template was applied
 
 
 @dataclass

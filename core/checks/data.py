@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.mistake import Mistake, Wrong, show
+from common.mistake import Mistake, Wrong
 from common.nearest import nearest
 from core.checks.function import python_function
 from core.checks.reward import NEEDS_LABEL
@@ -118,17 +118,16 @@ def _prompts(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mis
 
 def _labels(key: str, row_key: str, reward_type: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
     """Mistakes of rows without a label that the reward can compare with: it would fail for every sample of them."""
-    from core.reward.last_number import last_number  # here as above
+    from core.reward.label import WANTED, misfit  # here as above
 
     if reward_type not in NEEDS_LABEL:
         return
-    number_wanted = reward_type == "last_number"
     for number, row in enumerate(rows, start=1):
-        label = row.get(row_key, "")
-        if row_key in row and (label is None or (number_wanted and last_number(str(label)) is None)):
-            found = f"{show(label)} in row {number}"
-            wanted = f"{'a number' if number_wanted else 'a label'}, which reward.type {reward_type} compares with"
-            yield Mistake(key, None, found, wanted, "correct or leave out such rows, or choose another reward.type")
+        found = misfit(row[row_key], reward_type) if row_key in row else None
+        if found is not None:
+            wanted = f"{WANTED[reward_type]}, which reward.type {reward_type} compares with"
+            remedy = "correct or leave out such rows, or choose another reward.type"
+            yield Mistake(key, None, f"{found} in row {number}", wanted, remedy)
             return
 
 

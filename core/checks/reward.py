@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from common.mistake import Mistake
 from core.checks.doors import check_door
-from core.checks.function import python_function
+from core.checks.function import definition, python_function
 from core.config.schema import RewardConfig, RunConfig
 from core.doors import REWARD, REWARD_PATH
-from core.plugins import FORMS
+from core.plugins import FORMS, split_function
+from core.reward.label import WANTED
 
-NEEDS_LABEL = ("math", "exact", "last_number", "regex")
+NEEDS_LABEL = tuple(WANTED)
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
 def settings(config: RunConfig) -> Iterator[Mistake]:
     """The type is known or names a function; `regex` has a pattern with a group, and each what it needs alone."""
     reward = config.reward
     own = ":" in reward.type
+    if (reward.overlong_buffer_tokens or 0) > config.rollout.max_response_tokens:
+        found = f"{reward.overlong_buffer_tokens} tokens"
+        wanted = f"at most rollout.max_response_tokens, {config.rollout.max_response_tokens}"
+        yield Mistake("reward.overlong_buffer_tokens", None, found, wanted, "lower it: a fifth of the limit is usual")
     if reward.type == "regex":
         yield from _pattern(reward.pattern)
     elif reward.pattern is not None and not own:
@@ -34,6 +41,8 @@ def settings(config: RunConfig) -> Iterator[Mistake]:
     door = replace(REWARD, builtins={**REWARD.builtins, "python": ""})
     taken = reward.model_dump(exclude={"type", "path", "options"})
     yield from check_door(door, reward.type, reward.options if own else {}, taken)
+    if own:
+        yield from _no_generator("reward.type", reward.type)
 
 
 def _function_at_path(reward: RewardConfig) -> Iterator[Mistake]:
@@ -44,6 +53,22 @@ def _function_at_path(reward: RewardConfig) -> Iterator[Mistake]:
     yield from mistakes
     if not mistakes:
         yield from check_door(REWARD_PATH, reward.path, reward.options)
+        yield from _no_generator("reward.path", reward.path)
+
+
+def _no_generator(key: str, path: str) -> Iterator[Mistake]:
+    """A function with a `yield` of its own gives a generator, whatever it yields."""
+    found = None if list(python_function(key, path)) else definition(path)
+    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
+        return
+    inside = [node for node in ast.walk(found) if node is not found and isinstance(node, FUNCTIONS)]
+    inner = {one for node in inside for one in ast.walk(node)}
+    if any(isinstance(node, ast.Yield | ast.YieldFrom) and node not in inner for node in ast.walk(found)):
+        place, name = split_function(path)
+        wanted = "a function that returns its reward"
+        yield Mistake(
+            key, None, f"a generator: {name} of {place} has a yield", wanted, "write return in place of yield"
+        )
 
 
 def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Mistake]:

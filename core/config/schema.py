@@ -137,13 +137,19 @@ class RewardConfig(Section):
 
     type: str = Field(
         "exact",
-        description="how a response is compared with the label: math, reasoning_gym, exact, last_number, regex; or "
-        "module.py:function / package.module:function of your own, called as f(sample: RewardInput) -> float; python: "
-        "an older way to say that it is the function at `path`",
+        description="how a response is compared with the label: math, deepscaler, dapo, reasoning_gym, exact, "
+        "last_number, regex, choice, f1; random: by chance; or module.py:function / package.module:function of your "
+        "own, called as f(sample: RewardInput) -> float; python: an older way to say that it is the function at `path`",
     )
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
     path: str | None = Field(None, description="with type python: the function, as `type` may name it itself")
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of a function of your own")
+    overlong_buffer_tokens: PositiveInt | None = Field(
+        None,
+        description="DAPO's penalty on long responses of training: nothing up to so many tokens below "
+        "rollout.max_response_tokens, then linear; null: none",
+    )
+    overlong_penalty: PositiveFloat = Field(1.0, description="what it takes off a response at the limit")
     timeout_s: PositiveFloat = Field(10.0, description="time limit per sample")
     num_workers: PositiveInt = Field(1, description="scoring processes per node")
     max_failed_share: Share = Field(

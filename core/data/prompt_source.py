@@ -98,8 +98,10 @@ def _read_template(config: DataConfig) -> str | None:
 def _prompt(index: int, row: Row, config: DataConfig, tokenizer: PromptTokenizer, template: str | None) -> Prompt:
     content = _value(row, config.prompt_key, "prompt_key", index)
     label = None if config.label_key is None else _value(row, config.label_key, "label_key", index)
+    messages: list[dict[str, Any]] = []
     if config.apply_chat_template:
-        text = tokenizer.render(_messages(content, index), config.system_prompt, template)
+        messages = _messages(content, index)
+        text = tokenizer.render(messages, config.system_prompt, template)
     elif isinstance(content, str) and content:
         text = content
     else:
@@ -108,7 +110,7 @@ def _prompt(index: int, row: Row, config: DataConfig, tokenizer: PromptTokenizer
         )
     tokens = tokenizer.encode(text, add_special_tokens=not config.apply_chat_template)
     rest = {key: value for key, value in row.items() if key not in (config.prompt_key, config.label_key)}
-    return Prompt(row=index, text=text, tokens=tuple(tokens), label=label, metadata=rest)
+    return Prompt(row=index, text=text, tokens=tuple(tokens), label=label, metadata=rest, messages=messages)
 
 
 def _value(row: Row, key: str, option: str, index: int) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from core.reward.label import text_of
 from core.reward.sample import RewardInput
 
 NUMBER = re.compile(
@@ -38,7 +39,7 @@ def score_last_number(sample: RewardInput) -> float:
     Raises:
         ValueError: the label holds no number.
     """
-    wanted = last_number(str(sample.label))
+    wanted = None if isinstance(sample.label, bool) else last_number(text_of(sample.label))
     if wanted is None:
         raise ValueError(f"the label {sample.label!r} holds no number; wanted one for reward.type last_number")
     return float(last_number(sample.response_text) == wanted)

@@ -1,7 +1,7 @@
 """What a reward server and its clients say to each other. JSON only: neither side ever unpickles.
 
     GET  /health  ->  {"num_workers": 8}
-    POST /score   body: plain values, [[prompt_text, response_text, label, metadata], ...]
+    POST /score   body: plain values, a list of mappings, each with the fields of a `RewardInput`
                   answer: a stream of lines, each [index, value, failure] of one sample as soon as it has a score,
                   and an empty line every 5 s in between. It ends early if the server has to leave: what is missing then
                   has not been scored, and may be sent again.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 
 from core.processes import plain
 from core.reward.sample import RewardInput, Score
@@ -21,6 +22,8 @@ from core.reward.sample import RewardInput, Score
 HEARTBEAT_S = 5.0
 SILENCE_S = 30.0  # a server that sends nothing for so long hangs
 HEARTBEAT = b"\n"
+NAMES = {field.name for field in fields(RewardInput)}
+KINDS = {"prompt_text": str, "response_text": str, "metadata": dict, "messages": list, "num_response_tokens": int}
 
 
 def dump_sample(sample: RewardInput) -> bytes:
@@ -29,7 +32,8 @@ def dump_sample(sample: RewardInput) -> bytes:
     Raises:
         plain.NotPlain: label or metadata hold something that cannot be sent.
     """
-    return plain.dump([sample.prompt_text, sample.response_text, sample.label, dict(sample.metadata)])
+    told = {**vars(sample), "metadata": dict(sample.metadata), "messages": [dict(one) for one in sample.messages]}
+    return plain.dump(told)
 
 
 def request_body(samples: Sequence[bytes]) -> bytes:
@@ -46,7 +50,7 @@ def load_samples(body: bytes) -> list[RewardInput]:
     samples = plain.load(body)
     if not isinstance(samples, list):
         raise ValueError(f"found a {type(samples).__name__}, wanted a list of samples")
-    return [_sample(fields) for fields in samples]
+    return [_sample(found) for found in samples]
 
 
 def dump_score(index: int, score: Score) -> bytes:
@@ -68,9 +72,10 @@ def load_score(line: str, num_samples: int) -> tuple[int, Score] | None:
     return index, Score(None if value is None else float(value), None if failure is None else str(failure))
 
 
-def _sample(fields: object) -> RewardInput:
-    if not isinstance(fields, list) or [type(field) for field in fields[:2]] != [str, str] or len(fields) != 4:
-        raise ValueError("a sample is not [prompt_text, response_text, label, metadata]")
-    if not isinstance(fields[3], dict):
-        raise ValueError(f"a sample's metadata is a {type(fields[3]).__name__}, wanted a dict")
-    return RewardInput(*fields)
+def _sample(found: object) -> RewardInput:
+    if not isinstance(found, dict) or set(found) != NAMES:
+        raise ValueError(f"a sample is no mapping with {', '.join(sorted(NAMES))}")
+    for name, kind in KINDS.items():
+        if type(found[name]) is not kind:
+            raise ValueError(f"a sample's {name} is a {type(found[name]).__name__}, wanted a {kind.__name__}")
+    return RewardInput(**found)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 from common.mistake import Wrong
 from core.config.schema import RewardConfig
 from core.doors import REWARD, REWARD_PATH
 from core.plugins import FORMS
+from core.reward.label import refuse_misfit, same_text
 from core.reward.sample import RewardInput
 
-Scorer = Callable[[RewardInput], float]
+Scorer = Callable[[RewardInput], Any]  # a number, or what to await for one
 
 
 def build_scorer(config: RewardConfig) -> Scorer:
@@ -36,8 +37,9 @@ def build_scorer(config: RewardConfig) -> Scorer:
 
 
 def score_exact(sample: RewardInput) -> float:
-    """1.0 if the response equals the label, white space at both ends apart."""
-    return float(sample.response_text.strip() == str(sample.label).strip())
+    """1.0 if the response equals the label, white space at both ends apart; a number in a row is compared by value."""
+    refuse_misfit(sample.label, "exact")
+    return float(same_text(sample.response_text, sample.label))
 
 
 class RegexScorer:
@@ -52,9 +54,10 @@ class RegexScorer:
         self._pattern = _compile(pattern)
 
     def __call__(self, sample: RewardInput) -> float:
+        refuse_misfit(sample.label, "regex")
         match = self._pattern.search(sample.response_text)
         found = match[min(1, self._pattern.groups)] if match else None
-        return float(found is not None and found.strip() == str(sample.label).strip())
+        return float(found is not None and same_text(found, sample.label))
 
 
 def _compile(pattern: str | None) -> re.Pattern[str]:

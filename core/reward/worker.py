@@ -1,16 +1,20 @@
 """A scoring process: `python -P -m core.reward.worker SOCKET_FD PARENT_PID`, started by `core.reward.pool`.
 
 Over the socket it is given the reward section as plain values, answers READY or the reason why it cannot score, and
-then answers each sample with its score (`core.reward.remote_messages`), until the socket closes. Scoring runs
-in the main thread, as math-verify needs.
+then answers each sample with its number and score (`core.reward.remote_messages`), until the socket closes. Scoring
+runs in the main thread, as math-verify needs.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import itertools
 import math
 import os
 import sys
 import traceback
+from collections.abc import Awaitable
 from multiprocessing.connection import Connection
 from numbers import Real
 from pathlib import Path
@@ -20,15 +24,22 @@ from core.config.schema import RewardConfig
 from core.processes import plain
 from core.processes.die_with_parent import die_with_parent
 from core.processes.user_process import short
+from core.reward.overlong import overlong_penalty
 from core.reward.remote_messages import dump_score, load_samples
 from core.reward.sample import READY, RewardInput, Score
 from core.reward.scorers import Scorer, build_scorer
 
 
-def score_once(scorer: Scorer, sample: RewardInput) -> Score:
-    """Score a sample; whatever goes wrong becomes the failure text."""
+def score_once(scorer: Scorer, sample: RewardInput, runner: asyncio.Runner) -> Score:
+    """Score a sample; whatever goes wrong becomes the failure text.
+
+    Args:
+        runner: whose event loop a coroutine function runs in: the same for all samples, as clients that such a function
+            keeps belong to one loop.
+    """
     try:
-        return checked(scorer(sample))
+        made = scorer(sample)
+        return checked(runner.run(_awaited(made)) if inspect.isawaitable(made) else made)
     except BaseException as error:  # SystemExit from a reward function must not end the worker
         return Score(None, describe(error))
 
@@ -54,21 +65,38 @@ def describe(error: BaseException) -> str:
 def serve(connection: Connection) -> None:
     """Answer samples until the other side closes."""
     try:
-        scorer = build_scorer(RewardConfig.model_validate(plain.load(connection.recv_bytes())))
+        config = RewardConfig.model_validate(plain.load(connection.recv_bytes()))
+        scorer = build_scorer(config)
     except Exception as error:
         reason = str(error) if isinstance(error, ValueError) else describe(error)
         connection.send_bytes(reason.encode("utf-8", "replace"))
         return
     connection.send_bytes(READY.encode())
-    while True:
-        try:
-            (sample,) = load_samples(connection.recv_bytes())
-        except EOFError:
-            return
-        except ValueError as error:
-            connection.send_bytes(dump_score(0, Score(None, f"the sample could not be read by the worker: {error}")))
-            continue
-        connection.send_bytes(dump_score(0, score_once(scorer, sample)))
+    own_pid = os.getpid()
+    with asyncio.Runner() as runner:
+        for number in itertools.count():
+            try:
+                (sample,) = load_samples(connection.recv_bytes())
+            except EOFError:
+                return
+            except ValueError as error:
+                score = Score(None, f"the sample could not be read by the worker: {error}")
+            else:
+                score = with_penalty(score_once(scorer, sample, runner), sample, config)
+            if os.getpid() != own_pid:  # a child that the function forked, whose error came as far as this
+                os._exit(1)
+            connection.send_bytes(dump_score(number, score))
+
+
+def with_penalty(score: Score, sample: RewardInput, config: RewardConfig) -> Score:
+    """The score less the penalty of the run file on long responses."""
+    if score.value is None or config.overlong_buffer_tokens is None:
+        return score
+    return Score(score.value + overlong_penalty(sample, config.overlong_buffer_tokens, config.overlong_penalty))
+
+
+async def _awaited(made: Awaitable[Any]) -> Any:
+    return await made
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ class WorkerProcess:
     def __init__(self, config: RewardConfig) -> None:
         """Start the process; `wait_ready` must follow."""
         self._config = config
+        self._num_asked = 0
         self._connection, theirs = Pipe()
         with theirs:
             self._process = UserProcess("core.reward.worker", theirs.fileno())
@@ -65,6 +66,7 @@ class WorkerProcess:
             return Score(None, f"the sample cannot be sent to a reward worker: {error}")
         try:
             self._connection.send_bytes(request)
+            self._num_asked += 1
         except OSError as error:
             self.kill()
             raise WorkerGone(str(error)) from error
@@ -72,10 +74,13 @@ class WorkerProcess:
 
     def _answer(self) -> Score:
         try:
-            found = load_score(self._receive(self._config.timeout_s).decode("ascii"), num_samples=1)
+            found = load_score(self._receive(self._config.timeout_s).decode("ascii"), num_samples=self._num_asked)
             if found is None:
                 raise ValueError("it is empty")
-            return found[1]
+            number, score = found
+            if number != self._num_asked - 1:
+                raise ValueError(f"it is that of sample {number}, not of {self._num_asked - 1}")
+            return score
         except TimeoutError:
             self.kill()
             return Score(

@@ -172,7 +172,9 @@ class Rollout:
                 for index, answer in enumerate(made_of_it):
                     sample = self._sample(group, index, request, answer, engine)
                     made.samples.append(sample)
-                    made.scores.append(_failed(sample) or self._rewards.submit(_reward_input(sample, answer.extra)))
+                    made.scores.append(
+                        _failed(sample) or self._rewards.submit(reward_input(sample, answer.extra, request))
+                    )
 
     def _sample(self, group: int, index: int, request: Request, answer: Answer, engine: Engine) -> Sample:
         return Sample(
@@ -219,11 +221,26 @@ def _failed(sample: Sample) -> Future[Score] | None:
     return score
 
 
-def _reward_input(sample: Sample, extra: Mapping[str, Any]) -> RewardInput:
+def reward_input(sample: Sample, extra: Mapping[str, Any], request: Request) -> RewardInput:
+    """What the reward is told of a sample.
+
+    Args:
+        extra: of the generation, beside what the row has.
+    """
     metadata = sample.prompt.metadata
     return RewardInput(
         prompt_text=sample.prompt.text,
         response_text=sample.response_text,
         label=sample.prompt.label,
         metadata={**metadata, **extra} if extra else metadata,
+        messages=sample.prompt.messages,
+        num_prompt_tokens=len(sample.prompt.tokens),
+        num_response_tokens=len(sample.response_tokens),
+        max_response_tokens=request.sampling(sample.group, sample.task).max_response_tokens,
+        truncated=sample.status is Status.TRUNCATED,
+        row=sample.prompt.row,
+        group=sample.group,
+        index=sample.index,
+        step=request.step,
+        evaluation=request.evaluation,
     )

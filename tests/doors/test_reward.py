@@ -47,6 +47,24 @@ def any_number(sample, **options):
     return float(options["most"])
 
 
+async def awaits(sample):
+    return 1.0
+
+
+def generator(sample):
+    yield 1.0
+
+
+def lists(sample):
+    def numbers():
+        yield 1.0
+    return sum(numbers())
+
+
+def of_another(data_source, solution_str, ground_truth, extra_info=None):
+    return 1.0
+
+
 class NoCall:
     pass
 '''
@@ -76,8 +94,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "unknown": (
         "{type: regexp}",
         [
-            "reward.type: found 'regexp'; wanted one of math, reasoning_gym, exact, last_number, regex, python, or "
-            "module.py:function or package.module:function: did you mean regex?"
+            "reward.type: found 'regexp'; wanted one of math, reasoning_gym, exact, last_number, regex, deepscaler, "
+            "dapo, f1, choice, random, python, or module.py:function or package.module:function: did you mean regex?"
         ],
     ),
     "no such file": (
@@ -126,6 +144,31 @@ CASES: dict[str, tuple[str, list[str]]] = {
         [
             "reward.path: found path with reward.type DIR/mine.py:length; wanted path only with python: "
             "remove it, or set reward.type to python"
+        ],
+    ),
+    "a generator": (
+        "{type: mine.py:generator}",
+        [
+            "reward.type: found a generator: generator of DIR/mine.py has a yield; wanted a function that returns its "
+            "reward: write return in place of yield"
+        ],
+    ),
+    "other frameworks' arguments": (
+        "{type: mine.py:of_another}",
+        [
+            "reward.options: found no ground_truth, solution_str; wanted all that DIR/mine.py:of_another needs: "
+            "add ground_truth, solution_str",
+            "reward.type: found of_another of DIR/mine.py with (data_source, solution_str, ground_truth, extra_info); "
+            f"wanted {WANTED}: correct its parameters",
+        ],
+    ),
+    "a coroutine function": ("{type: mine.py:awaits}", []),
+    "a yield in a function inside": ("{type: mine.py:lists}", []),
+    "longer than the limit": (
+        "{overlong_buffer_tokens: 2000000}",
+        [
+            "reward.overlong_buffer_tokens: found 2000000 tokens; wanted at most rollout.max_response_tokens, 32: "
+            "lower it: a fifth of the limit is usual"
         ],
     ),
     "function": ("{type: mine.py:length, options: {most: 5}}", []),

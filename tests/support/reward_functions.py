@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import gc
+import multiprocessing
 import os
 import pickle
 import signal
@@ -25,6 +27,9 @@ def behave(sample: RewardInput) -> Any:
         "value": lambda: eval(rest, {"np": np, "sample": sample, "dt": dt, "inf": float("inf")}),
         "forge": lambda: forge(eval(rest, {"pickle": pickle, "Bomb": Bomb})),
         "raise": lambda: [][1],
+        "await": lambda: awaits(float(rest)),
+        "spawn": lambda: spawn(),
+        "fork": fork,
         "exit": lambda: sys.exit("done here"),
         "hang": lambda: hang(rest),
         "die": lambda: os.kill(os.getpid(), getattr(signal, rest)),
@@ -32,6 +37,29 @@ def behave(sample: RewardInput) -> Any:
         "modules": lambda: float(any(name.split(".")[0] in ("torch", "transformers") for name in sys.modules)),
         "main-thread": lambda: float(threading.current_thread() is threading.main_thread()),
     }[kind]()
+
+
+async def awaits(value: float) -> float:
+    await asyncio.sleep(0)
+    return value
+
+
+def spawn() -> float:
+    """The sum of squares, by another process that imports this file under its own name."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return float(sum(pool.map(square, [1, 2])))
+
+
+def square(number: float) -> float:
+    return number * number
+
+
+def fork() -> float:
+    """The child's exception goes on to whoever called, in the child."""
+    if os.fork() == 0:
+        raise RuntimeError("in the child")
+    os.wait()
+    return 1.0
 
 
 def hang(pid_file: str) -> None:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -60,6 +61,29 @@ def pool() -> Iterator[RewardPool]:
 )
 def test_numbers(pool: RewardPool, value: str, wanted: float) -> None:
     assert pool.score([response(f"value {value}")]) == [Score(wanted)]
+
+
+def test_functions_that_await_fork_or_spawn(pool: RewardPool) -> None:
+    texts = ["await 0.5", "fork", "value 2", "fork", "value 3", "spawn", "await 0.25"]
+    assert [score.value for score in pool.score([response(text) for text in texts])] == [0.5, 1, 2, 1, 3, 5, 0.25]
+
+
+def test_all_that_is_known_of_a_sample_arrives(pool: RewardPool) -> None:
+    sample = replace(
+        response("value sample.num_prompt_tokens + sample.truncated + sample.messages[0]['number'] + sample.step"),
+        messages=[{"role": "user", "content": "say", "number": 100}],
+        num_prompt_tokens=1000,
+        truncated=True,
+        step=10,
+    )
+    assert pool.score([sample]) == [Score(1111.0)]
+
+
+def test_the_penalty_on_long_responses() -> None:
+    mine = config().model_copy(update={"overlong_buffer_tokens": 10, "overlong_penalty": 0.5})
+    with RewardPool(mine) as pool:
+        long = replace(response("value 1"), num_response_tokens=100, max_response_tokens=100)
+        assert pool.score([long, response("value 1")]) == [Score(0.5), Score(1.0)]
 
 
 @pytest.mark.parametrize(

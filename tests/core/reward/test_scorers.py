@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ import pytest
 from core.config.schema import DataConfig, RewardConfig
 from core.data import load_rows
 from core.reward import RewardInput, build_scorer
+from core.reward.overlong import overlong_penalty
+from core.reward.scorers import Scorer
+
+PAIRS = Path(__file__).parent / "math_pairs.jsonl"
 
 
 def score(config: RewardConfig, response: str, label: Any) -> float:
@@ -18,7 +23,15 @@ def score(config: RewardConfig, response: str, label: Any) -> float:
 
 @pytest.mark.parametrize(
     ("response", "label", "wanted"),
-    [(" 7\n", "7", 1.0), ("7", 7, 1.0), ("7.", "7", 0.0), ("", "7", 0.0), ("", "", 1.0)],
+    [
+        (" 7\n", "7", 1.0),
+        ("7", 7, 1.0),
+        ("7.", "7", 0.0),
+        ("", "7", 0.0),
+        ("1e-05", 0.00001, 1.0),
+        ("72", 72.0, 1.0),
+        ("True", True, 1.0),
+    ],
 )
 def test_exact(response: str, label: Any, wanted: float) -> None:
     assert score(RewardConfig(type="exact"), response, label) == wanted
@@ -46,9 +59,70 @@ def test_math(response: str, label: Any, wanted: float) -> None:
     assert score(RewardConfig(type="math"), response, label) == wanted
 
 
-def test_math_label_that_is_no_mathematics_fails() -> None:
-    with pytest.raises(ValueError, match="cannot parse the label ''"):
-        score(RewardConfig(type="math"), "7", "")
+def test_the_answer_of_a_person_to_pairs_that_verifiers_got_wrong(math: Scorer) -> None:
+    wrong = [
+        pair
+        for pair in map(json.loads, PAIRS.read_text().splitlines())
+        if math(RewardInput("", pair["response"], pair["label"])) != pair["reward"]
+    ]
+    assert wrong == []
+
+
+@pytest.fixture(scope="module")
+def math() -> Scorer:
+    return build_scorer(RewardConfig(type="math", timeout_s=3))
+
+
+@pytest.mark.parametrize("label", ["", " ", None, {"a": 1}, float("nan"), [], ["7", ""], True])
+def test_labels_that_nothing_can_be_compared_with(label: Any, math: Scorer) -> None:
+    with pytest.raises(ValueError, match=r"found the label .*; wanted text with an expression, a number, or a list"):
+        math(RewardInput("", "7", label))
+
+
+THOUGHT = "<think>hm</think> "
+
+
+@pytest.mark.parametrize(
+    ("kind", "response", "label", "wanted"),
+    [
+        ("deepscaler", THOUGHT + "\\boxed{1/2}", "0.5", 1.0),
+        ("deepscaler", "\\boxed{1/2}", "0.5", 0.0),
+        ("deepscaler", "<think>\\boxed{7}</think> it is 7", "7", 0.0),
+        ("dapo", "So.\nAnswer: 42", 42, 1.0),
+        ("dapo", "Answer: 41\nAnswer: $\\boxed{42}$", "42", 1.0),
+        ("dapo", "It is 42", "42", -1.0),
+        ("dapo", "Answer: 42" + "." * 300, "42", -1.0),
+        ("choice", "\\boxed{\\textbf{(B) } 12}", "B", 1.0),
+        ("choice", "The answer is (C).", "C", 1.0),
+        ("choice", "A fine question.\nb", "B", 1.0),
+        ("choice", "A fine question.", "A", 0.0),
+        ("choice", "The answer is A or B.", "A", 0.0),
+        ("choice", "<think>A</think>The answer is D", "(D)", 1.0),
+        ("f1", "The answer is the red house", "a red house", 1.0),
+        ("f1", "a red barn", "red house", 0.5),
+        ("f1", "<answer>Oslo!</answer>", ["Bergen", "Oslo"], 1.0),
+        ("f1", "", "Oslo", 0.0),
+    ],
+)
+def test_other_rewards(kind: str, response: str, label: Any, wanted: float) -> None:
+    assert score(RewardConfig(type=kind), response, label) == wanted
+
+
+def test_a_coin_is_thrown_once_for_each_sample() -> None:
+    scorer = build_scorer(RewardConfig(type="random"))
+    thrown = [scorer(RewardInput("", "7", index=index)) for index in range(100)]
+    assert thrown == [scorer(RewardInput("", "7", index=index)) for index in range(100)]
+    assert 20 < sum(thrown) < 80
+    assert set(thrown) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("length", "evaluation", "wanted"),
+    [(60, "", 0.0), (80, "", 0.0), (90, "", -1.0), (100, "", -2.0), (105, "", -2.0), (100, "held_out", 0.0)],
+)
+def test_the_penalty_on_long_responses(length: int, evaluation: str, wanted: float) -> None:
+    sample = RewardInput("", "", num_response_tokens=length, max_response_tokens=100, evaluation=evaluation)
+    assert overlong_penalty(sample, buffer_tokens=20, most=2.0) == wanted
 
 
 @pytest.mark.parametrize(
