@@ -127,6 +127,8 @@ def refused_nodes(node: yaml.Node, reader: yaml_dialect.Reader, path: KeyPath = 
     if node.tag not in PLAIN_TAGS:
         yield _at(node, path, f"the tag {node.tag}", "a plain value", "remove the tag")
     elif isinstance(node, yaml.ScalarNode):
+        if not node.value.isascii() and node.value.encode("utf-8", "replace").decode() != node.value:
+            yield _at(node, path, "half a character (a lone surrogate)", "text that UTF-8 can hold", "correct it")
         try:
             yaml_dialect.construct(node, reader)
         except ValueError:

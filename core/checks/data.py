@@ -55,15 +55,24 @@ def _source(key: str, data: DataConfig) -> Iterator[Mistake]:
     if data.options and data.source in ("jsonl", "parquet"):
         wanted, remedy = "options only with reasoning_gym or python", "remove them, or set source to one of these"
         yield Mistake(f"{key}.options", None, f"options with source {data.source}", wanted, remedy)
-    if data.source == "python" and data.path is not None:
+    if data.source == "python" and isinstance(data.path, str):
         yield from python_function(f"{key}.path", data.path)
-    elif data.source != "reasoning_gym" and data.path is None:
+    elif data.source == "python" and data.path is not None:
+        yield Mistake(f"{key}.path", None, f"{show(data.path)} with source python", FORMS, "name one function")
+    elif data.source != "reasoning_gym" and not data.path:
         wanted = FORMS if data.source == "python" else f"a {data.source} file"
         yield Mistake(f"{key}.path", None, f"nothing, with source {data.source}", wanted, "add path")
-    elif data.source in ("jsonl", "parquet") and data.path is not None and not Path(data.path).is_file():
-        what = "is a folder" if Path(data.path).is_dir() else "does not exist"
-        remedy = "correct the path; a relative one starts at the run file's folder"
-        yield Mistake(f"{key}.path", None, f"{data.path}, which {what}", f"a {data.source} file", remedy)
+    elif data.source in ("jsonl", "parquet"):
+        yield from _files(f"{key}.path", data)
+
+
+def _files(key: str, data: DataConfig) -> Iterator[Mistake]:
+    from core.data.files import data_files  # here as below
+
+    try:
+        data_files(data)
+    except Wrong as wrong:
+        yield wrong.at(key)
 
 
 def _template(key: str, data: DataConfig) -> Iterator[Mistake]:
@@ -92,46 +101,69 @@ def _rows(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows) -
     for name, row_key in (("prompt_key", data.prompt_key), ("label_key", data.label_key)):
         if row_key is not None:
             yield from _row_key(f"{key}.{name}", row_key, rows)
-    yield from _prompts(f"{key}.prompt_key", data.prompt_key, rows)
+    yield from _prompts(f"{key}.prompt_key", data, rows)
     if data.label_key is not None:
         yield from _labels(f"{key}.label_key", data.label_key, reward_type, rows)
 
 
 def _row_key(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
-    lacking = [number for number, row in enumerate(rows, start=1) if row_key not in row]
+    from core.data.keys import keys_of  # here as above
+
+    lacking = [number for number, row in enumerate(rows, start=1) if not _has(row, row_key)]
     if lacking:
-        present = [str(name) for name in rows[lacking[0] - 1]]
-        suggestion = nearest(row_key, present)
+        present = list(keys_of(rows[lacking[0] - 1]))
+        suggestion = _nested(row_key, present) or nearest(row_key, present)
         remedy = f"did you mean {suggestion}?" if suggestion else f"set {key} to the key you mean"
         found = f"no {row_key!r} in {len(lacking)} of {len(rows)} rows, first in row {lacking[0]}"
         yield Mistake(key, None, found, f"a key of every row; row {lacking[0]} has {', '.join(present)}", remedy)
 
 
-def _prompts(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+def _nested(row_key: str, present: list[str]) -> str | None:
+    """The one key that ends in the wanted one, below others: `extra_info.answer` for `answer`."""
+    ending = [one for one in present if one.endswith(f".{row_key}")]
+    return ending[0] if len(ending) == 1 else None
+
+
+def _has(row: dict[str, Any], row_key: str) -> bool:
+    from core.data.keys import value_at  # here as above
+
+    try:
+        value_at(row, row_key)
+    except KeyError:
+        return False
+    return True
+
+
+def _prompts(key: str, data: DataConfig, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+    """The first row whose prompt is neither text nor, where a chat template is applied, messages."""
+    from core.data.keys import value_at  # here as above
+    from core.data.messages import messages_of
+
     for number, row in enumerate(rows, start=1):
-        if row_key in row and not _is_prompt(row[row_key]):
-            found = f"{row[row_key]!r:.60} in row {number}"
-            wanted = "text, or a list of messages with role and content"
-            yield Mistake(key, None, found, wanted, "name the key of the prompt, or correct the row")
+        if not _has(row, data.prompt_key):
+            continue
+        prompt = value_at(row, data.prompt_key)
+        try:
+            if data.apply_chat_template:
+                messages_of(prompt)
+            elif not isinstance(prompt, str) or not prompt:
+                raise Wrong(f"{show(prompt)} as the prompt", "text, as apply_chat_template is false", "correct the row")
+        except Wrong as wrong:
+            yield Mistake(key, None, f"{wrong.found} in row {number}", wrong.wanted, wrong.remedy)
             return
 
 
 def _labels(key: str, row_key: str, reward_type: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
     """Mistakes of rows without a label that the reward can compare with: it would fail for every sample of them."""
-    from core.reward.label import WANTED, misfit  # here as above
+    from core.data.keys import value_at  # here as above
+    from core.reward.label import WANTED, misfit
 
     if reward_type not in NEEDS_LABEL:
         return
     for number, row in enumerate(rows, start=1):
-        found = misfit(row[row_key], reward_type) if row_key in row else None
+        found = misfit(value_at(row, row_key), reward_type) if _has(row, row_key) else None
         if found is not None:
             wanted = f"{WANTED[reward_type]}, which reward.type {reward_type} compares with"
             remedy = "correct or leave out such rows, or choose another reward.type"
             yield Mistake(key, None, f"{found} in row {number}", wanted, remedy)
             return
-
-
-def _is_prompt(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(turn, dict) and {"role", "content"} <= set(turn) for turn in value)
-    return isinstance(value, str) and bool(value)

@@ -50,7 +50,9 @@ def _doors(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _data(data: DataConfig, folder: Path) -> DataConfig:
-    path = _function(data.path, folder) if data.source == "python" else _file(data.path, folder)
+    resolve = _function if data.source == "python" else _file
+    paths = tuple(resolve(path, folder) for path in ([data.path] if isinstance(data.path, str) else data.path or ()))
+    path = paths if isinstance(data.path, tuple) else next(iter(paths), None)
     return data.model_copy(update={"path": path, "chat_template": _file(data.chat_template, folder)})
 
 

@@ -67,16 +67,21 @@ class DataConfig(Section):
     """Source of the prompts, and how a row becomes a prompt."""
 
     source: Literal["jsonl", "parquet", "reasoning_gym", "python"] = Field("jsonl", description="kind of source")
-    path: str | None = Field(
-        None, description="file (jsonl, parquet) or module.py:function / package.module:function (python)"
+    path: str | tuple[str, ...] | None = Field(
+        None,
+        description="a file, a folder with the shards of one set, or a list of files (jsonl, parquet), or "
+        "module.py:function / package.module:function (python)",
     )
     dataset: str | None = Field(None, description="reasoning_gym: the dataset's name")
     options: dict[str, Any] = Field(default_factory=dict, description="reasoning_gym or python: keyword arguments")
     size: PositiveInt | None = Field(
         None, description="reasoning_gym: how many rows to make; else: use the first rows only"
     )
-    prompt_key: str = Field("prompt", description="row key of the prompt: a string, or a list of chat messages")
-    label_key: str | None = Field("label", description="row key of the reference answer")
+    prompt_key: str = Field(
+        "prompt",
+        description="row key of the prompt: a string, or a list of chat messages; a dotted key reaches into mappings",
+    )
+    label_key: str | None = Field("label", description="row key of the reference answer, dotted as above")
     apply_chat_template: bool = Field(True, description="wrap the prompt in the tokenizer's chat template")
     system_prompt: str | None = Field(
         None, description="null: the template's own default; an empty string: none at all"

@@ -12,7 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.mistake import Wrong, show
 from core.config.schema import DataConfig
+from core.data.keys import keys_of, value_at
+from core.data.messages import messages_of
 from core.data.rows import Row, load_rows
 from core.samples import Prompt
 
@@ -56,16 +59,18 @@ class PromptSource:
         return self._prompts[index]
 
 
-def build(config: DataConfig, tokenizer: PromptTokenizer) -> PromptSource:
+def build(config: DataConfig, tokenizer: PromptTokenizer, vocab_size: int | None = None) -> PromptSource:
     """Load, render and tokenise the rows of `config`.
 
+    Args:
+        vocab_size: of the model, which a tokenizer may exceed; None: it is not known.
     Raises:
-        ValueError: the source is unusable (see `load_rows`), a row lacks a key or holds no prompt, or every row is
-            longer than `config.max_prompt_tokens`.
+        ValueError: the source is unusable (see `load_rows`), a row lacks a key or holds no prompt that can be
+            rendered and encoded for this model, or every row is longer than `config.max_prompt_tokens`.
     """
     template = _read_template(config)
     rows = load_rows(config)
-    prompts = [_prompt(index, row, config, tokenizer, template) for index, row in enumerate(rows)]
+    prompts = [_prompt(index, row, config, tokenizer, template, vocab_size) for index, row in enumerate(rows)]
     usable = [prompt for prompt in prompts if len(prompt.tokens) <= config.max_prompt_tokens]
     lengths = [len(prompt.tokens) for prompt in prompts]
     num_skipped = len(prompts) - len(usable)
@@ -92,50 +97,66 @@ def _read_template(config: DataConfig) -> str | None:
         raise ValueError(
             f"data.chat_template is {str(file)!r}: no such file (looked in {Path.cwd()}): correct the path"
         )
-    return file.read_text(encoding="utf-8")
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Wrong(f"{file}, which is no UTF-8", "a chat template in UTF-8", "save it as UTF-8") from error
 
 
-def _prompt(index: int, row: Row, config: DataConfig, tokenizer: PromptTokenizer, template: str | None) -> Prompt:
+def _prompt(
+    index: int,
+    row: Row,
+    config: DataConfig,
+    tokenizer: PromptTokenizer,
+    template: str | None,
+    vocab_size: int | None,
+) -> Prompt:
     content = _value(row, config.prompt_key, "prompt_key", index)
     label = None if config.label_key is None else _value(row, config.label_key, "label_key", index)
-    messages: list[dict[str, Any]] = []
-    if config.apply_chat_template:
-        messages = _messages(content, index)
-        text = tokenizer.render(messages, config.system_prompt, template)
-    elif isinstance(content, str) and content:
-        text = content
-    else:
-        raise ValueError(
-            f"row {index}: the prompt is {_kind(content)}; wanted text, as data.apply_chat_template is false"
-        )
-    tokens = tokenizer.encode(text, add_special_tokens=not config.apply_chat_template)
+    try:
+        messages = messages_of(content) if config.apply_chat_template else []
+        text = _rendered(messages, config, tokenizer, template) if config.apply_chat_template else _plain(content)
+        tokens = tokenizer.encode(text, add_special_tokens=not config.apply_chat_template)
+        _refuse_tokens(text, tokens, vocab_size)
+    except Exception as error:  # a template, or what it calls, may raise anything: it leaves with its row
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"row {index}: {what}") from error
     rest = {key: value for key, value in row.items() if key not in (config.prompt_key, config.label_key)}
     return Prompt(row=index, text=text, tokens=tuple(tokens), label=label, metadata=rest, messages=messages)
 
 
-def _value(row: Row, key: str, option: str, index: int) -> Any:
-    if key not in row:
-        raise ValueError(
-            f"row {index} has no {key!r} (it has {', '.join(map(repr, row)) or 'no keys'}); wanted the key named by "
-            f"data.{option}: name another one"
-        )
-    return row[key]
+def _rendered(
+    messages: list[dict[str, Any]], config: DataConfig, tokenizer: PromptTokenizer, template: str | None
+) -> str:
+    """The messages as the model sees them, of which something must be left."""
+    text = tokenizer.render(messages, config.system_prompt, template)
+    contents = [message["content"].strip() for message in messages]
+    if any(contents) and not any(content and content in text for content in contents):
+        found = f"a prompt of which the chat template wrote nothing: it made {text[:80]!r}"
+        remedy = "give another template as data.chat_template, or set data.apply_chat_template: false"
+        raise Wrong(found, "a template that writes the content of the messages", remedy)
+    return text
 
 
-def _messages(content: Any, index: int) -> list[dict[str, Any]]:
-    """A string is one user message; a list of messages is used as it is."""
+def _plain(content: Any) -> str:
     if isinstance(content, str) and content:
-        return [{"role": "user", "content": content}]
-    if (
-        isinstance(content, list)
-        and content
-        and all(isinstance(m, dict) and {"role", "content"} <= m.keys() for m in content)
-    ):
         return content
-    raise ValueError(
-        f"row {index}: the prompt is {_kind(content)}; wanted text, or a list of messages with 'role' and 'content'"
-    )
+    raise Wrong(f"{show(content)} as the prompt", "text, as data.apply_chat_template is false", "correct the row")
 
 
-def _kind(content: Any) -> str:
-    return f"a {type(content).__name__}" if content else f"an empty {type(content).__name__}"
+def _refuse_tokens(text: str, tokens: Sequence[int], vocab_size: int | None) -> None:
+    if not tokens:
+        raise Wrong(f"a prompt without tokens ({text[:80]!r})", "a prompt with text", "correct or leave out the row")
+    if vocab_size is not None and max(tokens) >= vocab_size:
+        found = f"the token {max(tokens)} in the prompt, and a model with {vocab_size} rows of embeddings"
+        raise Wrong(found, "tokens that the model knows", "use the model's own tokenizer, or leave out such rows")
+
+
+def _value(row: Row, key: str, option: str, index: int) -> Any:
+    try:
+        return value_at(row, key)
+    except KeyError as error:
+        raise ValueError(
+            f"row {index} has no {key!r} (it has {', '.join(map(repr, keys_of(row))) or 'no keys'}); wanted the key "
+            f"named by data.{option}: name another one"
+        ) from error

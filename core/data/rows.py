@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from common.mistake import Wrong
 from core.config.schema import DataConfig
+from core.data.files import data_files, refuse_other_kinds
 from core.plugins import FORMS, load_function
 
 Row = dict[str, Any]
@@ -25,9 +25,13 @@ def load_rows(config: DataConfig) -> list[Row]:
 
     Raises:
         Wrong: (a ValueError) no such file, dataset or function; an unreadable row; no rows at all.
+        Exception: whatever a user's own function raises.
     """
     loaders = {"jsonl": _jsonl, "parquet": _parquet, "reasoning_gym": _reasoning_gym, "python": _python}
     rows = list(islice(loaders[config.source](config), config.size))
+    if config.source != "jsonl":  # whose lines have been looked at, with their numbers
+        for number, row in enumerate(rows, start=1):
+            _refuse_half_characters(row, f"row {number} of {_name(config)}")
     if not rows:
         raise Wrong(f"data source {_name(config)} without rows", "at least one row", "correct the source")
     return rows
@@ -37,51 +41,70 @@ def _name(config: DataConfig) -> str:
     return f"{config.source} {config.dataset if config.source == 'reasoning_gym' else config.path}"
 
 
-def _file(config: DataConfig) -> Path:
-    file = Path(config.path or "")
-    if config.path is None or not file.is_file():
-        found = f"no such file as data.path {config.path!r} (looked in {Path.cwd()})"
-        raise Wrong(found, f"a {config.source} file", "correct the path")
-    return file
-
-
 def _jsonl(config: DataConfig) -> Iterator[Row]:
-    file = _file(config)
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if line.strip():
-                yield _json_row(line.removeprefix(b"\xef\xbb\xbf"), f"{file}, line {number}")
+    for file in data_files(config):
+        refuse_other_kinds(file, "jsonl")
+        with file.open("rb") as stream:
+            for number, line in enumerate(stream, start=1):
+                if line.strip():
+                    yield _json_row(line.removeprefix(b"\xef\xbb\xbf"), f"{file}, line {number}")
 
 
 def _json_row(line: bytes, place: str) -> Row:
     try:
         row = json.loads(line.decode("utf-8"))
-    except ValueError as error:  # covers what is not UTF-8 as well
+    except (ValueError, RecursionError) as error:  # covers what is not UTF-8 as well
         found = f"{place}: no JSON ({error}): {_shown(line)}"
         raise Wrong(found, "one JSON object per line", "mend or remove it") from error
     if not isinstance(row, dict):
         found = f"{place}: a JSON {type(row).__name__}: {_shown(line)}"
         raise Wrong(found, "an object, {...}", "mend or remove the line")
+    if b"\\u" in line:  # only by an escape can JSON in UTF-8 hold half a character
+        _refuse_half_characters(row, place)
     return row
 
 
+def _refuse_half_characters(value: Any, place: str) -> None:
+    """Refuse text with half of a surrogate pair, which no tokenizer and no file can hold.
+
+    Raises:
+        Wrong: it is somewhere in `value`.
+    """
+    if isinstance(value, dict):
+        for key, below in value.items():
+            _refuse_half_characters(key, place)
+            _refuse_half_characters(below, place)
+    elif isinstance(value, list | tuple):
+        for below in value:
+            _refuse_half_characters(below, place)
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            found = f"{place}: half a character ({ascii(value[error.start])[1:-1]}, a lone surrogate)"
+            raise Wrong(found, "text that UTF-8 can hold", "mend or remove it") from error
+
+
 def _shown(line: bytes) -> str:
+    """The line, cut, with everything escaped that a terminal would act on."""
     text = line.decode("utf-8", errors="backslashreplace").strip()
-    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+    text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
 
 
 def _parquet(config: DataConfig) -> Iterator[Row]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    file = _file(config)
-    try:
-        with ParquetFile(file) as parquet:
-            for batch in parquet.iter_batches():
-                yield from batch.to_pylist()
-    except ArrowException as error:
-        found = f"{file}, which cannot be read as parquet ({error})"
-        raise Wrong(found, "a parquet file", "make it again") from error
+    for file in data_files(config):
+        refuse_other_kinds(file, "parquet")
+        try:
+            with ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches():
+                    yield from batch.to_pylist()
+        except (ArrowException, UnicodeDecodeError) as error:
+            found = f"{file}, which cannot be read as parquet ({error})"
+            raise Wrong(found, "a parquet file", "make it again") from error
 
 
 def _reasoning_gym(config: DataConfig) -> Iterator[Row]:
@@ -119,8 +142,8 @@ def _check_dataset_name(name: str) -> None:
 
 
 def _python(config: DataConfig) -> Iterator[Row]:
-    if config.path is None:
-        raise Wrong("no data.path", FORMS, "add data.path")
+    if not isinstance(config.path, str):
+        raise Wrong("no function as data.path", FORMS, "name one")
     rows: Iterable[Any] = load_function(config.path, "data.path")(**config.options)
     for index, row in enumerate(rows):
         if not isinstance(row, dict):

@@ -10,6 +10,7 @@ from common.mistake import Wrong
 from core import data
 from core.algorithm.estimate import build_advantages
 from core.config.layout import num_engines, rewards_names
+from core.config.schema import DataConfig
 from core.doors import SCHEDULE
 from core.loop.checkpoints import Checkpoints
 from core.loop.evaluation import Evaluation
@@ -83,7 +84,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         checkpoints=checkpoints,
         pause=build_pause(rank),
         advantages=build_advantages(config.algorithm),
-        request=TrainRequests(config.rollout, data.build(config.data, rank.tokenizer), rank.stop_token_ids),
+        request=TrainRequests(config.rollout, build_prompts(rank, config.data), rank.stop_token_ids),
         max_failed_share=config.reward.max_failed_share,
         num_steps=config.rollout.num_rollout,
     )
@@ -175,8 +176,13 @@ def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:
 
 def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
     """Make the evaluation over the sets of the run file."""
-    sets = {name: data.build(section, rank.tokenizer) for name, section in rank.config.eval.sets.items()}
+    sets = {name: build_prompts(rank, section) for name, section in rank.config.eval.sets.items()}
     return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids)
+
+
+def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:
+    """The prompts of a data section, for this run's model."""
+    return data.build(section, rank.tokenizer, rank.shape.vocab_size)
 
 
 def build_journal(rank: ThisRank, first_step: int, group_filter: GroupFilter, stack: ExitStack) -> Journal:

@@ -93,9 +93,9 @@ def test_long_rows_are_left_out_and_counted(tmp_path: Path, tokenizer: Tokenizer
     [
         pytest.param({"prompt": "hi"}, {}, "row 0 has no 'label' .it has 'prompt'.*data.label_key", id="no label"),
         pytest.param({"text": "hi"}, {}, "row 0 has no 'prompt' .it has 'text'.*data.prompt_key", id="no prompt"),
-        pytest.param({"prompt": 3}, {}, "row 0: the prompt is a int", id="a number"),
-        pytest.param({"prompt": ""}, {}, "row 0: the prompt is an empty str", id="empty"),
-        pytest.param({"prompt": ["hi"]}, {}, "row 0: the prompt is a list; wanted .*'role'", id="not messages"),
+        pytest.param({"prompt": 3}, {}, "row 0: found 3 as the prompt", id="a number"),
+        pytest.param({"prompt": ""}, {}, "row 0: found '' as the prompt", id="empty"),
+        pytest.param({"prompt": ["hi"]}, {}, "row 0: found a list of 1 as the prompt; .*role", id="not messages"),
         pytest.param(
             {"prompt": [{}]}, {"apply_chat_template": False}, "apply_chat_template is false", id="raw messages"
         ),

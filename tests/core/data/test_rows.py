@@ -95,10 +95,10 @@ def test_bad_line_is_named(bad: bytes, words: list[str], tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        pytest.param({"path": "/no/such.jsonl"}, "no such file as data.path '/no/such.jsonl'", id="no file"),
-        pytest.param({}, "found no such file as data.path None", id="no path"),
+        pytest.param({"path": "/no/such.jsonl"}, "/no/such.jsonl, which does not exist", id="no file"),
+        pytest.param({}, "found no data.path, with source jsonl", id="no path"),
         pytest.param({"path": "{empty}"}, "jsonl .* without rows", id="empty"),
-        pytest.param({"source": "parquet", "path": "{text}"}, "cannot be read as parquet", id="not parquet"),
+        pytest.param({"source": "parquet", "path": "{text}"}, "no parquet", id="not parquet"),
         pytest.param({"source": "python", "path": "{module}"}, "wanted module.py:function", id="no function named"),
         pytest.param(
             {"source": "python", "path": "{module}:nope"}, "nothing named nope .* has: rows, numbers", id="absent"
@@ -107,7 +107,7 @@ def test_bad_line_is_named(bad: bytes, words: list[str], tmp_path: Path) -> None
         pytest.param({"source": "python", "path": "{module}:numbers"}, "a int as row 0", id="rows no dictionaries"),
         pytest.param({"source": "python", "path": "no_such_module:f"}, "No module named", id="no module"),
         pytest.param({"source": "python", "path": "{text}.py:f"}, "no file", id="no module file"),
-        pytest.param({"source": "python"}, "found no data.path", id="python without path"),
+        pytest.param({"source": "python"}, "found no function as data.path", id="python without path"),
         pytest.param(
             {"source": "reasoning_gym", "dataset": "chain_sums"}, "reasoning_gym: did you mean chain_sum or", id="near"
         ),
