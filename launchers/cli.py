@@ -21,6 +21,7 @@ from launchers.commands import (
     run,
     sbatch,
     status,
+    stop,
     submit,
     sweep,
 )
@@ -29,7 +30,7 @@ from launchers.commands.terminal import console, note
 # what a user can mend: permissions, a quota, a full disk, a file where a folder should be
 OF_THE_PLACE = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
 
-COMMANDS = (run, resume, plan, submit, sbatch, sweep, status, logs, cancel, attach, doctor, inspect, models)
+COMMANDS = (run, resume, plan, submit, sbatch, sweep, status, logs, stop, cancel, attach, doctor, inspect, models)
 
 app = typer.Typer(
     help="Reinforcement-learning post-training of language models on Slurm clusters, without Ray.",

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from common.duration import seconds_of
 from common.mistake import Wrong
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -23,6 +24,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 def _minutes(value: Any) -> Any:
     """A bare number is a time limit in minutes, as it is for Slurm."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _duration(value: Any) -> Any:
+    """A time as a person writes it."""
+    if value is not None and (not isinstance(value, str) or seconds_of(value) is None):
+        raise Wrong(repr(value), "a time such as 90s, 30m or 2h", "give a number and its unit, or null")
+    return value
 
 
 def _on_or_off(value: Any) -> Any:
@@ -318,7 +326,12 @@ class EvalConfig(Section):
 class CheckpointConfig(Section):
     """Times at which the run is saved. A last checkpoint is always written at the end."""
 
-    interval: NonNegativeInt = Field(0, description="steps between checkpoints; 0: only at the end")
+    interval: NonNegativeInt = Field(0, description="steps between checkpoints; 0: none by steps")
+    every: Annotated[str | None, BeforeValidator(_duration)] = Field(
+        "30m",
+        description="time between checkpoints, beside `interval`: 90s, 30m, 2h; longer where saving would take more "
+        "than 5 % of the time; null: none by time",
+    )
     keep: PositiveInt = Field(2, description="how many to keep")
     save_hf: bool = Field(True, description="also write the final model as a HuggingFace directory")
 

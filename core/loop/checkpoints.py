@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ from core.run_dir.run_directory import RunDirectory
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 CHUNK_BYTES = 8 * 2**20
+MAX_SHARE = 0.05  # of the time, for checkpoints that come by the clock
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +49,41 @@ class Saveable(Protocol):
 class Checkpoints:
     """Writes, keeps, finds and checks the checkpoints of a run."""
 
-    def __init__(self, folder: Path, trainer: Saveable, *, interval: int, keep: int, num_steps: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        trainer: Saveable,
+        *,
+        interval: int,
+        keep: int,
+        num_steps: int,
+        every_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Keep where checkpoints go, and how often.
+
+        Args:
+        interval: steps between checkpoints; 0: none by steps.
+        every_s: seconds between checkpoints, more where saving is slow; None: none by time.
+        """
         self._folder = folder
         self._trainer = trainer
         self._interval = interval
         self._keep = keep
         self._num_steps = num_steps
+        self._every_s = every_s
+        self._clock = clock
+        self._saved_at = clock()  # or when the run began
+        self._save_s = 0.0  # what the latest save took
         self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process wrote or read it
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written once `step` steps are complete: at the interval, and at the end."""
-        return step == self._num_steps or (self._interval > 0 and step % self._interval == 0)
+        """Whether a checkpoint is to be written once `step` steps are complete: at the interval, in time, at the end.
+
+        Collective: all trainer ranks, as the clock of rank 0 decides.
+        """
+        by_steps = step == self._num_steps or (self._interval > 0 and step % self._interval == 0)
+        return by_steps or (self._every_s is not None and bool(broadcast(self._waited_s() >= self._wait_s())))
 
     def ensure(self, state: LoopState) -> None:
         """Write a checkpoint unless the newest one holds this state. Collective: all trainer ranks."""
@@ -69,6 +95,7 @@ class Checkpoints:
 
         Collective: all trainer ranks; returns when the checkpoint is complete.
         """
+        began = self._clock()
         final = self._folder / f"step_{state.next_step:06d}"
         unfinished = final.with_suffix(".unfinished")
         trainer_folder = unfinished / "trainer"
@@ -85,6 +112,8 @@ class Checkpoints:
             log.info("checkpoint=%s", final)
         dist.barrier()
         self._newest = state
+        self._saved_at = self._clock()
+        self._save_s = self._saved_at - began
         return final
 
     def load_latest(self) -> LoopState | None:
@@ -101,6 +130,13 @@ class Checkpoints:
         self._newest = state
         log.info("resumed_from=%s next_step=%d", path, state.next_step)
         return state
+
+    def _waited_s(self) -> float:
+        return self._clock() - self._saved_at
+
+    def _wait_s(self) -> float:
+        """Seconds from one checkpoint to the next: as asked, or as long as makes saving its largest share of all."""
+        return max(self._every_s or 0.0, self._save_s * (1 / MAX_SHARE - 1))
 
     def _prune(self, newest: Path) -> None:
         """Keep the newest `keep` checkpoints. Later steps belong to a past that could not be read and was given up."""

@@ -127,7 +127,7 @@ class CheckpointsPart(Protocol):
     """The run's checkpoints."""
 
     def due(self, step: int) -> bool:
-        """Whether a checkpoint is to be written once `step` steps are complete."""
+        """Whether a checkpoint is to be written once `step` steps are complete. Collective: all trainer ranks."""
         ...
 
     def ensure(self, state: LoopState) -> None:

@@ -1,4 +1,4 @@
-"""Stopping in time: the ranks agree, between two steps, that no further step is begun.
+"""Stopping in time: the ranks agree, between two steps, that no further step is begun. Amid one, the rollout asks.
 
 Two reasons: somebody asked (the cluster's warning ahead of the time limit, a preemption), or the allocation ends before
 another step could be finished and saved. The time left counts to the end of the allocation, not from the start of the

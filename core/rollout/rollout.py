@@ -16,6 +16,7 @@ from typing import Any
 
 from core.engines.roster import Engine, Engines
 from core.pretrained.tokenizer import Tokenizer
+from core.processes import keys
 from core.processes.collective import any_rank, gather_lists
 from core.processes.rendezvous import Rendezvous
 from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
@@ -30,8 +31,13 @@ from core.sglang.errors import EngineDied
 from core.weights.sync import WeightSync
 
 MAX_ROUNDS = 10  # of one step; more engine deaths than that are no accident
+PAUSE_LOOK_S = 1.0  # between looks at whether the run is to pause
 
 log = logging.getLogger(__name__)
+
+
+class PauseAsked(Exception):
+    """The run is to be saved and left while a rollout is under way. Raised on every rank; the text is the reason."""
 
 
 class Pending:
@@ -88,10 +94,20 @@ class Rollout:
         self._generator = generator or OneTurn()
         self._filter = group_filter
         self._under_way = ""  # the request that was started and is not finished
+        self._may_break_off = False  # for a pause
 
     def generate(self, request: Request) -> Generated:
-        """Have every group answered exactly once, by some engine of some node: `start`, and `finish` at once."""
-        return self.start(request).finish()
+        """Have every group answered exactly once, by some engine of some node: `start`, and `finish` at once.
+
+        Raises:
+            PauseAsked: if the run is to pause while groups are missing: nobody answers them any more. Between `start`
+                and `finish` that is not asked: an update may lie there, whose step is not yet noted as complete.
+        """
+        self._may_break_off = True
+        try:
+            return self.start(request).finish()
+        finally:
+            self._may_break_off = False
 
     def start(self, request: Request) -> Pending:
         """Begin to have every group answered; returns at once.
@@ -116,6 +132,7 @@ class Rollout:
             missing = _missing(made)
             if not missing:
                 return made
+            self._leave_if_asked()
             log.warning("rollout=%s round=%d groups_missing=%d", request.key, number - 1, len(missing))
             if not any_rank(bool(self._engines.alive())):
                 self._engines.await_restarted()
@@ -124,6 +141,14 @@ class Rollout:
         if missing := _missing(made):
             raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
         return made
+
+    def _leave_if_asked(self) -> None:
+        """Raise PauseAsked if the run is to pause. Collective: all trainer ranks, which may hear of it one by one."""
+        if reasons := gather_lists([reason] if (reason := self._pause_reason()) else []):
+            raise PauseAsked(reasons[0])
+
+    def _pause_reason(self) -> str | None:
+        return self._rendezvous.get(keys.PAUSE_ASKED) if self._may_break_off else None
 
     def _answer(self, request: Request, number: int, groups: Sequence[int], made: Generated) -> None:
         """This rank's part in a round."""
@@ -158,7 +183,22 @@ class Rollout:
             for _ in range(width.requests)  # engine by engine in turns: each claims once before any claims twice
             for engine in self._engines.alive()
         ]
-        await asyncio.gather(*workers)
+        work = asyncio.gather(*workers)
+        while not (await asyncio.wait({work}, timeout=PAUSE_LOOK_S))[0]:
+            if self._pause_reason():
+                await self._break_off(work)
+                return
+        await work
+
+    async def _break_off(self, work: asyncio.Future[Any]) -> None:
+        """Wait for no more answers, and have the engines make none: they may have to give up their memory."""
+        work.cancel()
+        await asyncio.wait({work})
+        for engine in self._engines.alive():
+            try:
+                await asyncio.to_thread(engine.client.abort)
+            except EngineDied as error:
+                self._engines.mark_dead(engine, error)
 
     async def _work(self, engine: Engine, claims: Claims, count: int, request: Request, made: Generated) -> None:
         """Claim and answer groups until there are none left or the engine dies."""

@@ -8,6 +8,7 @@ attempts/N/
     failures/ROLE-NAME.json   one record for each process that failed
     failure.json              the record that explains the others
     outcome.json              how the attempt ended
+    stop                      made by whoever wants the attempt to save and end
 
 slurm/JOB/RESTART/
     meeting.json              where the leader serves the store
@@ -48,6 +49,11 @@ class AttemptFolder:
     def outcome(self) -> Path:
         """The file that says how the attempt ended."""
         return self.path / "outcome.json"
+
+    @property
+    def stop(self) -> Path:
+        """The file that is there once somebody wants the attempt to save and end."""
+        return self.path / "stop"
 
     def failure_of(self, role: str, name: str) -> Path:
         """The record of one process that failed."""

@@ -55,6 +55,11 @@ class RunDirectory:
         """The folder with one folder for each checkpoint that is kept."""
         return self.path / "checkpoints"
 
+    def newest_checkpoint(self) -> int | None:
+        """How many steps the newest checkpoint holds; whether it is undamaged is not asked. None: there is none."""
+        names = [path.name for path in self.checkpoints.glob("step_??????")]
+        return max((int(name.removeprefix("step_")) for name in names if name[5:].isdigit()), default=None)
+
     @property
     def tensorboard(self) -> Path:
         """The folder of the event files."""

@@ -17,6 +17,7 @@ from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment
 from launchers.attempts.failure import Failure, first_cause, from_exception, read_record, write_record
 from launchers.attempts.outcome import Outcome
+from launchers.attempts.stop_request import STOPPED
 
 RECORDS_GRACE_S = 2.0  # other nodes' failure records of the same event
 RECORDS_DEADLINE_S = 10.0
@@ -34,6 +35,8 @@ def outcome_when_left(paused: str | None) -> Outcome:
     """All ranks have ended well: done, or asked to pause for this reason."""
     if paused is None:
         return Outcome("complete")
+    if paused == STOPPED:
+        return Outcome("interrupted", cause="saved and left: somebody stopped it")
     return Outcome("preempted" if paused == "preempted" else "timeout", cause=f"saved and left: {paused}")
 
 

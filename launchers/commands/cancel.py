@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,8 @@ def command(
 ) -> None:
     """Stop a run for good: its job (all jobs of a chain or sweep), or its process on this machine.
 
-    What it has saved stays; `ebbtide submit --resume` or `ebbtide resume` goes on from the last checkpoint.
+    What it has saved stays, nothing more is saved (`ebbtide stop` does that); `ebbtide submit --resume` or
+    `ebbtide resume` goes on from the last checkpoint.
     """
     sweep = read_sweep(path)
     if sweep is not None:
@@ -66,12 +68,15 @@ def _live(poller: Poller, job_ids: Sequence[str]) -> bool:
 
 
 def _stop_local(files: Files, timeout_s: float) -> None:
-    """SIGTERM to the process that the ledger names, which ends its children in order."""
+    """SIGTERM to the process that the ledger names: at a second one it does not save, but ends its children."""
     last = files.history.last
     if not files.alive or last is None:
         where = f" (it began on {last.host})" if last is not None and last.how is None else ""
         fail(f"{files.directory.path}: found nothing that runs here{where}; nothing to cancel")
     os.kill(last.pid, signal.SIGTERM)
+    time.sleep(POLL_S)  # two at once would count as one
+    with suppress(ProcessLookupError):
+        os.kill(last.pid, signal.SIGTERM)
     say(f"process {last.pid}: told to stop")
     if not wait_until(lambda: not read_files(files.directory).alive, timeout_s, POLL_S):
         fail(f"found process {last.pid} alive after {timeout_s:.0f} s; wanted an ended one: use kill -9", FAILED)

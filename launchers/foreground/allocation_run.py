@@ -23,6 +23,7 @@ from launchers.attempts.failure import Failure, describe_exit, from_child, read_
 from launchers.attempts.kept_site import kept_site
 from launchers.foreground.follow import follow
 from launchers.show.display import Display
+from launchers.show.saved import saved_text
 from launchers.submit.job_plan import CODE_DIR, task_command
 
 
@@ -41,9 +42,9 @@ def run_in_allocation(directory: RunDirectory, display: Display) -> int:
     attempt = directory.attempt(directory.next_attempt())
     log, command = StartFolder(folder).srun_log, srun_command(directory.path, allocation, kept_site(directory))
     srun = Child("srun", command, _environment(folder, allocation), log)
-    code = follow(srun, reader, display)
+    code = follow(srun, reader, display, attempt)
     if code == INTERRUPTED:
-        display.interrupted(directory.path)
+        display.interrupted(directory.path, saved_text(directory))
     elif code != 0:
         display.failed(_failure(attempt, srun, code), directory.path, attempt if attempt.exists() else folder)
     return code if code in (0, INTERRUPTED) else 1

@@ -12,11 +12,14 @@ from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.progress import ProgressReader
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.attempt import OpenAttempt, open_attempt
-from launchers.attempts.exit_codes import INTERRUPTED
+from launchers.attempts.exit_codes import FAILED, INTERRUPTED
 from launchers.attempts.failure import read_record
 from launchers.attempts.outcome import Outcome, read_outcome
 from launchers.foreground.follow import follow
 from launchers.show.display import Display
+from launchers.show.saved import saved_text
+
+EXIT_CODES = {"complete": 0, "timeout": 0, "preempted": 0, "interrupted": INTERRUPTED}
 
 
 def run_attempt(directory: RunDirectory, display: Display) -> int:
@@ -29,19 +32,25 @@ def run_attempt(directory: RunDirectory, display: Display) -> int:
     """
     with open_attempt(directory, [socket.gethostname()]) as attempt:
         reader = ProgressReader(directory.progress, from_end=True)
-        code = follow(_start_agent(attempt), reader, display)
-        outcome = read_outcome(attempt.folder) or Outcome("failed", cause="the node agent died without a record")
-        if code == INTERRUPTED:
-            outcome = Outcome("interrupted", cause="stopped at the terminal")
+        code = follow(_start_agent(attempt), reader, display, attempt.folder)
+        outcome = read_outcome(attempt.folder) or _without_record(code)
+        code = EXIT_CODES.get(outcome.how, FAILED)
         attempt.end(outcome, code)
     show_end(outcome, attempt, display)
-    return code if code in (0, INTERRUPTED) else 1
+    return code
+
+
+def _without_record(code: int) -> Outcome:
+    """How an attempt ended whose agent was killed before it could say."""
+    if code == INTERRUPTED:
+        return Outcome("interrupted", cause="stopped at the terminal")
+    return Outcome("failed", cause="the node agent died without a record")
 
 
 def show_end(outcome: Outcome, attempt: OpenAttempt, display: Display) -> None:
     """What the user should know of an attempt that did not complete the run."""
     if outcome.how in ("interrupted", "timeout", "preempted"):
-        display.interrupted(attempt.directory.path)
+        display.interrupted(attempt.directory.path, saved_text(attempt.directory))
     elif outcome.how != "complete":
         display.failed(read_record(attempt.folder), attempt.directory.path, attempt.folder)
 

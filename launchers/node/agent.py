@@ -26,6 +26,7 @@ from core.config.layout import nodes
 from core.processes import keys
 from core.processes.children import kill_descendants, shared_memory, stop_all
 from core.processes.rendezvous import Address, Rendezvous
+from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.failure import Failure, write_record
 from launchers.attempts.judgement import (
@@ -38,6 +39,7 @@ from launchers.attempts.judgement import (
     outcome_when_left,
 )
 from launchers.attempts.outcome import Outcome
+from launchers.attempts.stop_request import STOPPED, StopRequest
 from launchers.node.engine_slot import EngineSlot
 from launchers.node.gate import WATCHED, Gate
 from launchers.node.ports import listen
@@ -63,6 +65,8 @@ class NodeAgent:
         self.seat = seat
         self.folder = directory.attempt(seat.attempt)
         self._stop_asked = False
+        self._stop_request = StopRequest(self.folder)
+        self._save_asked = False
         self._pause_asked: Callable[[], str] | None = None
         node = nodes(self.config)[seat.node]
         self.rendezvous = self._meet()
@@ -113,7 +117,7 @@ class NodeAgent:
     def _pass_gate(self) -> Outcome | None:
         """The outcome of an attempt that ends at the gate; None when all nodes are fit."""
         if self.seat.leads:
-            unfit = self.gate.pass_as_leader(self.rendezvous, lambda: self._stop_asked or agents_failed(self.folder))
+            unfit = self.gate.pass_as_leader(self.rendezvous, self._is_to_end)
             if unfit or agents_failed(self.folder):
                 return self._outcome_after(unfit)
         else:
@@ -122,6 +126,9 @@ class NodeAgent:
             return outcome
         self.pulse.forget(WATCHED)
         return None
+
+    def _is_to_end(self) -> bool:
+        return self._stop_asked or self._stop_request.made or agents_failed(self.folder)
 
     def start_processes(self) -> None:
         """Start all servers and trainer ranks of this node."""
@@ -137,6 +144,7 @@ class NodeAgent:
             if (failure := self._own_failure()) is not None:
                 return self._outcome_after([failure])
             if self.seat.leads:
+                self._pass_on_stop_request()
                 if self.pulse.value(keys.FAILED) is not None:
                     return self._outcome_after([])
                 if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
@@ -151,6 +159,8 @@ class NodeAgent:
             if self.seat.leads and agents_failed(self.folder):  # Slurm ends all tasks of a step when one has failed
                 return self._outcome_after([])
             return Outcome("interrupted", cause="stopped by a signal")
+        if self.seat.leads and self._stop_request.made and self.pulse.moment == Moment():  # nothing to be saved
+            return Outcome("interrupted", cause="stopped before its first step")
         if (text := self.pulse.value(keys.ENDED)) is not None:
             return Outcome.from_json(text)
         if not self.seat.leads and self.pulse.leader_lost():
@@ -158,6 +168,12 @@ class NodeAgent:
             leave_records(self.folder, [failure], leads=False)
             return outcome_of(failure)
         return None
+
+    def _pass_on_stop_request(self) -> None:
+        if self._stop_request.made and not self._save_asked:
+            self._save_asked = True
+            log.info("asked to save and end")
+            self.pulse.post(keys.PAUSE_ASKED, STOPPED)
 
     def _own_failure(self) -> Failure | None:
         if self.trainers is not None and self.trainers.exit_code() not in (None, 0):

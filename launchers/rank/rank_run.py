@@ -13,6 +13,7 @@ from core.loop.parts import Parts, Schedule, overlaps
 from core.plugins import where
 from core.processes import keys
 from core.processes.collective import any_rank
+from core.rollout.rollout import PauseAsked
 from core.run_dir.moment import Moment
 from launchers.rank.this_rank import ThisRank
 from launchers.rank.wiring import build
@@ -41,7 +42,7 @@ class RankRun:
         with ExitStack() as stack:
             parts = self.parts = build(rank, self._announce, overlaps(schedule), stack)
             rank.progress.event("begin", step=parts.state.next_step, num_steps=parts.num_steps)
-            complete: object = schedule(parts)  # what a user wrote may give anything
+            complete: object = self._turn(schedule, parts)  # what a user wrote may give anything
             if not isinstance(complete, bool):
                 found = f"{complete!r} from {where(schedule)} ({SCHEDULE.key})"
                 raise Wrong(found, SCHEDULE.gives, "return True after the last step, False where it pauses")
@@ -52,6 +53,17 @@ class RankRun:
                 with parts.phase("save", parts.num_steps):
                     self._save_hf(parts)
             rank.progress.event("end", step=parts.num_steps)
+
+    def _turn(self, schedule: Schedule, parts: Parts) -> bool:
+        """The schedule's loop; a pause that broke off a rollout is saved as the step began, whatever the schedule."""
+        try:
+            return schedule(parts)
+        except PauseAsked as pause:
+            with parts.phase("save", parts.state.next_step):
+                parts.checkpoints.ensure(parts.state)
+            if self._rank.first:
+                self._rank.rendezvous.set(keys.PAUSED, str(pause))
+            return False
 
     def await_others(self) -> None:
         """Return when all ranks have finished."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from common.duration import seconds_of
 from common.mistake import Wrong
 from core import data
 from core.algorithm.estimate import build_advantages
@@ -115,6 +116,7 @@ def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer) -> Checkpoints:
         interval=section.interval,
         keep=section.keep,
         num_steps=rank.config.rollout.num_rollout,
+        every_s=seconds_of(section.every) if section.every else None,
     )
 
 

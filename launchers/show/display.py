@@ -81,9 +81,9 @@ class Display:
         self._console.print(f"all logs: {folder}", highlight=False, soft_wrap=True)
         self._console.print(f"after mending it: {resume} {run_dir}", highlight=False, soft_wrap=True)
 
-    def interrupted(self, run_dir: Path) -> None:
-        """Stopped by the user."""
-        text = f"stopped. Go on from the last checkpoint with: ebbtide resume {run_dir}"
+    def interrupted(self, run_dir: Path, saved: str) -> None:
+        """Stopped by the user; `saved` says what is not lost."""
+        text = f"stopped: {saved}. Go on with: ebbtide resume {run_dir}"
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def _on_begin(self, event: dict[str, Any]) -> None:

@@ -184,7 +184,10 @@ def test_nothing_outlives_the_command(role: str, number: signal.Signals, exit_co
         left = {name for name in left if not name.startswith("sglang_loads_")}
     assert left == set()
     if number == signal.SIGINT:
-        assert f"ebbtide resume {run_dir}" in (tmp_path / "log").read_text()
+        said = (tmp_path / "log").read_text()
+        assert f"stopped: saved, all 1 steps that are complete. Go on with: ebbtide resume {run_dir}" in said
+        assert (run_dir / "checkpoints" / "step_000001" / "manifest.json").exists()
+        assert json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[-1])["how"] == "interrupted"
 
 
 def test_failing_rewards_are_named_tolerated_and_then_stop_the_run(tmp_path: Path) -> None:

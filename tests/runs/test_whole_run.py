@@ -13,6 +13,7 @@ import pytest
 
 from common.waiting import wait_until
 from core.trajectory import step_path
+from tests.support.faulty_runs import wait_for_phase
 from tests.support.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
 
 pytestmark = pytest.mark.run
@@ -167,7 +168,7 @@ def test_inspect_shows_samples(straight: Path) -> None:
     assert "advantage" in shown.stdout
 
 
-def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(straight: Path, tmp_path: Path) -> None:
+def test_killed_and_stopped_and_resumed_equals_uninterrupted_bit_for_bit(straight: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
     command = start_ebbtide("run", str(write_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
     manifest = run_dir / "checkpoints" / "step_000002" / "manifest.json"
@@ -178,9 +179,15 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(straight: Path, tmp
         process.kill()
     command.wait(30)
     assert wait_until(lambda: not survivors(family), 30)
+    again = start_ebbtide("resume", str(run_dir), log=tmp_path / "again")
+    wait_for_phase(run_dir, "rollout step=3", again)
+    stopped = ebbtide("stop", str(run_dir))
+    assert stopped.returncode == 0, stopped.stderr
+    assert "attempt 2: interrupted; saved, all 3 steps that are complete" in stopped.stdout
+    assert again.wait(60) == 130
     done = ebbtide("resume", str(run_dir))
     assert done.returncode == 0, done.stdout + done.stderr
-    assert events(run_dir, "begin")[-1]["step"] == 2
+    assert [event["step"] for event in events(run_dir, "begin")] == [0, 2, 3]
     assert losses(run_dir) == losses(straight)
     for step in range(4):
         for name in EQUAL_AFTER_RESUME:

@@ -68,6 +68,28 @@ def test_due_after_every_step(tmp_path: Path, trainer: FakeTrainer) -> None:
     assert [step for step in range(1, 4) if every.due(step)] == [1, 2, 3]
 
 
+def test_due_in_time_and_saving_takes_a_twentieth_at_most(
+    tmp_path: Path, trainer: FakeTrainer, process_group: None
+) -> None:
+    now = [0.0]
+    timed = Checkpoints(tmp_path, trainer, interval=0, keep=1, num_steps=99, every_s=60.0, clock=lambda: now[0])
+
+    def due_at(seconds: float) -> bool:
+        now[0] = seconds
+        return timed.due(1)
+
+    assert [due_at(59.9), due_at(60.0)] == [False, True]
+    slow = trainer.save
+
+    def save(directory: Path) -> None:
+        now[0] += 10.0
+        slow(directory)
+
+    trainer.save = save  # type: ignore[method-assign]
+    timed.save(LoopState(next_step=1))  # from 60 s to 70 s: the next one is due when 190 s have passed
+    assert [due_at(259.9), due_at(260.1)] == [False, True]
+
+
 def test_an_old_one_that_cannot_be_removed_stops_nothing(
     checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

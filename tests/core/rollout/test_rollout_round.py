@@ -13,11 +13,12 @@ import pytest
 import torch.distributed as dist
 
 from core.engines.roster import Engine
+from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 from core.reward import Score
 from core.rollout.claims import Width, engine_width
 from core.rollout.request import WAIT_TOKENS, Generated, Request
-from core.rollout.rollout import Rollout
+from core.rollout.rollout import PAUSE_LOOK_S, PauseAsked, Rollout
 from core.samples import Prompt, SamplingParams, Status
 from core.sglang.errors import EngineDied
 from core.sglang.generation import Generation, GroupRequest
@@ -204,3 +205,42 @@ def test_what_goes_wrong_in_the_background_is_raised_when_it_is_finished(store: 
     pending = Parts(store, Refusing()).rollout(32).start(request(8))
     with pytest.raises(ValueError, match="no such token"):
         pending.finish()
+
+
+class Endless(StandIn):
+    """An engine that never answers, and has the run asked to pause as soon as it is asked."""
+
+    def __init__(self, store: Rendezvous) -> None:
+        super().__init__()
+        self.store = store
+        self.aborted = 0
+
+    async def generate_groups(self, groups: Sequence[GroupRequest]) -> list[list[Generation]]:
+        self.store.set(keys.PAUSE_ASKED, "stopped")
+        await asyncio.sleep(600)
+        raise AssertionError(groups)
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+def test_a_pause_breaks_off_a_rollout_and_the_engines_work(store: Rendezvous) -> None:
+    engine = Endless(store)
+    rollout = Parts(store, engine).rollout(8)
+    with pytest.raises(PauseAsked, match="stopped"):
+        rollout.generate(request(3))
+    assert engine.aborted == 1
+
+
+def test_a_pause_waits_for_nothing_where_all_groups_are_there(store: Rendezvous) -> None:
+    store.set(keys.PAUSE_ASKED, "stopped")
+    assert generated(Parts(store, StandIn()).rollout(8), request(3)) == every_sample(3)
+
+
+def test_a_pause_breaks_off_nothing_that_an_update_may_lie_beside(store: Rendezvous) -> None:
+    engine = Waiting()
+    pending = Parts(store, engine).rollout(8).start(request(1))
+    assert engine.was_asked.wait(60)
+    store.set(keys.PAUSE_ASKED, "stopped")
+    threading.Timer(2 * PAUSE_LOOK_S, engine.may_answer.set).start()
+    assert sampled(pending.finish()) == every_sample(1)

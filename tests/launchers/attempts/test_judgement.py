@@ -60,6 +60,11 @@ def test_ranks_that_left_in_order(paused: str | None, how: str) -> None:
     assert (left.how, left.cause) == (how, f"saved and left: {paused}" if paused else "")
 
 
+def test_a_run_that_somebody_stopped_is_interrupted_and_so_never_requeued() -> None:
+    left = outcome_when_left("stopped")
+    assert (left.how, left.cause) == ("interrupted", "saved and left: somebody stopped it")
+
+
 @pytest.mark.parametrize(
     ("records", "first"),
     [([PEER_LEFT, KILLED, RAISED], KILLED), ([PEER_LEFT, RAISED], RAISED), ([PEER_LEFT, LOST], LOST)],
