@@ -68,8 +68,8 @@ class History:
 
     @property
     def complete(self) -> bool:
-        """Whether an attempt ended with the run complete."""
-        return any(attempt.how == "complete" for attempt in self.attempts)
+        """Whether the newest attempt ended with the run complete; a run that goes on for more steps is not."""
+        return self.last is not None and self.last.how == "complete"
 
 
 def read_history(directory: RunDirectory) -> History:

@@ -24,7 +24,7 @@ def new_run_path(config: RunConfig, wanted: Path | None) -> Path:
         fail(f"{path}: found a file; wanted a folder, or nothing: choose another --run-dir")
     if path.exists() and any(path.iterdir()):
         go_on = f", or go on with this run: `ebbtide resume {path}`, on a cluster `ebbtide submit --resume {path}`"
-        is_run = RunDirectory(path).run_file.exists()
+        is_run = RunDirectory(path).ledger.exists()
         fail(
             f"{path}: found something in it; wanted an empty folder: choose another --run-dir{go_on if is_run else ''}"
         )
@@ -36,6 +36,15 @@ def existing_run_dir(path: Path) -> RunDirectory:
     directory = RunDirectory(path.resolve())
     if not directory.run_file.exists():
         fail(f"{path}: found no run.yaml in it; wanted a run directory: `ebbtide status` lists those in runs/")
+    return directory
+
+
+def begun_run_dir(path: Path) -> RunDirectory:
+    """The run directory at `path`, of a run that has begun; a folder that only holds a run file is refused."""
+    directory = existing_run_dir(path)
+    if not directory.ledger.exists():
+        remedy = f"begin one with `ebbtide run {path}/{RUN_FILE}`, on a cluster `ebbtide submit`"
+        fail(f"{path}: found a {RUN_FILE} and no ledger; wanted a run that has begun: {remedy}")
     return directory
 
 

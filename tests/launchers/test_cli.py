@@ -12,6 +12,7 @@ from core.config import dump_run_file, load_run_file
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.attempt import locked
 from launchers.cli import COMMANDS, app
+from tests.support.histories import began, write_history
 from tests.support.tiny_runs import write_run
 
 ROOT = Path(__file__).parents[2]
@@ -83,6 +84,13 @@ def test_a_run_directory_in_use_is_not_overwritten(run_file: Path) -> None:
     code, text = invoke("run", str(run_file), "--run-dir", str(run_file.parent))
     assert code == 2
     assert "found something in it; wanted an empty folder: choose another --run-dir" in text
+    assert "ebbtide resume" not in text  # it merely holds a run.yaml
+
+
+def test_a_run_directory_in_use_can_be_gone_on_with(run_file: Path, tmp_path: Path) -> None:
+    write_history(tmp_path / "out", [began(1, job=None)])
+    code, text = invoke("run", str(run_file), "--run-dir", str(tmp_path / "out"))
+    assert code == 2
     assert "ebbtide resume" in text
 
 
@@ -91,6 +99,7 @@ def test_resume_in_an_allocation_leaves_the_run_file_of_a_job_that_works_alone(
 ) -> None:
     """The job's next attempt reads it again, and has the nodes that it had."""
     directory = RunDirectory(tmp_path)
+    write_history(tmp_path, [began(1, job="7")])
     dump_run_file(load_run_file(run_file), directory.run_file)
     before = directory.run_file.read_text()
     allocation = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "1(x2)"}
@@ -107,6 +116,23 @@ def test_resume_of_a_folder_that_is_no_run(tmp_path: Path) -> None:
     code, text = invoke("resume", str(tmp_path))
     assert code == 2
     assert "found no run.yaml in it; wanted a run directory" in text
+
+
+def test_resume_of_a_run_that_never_began(run_file: Path) -> None:
+    code, text = invoke("resume", str(run_file.parent))
+    assert code == 2
+    assert "found a run.yaml and no ledger; wanted a run that has begun: begin one with `ebbtide run" in text
+
+
+def test_resume_refuses_other_data_and_changes_nothing(run_file: Path, tmp_path: Path) -> None:
+    directory = write_history(tmp_path, [began(1, job=None)])
+    dump_run_file(load_run_file(run_file), directory.run_file)
+    before = directory.run_file.read_text()
+    code, text = invoke("resume", str(tmp_path), "--set", "rollout.num_rollout=9", "--set", "data.shuffle=false")
+    assert code == 2
+    assert "--set data.shuffle=false: data.shuffle: found false; wanted the run's own true" in text
+    assert "num_rollout" not in text
+    assert directory.run_file.read_text() == before
 
 
 def test_every_example_passes_the_checks() -> None:

@@ -170,7 +170,8 @@ def test_inspect_shows_samples(straight: Path) -> None:
 
 def test_killed_and_stopped_and_resumed_equals_uninterrupted_bit_for_bit(straight: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
-    command = start_ebbtide("run", str(write_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+    run_file = write_run(tmp_path, rollout={"num_rollout": 3})  # one step less than it will be
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
     manifest = run_dir / "checkpoints" / "step_000002" / "manifest.json"
     assert wait_until(lambda: manifest.exists() or command.poll() is not None, 300)
     assert command.poll() is None, (tmp_path / "log").read_text()
@@ -179,7 +180,7 @@ def test_killed_and_stopped_and_resumed_equals_uninterrupted_bit_for_bit(straigh
         process.kill()
     command.wait(30)
     assert wait_until(lambda: not survivors(family), 30)
-    again = start_ebbtide("resume", str(run_dir), log=tmp_path / "again")
+    again = start_ebbtide("resume", str(run_dir), "--set", "rollout.num_rollout=4", log=tmp_path / "again")
     wait_for_phase(run_dir, "rollout step=3", again)
     stopped = ebbtide("stop", str(run_dir))
     assert stopped.returncode == 0, stopped.stderr

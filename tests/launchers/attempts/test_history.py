@@ -21,6 +21,12 @@ def test_both_lines_of_an_attempt_make_one() -> None:
     assert (second.number, second.how, second.restart) == (2, None, 1)
 
 
+def test_a_complete_run_that_goes_on_for_more_steps_is_not_complete(tmp_path: Path) -> None:
+    complete = [began(1), ended(1, "complete")]
+    assert read_history(write_history(tmp_path / "ended", complete)).complete
+    assert not read_history(write_history(tmp_path / "longer", [*complete, began(2)])).complete
+
+
 def test_a_line_that_is_being_written_waits(tmp_path: Path) -> None:
     directory = write_history(tmp_path, [began(1)])
     with directory.ledger.open("a") as file:
