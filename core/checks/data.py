@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.mistake import Mistake, Wrong
+from common.mistake import Mistake, Wrong, show
 from common.nearest import nearest
 from core.checks.function import python_function
 from core.checks.reward import NEEDS_LABEL
