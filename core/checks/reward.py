@@ -19,14 +19,18 @@ NEEDS_LABEL = tuple(WANTED)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 
 
+def overlong_buffer(config: RunConfig) -> Iterator[Mistake]:
+    """The penalty on long responses begins within the limit."""
+    buffer, limit = config.reward.overlong_buffer_tokens, config.rollout.max_response_tokens
+    if buffer is not None and buffer > limit:
+        found, wanted = f"{buffer} tokens", f"at most rollout.max_response_tokens, {limit}"
+        yield Mistake("reward.overlong_buffer_tokens", None, found, wanted, "lower it: a fifth of the limit is usual")
+
+
 def settings(config: RunConfig) -> Iterator[Mistake]:
     """The type is known or names a function; `regex` has a pattern with a group, and each what it needs alone."""
     reward = config.reward
     own = ":" in reward.type
-    if (reward.overlong_buffer_tokens or 0) > config.rollout.max_response_tokens:
-        found = f"{reward.overlong_buffer_tokens} tokens"
-        wanted = f"at most rollout.max_response_tokens, {config.rollout.max_response_tokens}"
-        yield Mistake("reward.overlong_buffer_tokens", None, found, wanted, "lower it: a fifth of the limit is usual")
     if reward.type == "regex":
         yield from _pattern(reward.pattern)
     elif reward.pattern is not None and not own:

@@ -63,6 +63,7 @@ RULES = (
     Rule(schedule.recomputed_layers, ("train",)),
     Rule(data.training_data, ("data", "reward", "rollout")),
     Rule(reward.settings, ("reward",)),
+    Rule(reward.overlong_buffer, ("reward", "rollout")),
     Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
     Rule(evaluation.sets, ("eval", "reward")),
     Rule(evaluation.sampling, ("eval",)),

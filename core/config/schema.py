@@ -159,7 +159,7 @@ class RewardConfig(Section):
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of a function of your own")
     overlong_buffer_tokens: PositiveInt | None = Field(
         None,
-        description="DAPO's penalty on long responses of training: nothing up to so many tokens below "
+        description="DAPO's penalty on long responses of training: nothing up to this number of tokens below "
         "rollout.max_response_tokens, then linear; null: none",
     )
     overlong_penalty: PositiveFloat = Field(1.0, description="what it takes off a response at the limit")

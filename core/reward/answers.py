@@ -1,4 +1,4 @@
-"""Where in a response the answer stands: behind the thinking, in the last box, or behind a phrase that announces it.
+"""The place of the answer in a response: behind the thinking, in the last box, or behind a phrase that announces it.
 
 Shared by the rewards that read an answer, so that all read the same one.
 """

@@ -38,7 +38,7 @@ def words(text: str) -> list[str]:
 
 
 def f1(found: list[str], wanted: list[str]) -> float:
-    """Of two lists of words; a word counts as often as both have it."""
+    """F1 of two lists of words; a word counts as often as both have it."""
     if not found or not wanted:
         return float(found == wanted)
     common = (Counter(found) & Counter(wanted)).total()

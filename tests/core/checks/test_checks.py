@@ -145,12 +145,12 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
             id="no rows",
         ),
         pytest.param(
-            ["data.path=labels.jsonl"], "data.label_key", "found nothing in row 2; wanted a label, which", id="no label"
+            ["data.path=labels.jsonl"], "data.label_key", "found nothing in row 2; wanted text, a number, true or false, which", id="no label"
         ),
         pytest.param(
             ["data.path=labels.jsonl", "reward.type=last_number"],
             "data.label_key",
-            "found 'b' in row 1; wanted a number, which reward.type last_number compares with",
+            "found 'b' in row 1; wanted a number, or text with one, which reward.type last_number compares with",
             id="label without a number",
         ),
         pytest.param(
