@@ -145,7 +145,10 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
             id="no rows",
         ),
         pytest.param(
-            ["data.path=labels.jsonl"], "data.label_key", "found nothing in row 2; wanted text, a number, true or false, which", id="no label"
+            ["data.path=labels.jsonl"],
+            "data.label_key",
+            "found nothing in row 2; wanted text, a number, true or false, which",
+            id="no label",
         ),
         pytest.param(
             ["data.path=labels.jsonl", "reward.type=last_number"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -15,6 +16,8 @@ import httpx
 import psutil
 import pytest
 
+from core.reward import RewardInput
+from core.reward.remote_messages import dump_sample, request_body
 from tests.support.engine_servers import wait_ended
 from tests.support.hostile import Hostile
 from tests.support.reward_servers import KEY, RunningServer, running_servers, start_server, write_run_file
@@ -22,6 +25,11 @@ from tests.support.waiting import wait_until
 
 DEADLINE_S = 60.0
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
+
+
+def a_request(**changes: Any) -> bytes:
+    """Of one sample, with fields as no client sends them."""
+    return json.dumps([json.loads(dump_sample(RewardInput("p", "r"))) | changes]).encode()
 
 
 def wait_up(server: RunningServer) -> RunningServer:
@@ -66,7 +74,8 @@ def test_the_key_is_nowhere_to_be_read(server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"[[]]", b'[["p", 1, null, {}]]', b'[["p", "r", null, []]]', b'[["p", "r", {"!": "x"}, {}]]']
+    "body",
+    [b"", b"{}", b"[[]]", b"[{}]", a_request(response_text=1), a_request(metadata=[]), a_request(label={"!": "x"})],
 )
 def test_unreadable_requests_are_refused(server: RunningServer, body: bytes) -> None:
     answer = ask(server, "POST", "/score", headers=AUTHORIZED, content=body)
@@ -83,7 +92,8 @@ def test_a_pickle_is_refused_and_not_run(server: RunningServer, tmp_path: Path) 
 def test_stopped_or_killed_it_leaves_nothing(number: signal.Signals, exit_code: int, tmp_path: Path) -> None:
     with running_servers(write_run_file(tmp_path / "run", num_workers=2), 1) as servers:
         server = wait_up(servers[0])
-        body = f'[["p", "hang {tmp_path / "pids"}", null, {{}}], ["p", "value 1", null, {{}}]]'
+        hanging, quick = RewardInput("p", f"hang {tmp_path / 'pids'}"), RewardInput("p", "value 1")
+        body = request_body([dump_sample(hanging), dump_sample(quick)])
         with httpx.stream("POST", f"{server.member.url}/score", headers=AUTHORIZED, content=body) as answer:
             lines = answer.iter_lines()
             assert next(line for line in lines if line) == "[1, 1.0, null]"
