@@ -68,7 +68,8 @@ def test_the_functions_of_the_data_page_do_what_it_says(tmp_path: Path) -> None:
     assert [(row["prompt"], row["label"]) for row in rows][-1] == ("2 + 2 =", "4")
     scorer = build_scorer(RewardConfig(type="python", path=f"{tmp_path}/reward.py:score", options={"longest": 3}))
     assert scorer(RewardInput("2 + 2 =", " = 4", label="4")) == pytest.approx(0.99)
-    assert {*REWARD.builtins, "python"} == set(re.findall(r"^\| `(\w+)` \| ", page, re.M))
+    types = page[page.index("| `reward.type` |") : page.index("| of `sample` |")]
+    assert {*REWARD.builtins, "python"} == set(re.findall(r"^\| `(\w+)` \| ", types, re.M))
 
 
 def test_links_and_pictures_exist() -> None:
