@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from common.mistake import Wrong
+from core.algorithm import importance
 from core.config.schema import AlgorithmConfig
 from core.doors import LOSS
 from core.plugins import where
@@ -87,6 +88,7 @@ class LossInUse:
 
     function: Callable[..., Any]
     means: frozenset[str]
+    correction: importance.Correction
 
     def teaches(self, sample: TrainSample) -> bool:
         """Whether the sample is computed."""
@@ -99,13 +101,14 @@ class LossInUse:
         Raises:
             Wrong: it gave something else.
         """
+        inputs, measured = self.correction(logprobs, inputs)
         given = self.function(logprobs, entropy, inputs)
         found = _misfit(given, logprobs)
         if found:
             wanted = "(loss, metrics): a scalar tensor with a gradient, and a dict of scalar tensors"
             raise Wrong(f"{found} from {where(self.function)}", wanted, f"correct {LOSS.key}")
         loss, metrics = given
-        return loss, {"train/loss": loss.detach(), **metrics}
+        return loss, {"train/loss": loss.detach(), **measured, **metrics}
 
 
 def build_loss(algorithm: AlgorithmConfig) -> LossInUse:
@@ -118,7 +121,7 @@ def build_loss(algorithm: AlgorithmConfig) -> LossInUse:
     means = getattr(function, "means", ())
     if isinstance(means, str) or not all(isinstance(name, str) for name in means):
         raise Wrong(f"means {means!r} of {where(function)}", "names of metrics", 'write them as ("train/mine",)')
-    return LossInUse(function, frozenset(means))
+    return LossInUse(function, frozenset(means) | importance.MEANS, importance.Correction.of(algorithm))
 
 
 def _misfit(given: Any, logprobs: Tensor) -> str:

@@ -30,6 +30,28 @@ def keys_have_readers(config: RunConfig) -> Iterator[Mistake]:
                 yield Mistake(f"{section}.{key}", None, said, wanted, f"remove it, or choose another {its}")
 
 
+def importance(config: RunConfig) -> Iterator[Mistake]:
+    """The bounds of `importance` are read and have 1 between them; its ratio is of a response where the loss's is."""
+    algorithm = config.algorithm
+    kind, low, high = algorithm.importance, algorithm.importance_low, algorithm.importance_high
+    if kind == "none":
+        for name, value in (("importance_low", low), ("importance_high", high)):
+            if value != AlgorithmConfig.model_fields[name].default:
+                said, wanted = f"{value} with importance none", "a correction that the bound is for"
+                yield Mistake(f"algorithm.{name}", None, said, wanted, "set importance, e.g. tis, or remove the bound")
+        return
+    for name, value, fits in (("importance_low", low, low <= 1), ("importance_high", high, high >= 1)):
+        if not fits:
+            wanted = "bounds around 1, the weight of a token on which engine and trainer agree"
+            yield Mistake(f"algorithm.{name}", None, str(value), wanted, "correct it")
+    if algorithm.loss == "gspo" and kind in ("tis", "icepop"):
+        said, wanted = (
+            f"{kind}, a weight for each token, with loss gspo",
+            "a weight for each response, as gspo's ratio is",
+        )
+        yield Mistake("algorithm.importance", None, said, wanted, "use sequence or mis, or another loss")
+
+
 def _reads(door: Door, name: str) -> set[str]:
     """The parameters of a built-in."""
     found = definition(door.place(name))

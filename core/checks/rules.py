@@ -53,6 +53,7 @@ RULES = (
     Rule(parallel.own_gpus_are_not_shared, ("placement",)),
     Rule(doors.doors, DOOR_SECTIONS),
     Rule(algorithm.keys_have_readers, ("algorithm",)),
+    Rule(algorithm.importance, ("algorithm",)),
     Rule(engine_options.engine_options, ("placement",)),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(sinks.sinks, ("logging",)),

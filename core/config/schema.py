@@ -201,6 +201,18 @@ class AlgorithmConfig(Section):
         description="mean over all tokens of a global batch; over samples, or prompts, of the mean over their tokens; "
         "constant: over samples of the sum over their tokens / rollout.max_response_tokens (Dr. GRPO)",
     )
+    importance: Literal["none", "tis", "icepop", "sequence", "mis"] = Field(
+        "none",
+        description="weight of a token for what engine and trainer disagree about: the ratio of their probabilities of "
+        "the token (tis, icepop) or of its response (sequence, mis), bounded (tis, sequence) or 0 beyond the bounds",
+    )
+    importance_low: NonNegativeFloat = Field(0.0, description="lower bound of this weight")
+    importance_high: PositiveFloat = Field(2.0, description="upper bound of this weight")
+    opsm_delta: PositiveFloat | None = Field(
+        None,
+        description="a response of negative advantage is masked where its mean log-prob has fallen by more than this "
+        "since it was sampled; null: none is",
+    )
 
 
 class TrainConfig(Section):

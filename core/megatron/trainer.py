@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.algorithm.aggregation import token_weights
+from core.algorithm.importance import effective_share
 from core.algorithm.loss import build_loss
 from core.algorithm.steps import step_bounds
 from core.checks.needs import loss_needs, refuse_other_needs
@@ -166,6 +167,7 @@ class MegatronTrainer:
         metrics = self._add_up(outputs)
         computed = table.of(chosen)
         metrics |= means_of_computed(metrics, self._loss.means, values.weights, computed)
+        metrics |= effective_share(metrics)
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
         flat = self._collect(outputs, table, computed)
         if all(sample.logprobs_old is not None for sample in samples):

@@ -33,6 +33,22 @@ CASES = {
         "algorithm.grpo_std_normalization: found false, which advantage_estimator rloo does not read; wanted a key of "
         "advantage_estimator rloo; this one is for grpo: remove it, or choose another advantage_estimator",
     ),
+    "a bound of nothing": (
+        ["algorithm.importance_high=3"],
+        "algorithm.importance_high: found 3.0 with importance none; wanted a correction that the bound is for: set "
+        "importance, e.g. tis, or remove the bound",
+    ),
+    "bounds beside 1": (
+        ["algorithm.importance=icepop", "algorithm.importance_low=1.5"],
+        "algorithm.importance_low: found 1.5; wanted bounds around 1, the weight of a token on which engine and "
+        "trainer agree: correct it",
+    ),
+    "a weight for each token of a response's ratio": (
+        ["algorithm.loss=gspo", "algorithm.importance=tis"],
+        "algorithm.importance: found tis, a weight for each token, with loss gspo; wanted a weight for each response, "
+        "as gspo's ratio is: use sequence or mis, or another loss",
+    ),
+    "weights": (["algorithm.importance=mis", "algorithm.importance_low=0.5", "algorithm.opsm_delta=0.1"], ""),
     "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),
     "a loss of one's own": (["algorithm.loss=mine.py:f", "algorithm.eps_clip=0.1"], ""),
     "one sample": (

@@ -135,12 +135,6 @@ def _parent(name: str) -> str:
     return "mlp" if name.startswith("linear_fc") else "self_attention"
 
 
-def test_updates_move_the_model(outcomes: dict[str, list[Any]]) -> None:
-    losses = [update["metrics"]["train/loss"] for update in outcomes["llama/plain"]]
-    assert len(set(losses)) == 3
-    assert all(update["metrics"]["train/kl_loss"] > 0 for update in outcomes["llama/plain"][1:])
-
-
 def test_an_update_gives_the_log_probs_of_the_model_that_the_run_began_with(outcomes: dict[str, list[Any]]) -> None:
     """Of the second update: the policy has moved away from them. Without KL in the loss there are none."""
     at_first, _, second = outcomes["reference"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -24,6 +25,12 @@ def updates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for name, (shift, on_policy) in KINDS.items():
             actions = [["update_batch", SEED, shift, on_policy]]
             cases[f"{name} {steps}"] = {"model": model, "config": config, "actions": actions}
+    correction = {"importance": "tis", "importance_high": 3.0}
+    cases["corrected"] = {
+        "model": model,
+        "config": {"train": {"lr": 1e-2}, "algorithm": {"kl_loss_coef": 0.0, **correction}},
+        "actions": [["update_batch", SEED, SHIFT, True]],
+    }
     return {name: found for name, (found,) in run_ranks(folder / "ranks", 1, cases).items()}
 
 
@@ -44,6 +51,15 @@ def test_samples_of_older_weights_are_told_from_new_ones(updates: dict[str, Any]
     assert older["train/ppo_kl"] == pytest.approx(SHIFT, abs=1e-4)
     assert older["train/pg_clipfrac"] > 0.1
     assert updates["as new 1"]["after"] != updates["older 1"]["after"]
+
+
+def test_tokens_count_for_how_much_likelier_they_are_to_the_trainer_than_to_the_engine(updates: dict[str, Any]) -> None:
+    found, plain = updates["corrected"]["metrics"], updates["as new 2"]["metrics"]
+    assert found["train/tis"] == pytest.approx(math.exp(-SHIFT), rel=1e-4)
+    assert found["train/tis_clipfrac"] == 0.0
+    assert found["train/tis_ess"] == pytest.approx(1.0, rel=1e-4)
+    assert found["train/engine_kl"] == pytest.approx(math.exp(-SHIFT) - 1 + SHIFT, rel=1e-3)
+    assert not any(name.startswith("train/tis") for name in plain)
 
 
 @pytest.mark.parametrize("steps", STEPS)

@@ -208,7 +208,8 @@ def test_the_fullest_stage_stands_for_all() -> None:
     config = run("qwen3-8b", placement={"trainers_per_node": 4, "pipeline_parallel": 4, "engine_memory_fraction": 0.3})
     stages = [plan_memory(config, modelcfg.load("qwen3-8b"), H100, stage=stage).needed_bytes() for stage in range(4)]
     assert plan(config).needed_bytes() == max(stages)
-    assert len(set(stages)) > 1
+    embedding = 151_936 * 4096  # on the first stage, and its twin on the last: weight, gradient, master and moments
+    assert min(stages[0], stages[3]) - max(stages[1], stages[2]) > (2 + 2 + 4 + 8) * embedding
 
 
 def test_on_a_cpu_the_processes_of_a_node_add_up() -> None:
