@@ -10,7 +10,7 @@ AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo test test-slow test-gpu lint mutants bench clean
+.PHONY: help install slurm demo test test-slow test-all test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,8 @@ test: install ## Run the tests that need no GPU; those on Slurm are skipped wher
 
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
 	$(BIN)/python -m pytest $(AT_A_TIME) -m slow
+
+test-all: test test-slow ## Run both
 
 slurm: ## Install Slurm from apt for the tests that start a cluster (as root; nothing to do where it is there)
 	$(PYTHON) -m tests.slurm_cluster install
