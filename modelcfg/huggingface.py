@@ -115,24 +115,24 @@ def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:
         "mlp_bias": bool(config.get("mlp_bias")),
         "use_sliding_window": bool(config.get("use_sliding_window")),
         "hidden_act": config.get("hidden_act", "silu") != "silu",
+        "partial_rotary_factor": or_default(_rope_settings(config), "partial_rotary_factor", 1.0) != 1.0,
         **family.refused(config),
     }
     for key, is_refused in refused.items():
         if is_refused:
-            found = config.get(key, "left out")
+            found = {**config, **_rope_settings(config)}.get(key, "left out")
             raise UnsupportedModelError(f"{key}: {found} in config.json", "use another model")
 
 
 def _rope_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """`rope_theta` and the scaling in one mapping, from either spelling."""
-    old = {"rope_theta": config.get("rope_theta"), **(config.get("rope_scaling") or {})}
+    top = {key: config.get(key) for key in ("rope_theta", "partial_rotary_factor")}
+    old = {**top, **(config.get("rope_scaling") or {})}
     return {**old, **(config.get("rope_parameters") or {})}
 
 
 def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
     kind = rope.get("rope_type") or rope.get("type") or "default"
-    if or_default(rope, "partial_rotary_factor", 1.0) != 1.0:
-        raise UnsupportedModelError("a partial_rotary_factor other than 1", "use another model")
     if kind == "default":
         return None
     if kind != "llama3":

@@ -33,6 +33,9 @@ class ModelShape(Frozen):
 
     `qkv_bias` is a bias on the query, key and value projections only; `qk_norm` an RMSNorm over each head of query and
     key. `max_position_embeddings` is the longest sequence the model was published for; no weight depends on it.
+    `post_norms` are norms behind the attention and behind the feed-forward. `rotary_fraction` is the part of each head,
+    from its start, that positions turn; `rotary_interleaved`: a channel is turned with its neighbour, else with the one
+    half of that part further on.
     With `num_experts` every layer has that number of feed-forwards of `ffn_hidden_size`, not one, and a router that
     sends a token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results.
     """
@@ -53,6 +56,9 @@ class ModelShape(Frozen):
     tied_embeddings: bool
     qkv_bias: bool
     qk_norm: bool
+    post_norms: bool = False
+    rotary_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    rotary_interleaved: bool = False
     max_position_embeddings: PositiveInt
     num_experts: Natural = 0
     experts_per_token: Natural = 0

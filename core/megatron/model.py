@@ -25,6 +25,7 @@ from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.experts import expert_layer, expert_settings
 from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import RMSNorm
+from core.megatron.layers.post_norm import NormedAttention, NormedMLP
 from core.megatron.layers.rotary import RowRotary
 from core.megatron.layers.vocab import target_log_probs
 from core.megatron.rows.packing import Row
@@ -106,7 +107,7 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     """This rank's stage and shards, weights not yet loaded. Collective: all ranks (tied embeddings over stages)."""
     weight_gradients.install()
     config = transformer_config(shape, options)
-    return PolicyModel(config, _block_spec(config), shape, options)
+    return PolicyModel(config, _block_spec(config, shape), shape, options)
 
 
 def forward_row(model: Any, row: Row, device: str) -> Any:
@@ -152,6 +153,7 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         normalization="RMSNorm",
         layernorm_epsilon=shape.norm_eps,
         qk_layernorm=shape.qk_norm,
+        rotary_interleaved=shape.rotary_interleaved,
         add_bias_linear=False,
         add_qkv_bias=shape.qkv_bias,
         gated_linear_unit=True,
@@ -193,13 +195,15 @@ def _leave_as_is(weight: Tensor) -> Tensor:
     return weight
 
 
-def _block_spec(config: Any) -> Any:
-    """Megatron's local spec with our norm and our attention."""
+def _block_spec(config: Any, shape: ModelShape) -> Any:
+    """Megatron's local spec with our norms and our attention."""
     layer = get_gpt_layer_local_spec(qk_layernorm=config.qk_layernorm, normalization="RMSNorm")
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
     parts.input_layernorm = parts.pre_mlp_layernorm = RMSNorm
     attention.core_attention = RowAttention
-    parts.mlp = expert_layer() if config.num_moe_experts else GatedMLP
+    parts.mlp = expert_layer() if config.num_moe_experts else NormedMLP if shape.post_norms else GatedMLP
+    if shape.post_norms:
+        parts.self_attention.module = NormedAttention
     if config.qk_layernorm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
     return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)

@@ -10,6 +10,7 @@ from modelcfg import catalogue
 
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
+    "glm4-9b": 9_400_279_040,
     "smollm2-135m": 134_515_008,
     "smollm2-360m": 361_821_120,
     "smollm2-1.7b": 1_711_376_384,
@@ -61,7 +62,7 @@ def test_a_file_is_named_after_its_model(name: str) -> None:
     [
         pytest.param("qwen2.5-0.5B", "did you mean qwen2.5-0.5b?", id="letter case"),
         pytest.param("smolm2-135m", "did you mean smollm2-135m?", id="typo"),
-        pytest.param("gpt", "choose one of llama-3.1-8b, ", id="nothing near"),
+        pytest.param("gpt", "choose one of glm4-9b, ", id="nothing near"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(word: str, message: str) -> None:

@@ -118,7 +118,7 @@ def test_a_refusal_in_full() -> None:
         modelcfg.from_hf(form | {"architectures": ["GPT2LMHeadModel"]})
     assert str(other.value) == (
         "found the architecture GPT2LMHeadModel; wanted a model that this project can train: use one of "
-        "LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM"
+        "Glm4ForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM"
     )
     for change, where in (({"num_key_value_heads": 2}, "shape"), ({"vocab_size": 0}, "vocab_size")):
         with pytest.raises(UnsupportedModelError, match=rf"that contradicts itself \({where}: .*publisher$"):

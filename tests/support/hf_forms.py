@@ -39,4 +39,6 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         "hidden_act": "silu",
         **rope,
         **experts,
+        **({"partial_rotary_factor": shape.rotary_fraction} if shape.rotary_fraction != 1 else {}),
+        **({"attention_bias": shape.qkv_bias} if shape.architecture == "glm4" else {}),
     }

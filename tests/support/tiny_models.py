@@ -14,15 +14,16 @@ EOS_TOKEN_ID = 2
 # sizes that CUDA kernels take, for `tiny_model`
 GPU_SIZES = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
+POST_NORMS = "glm4"  # with biases on query, key and value, too
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
-    """transformers' config of one of `KINDS` or `EXPERTS`; `changes` override single fields.
+    """transformers' config of one of `KINDS`, `POST_NORMS` or `EXPERTS`; `changes` override single fields.
 
     Grouped attention (4 heads, 2 groups) everywhere; Qwen3 has a head dim that is not hidden / heads.
     """
-    from transformers import LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
+    from transformers import Glm4Config, LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
     family, _, tied = kind.partition("-")
     fields: dict[str, Any] = {
@@ -40,11 +41,19 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         "eos_token_id": EOS_TOKEN_ID,
         "dtype": "float32",
     }
+    if family == "glm4":
+        fields |= {"pad_token_id": None, "head_dim": 16, "partial_rotary_factor": 0.5}
     if family.startswith("qwen3"):
         fields["head_dim"] = 32
     if family == "qwen3_moe":
         fields |= {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True}
-    classes = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config, "qwen3_moe": Qwen3MoeConfig}
+    classes = {
+        "glm4": Glm4Config,
+        "llama": LlamaConfig,
+        "qwen2": Qwen2Config,
+        "qwen3": Qwen3Config,
+        "qwen3_moe": Qwen3MoeConfig,
+    }
     config_class = classes[family]
     return config_class(**(fields | changes))
 

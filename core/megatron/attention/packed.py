@@ -32,6 +32,7 @@ class RowAttention(torch.nn.Module):
         super().__init__()
         self.layer_number = layer_number
         self.scale = config.kv_channels**-0.5
+        self.interleaved = config.rotary_interleaved
 
     def forward(
         self,
@@ -45,7 +46,8 @@ class RowAttention(torch.nn.Module):
         """[T, 1, h * d]"""
         plan = packed_seq_params.attention
         assert packed_seq_params.rotation is not None, "the model has not prepared this row"
-        query, key = (rotate(heads.squeeze(1), *packed_seq_params.rotation) for heads in (query, key))
+        cos, sin = packed_seq_params.rotation
+        query, key = (rotate(heads.squeeze(1), cos, sin, self.interleaved) for heads in (query, key))
         attend = ragged if takes(query) else _blockwise
         out = attend(query, key, value.squeeze(1), plan, self.scale)
         return out.reshape(out.shape[0], 1, -1)

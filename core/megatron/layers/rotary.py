@@ -33,13 +33,23 @@ class RowRotary(torch.nn.Module):
         return args[-1]
 
     def forward(self, row: Any, **_: Any) -> None:
-        """Put [T, head_dim / 2] float32 cosines and sines into the row's parameters."""
+        """Put [T, turned channels / 2] float32 cosines and sines into the row's parameters."""
         angles = row.positions.float()[:, None] * self.inverse_frequencies
         row.rotation = (angles.cos(), angles.sin())
 
 
-def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """[T, h, d] with its two halves turned against each other by the angles of [T, d / 2] cosines and sines."""
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
+    """[T, h, d] with pairs of channels turned by the angles of [T, w / 2] cosines and sines; those behind w are kept.
+
+    Args:
+        interleaved: pairs are neighbours; else the two halves of the first w channels are turned against each other.
+    """
+    width = 2 * cos.shape[-1]
+    if width < heads.shape[-1]:
+        turned_part = rotate(heads[..., :width].contiguous(), cos, sin, interleaved)
+        return torch.cat((turned_part, heads[..., width:]), -1)
+    if interleaved:
+        return _rotate_neighbours(heads, cos[:, None], sin[:, None])
     if heads.is_cuda and fused_rotary is not None:
         turned: Tensor = fused_rotary.rotate(heads, cos, sin)
         return turned
@@ -48,9 +58,15 @@ def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((left * c - right * s, right * c + left * s), -1).to(heads.dtype)
 
 
+def _rotate_neighbours(heads: Tensor, c: Tensor, s: Tensor) -> Tensor:
+    even, odd = heads.float().unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * c - odd * s, odd * c + even * s), -1).flatten(-2).to(heads.dtype)
+
+
 def inverse_frequencies(shape: ModelShape) -> Tensor:
-    """[head_dim / 2] float32 angle per position of each pair of channels."""
-    exponents = torch.arange(0, shape.head_dim, 2, dtype=torch.float32) / shape.head_dim
+    """[turned channels / 2] float32 angle per position of each pair of channels."""
+    width = int(shape.head_dim * shape.rotary_fraction)
+    exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
     plain = 1.0 / (shape.rope_theta**exponents)
     return plain if shape.rope_scaling is None else _llama3(plain, shape.rope_scaling)
 

@@ -6,6 +6,7 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
     Q + 2 KV       the projection of qkv            Q             queries ahead of their norm (Qwen3)
     Q + KV         queries and keys, turned         Q             the attention's output
     2 F            gate and up                      F             what the down projection reads
+    2 H            what norms behind attention and feed-forward read, where there are any (GLM-4)
 
 with experts, k of E per token and all used alike, k (H + 6 F) instead: the token for each of them, and an activation in
 steps; what comes out of an expert is not kept, only where it goes; and what the router chose among the E. In fp32 one
@@ -61,10 +62,12 @@ def layer_bytes(shape: ModelShape, how: Pass) -> int:
     if how.attention == "plain":
         gathered = (query + 2 * key) * MAX_WASTE + 2 * query  # in padded blocks; the output in two orders
         normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
+        normed += 4 * _row(shape, how) if shape.post_norms else 0  # what they read, and ahead of their weight
         return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
     elements = 4 * _row(shape, how) + 3 * query + 3 * key + ffn + (query if shape.qk_norm else 0)
     elements += query + key if how.attention == "whole" else 0  # outputs and values once more
-    numbers = 2 + heads + (heads + groups if shape.qk_norm else 0)
+    elements += 2 * _row(shape, how) if shape.post_norms else 0
+    numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
     return elements * how.element_bytes + numbers * FP32_BYTES + router
 
 

@@ -1,0 +1,37 @@
+"""Attention and feed-forward with a norm behind them, ahead of the sum with what came in (GLM-4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron.core.transformer.attention import SelfAttention
+from torch import Tensor
+
+from core.megatron.layers.mlp import GatedMLP
+from core.megatron.layers.norm import RMSNorm
+
+
+class NormedAttention(SelfAttention):  # type: ignore[misc]
+    """Megatron's self-attention, then a norm. Its output has no bias."""
+
+    def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(config, *arguments, **options)
+        self.post_layernorm = RMSNorm(config, config.hidden_size, config.layernorm_epsilon)
+
+    def forward(self, *arguments: Any, **options: Any) -> tuple[Tensor, None]:
+        """[T, 1, H], and no bias."""
+        output, _ = super().forward(*arguments, **options)
+        return self.post_layernorm(output), None
+
+
+class NormedMLP(GatedMLP):
+    """The gated feed-forward, then a norm."""
+
+    def __init__(self, config: Any, **options: Any) -> None:
+        super().__init__(config, **options)
+        self.post_layernorm = RMSNorm(config, config.hidden_size, config.layernorm_epsilon)
+
+    def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """[T, 1, H], and no bias."""
+        output, bias = super().forward(hidden_states, *arguments, **options)
+        return self.post_layernorm(output), bias
