@@ -180,12 +180,16 @@ def test_killed_and_stopped_and_resumed_equals_uninterrupted_bit_for_bit(straigh
         process.kill()
     command.wait(30)
     assert wait_until(lambda: not survivors(family), 30)
+    reward = (tmp_path / "reward.py").read_text()
+    slow = reward.replace("    return", "    time.sleep(0.5)\n    return")  # the stop comes before the step's end
+    (tmp_path / "reward.py").write_text("import time\n" + slow)
     again = start_ebbtide("resume", str(run_dir), "--set", "rollout.num_rollout=4", log=tmp_path / "again")
-    wait_for_phase(run_dir, "rollout step=3", again)
+    wait_for_phase(run_dir, "score step=2", again)
     stopped = ebbtide("stop", str(run_dir))
     assert stopped.returncode == 0, stopped.stderr
     assert "attempt 2: interrupted; saved, all 3 steps that are complete" in stopped.stdout
     assert again.wait(60) == 130
+    (tmp_path / "reward.py").write_text(reward)
     done = ebbtide("resume", str(run_dir))
     assert done.returncode == 0, done.stdout + done.stderr
     assert [event["step"] for event in events(run_dir, "begin")] == [0, 2, 3]
