@@ -59,7 +59,7 @@ def rotate(heads: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -
 
 
 def _rotate_neighbours(heads: Tensor, c: Tensor, s: Tensor) -> Tensor:
-    even, odd = heads.float().unflatten(-1, (-1, 2)).unbind(-1)
+    even, odd = heads.float().reshape(*heads.shape[:-1], -1, 2).unbind(-1)
     return torch.stack((even * c - odd * s, odd * c + even * s), -1).flatten(-2).to(heads.dtype)
 
 

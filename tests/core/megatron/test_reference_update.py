@@ -42,7 +42,8 @@ CONFIG: dict[str, dict[str, Any]] = {
         "max_tokens_per_micro_batch": 32,
     },
 }
-KINDS = ("llama", "llama-tied", "qwen2-tied", "qwen3")  # of them, qwen2 has biases and qwen3 norms of heads
+# of them, qwen2 has biases, qwen3 norms of heads, glm4 norms behind the layers and heads that are turned in part
+KINDS = ("llama", "llama-tied", "qwen2-tied", "qwen3", "glm4")
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 # kind of model, and changes of the section train
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -51,6 +52,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 UPDATES = range(NUM_UPDATES)
 BOUND = 2e-4  # for distances as a share of the change; float32 sums in another order leave up to 4e-5
+NOISY = 2e-3
 STATES = ("weights", "exp_avg", "exp_avg_sq")
 
 
@@ -88,6 +90,11 @@ def found(folder: Path) -> dict[str, Course]:
 def wanted(folder: Path) -> dict[str, Course]:
     """By kind of model: what the plain trainer does."""
     return {kind: _plain_course(folder / kind) for kind in KINDS}
+
+
+def _is_noisy(kind: str, key: str) -> bool:
+    """A key's bias, where positions leave channels as they are: it changes no probability, its gradient is rounding."""
+    return kind == "glm4" and key.endswith("k_proj.bias")
 
 
 def _case(folder: Path, name: str) -> dict[str, Any]:
@@ -137,7 +144,7 @@ def test_weights(found: dict[str, Course], wanted: dict[str, Course], folder: Pa
     ours, plain = found[name].states[update]["weights"], wanted[kind].states[update]["weights"]
     assert set(ours) == set(plain) == set(start)
     off = {key: _off(ours[key], plain[key], start[key]) for key in plain}
-    assert not {key: value for key, value in off.items() if value > BOUND}
+    assert not {key: value for key, value in off.items() if value > (NOISY if _is_noisy(kind, key) else BOUND)}
 
 
 @pytest.mark.parametrize("name", CASES)

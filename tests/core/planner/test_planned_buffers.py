@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, KINDS, tiny_model
+from tests.support.tiny_models import EXPERTS, POST_NORMS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
@@ -34,12 +34,13 @@ WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
     },
     4: {"bf16-ep2-dp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, "expert_parallel": 2}}},
 }
+DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("planned")
-    kinds = ("llama", "qwen2-tied", "qwen3-tied", EXPERTS)
+    kinds = (*DENSE, EXPERTS)
     models = {kind: str(tiny_model(kind, folder / kind, **ODD)) for kind in kinds}
     found: dict[str, list[Any]] = {}
     for size in (1, 2, 4):
@@ -58,7 +59,6 @@ def test_experts_have_the_planned_bytes(outcomes: dict[str, list[Any]], layout: 
 
 
 @pytest.mark.parametrize("layout", [name for layouts in LAYOUTS.values() for name in layouts])
-@pytest.mark.parametrize("kind", ["llama", "qwen2-tied", "qwen3-tied"])
+@pytest.mark.parametrize("kind", DENSE)
 def test_every_part_has_the_planned_bytes(outcomes: dict[str, list[Any]], kind: str, layout: str) -> None:
-    assert kind in KINDS
     assert outcomes[f"{kind} {layout}"] == [{}]
