@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -166,7 +167,8 @@ def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> N
 def test_nothing_outlives_the_command(role: str, number: signal.Signals, exit_code: int, tmp_path: Path) -> None:
     """Not even the helper of torch's shared memory, which detaches itself, nor that memory."""
     run_dir = tmp_path / "out"
-    command = start_ebbtide("run", str(write_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+    run_file = write_run(tmp_path, rollout={"num_rollout": 500})  # it is still going when it is told to end
+    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=1", command)  # weights have gone through shared memory
     agent = psutil.Process(command.pid).children()[0]
     key = (run_dir / "attempts" / "1" / "key").read_text()
@@ -185,8 +187,10 @@ def test_nothing_outlives_the_command(role: str, number: signal.Signals, exit_co
     assert left == set()
     if number == signal.SIGINT:
         said = (tmp_path / "log").read_text()
-        assert f"stopped: saved, all 1 steps that are complete. Go on with: ebbtide resume {run_dir}" in said
-        assert (run_dir / "checkpoints" / "step_000001" / "manifest.json").exists()
+        steps = re.search(r"stopped: saved, all (\d+) steps that are complete\. Go on with: ebbtide resume (\S+)", said)
+        assert steps, said
+        assert steps[2] == str(run_dir)
+        assert (run_dir / "checkpoints" / f"step_{int(steps[1]):06d}" / "manifest.json").exists()
         assert json.loads((run_dir / "ledger.jsonl").read_text().splitlines()[-1])["how"] == "interrupted"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -97,7 +98,8 @@ class Cluster:
 
     def stop(self) -> None:
         """End everything; returns when it is gone."""
-        self.command("stop")
+        with contextlib.suppress(ConnectionError, FileNotFoundError):  # it has ended by itself
+            self.command("stop")
         wait_until(lambda: not is_alive(self.folder), 60.0, "the cluster's guard to end")
 
     def kill_node(self, node: str, down: bool = False) -> None:

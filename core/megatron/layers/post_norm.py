@@ -5,10 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from megatron.core.transformer.attention import SelfAttention
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor
 
 from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import RMSNorm
+
+
+class PostNorm(RMSNorm):
+    """A norm that writes itself into checkpoints: Megatron's feed-forward asks each of its parts to."""
+
+    def sharded_state_dict(self, prefix: str = "", sharded_offsets: Any = (), metadata: Any = None) -> Any:
+        """The whole weight, the same on all tensor-parallel ranks."""
+        weights = self.state_dict(prefix="", keep_vars=True)
+        groups = {name: (metadata or {}).get(name) for name in ("dp_cp_group",)}
+        return make_sharded_tensors_for_checkpoint(weights, prefix, sharded_offsets=sharded_offsets, **groups)
 
 
 class NormedAttention(SelfAttention):  # type: ignore[misc]
@@ -16,7 +27,7 @@ class NormedAttention(SelfAttention):  # type: ignore[misc]
 
     def __init__(self, config: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
-        self.post_layernorm = RMSNorm(config, config.hidden_size, config.layernorm_epsilon)
+        self.post_layernorm = PostNorm(config, config.hidden_size, config.layernorm_epsilon)
 
     def forward(self, *arguments: Any, **options: Any) -> tuple[Tensor, None]:
         """[T, 1, H], and no bias."""
@@ -29,7 +40,7 @@ class NormedMLP(GatedMLP):
 
     def __init__(self, config: Any, **options: Any) -> None:
         super().__init__(config, **options)
-        self.post_layernorm = RMSNorm(config, config.hidden_size, config.layernorm_epsilon)
+        self.post_layernorm = PostNorm(config, config.hidden_size, config.layernorm_epsilon)
 
     def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
         """[T, 1, H], and no bias."""
