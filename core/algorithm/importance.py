@@ -82,6 +82,9 @@ class Correction:
         return torch.where((inputs.advantages < 0) & (drift > delta), 0.0, 1.0)
 
 
+NONE = Correction("none", 0.0, 2.0, None)
+
+
 def effective_share(metrics: Mapping[str, float]) -> dict[str, float]:
     """The effective sample size of the weights over the number of tokens: (mean w)^2 / mean w^2, in `train/tis_ess`."""
     squared = metrics.get("train/tis_weight_squared")

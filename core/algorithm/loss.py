@@ -88,7 +88,7 @@ class LossInUse:
 
     function: Callable[..., Any]
     means: frozenset[str]
-    correction: importance.Correction
+    correction: importance.Correction = importance.NONE
 
     def teaches(self, sample: TrainSample) -> bool:
         """Whether the sample is computed."""
