@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelcfg.shape import ModelShape
 
 Config = Mapping[str, Any]
+HEAD_DIM = 128  # of the families that have one, where config.json does not say
 REQUIRED = (
     "hidden_size",
     "intermediate_size",

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SEQUENCE = ("sequence", "mis")  # one weight per response
 MASKED = ("icepop", "mis")  # 0 outside the range
 MEANS = frozenset(
-    {"train/tis", "train/tis_clipfrac", "train/tis_weight", "train/tis_weight_squared", "train/engine_kl"}
-    | {"train/opsm_clipfrac"}
+    f"train/{name}"
+    for name in ("tis", "tis_clipfrac", "tis_weight", "tis_weight_squared", "engine_kl", "opsm_clipfrac")
 )
 """Metrics that are means over the tokens computed."""
 MOST = 20.0  # a logarithm beyond it is out of every range, and its exponential would leave float32

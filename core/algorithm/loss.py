@@ -61,6 +61,7 @@ class Loss(Protocol):
         needs_reference: whether `logprobs_ref` is there: True, False (where left out), or the name of the option or key
             of `algorithm` by which it is asked for, by a value that is not 0.
         needs_entropy_gradient: whether the loss depends on the entropy, likewise.
+        token_importance: False: `algorithm.importance` is refused where it weighs single tokens. Left out: it is not.
         means: names of the metrics that are means over tokens by `weights`; they are taken over the tokens computed.
     A method that it may have:
         teaches(sample: TrainSample) -> bool: False: nothing of the sample has a gradient, so it is not computed. Left

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake, show
 from core.checks.function import definition
+from core.checks.needs import takes_token_importance
 from core.checks.signature import Signature
 from core.config.schema import AlgorithmConfig, RunConfig
 from core.doors import ADVANTAGE, LOSS
@@ -44,11 +45,9 @@ def importance(config: RunConfig) -> Iterator[Mistake]:
         if not fits:
             wanted = "bounds around 1, the weight of a token on which engine and trainer agree"
             yield Mistake(f"algorithm.{name}", None, str(value), wanted, "correct it")
-    if algorithm.loss == "gspo" and kind in ("tis", "icepop"):
-        said, wanted = (
-            f"{kind}, a weight for each token, with loss gspo",
-            "a weight for each response, as gspo's ratio is",
-        )
+    if kind in ("tis", "icepop") and not takes_token_importance(algorithm):
+        said = f"{kind}, a weight for each token, with loss {algorithm.loss}"
+        wanted = f"a weight for each response, as {algorithm.loss}'s ratio is"
         yield Mistake("algorithm.importance", None, said, wanted, "use sequence or mis, or another loss")
 
 

@@ -35,6 +35,11 @@ def loss_needs(algorithm: AlgorithmConfig) -> LossNeeds:
     return LossNeeds(asks("needs_reference"), asks("needs_entropy_gradient"))
 
 
+def takes_token_importance(algorithm: AlgorithmConfig) -> bool:
+    """Whether `algorithm.importance` may weigh single tokens; a loss whose ratio is that of a response says no."""
+    return said(LOSS.place(algorithm.loss)).own.get("token_importance", True) is not False
+
+
 def min_group_size(algorithm: AlgorithmConfig) -> int:
     """How many samples of a prompt the run's estimator needs."""
     found = said(ADVANTAGE.place(algorithm.advantage_estimator)).own.get("min_group_size", 1)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from modelcfg.family import Config, Family, or_default
+from modelcfg.family import HEAD_DIM, Config, Family, or_default
 from modelcfg.weights import Weight, attention, norm
 
 if TYPE_CHECKING:
     from modelcfg.shape import ModelShape
 
 # where config.json does not say, as transformers has it
-HEAD_DIM = 128
 ROTARY_FRACTION = 0.5
 
 

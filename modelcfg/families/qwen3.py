@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelcfg.family import Config, Family, or_default
-
-HEAD_DIM = 128  # where config.json does not say
+from modelcfg.family import HEAD_DIM, Config, Family, or_default
 
 
 def fields(config: Config) -> dict[str, Any]:

@@ -18,8 +18,8 @@ class PostNorm(RMSNorm):
     def sharded_state_dict(self, prefix: str = "", sharded_offsets: Any = (), metadata: Any = None) -> Any:
         """The whole weight, the same on all tensor-parallel ranks."""
         weights = self.state_dict(prefix="", keep_vars=True)
-        groups = {name: (metadata or {}).get(name) for name in ("dp_cp_group",)}
-        return make_sharded_tensors_for_checkpoint(weights, prefix, sharded_offsets=sharded_offsets, **groups)
+        group = (metadata or {}).get("dp_cp_group")
+        return make_sharded_tensors_for_checkpoint(weights, prefix, {}, sharded_offsets, dp_cp_group=group)
 
 
 class NormedAttention(SelfAttention):  # type: ignore[misc]
