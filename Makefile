@@ -35,7 +35,8 @@ test: install ## Run the tests that need no GPU; those on Slurm are skipped wher
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
 	$(BIN)/python -m pytest $(AT_A_TIME) -m slow
 
-test-all: test test-slow ## Run both
+test-all: export EBBTIDE_TESTS = all
+test-all: test test-slow ## Run both, and all moments of those that try many
 
 slurm: ## Install Slurm from apt for the tests that start a cluster (as root; nothing to do where it is there)
 	$(PYTHON) -m tests.slurm_cluster install

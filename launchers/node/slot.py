@@ -23,6 +23,8 @@ from launchers.node.seat import Seat
 
 STACKS = signal.SIGUSR1  # a Python server that hangs is asked to write all its stacks into its log before it is killed
 
+BAD_COMMAND_LINE = 2  # how argparse ends a program
+
 log = logging.getLogger("agent")
 
 
@@ -96,7 +98,7 @@ class ServerSlot(ABC):
             self._end_if_condemned(self.child, pulse)
             return None
         cause = describe_exit(exit_code)
-        if self._incarnation >= self._allowed(pulse):
+        if self._incarnation >= self._allowed(pulse, exit_code):
             cause = f"{cause} {self._restarts_in_words(pulse)}"
             return from_child(self.role, self.name, pulse.moment, self.child, exit_code, cause)
         log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
@@ -121,9 +123,15 @@ class ServerSlot(ABC):
             )
         self._permission, self._held = self._ask_permission(pulse), True
 
-    def _allowed(self, pulse: Pulse) -> int:
-        """Number of restarts; a server that has never answered is more likely set up wrongly, and gets a single one."""
-        return self._restarts if pulse.value(keys.server_ready(self.name)) is not None else min(1, self._restarts)
+    def _allowed(self, pulse: Pulse, exit_code: int) -> int:
+        """Number of restarts.
+
+        A server that has never answered is more likely set up wrongly, and gets a single one; none if it refused its
+        command line, as it would again.
+        """
+        if pulse.value(keys.server_ready(self.name)) is not None:
+            return self._restarts
+        return 0 if exit_code == BAD_COMMAND_LINE else min(1, self._restarts)
 
     def close(self) -> None:
         """Give the port back."""

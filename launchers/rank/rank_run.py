@@ -19,6 +19,18 @@ from launchers.rank.this_rank import ThisRank
 from launchers.rank.wiring import build
 
 
+def as_bool(complete: object, schedule: Schedule) -> bool:
+    """What a schedule has returned, which may be anything if a user wrote it.
+
+    Raises:
+        Wrong: it is no bool.
+    """
+    if not isinstance(complete, bool):
+        found = f"{complete!r} from {where(schedule)} ({SCHEDULE.key})"
+        raise Wrong(found, SCHEDULE.gives, "return True after the last step, False where it pauses")
+    return complete
+
+
 class RankRun:
     """A run from its latest checkpoint to its last step. Collective: all trainer ranks make one and call both."""
 
@@ -42,11 +54,7 @@ class RankRun:
         with ExitStack() as stack:
             parts = self.parts = build(rank, self._announce, overlaps(schedule), stack)
             rank.progress.event("begin", step=parts.state.next_step, num_steps=parts.num_steps)
-            complete: object = self._turn(schedule, parts)  # what a user wrote may give anything
-            if not isinstance(complete, bool):
-                found = f"{complete!r} from {where(schedule)} ({SCHEDULE.key})"
-                raise Wrong(found, SCHEDULE.gives, "return True after the last step, False where it pauses")
-            if not complete:
+            if not as_bool(self._turn(schedule, parts), schedule):
                 rank.progress.event("pause", step=parts.state.next_step)
                 return
             if rank.config.checkpoint.save_hf:

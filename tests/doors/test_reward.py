@@ -14,8 +14,6 @@ from core.doors import REWARD
 from core.reward import RewardInput, RewardPool, Score, build_scorer
 from tests.support.door_files import example
 from tests.support.good_run import write_run
-from tests.support.tiny_runs import ebbtide, events
-from tests.support.tiny_runs import write_run as write_tiny_run
 
 MINE = '''
 from ebbtide import RewardInput
@@ -235,16 +233,3 @@ def test_the_pages_example(folder: Path) -> None:
     assert mistakes(folder, reward) == []
     scorer = build_scorer(config(folder, reward).reward)
     assert scorer(RewardInput("2 + 2 =", " = 4", label="4")) == pytest.approx(0.99)
-
-
-@pytest.mark.run
-def test_a_users_function_rewards_a_whole_run(tmp_path: Path) -> None:
-    run_file = write_tiny_run(tmp_path, rollout={"num_rollout": 1})
-    text = run_file.read_text().replace("path: reward.py:reward\n", "").replace("type: python", "type: mine.py:length")
-    run_file.write_text(text)
-    (tmp_path / "mine.py").write_text(MINE)
-    done = ebbtide("run", str(run_file), "--run-dir", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    [step] = events(tmp_path / "out", "step")
-    assert step["metrics"]["rollout/failed_ratio"] == 0
-    assert 0 < step["metrics"]["rollout/raw_reward"] <= 1

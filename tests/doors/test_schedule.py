@@ -10,10 +10,12 @@ import h5py
 import numpy as np
 import pytest
 
+from common.mistake import Wrong
 from core.config.schema import PlacementConfig
 from core.doors import SCHEDULE
 from core.loop.parts import overlaps
 from core.trajectory import step_path
+from launchers.rank.rank_run import as_bool
 from tests.support.door_files import example, said_of, write_file
 from tests.support.loop_fakes import Fakes
 from tests.support.tiny_runs import ebbtide, events, write_run
@@ -86,13 +88,13 @@ def test_one_step_ahead_as_the_page_has_it(tmp_path: Path) -> None:
     assert [name for name, _ in names] == ["sync", "score", "rollout", "update", "rollout", "save"]
 
 
-@pytest.mark.run
-def test_a_schedule_that_returns_no_bool_ends_the_run_with_a_message(tmp_path: Path) -> None:
-    write_file(tmp_path, "def run(parts):\n    pass\n", "schedule.py")
-    run_file = write_run(tmp_path, placement={"device": "cpu", "schedule": "schedule.py:run"})
-    done = ebbtide("run", str(run_file), "--run-dir", str(tmp_path / "out"))
-    assert done.returncode == 1
-    assert f"found None from run of {tmp_path}/schedule.py (placement.schedule); wanted bool" in done.stdout
+def test_a_schedule_that_returns_no_bool_is_told_so(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "def run(parts):\n    pass\n", "schedule.py")
+    schedule = SCHEDULE.build(f"{path}:run")
+    with pytest.raises(Wrong) as caught:
+        as_bool(schedule(Fakes().parts), schedule)
+    assert f"found None from run of {path} (placement.schedule); wanted bool" in str(caught.value)
+    assert [as_bool(value, schedule) for value in (True, False)] == [True, False]
 
 
 BAD: dict[str, tuple[str, Mapping[str, str], str]] = {

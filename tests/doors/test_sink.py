@@ -19,47 +19,10 @@ from core.config import dump_run_file, load_run_file
 from core.config.schema import SinkConfig
 from core.sinks.fan_out import FanOut, wanted_sinks
 from core.sinks.sink import RunInfo
-from tests.support.door_files import example
+from tests.support.door_files import SINKS, example
 from tests.support.good_run import write_run
-from tests.support.tiny_runs import ebbtide, events
-from tests.support.tiny_runs import write_run as write_tiny_run
 
-SINKS = '''
-import json
-from pathlib import Path
-
-from ebbtide import RunInfo, Sink
-
-
-class Lines:
-    """One line per call, in a file of the run directory."""
-
-    def __init__(self, file="lines.jsonl"):
-        self.file = file
-
-    def begin(self, run: RunInfo):
-        self.path = Path(run.directory) / self.file
-        self.write("begin", run.name, run.first_step, run.num_steps, run.run_file["train"]["lr"])
-
-    def step(self, step, metrics):
-        self.write("step", step, dict(metrics))
-
-    def evaluation(self, step, results):
-        self.write("evaluation", step, dict(results))
-
-    def end(self):
-        self.write("end")
-
-    def write(self, *what):
-        with self.path.open("a") as file:
-            file.write(json.dumps(what) + "\\n")
-
-
-class Raises(Lines):
-    def step(self, step, metrics):
-        raise KeyError(f"no room for step {step}")
-
-
+MORE_SINKS = """
 class Late(Lines):
     def __init__(self):
         raise OSError("no such server")
@@ -73,37 +36,12 @@ class NoEnd:
 
 def function(step):
     return step
-'''
+"""
 
 
 def sinks_file(folder: Path) -> Path:
-    (folder / "mine.py").write_text(SINKS)
+    (folder / "mine.py").write_text(SINKS + MORE_SINKS)
     return folder / "mine.py"
-
-
-@pytest.mark.run
-def test_a_users_sink_is_told_of_a_whole_run_and_one_that_raises_keeps_nobody_from_it(tmp_path: Path) -> None:
-    sinks = ["mine.py:Raises", "tensorboard", {"name": "mine.py:Lines", "options": {"file": "told.jsonl"}}]
-    run_file = write_tiny_run(
-        tmp_path,
-        rollout={"num_rollout": 2},
-        eval={"sets": {"held_out": {"path": "data.jsonl", "max_prompt_tokens": 64}}},
-        logging={"sinks": sinks},
-    )
-    sinks_file(tmp_path)
-    run_dir = tmp_path / "out"
-    done = ebbtide("run", str(run_file), "--run-dir", str(run_dir))
-    assert done.returncode == 0, done.stdout + done.stderr
-    told = [json.loads(line) for line in (run_dir / "told.jsonl").read_text().splitlines()]
-    evaluations = [["evaluation", event["step"], event["results"]] for event in events(run_dir, "eval")]
-    steps = [["step", event["step"], event["metrics"]] for event in events(run_dir, "step")]
-    assert told == [["begin", "tiny", 0, 2, 1e-3], evaluations[0], *steps, evaluations[1], ["end"]]
-    assert len(steps) == 2
-    assert any((run_dir / "tensorboard").iterdir())
-    log = (run_dir / "attempts" / "1" / "trainer-0.log").read_text()
-    assert log.count("KeyError: 'no room for step 0'") == 1
-    assert "no room for step 1" not in log
-    assert log.count(f"{tmp_path}/mine.py:Raises failed; the run goes on") == 1
 
 
 CASES: dict[str, tuple[str, list[str]]] = {

@@ -5,31 +5,30 @@ But for how the engine rounds its log-probs: that depends on which requests happ
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.tiny_runs import ebbtide, write_run
+from tests.support.tiny_runs import ebbtide, events, write_run
 
-pytestmark = pytest.mark.run
-
-
-def run(folder: Path, offload: str) -> tuple[list[dict[str, Any]], str]:
-    file = write_run(folder, placement={"offload": offload})
-    done = ebbtide("run", str(file), "--run-dir", str(folder / "run"))
-    log = folder / "run" / "attempts" / "1" / "trainer-0.log"
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{log.read_text()[-3000:]}"
-    events = [json.loads(line) for line in (folder / "run" / "progress.jsonl").read_text().splitlines()]
-    return [event["metrics"] for event in events if event["event"] == "step"], log.read_text()
+pytestmark = [pytest.mark.run, pytest.mark.xdist_group("straight")]
 
 
-def test_giving_memory_back_changes_nothing(tmp_path: Path) -> None:
-    plain, log = run(tmp_path / "off", "off")
+def steps_and_log(run_dir: Path) -> tuple[list[dict[str, Any]], str]:
+    """Metrics of each step, and what rank 0 logged."""
+    metrics = [event["metrics"] for event in events(run_dir, "step")]
+    return metrics, (run_dir / "attempts" / "1" / "trainer-0.log").read_text()
+
+
+def test_giving_memory_back_changes_nothing(straight: Path, tmp_path: Path) -> None:
+    plain, log = steps_and_log(straight)
     assert "residency=" not in log
     assert "planned memory" in log
-    parked, log = run(tmp_path / "on", "on")
+    file = write_run(tmp_path, placement={"offload": "on"})
+    done = ebbtide("run", str(file), "--run-dir", str(tmp_path / "out"))
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    parked, log = steps_and_log(tmp_path / "out")
     assert len(plain) == len(parked) == 4
     for ours, theirs in zip(parked, plain, strict=True):
         assert ours.pop("perf/switch_time") > 0

@@ -16,21 +16,10 @@ from core.trajectory import step_path
 from tests.support.faulty_runs import wait_for_phase
 from tests.support.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
 
-pytestmark = pytest.mark.run
+pytestmark = [pytest.mark.run, pytest.mark.xdist_group("straight")]
 ROOT = Path(__file__).parents[2]
 
 EQUAL_AFTER_RESUME = ("response_tokens", "response_offsets", "prompt_tokens", "reward", "advantage", "logprobs_old")
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of four steps without interruption."""
-    folder = tmp_path_factory.mktemp("straight")
-    done = ebbtide("run", str(write_run(folder)), "--run-dir", str(folder / "out"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "resume" not in done.stdout
-    (folder / "out" / "stdout.txt").write_text(done.stdout)
-    return folder / "out"
 
 
 def read(run_dir: Path, step: int, name: str) -> np.ndarray:

@@ -10,6 +10,41 @@ from core.checks import check_run_file
 from tests.support.good_run import RUN_FILE, write_run
 
 PAGE = Path(__file__).parents[2] / "docs" / "doors.md"
+SINKS = '''
+import json
+from pathlib import Path
+
+from ebbtide import RunInfo
+
+
+class Lines:
+    """One line per call, in a file of the run directory."""
+
+    def __init__(self, file="lines.jsonl"):
+        self.file = file
+
+    def begin(self, run: RunInfo):
+        self.path = Path(run.directory) / self.file
+        self.write("begin", run.name, run.first_step, run.num_steps, run.run_file["train"]["lr"])
+
+    def step(self, step, metrics):
+        self.write("step", step, dict(metrics))
+
+    def evaluation(self, step, results):
+        self.write("evaluation", step, dict(results))
+
+    def end(self):
+        self.write("end")
+
+    def write(self, *what):
+        with self.path.open("a") as file:
+            file.write(json.dumps(what) + "\\n")
+
+
+class Raises(Lines):
+    def step(self, step, metrics):
+        raise KeyError(f"no room for step {step}")
+'''
 
 
 def example(heading: str) -> str:

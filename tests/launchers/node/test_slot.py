@@ -75,6 +75,25 @@ def incarnation(store: Rendezvous) -> int:
     return member.incarnation if member is not None else -1
 
 
+class RefusingSlot(SleepSlot):
+    """Its server refuses its command line, as argparse does."""
+
+    def command(self) -> Sequence[str]:
+        return [sys.executable, "-c", "import argparse; argparse.ArgumentParser().parse_args(['--nonsense'])"]
+
+
+def test_a_server_that_refuses_its_command_line_is_not_started_again(beat: Pulse, tmp_path: Path) -> None:
+    slot = RefusingSlot("engine", NAME, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), tmp_path, 3)
+    slot.start(beat)
+    found: list[Failure | None] = []
+    try:
+        assert wait_until(lambda: found.append(slot.keep_running(beat)) or found[-1] is not None, 20, 0.01)
+    finally:
+        slot.close()
+    assert found[-1] is not None
+    assert found[-1].cause == "exit code 2 before it answered for the first time (start 1)"
+
+
 def test_a_server_that_dies_is_restarted(slot: ServerSlot, beat: Pulse, store: Rendezvous) -> None:
     assert restarted(slot, beat, kill(slot))
     assert wait_until(lambda: incarnation(store) == 1, 10)

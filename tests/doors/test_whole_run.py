@@ -1,0 +1,95 @@
+"""One whole run with a reward, an advantage, a loss and sinks from files outside the package.
+
+A run is started once, as starting it takes most of the time; generation and schedules have runs of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.trajectory import read_step, step_path
+from tests.support.door_files import SINKS, example, write_file
+from tests.support.tiny_runs import ebbtide, events, write_run
+
+pytestmark = pytest.mark.run
+GAMMA = 0.5
+REWARD = """
+from ebbtide import RewardInput
+
+
+def length(sample: RewardInput, most=10):
+    return min(len(sample.response_text), most) / most
+"""
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a run of two steps through four doors."""
+    folder = tmp_path_factory.mktemp("own")
+    write_file(folder, REWARD, "reward_of_mine.py")
+    write_file(folder, SINKS, "sinks.py")
+    write_file(folder, example("Advantage"), "discounted.py")
+    write_file(folder, example("Loss"), "gspo.py")
+    algorithm = {
+        **{"advantage_estimator": "discounted.py:advantages", "advantage_options": {"gamma": GAMMA}},
+        **{"loss": "gspo.py:Gspo", "loss_options": {"clip": 1e-4}, "loss_aggregation": "sample_mean"},
+    }
+    run_file = write_run(
+        folder,
+        algorithm=algorithm,
+        rollout={"num_rollout": 2},
+        checkpoint={"save_hf": False},
+        eval={"sets": {"held_out": {"path": "data.jsonl", "max_prompt_tokens": 64}}},
+        logging={
+            "sinks": ["sinks.py:Raises", "tensorboard", {"name": "sinks.py:Lines", "options": {"file": "told.jsonl"}}]
+        },
+    )
+    text = run_file.read_text().replace("path: reward.py:reward\n", "")
+    run_file.write_text(text.replace("type: python", "type: reward_of_mine.py:length"))
+    done = ebbtide("run", str(run_file), "--run-dir", str(folder / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "out"
+
+
+def test_a_users_function_rewards(run_dir: Path) -> None:
+    for event in events(run_dir, "step"):
+        assert event["metrics"]["rollout/failed_ratio"] == 0
+        record = read_step(step_path(run_dir, event["step"]))
+        texts = [text.replace("␀", "\0") for text in record.response_text]  # as HDF5 has it
+        np.testing.assert_allclose(record.reward, [min(len(text), 10) / 10 for text in texts], rtol=1e-6)
+
+
+def test_its_advantage_gives_each_token_its_own(run_dir: Path) -> None:
+    for event in events(run_dir, "step"):
+        record = read_step(step_path(run_dir, event["step"]))
+        assert record.token_advantage is not None
+        centred = record.reward - record.reward.mean()
+        for found, value, length in zip(record.token_advantage, centred, record.response_tokens.lengths, strict=True):
+            np.testing.assert_allclose(found, value * GAMMA ** np.arange(length)[::-1], rtol=1e-4, atol=1e-6)
+
+
+def test_its_loss_trains_with_a_metric_of_its_own(run_dir: Path) -> None:
+    metrics = [event["metrics"] for event in events(run_dir, "step")]
+    assert all(np.isfinite(step["train/loss"]) for step in metrics)
+    assert all(step["train/grad_norm"] > 0 for step in metrics)
+    assert not any("train/pg_loss" in step for step in metrics)
+    clipped = [step["train/sequence_clipfrac"] for step in metrics]
+    assert len(clipped) == 2
+    assert 0 < max(clipped) <= 0.5  # of two optimiser steps the first has the policy that sampled: nothing is clipped
+
+
+def test_its_sink_is_told_and_one_that_raises_keeps_nobody_from_it(run_dir: Path) -> None:
+    told = [json.loads(line) for line in (run_dir / "told.jsonl").read_text().splitlines()]
+    evaluations = [["evaluation", event["step"], event["results"]] for event in events(run_dir, "eval")]
+    steps = [["step", event["step"], event["metrics"]] for event in events(run_dir, "step")]
+    assert told == [["begin", "tiny", 0, 2, 1e-3], evaluations[0], *steps, evaluations[1], ["end"]]
+    assert len(steps) == 2
+    assert any((run_dir / "tensorboard").iterdir())
+    log = (run_dir / "attempts" / "1" / "trainer-0.log").read_text()
+    assert log.count("KeyError: 'no room for step 0'") == 1
+    assert "no room for step 1" not in log
+    assert log.count(f"{run_dir.parent}/sinks.py:Raises failed; the run goes on") == 1
