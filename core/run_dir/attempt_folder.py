@@ -8,6 +8,8 @@ attempts/N/
     failures/ROLE-NAME.json   one record for each process that failed
     failure.json              the record that explains the others
     outcome.json              how the attempt ended
+    provenance.json           with what it was made: versions, commit, command, machine, the user's files
+    user_code/                copies of the user's code, as it was then
     stop                      made by whoever wants the attempt to save and end
 
 slurm/JOB/RESTART/
@@ -49,6 +51,16 @@ class AttemptFolder:
     def outcome(self) -> Path:
         """The file that says how the attempt ended."""
         return self.path / "outcome.json"
+
+    @property
+    def provenance(self) -> Path:
+        """The file that says with what the attempt was made."""
+        return self.path / "provenance.json"
+
+    @property
+    def user_code(self) -> Path:
+        """The folder with copies of the user's code; it is missing if the run file names none."""
+        return self.path / "user_code"
 
     @property
     def stop(self) -> Path:

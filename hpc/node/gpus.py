@@ -29,15 +29,8 @@ def ask_gpus(visible: str | None, timeout_s: float) -> tuple[tuple[Gpu, ...], st
     """The GPUs named by `visible` (as in CUDA_VISIBLE_DEVICES; None: all), or what nvidia-smi said instead."""
     if visible == "":
         return (), ""
-    query = ["nvidia-smi", "--query-gpu=uuid,memory.free,memory.total,compute_cap", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(
-            [*query, *([f"--id={visible}"] if visible else [])],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
+        done = _query("uuid,memory.free,memory.total,compute_cap", visible, timeout_s, "nounits")
     except FileNotFoundError:
         return (), "no nvidia-smi"
     except subprocess.TimeoutExpired:
@@ -45,6 +38,29 @@ def ask_gpus(visible: str | None, timeout_s: float) -> tuple[tuple[Gpu, ...], st
     if done.returncode != 0:
         return (), f"nvidia-smi failing ({' '.join((done.stdout + done.stderr).split())[:200]})"
     return read_gpus(done.stdout), ""
+
+
+def gpu_names(visible: str | None, timeout_s: float) -> tuple[str, ...]:
+    """What the GPUs named by `visible` are called, with memory and driver; empty where nothing tells."""
+    if visible == "":
+        return ()
+    try:
+        done = _query("name,memory.total,driver_version", visible, timeout_s)
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return tuple(line.strip() for line in done.stdout.splitlines()) if done.returncode == 0 else ()
+
+
+def _query(fields: str, visible: str | None, timeout_s: float, *forms: str) -> subprocess.CompletedProcess[str]:
+    form = ",".join(("csv", "noheader", *forms))
+    chosen = [f"--id={visible}"] if visible else []
+    return subprocess.run(
+        ["nvidia-smi", f"--query-gpu={fields}", f"--format={form}", *chosen],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
 
 
 def read_gpus(text: str) -> tuple[Gpu, ...]:

@@ -16,6 +16,7 @@ from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.ledger import Ledger
 from launchers.attempts.outcome import Outcome
+from launchers.attempts.provenance import note_provenance
 
 LOCK_POLL_S = 0.5
 
@@ -64,6 +65,7 @@ def open_attempt(
             file.write(key)
         _point_latest_to(directory, number)
         Ledger(directory).began(number, nodes, job, restart)
+        note_provenance(directory, number)
         yield OpenAttempt(directory, number, key)
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.queue import SHORTEST_INTERVAL_S, Poller
+from launchers.attempts.provenance import read_provenance
 from launchers.commands.directories import existing_run_dir, runs_in
 from launchers.commands.terminal import console, fail
 from launchers.show import status_table
@@ -70,7 +71,9 @@ def _choose(path: Path | None) -> View:
 
 def _one(directory: RunDirectory, poller: Poller) -> tuple[RenderableType, bool]:
     status = status_now(directory, poller)
-    return _with_error(status_table.one(status), poller), status.live
+    last = status.history.last
+    provenance = read_provenance(directory.attempt(last.number)) if last is not None else None
+    return _with_error(status_table.one(status, provenance), poller), status.live
 
 
 def _several(directories: list[RunDirectory], poller: Poller) -> tuple[RenderableType, bool]:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launchers.attempts.history import Attempt
+from launchers.attempts.provenance import Provenance
 from launchers.show.plain_text import visible
 from launchers.show.run_state import RunState
 from launchers.show.run_status import Status
@@ -25,10 +26,12 @@ STYLES = {
 COLUMNS = ("run", "state", "attempt", "step", "phase", "step time", "reward", "time left", "reason")
 
 
-def one(status: Status) -> RenderableType:
-    """Everything about one run."""
+def one(status: Status, provenance: Provenance | None = None) -> RenderableType:
+    """Everything about one run; `provenance` is that of its newest attempt."""
     table = Table.grid(padding=(0, 2))
-    for name, value in _fields(status).items():
+    made_with = {} if provenance is None else {"code": provenance.code_text, "machine": provenance.machine_text}
+    seen = {"report": f"ebbtide report {status.directory.path}"} if status.advance.steps_done else {}
+    for name, value in {**_fields(status), **made_with, **seen}.items():
         if value:
             table.add_row(
                 Text(name, style="bold"), Text(visible(value), style=_style(status) if name == "state" else "")

@@ -107,6 +107,8 @@ def test_what_a_run_leaves(straight: Path) -> None:
         "ledger.jsonl",
         "tensorboard",
         "attempts/1/trainer-0.log",
+        "attempts/1/provenance.json",
+        "attempts/1/user_code/reward.py",
         "attempts/latest",
         "hf/config.json",
     ):
