@@ -10,7 +10,7 @@ AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo test test-slow test-all test-gpu lint mutants bench clean
+.PHONY: help install slurm demo screenshots test test-slow test-all test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ $(STAMP): requirements/cpu.txt requirements/gpu.txt setup.cfg
 
 demo: install ## Train SmolLM2-135M on one-digit sums: about 5 minutes on two CPU cores
 	$(BIN)/ebbtide run examples/smollm2-arithmetic.yaml
+
+screenshots: install ## Take the pictures of the demo's report that the pages show (needs chromium from apt)
+	$(BIN)/python -m tests.screenshots
 
 test: install ## Run the tests that need no GPU; those on Slurm are skipped where there can be no cluster
 	$(BIN)/python -m pytest $(AT_A_TIME) -m "not slow"

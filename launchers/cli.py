@@ -17,6 +17,7 @@ from launchers.commands import (
     logs,
     models,
     plan,
+    report,
     resume,
     run,
     sbatch,
@@ -30,7 +31,23 @@ from launchers.commands.terminal import console, note
 # what a user can mend: permissions, a quota, a full disk, a file where a folder should be
 OF_THE_PLACE = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
 
-COMMANDS = (run, resume, plan, submit, sbatch, sweep, status, logs, stop, cancel, attach, doctor, inspect, models)
+COMMANDS = (
+    run,
+    resume,
+    plan,
+    submit,
+    sbatch,
+    sweep,
+    status,
+    logs,
+    stop,
+    cancel,
+    attach,
+    doctor,
+    inspect,
+    report,
+    models,
+)
 
 app = typer.Typer(
     help="Reinforcement-learning post-training of language models on Slurm clusters, without Ray.",

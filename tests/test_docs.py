@@ -87,6 +87,7 @@ def test_make_help_lists_every_target() -> None:
         "install",
         "slurm",
         "demo",
+        "screenshots",
         "test",
         "test-slow",
         "test-all",

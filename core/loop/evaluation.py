@@ -31,6 +31,11 @@ class Evaluation:
         self._rollout = rollout
         self._stop_token_ids = stop_token_ids
 
+    @property
+    def num_prompts(self) -> dict[str, int]:
+        """Set -> number of its prompts."""
+        return {name: len(source) for name, source in self._sources.items()}
+
     def due(self, step: int) -> bool:
         """Whether step `step` begins with an evaluation."""
         if not self._sources:

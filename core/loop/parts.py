@@ -98,6 +98,11 @@ class RolloutPart(Protocol):
 class EvaluationPart(Protocol):
     """The evaluation sets of the run file."""
 
+    @property
+    def num_prompts(self) -> dict[str, int]:
+        """Set -> number of its prompts."""
+        ...
+
     def due(self, step: int) -> bool:
         """Whether the run file asks for an evaluation before step `step`, and there are sets."""
         ...

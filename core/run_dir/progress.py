@@ -1,6 +1,7 @@
 """The progress file: one JSON line per event of a run, appended by rank 0, shown by the terminal.
 
-Events: begin (step, num_steps), phase (phase), step (step, metrics), eval (step, results), end (step); all with `time`.
+Events: begin (step, num_steps, eval_prompts: set -> number), phase (phase), step (step, metrics), eval (step, results),
+end (step); all with `time`.
 """
 
 from __future__ import annotations

@@ -96,6 +96,7 @@ def show_result(directory: RunDirectory) -> None:
     path = directory.path
     console.print(summary(ProgressReader(directory.progress).new_events()))
     places = {
+        f"all of it as a page:     ebbtide report {path}": directory.progress,
         f"samples of every step:   {path}/steps/   (ebbtide inspect {path} --best 2 --worst 2)": directory.steps,
         f"curves:                  tensorboard --logdir {path}/tensorboard": directory.tensorboard,
         f"checkpoints:             {path}/checkpoints/": directory.checkpoints,

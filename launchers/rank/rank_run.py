@@ -53,7 +53,8 @@ class RankRun:
         schedule: Schedule = SCHEDULE.build(placement.schedule, placement.schedule_options, placement.model_dump())
         with ExitStack() as stack:
             parts = self.parts = build(rank, self._announce, overlaps(schedule), stack)
-            rank.progress.event("begin", step=parts.state.next_step, num_steps=parts.num_steps)
+            about = {"num_steps": parts.num_steps, "eval_prompts": parts.evaluation.num_prompts}
+            rank.progress.event("begin", step=parts.state.next_step, **about)
             if not as_bool(self._turn(schedule, parts), schedule):
                 rank.progress.event("pause", step=parts.state.next_step)
                 return

@@ -40,7 +40,7 @@ def show(run_dir: Path, step: int | None = None, best: int | None = None, worst:
     steps = _stored_steps(run_dir)
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
-        raise InspectError(f"step {chosen} is not stored in {run_dir}; wanted one of {_ranges(steps)}")
+        raise InspectError(f"step {chosen} is not stored in {run_dir}; wanted one of {step_ranges(steps)}")
     try:
         record = read_step(step_path(run_dir, chosen))
     except TrajectoryError as error:
@@ -61,7 +61,7 @@ def _stored_steps(run_dir: Path) -> list[int]:
     return steps
 
 
-def _ranges(steps: list[int]) -> str:
+def step_ranges(steps: list[int]) -> str:
     """[0, 1, 2, 5] as "0-2, 5"."""
     parts: list[list[int]] = []
     for step in steps:
@@ -87,7 +87,7 @@ def _summary(record: StepRecord, steps: list[int]) -> RenderableType:
     }
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value))
-    title = f"{record.run}, step {record.step} (stored: {_ranges(steps)}), {record.model}, {record.created}"
+    title = f"{record.run}, step {record.step} (stored: {step_ranges(steps)}), {record.model}, {record.created}"
     return Panel(table, title=Text(title), title_align="left")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -80,6 +80,8 @@ class Rollout:
 
 class Evaluation:
     """Due at both ends of a run of two steps."""
+
+    num_prompts: ClassVar[dict[str, int]] = {}
 
     def __init__(self, calls: list[str]) -> None:
         self.calls = calls
