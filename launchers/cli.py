@@ -12,6 +12,7 @@ import typer
 from launchers.commands import (
     attach,
     cancel,
+    diff,
     doctor,
     inspect,
     logs,
@@ -46,6 +47,7 @@ COMMANDS = (
     doctor,
     inspect,
     report,
+    diff,
     models,
 )
 

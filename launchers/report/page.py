@@ -15,9 +15,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.run_dir.run_directory import RunDirectory
-from launchers.attempts.provenance import Provenance, read_provenance
+from launchers.attempts.provenance import Provenance
 from launchers.report.curves import Chart, charts
 from launchers.report.drawing import NUM_COLOURS, draw, draw_step_times, draw_time_line
+from launchers.report.made_with import made_with
 from launchers.report.memory import PhaseMemory, memory_by_phase
 from launchers.report.phases import PHASE_ORDER, Total, step_times, time_line, totals
 from launchers.report.run_facts import RunFacts, read_run
@@ -116,17 +117,10 @@ def _view(run: RunFacts, colour: int, share: float) -> RunView:
         totals=totals(run),
         memory=memory_by_phase(run.directory),
         samples=samples,
-        made_with=_made_with(run),
+        made_with=made_with(run),
         chosen={key: text(value) for key, value in chosen(run.settings).items()},
         all_settings={key: text(value) for key, value in run.settings.items()},
     )
-
-
-def _made_with(run: RunFacts) -> list[tuple[int, Provenance]]:
-    """Number and provenance of each attempt that noted it, the newest first."""
-    numbers = [attempt.number for attempt in reversed(run.history.attempts)]
-    found = [(number, read_provenance(run.directory.attempt(number))) for number in numbers]
-    return [(number, one) for number, one in found if one is not None]
 
 
 def _picture(chart: Chart) -> Picture:

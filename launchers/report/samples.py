@@ -60,7 +60,7 @@ def choose_samples(
         notes.append(f"steps/ cannot be read: {error.strerror}.")
         return []
     if missing := sorted(set(steps_done) - set(stored)):
-        notes.append(f"There is no step file of {step_ranges(missing)} of {len(steps_done)} steps that were done.")
+        notes.append(f"No step file for steps {step_ranges(missing)}, of {len(steps_done)} that were done.")
     records = []
     for step in _spread(stored, max(2, int(MOST_STEPS * share))):
         try:

@@ -38,10 +38,13 @@ def chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differing(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Key -> its value in each run, as text, for the keys that the runs do not have in common."""
-    keys = list(dict.fromkeys(key for run in runs for key in run))
-    rows = {key: [text(run[key]) if key in run else NO_VALUE for run in runs] for key in keys}
-    return {key: values for key, values in rows.items() if len(set(values)) > 1}
+    """Key -> its value in each run, as text, for the keys in which the runs differ.
+
+    A run that lacks a key, as one of an earlier version does, differs only from those that have more than its default.
+    """
+    keys = dict.fromkeys(key for run in runs for key in run)
+    different = [key for key in keys if len({text(run.get(key, _default(key))) for run in runs}) > 1]
+    return {key: [text(run[key]) if key in run else NO_VALUE for run in runs] for key in different}
 
 
 def text(value: Any) -> str:
@@ -56,6 +59,6 @@ def text(value: Any) -> str:
 def _default(key: str) -> Any:
     schema = RUN_KEYS.schema_at(tuple(key.split(".")))
     if schema is None:
-        return object()
+        return NO_VALUE
     empty: dict[str, Any] = {"array": [], "object": {}}
     return schema.get("default", empty.get(str(schema.get("type")), NO_VALUE))

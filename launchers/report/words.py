@@ -10,5 +10,5 @@ def time_words(seconds: float) -> str:
     for unit, size, smaller, smaller_size in (("min", 60, "s", 1), ("h", 3600, "min", 60), ("d", 86400, "h", 3600)):
         if seconds < size * 100 or unit == "d":
             whole, rest = divmod(round(seconds / smaller_size), size // smaller_size)
-            return f"{whole} {unit} {rest} {smaller}"
+            return f"{whole} {unit}" + (f" {rest} {smaller}" if rest else "")
     raise AssertionError("the largest unit takes everything")

@@ -194,7 +194,7 @@ def test_a_page_of_300_steps_with_long_texts_is_small(tmp_path: Path) -> None:
     html = report([directory])
     assert len(html.encode()) < 3_000_000
     assert html.count("characters left out …]") > 10
-    assert "There is no step file of 1-19, 21-39" in html
+    assert "No step file for steps 1-19, 21-39" in html
     assert MOST_BYTES < 1_000_000
 
 
@@ -231,7 +231,7 @@ def garbage(path: Path) -> None:
         ("run.yaml", garbage, "run.yaml is no YAML that can be read; the settings are left out."),
         ("steps/step_000001.h5", cut, "The samples of step 1 cannot be read: "),
         ("steps/step_000001.h5", garbage, "The samples of step 1 cannot be read: "),
-        ("steps/step_000002.h5", Path.unlink, "There is no step file of 2 of 4 steps that were done."),
+        ("steps/step_000002.h5", Path.unlink, "No step file for steps 2, of 4 that were done."),
         ("attempts/1/trainer-0.log", garbage, "No log of trainer rank 0 tells of it."),
     ],
 )
