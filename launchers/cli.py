@@ -14,6 +14,7 @@ from launchers.commands import (
     cancel,
     diff,
     doctor,
+    import_slime,
     inspect,
     logs,
     models,
@@ -49,6 +50,7 @@ COMMANDS = (
     report,
     diff,
     models,
+    import_slime,
 )
 
 app = typer.Typer(
@@ -59,7 +61,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for module in COMMANDS:
-    app.command(module.__name__.rpartition(".")[2], epilog=f"Example: {module.EXAMPLE}")(module.command)
+    app.command(module.__name__.rpartition(".")[2].replace("_", "-"), epilog=f"Example: {module.EXAMPLE}")(
+        module.command
+    )
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@ from common.mistake import Mistake
 from common.nearest import nearest
 from core.checks.function import definition, installed, python_function
 from core.checks.signature import Signature
+from core.config.other_names import value_hint
 from core.config.schema import RunConfig
 from core.doors import DOORS
 from core.plugins import Door, split_function
@@ -34,6 +35,7 @@ def check_door(
     if name not in door.builtins and ":" not in name:
         suggestion = nearest(name, door.builtins)
         remedy = f"did you mean {suggestion}?" if suggestion else "correct the name, or give a function of your own"
+        remedy = value_hint(door.key, name) or remedy
         yield Mistake(door.key, None, repr(name), door.choices, remedy)
         return
     if name in door.needs and not installed(door.needs[name]):

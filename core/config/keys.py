@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.schema_words import KeyPath, SchemaWords
 from common.yaml_dialect import Typed
 from common.yaml_document import FileKind
+from core.config.other_names import hint
 from core.config.schema import RunConfig
 
 RUN_KEYS = SchemaWords(RunConfig)
@@ -13,7 +14,7 @@ RUN_KEYS = SchemaWords(RunConfig)
 def _where_it_belongs(path: KeyPath) -> str | None:
     if path[:-1] == ("slurm",) and path[-1] in RUN_KEYS.keys_of(("slurm", "components", "0")):
         return f"set {path[-1]} on an entry of slurm.components"
-    return None
+    return hint(path, own=RUN_KEYS.home_of(path[-1]) is not None)
 
 
 RUN_FILE = FileKind(

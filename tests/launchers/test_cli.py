@@ -57,7 +57,7 @@ def test_version() -> None:
     assert invoke("--version") == (0, f"ebbtide {version('ebbtide')}\n")
 
 
-@pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2] for module in COMMANDS])
+@pytest.mark.parametrize("command", [module.__name__.rpartition(".")[2].replace("_", "-") for module in COMMANDS])
 def test_help_has_an_example(command: str) -> None:
     code, text = invoke(command, "--help")
     assert code == 0

@@ -1,0 +1,1 @@
+"""Launch scripts of slime, read without running them, and the run files that they become."""

@@ -1,0 +1,90 @@
+"""A launch script of slime, and the run file that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.mistake import Mistake
+from common.yaml_document import parse_document
+from core.config.keys import RUN_FILE
+from core.config.validate import validate
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flags
+from launchers.moving_in.render import run_file
+from launchers.moving_in.rules.model import known_name, unknown_family
+from launchers.moving_in.shell import Followed, ScriptError, follow
+from launchers.moving_in.site_hint import site_hint
+from launchers.moving_in.translate import translate
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What a script became.
+
+    Attributes:
+        text: of the run file.
+        mistakes: of keys and values in it that one key alone shows; empty as a rule.
+        model: the known model whose sizes the script gives; None: none.
+        unknown_family: what its model has that no family here has; empty: nothing that flags show.
+    """
+
+    draft: Draft
+    text: str
+    mistakes: list[Mistake]
+    model: str | None
+    unknown_family: str
+
+
+def import_script(
+    script: Path, environment: Mapping[str, str] | None = None, model_folders: Sequence[Path] = ()
+) -> Imported:
+    """Read a script and translate the trainer's flags. Nothing is run.
+
+    Raises:
+        ScriptError: it cannot be read, or starts no trainer.
+    """
+    followed = follow(script, environment or {}, model_folders)
+    if not followed.launches:
+        found = "no start of slime's train.py"
+        remedy = "give the script that has `ray job submit … -- python3 train.py …`, or `python3 train.py …`"
+        raise ScriptError(None, found, "a launch script of slime", remedy)
+    launch = followed.launches[0]
+    flags = Flags(launch.arguments, followed.gaps)
+    draft = translate(launch.program, flags)
+    draft.put("name", script.stem.removeprefix("run-").removeprefix("run_") or "run", None, f"from {script.name}")
+    draft.todo = [*_gaps(followed, draft), *draft.todo]
+    _notices(draft, followed)
+    head = [f"Made by `ebbtide import-slime {script.name}`. Keys: docs/run-file.md; moving in: docs/moving-in.md."]
+    if followed.assumed:
+        head.append(f"Taken for false, as only a run could decide: {', '.join(dict.fromkeys(followed.assumed))}.")
+    text = run_file(draft, [*head, *site_hint(draft, launch, followed.gaps)])
+    document, mistakes = parse_document(text, RUN_FILE)
+    if not mistakes:
+        _, mistakes = validate(document)
+    return Imported(draft, text, mistakes, known_name(flags, draft.value("model.path", "")), unknown_family(flags))
+
+
+def _gaps(followed: Followed, draft: Draft) -> Iterator[str]:
+    """What the script leaves to its caller, or to a command, and the keys that depend on it."""
+    for gap in followed.gaps.all:
+        keys = sorted(key for key, setting in draft.settings.items() if gap.text in setting.source)
+        if not keys:
+            continue
+        listed = ", ".join(keys)
+        if gap.variable:
+            yield f"{gap.text} is not set in the script: give it with --env {gap.variable}=VALUE ({listed})"
+        else:
+            yield f"{gap.text} is what a command prints, and none is run: put it in by hand ({listed})"
+
+
+def _notices(draft: Draft, followed: Followed) -> None:
+    if len(followed.launches) > 1:
+        lines = ", ".join(str(launch.line) for launch in followed.launches)
+        draft.todo.append(f"the script starts the trainer in lines {lines}; this is the first of them")
+    for launch in followed.launches[:1]:
+        if launch.joined:
+            draft.todo.append(
+                f"line {launch.line} and on: a line lacks its \\, so bash gives slime fewer flags; all are read here"
+            )

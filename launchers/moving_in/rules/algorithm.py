@@ -1,0 +1,100 @@
+"""Advantage and loss."""
+
+from __future__ import annotations
+
+from core.config.other_names import VALUES
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flags, number
+from launchers.moving_in.rules.rollout import dotted
+
+LOSSES = {"gspo": "gspo", "cispo": "cispo"}
+ADVANTAGES = ("grpo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
+
+
+def algorithm(flags: Flags, draft: Draft) -> None:
+    """The section algorithm."""
+    _advantage(flags, draft)
+    _loss(flags, draft)
+    _kl(flags, draft)
+    _importance(flags, draft)
+    per_token = flags.take("calculate_per_token_loss")
+    if per_token:
+        draft.put("algorithm.loss_aggregation", "token_mean", per_token)
+    else:
+        why = "slime's default: a mean over the samples of the mean over their tokens; token_mean is the default here"
+        draft.default("algorithm.loss_aggregation", "sample_mean", why)
+
+
+def _advantage(flags: Flags, draft: Draft) -> None:
+    own, kind = flags.take("custom_advantage_function_path"), flags.take("advantage_estimator")
+    if own:
+        draft.put("algorithm.advantage_estimator", dotted(own.text), own, "to be rewritten: f(rewards, groups, valid)")
+        draft.lose(own, "its function has another interface", "rewrite it (docs/doors.md)", "code")
+    elif kind and kind.text in LOSSES:
+        draft.put("algorithm.loss", LOSSES[kind.text], kind, "its advantage is that of grpo")
+    elif kind and kind.text not in ADVANTAGES:
+        do = VALUES["algorithm.advantage_estimator"].get(kind.text, "choose one of docs/algorithms.md")
+        draft.lose(kind, f"there is no {kind.text}", do, "task" if kind.text == "ppo" else "result")
+    elif kind:
+        draft.put("algorithm.advantage_estimator", kind.text, kind)
+    discount = flags.take("gamma")
+    if discount and kind and kind.text == "reinforce_plus_plus":
+        draft.put("algorithm.advantage_options", {"gamma": number(discount.text, 1.0)}, discount)
+    elif discount:
+        draft.skip(discount, "only reinforce_plus_plus discounts")
+    plain = flags.take("disable_grpo_std_normalization")
+    if plain or draft.value("rollout.n_samples_per_prompt", 1) == 1:
+        draft.default("algorithm.grpo_std_normalization", False, str(plain or "slime's way with one sample per prompt"))
+
+
+def _loss(flags: Flags, draft: Draft) -> None:
+    kind, own = flags.take("loss_type"), flags.take("custom_loss_function_path")
+    if kind and kind.text == "sft_loss":
+        draft.lose(kind, "there is no supervised training", "train with it elsewhere, and set model.path", "task")
+    elif own:
+        draft.put("algorithm.loss", dotted(own.text), own, "to be rewritten: f(logprobs, entropy, inputs)")
+        draft.lose(own, "its function has another interface", "rewrite it (docs/doors.md)", "code")
+    elif kind:
+        draft.skip(kind, "the clipped loss is the default")
+
+
+def _kl(flags: Flags, draft: Draft) -> None:
+    """slime reads the coefficient only with --use-kl-loss."""
+    used, weight, kind = flags.take("use_kl_loss"), flags.take("kl_loss_coef"), flags.take("kl_loss_type")
+    found = number(weight.text if weight else "", 0.0)
+    if used and found > 0:
+        draft.put("algorithm.kl_loss_coef", found, weight)
+        draft.put(
+            "algorithm.kl_loss_type", kind.text if kind else "k1", kind, "" if kind else "slime's default; k3 here"
+        )
+        return
+    for flag in (used, weight, kind):
+        if flag:
+            why = (
+                "with a coefficient of 0 the KL has no effect" if not found else "without --use-kl-loss it is not read"
+            )
+            draft.skip(flag, why)
+
+
+def _importance(flags: Flags, draft: Draft) -> None:
+    used, own = flags.take("use_tis"), flags.take("custom_tis_function_path")
+    high, low = flags.take("tis_clip"), flags.take("tis_clip_low")
+    opsm, delta = flags.take("use_opsm"), flags.take("opsm_delta")
+    if opsm:
+        draft.put("algorithm.opsm_delta", number(delta.text if delta else "", 1e-4), delta or opsm)
+    elif delta:
+        draft.skip(delta, "without --use-opsm it is not read")
+    if not used:
+        for flag in (own, high, low):
+            if flag:
+                draft.skip(flag, "without --use-tis it is not read")
+        return
+    kind = "icepop" if own and "icepop" in own.text else "tis"
+    if draft.value("algorithm.loss", "") == "gspo":
+        kind = "sequence"
+    draft.put("algorithm.importance", kind, used, "of a response, as gspo's ratio is" if kind == "sequence" else "")
+    if own and kind != "icepop":
+        do = "choose one of tis, icepop, sequence, mis, with their bounds (docs/algorithms.md)"
+        draft.lose(own, "its function has another interface", do, "result")
+    draft.put("algorithm.importance_low", number(low.text if low else "", 0.0), low)
+    draft.put("algorithm.importance_high", number(high.text if high else "", 2.0), high)

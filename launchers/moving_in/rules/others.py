@@ -1,0 +1,45 @@
+"""Checkpoints, sinks of metrics, and what the program's name says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flags, whole
+from launchers.moving_in.rules.rollout import ONE_STEP_AHEAD
+
+WANDB = {"wandb_project": "project", "wandb_group": "group", "wandb_team": "entity", "wandb_mode": "mode"}
+
+
+def checkpoint(flags: Flags, draft: Draft) -> None:
+    """The section checkpoint."""
+    interval, model = flags.take("save_interval"), flags.take("save_hf")
+    if interval:
+        draft.put("checkpoint.interval", max(0, whole(interval.text, 0)), interval)
+    draft.default("checkpoint.every", "30m", "slime saves by steps only; null: so here")
+    draft.default("checkpoint.keep", 2, "slime keeps every one")
+    if model:
+        draft.put("checkpoint.save_hf", True, model, "at the end, into RUN_DIR/hf")
+    else:
+        draft.default("checkpoint.save_hf", True, "slime writes none without --save-hf")
+
+
+def logging(flags: Flags, draft: Draft) -> None:
+    """The section logging."""
+    used = flags.take("use_wandb")
+    options = {ours: flag.text for name, ours in WANDB.items() if (flag := flags.take(name)) is not None}
+    sinks: list[Any] = ["tensorboard"]
+    if used:
+        sinks.append({"name": "wandb", "options": options} if options else "wandb")
+        draft.put("logging.sinks", sinks, used)
+        return
+    flag = flags.take("use_tensorboard")
+    draft.put(
+        "logging.sinks", sinks, flag, "" if flag else "slime logs nowhere without --use-wandb or --use-tensorboard"
+    )
+
+
+def program(name: str, draft: Draft) -> None:
+    """`train_async.py`: the samples of a step are made while the step before is learnt from."""
+    if name == "train_async.py" and not draft.losses("task"):
+        draft.lose(name, "a step's samples are made before it is learnt from", ONE_STEP_AHEAD, "speed")

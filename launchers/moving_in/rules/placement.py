@@ -1,0 +1,121 @@
+"""Nodes, GPUs, trainer ranks and engines."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flag, Flags, whole
+
+GPUS_PER_NODE = 8
+
+
+def placement(flags: Flags, draft: Draft) -> None:
+    """The section placement, and the parts of a job whose engines have nodes of their own."""
+    nodes = _size(flags, draft, "actor_num_nodes", "placement.num_nodes", 1)
+    gpus = _size(flags, draft, "actor_num_gpus_per_node", "placement.trainers_per_node", GPUS_PER_NODE)
+    tensor = _size(flags, draft, "tensor_model_parallel_size", "placement.tensor_parallel", 1)
+    pipeline = _size(flags, draft, "pipeline_model_parallel_size", "placement.pipeline_parallel", 1)
+    _sequence(flags, draft, tensor)
+    _experts(flags, draft, max(1, nodes * gpus // (tensor * pipeline)))
+    together = flags.take("colocate")
+    size, asked = flags.take("rollout_num_gpus_per_engine"), flags.take("rollout_num_gpus")
+    if flags.look("debug_train_only"):
+        return  # no engines are asked for
+    wanted = max(1, whole(size.text, 1)) if size else 1
+    if together or asked is None:
+        _colocated(draft, gpus, wanted, size, together, asked)
+    else:
+        _apart(flags, draft, (nodes, gpus), wanted, size, asked)
+    _engines(flags, draft)
+    transport = flags.take("update_weight_transport")
+    if transport:
+        draft.put("placement.weight_sync", "files" if transport.text == "disk" else "auto", transport)
+
+
+def _size(flags: Flags, draft: Draft, name: str, key: str, default: int) -> int:
+    flag = flags.take(name)
+    value = max(1, whole(flag.text, default)) if flag else default
+    if flag is None and name == "actor_num_gpus_per_node":
+        draft.default(key, value, "slime's default, without --actor-num-gpus-per-node; 1 here")
+    elif flag is not None:
+        draft.put(key, value, flag)
+    return value
+
+
+def _sequence(flags: Flags, draft: Draft, tensor: int) -> None:
+    flag = flags.take("sequence_parallel")
+    if flag and tensor == 1:
+        draft.skip(flag, "with tensor_parallel 1 there is nothing to share out")
+    elif flag:
+        draft.put("placement.sequence_parallel", True, flag)
+
+
+def _experts(flags: Flags, draft: Draft, replicas: int) -> None:
+    """Experts go over data-parallel ranks here; Megatron counts tensor and context parallel ranks too."""
+    flag = flags.take("expert_model_parallel_size")
+    wanted = max(1, whole(flag.text, 1)) if flag else 1
+    possible = math.gcd(wanted, replicas)
+    if flag and wanted > 1:
+        draft.put("placement.expert_parallel", possible, flag)
+        if possible != wanted:
+            why = "experts are shared out over data-parallel ranks only"
+            draft.lose(flag, why, "choose less tensor_parallel, or ask ebbtide plan what fits", "memory")
+
+
+def _colocated(
+    draft: Draft, gpus: int, wanted: int, size: Flag | None, together: Flag | None, asked: Flag | None
+) -> None:
+    if together:
+        draft.put("placement.engines", "colocated", together)
+    if asked:
+        draft.skip(asked, "engines are on the trainers' GPUs")
+    if size:
+        draft.put("placement.engine_tensor_parallel", _of_one_node(draft, size, wanted, gpus), size)
+    tensor = draft.value("placement.engine_tensor_parallel", 1)
+    draft.put("placement.engines_per_node", max(1, gpus // tensor), size, "GPUs of a node / engine_tensor_parallel")
+
+
+def _of_one_node(draft: Draft, size: Flag, wanted: int, gpus: int) -> int:
+    """An engine's GPUs, which are all on one node."""
+    if wanted <= gpus:
+        return wanted
+    draft.lose(size, "an engine is on one node", "the GPUs of one node must hold the model; ask ebbtide plan", "memory")
+    return gpus
+
+
+def _apart(flags: Flags, draft: Draft, trainers: tuple[int, int], wanted: int, size: Flag | None, asked: Flag) -> None:
+    """Engines beside the trainers of one node, or on nodes of their own."""
+    nodes, gpus = trainers
+    per_node, total = flags.whole("num_gpus_per_node", GPUS_PER_NODE), max(1, whole(asked.text, 1))
+    if nodes == 1 and gpus + total <= per_node:
+        draft.put("placement.engines", "own_gpus", asked)
+        draft.put("placement.engine_tensor_parallel", wanted, size)
+        draft.put(
+            "placement.engines_per_node", max(1, total // wanted), asked, "rollout-num-gpus / engine_tensor_parallel"
+        )
+        return
+    tensor = _of_one_node(draft, size, wanted, min(gpus, per_node)) if size else 1
+    draft.put("placement.engine_tensor_parallel", tensor, size)
+    why = "the trainers' nodes have engines as well, in turns with the trainers"
+    draft.put("placement.engines_per_node", max(1, gpus // tensor), size, why)
+    parts: list[dict[str, Any]] = [{"role": "trainers"}]
+    parts.append(
+        {"role": "engines", "nodes": math.ceil(total / per_node), "engines_per_node": max(1, per_node // tensor)}
+    )
+    draft.put("slurm.components", parts, asked)
+
+
+def _engines(flags: Flags, draft: Draft) -> None:
+    running, sent = flags.take("sglang_max_running_requests"), flags.take("sglang_server_concurrency")
+    flag = running or sent
+    if flag:
+        draft.put("placement.engine_max_running_requests", max(1, whole(flag.text, 64)), flag)
+    else:
+        why = "slime sends an engine up to 512 at a time; more need memory for their KV cache"
+        draft.default("placement.engine_max_running_requests", 64, why)
+    if running and sent:
+        draft.skip(sent, "an engine is sent what it can run at a time")
+    if not flags.look("sglang_mem_fraction_static"):
+        draft.default("placement.engine_memory_fraction", 0.5, "slime leaves it to SGLang")

@@ -1,0 +1,79 @@
+"""Steps, groups and batches; how samples are made."""
+
+from __future__ import annotations
+
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flags, whole
+
+NONZERO_STD = "check_reward_nonzero_std"
+SUPERVISED = "sft_rollout"
+ASYNCHRONOUS = "fully_async_rollout"
+ONE_STEP_AHEAD = "take the schedule of docs/doors.md that samples a step ahead: placement.schedule"
+
+
+def rollout(flags: Flags, draft: Draft) -> None:
+    """The section rollout."""
+    _steps(flags, draft)
+    prompts, samples = flags.take("rollout_batch_size"), flags.take("n_samples_per_prompt")
+    draft.put("rollout.rollout_batch_size", whole(prompts.text if prompts else "", 1), prompts)
+    if samples:
+        draft.put("rollout.n_samples_per_prompt", whole(samples.text, 1), samples)
+    else:
+        draft.default("rollout.n_samples_per_prompt", 1, "slime's default, without --n-samples-per-prompt; 8 here")
+    _chosen_groups(flags, draft)
+    _functions(flags, draft)
+
+
+def _steps(flags: Flags, draft: Draft) -> None:
+    steps, epochs = flags.take("num_rollout"), flags.take("num_epoch")
+    if steps:
+        draft.put("rollout.num_rollout", whole(steps.text, 1), steps)
+        return
+    draft.put("rollout.num_rollout", 1, epochs, "epochs × rows / rollout_batch_size")
+    if epochs:
+        draft.todo.append(f"rollout.num_rollout: {epochs.text} epochs × rows of data.path / rollout_batch_size")
+    else:
+        draft.todo.append("rollout.num_rollout: the script names neither --num-rollout nor --num-epoch")
+
+
+def _chosen_groups(flags: Flags, draft: Draft) -> None:
+    """Over-sampling and the filter, which belong together here."""
+    drawn, kept = flags.take("over_sampling_batch_size"), flags.take("dynamic_sampling_filter_path")
+    least = draft.value("rollout.rollout_batch_size", 1)
+    if kept and NONZERO_STD not in kept.text:
+        draft.lose(
+            kept, "groups are chosen by nonzero_std only", "set rollout.filter: nonzero_std, if that is meant", "code"
+        )
+        kept = None
+    if kept:
+        more = whole(drawn.text, 0) if drawn else 0
+        draft.put("rollout.filter", "nonzero_std", kept)
+        why = "slime draws until the batch is full; here this number is drawn once, and the first others fill up"
+        draft.put("rollout.over_sampling_batch_size", more if more > least else 2 * least, drawn, why)
+    elif drawn and whole(drawn.text, 0) > least:
+        draft.skip(drawn, "without a filter the first groups would be taken, so no more are drawn")
+    elif drawn:
+        draft.skip(drawn, "it is rollout_batch_size")
+
+
+def _functions(flags: Flags, draft: Draft) -> None:
+    own, whole_step = flags.take("custom_generate_function_path"), flags.take("rollout_function_path")
+    if own:
+        draft.put("rollout.generate", dotted(own.text), own, "to be rewritten: async def f(task, engine)")
+        do = "rewrite it as async def generate(task, engine) (docs/doors.md)"
+        draft.lose(own, "its function has another interface", do, "code")
+    if whole_step is None:
+        return
+    if SUPERVISED in whole_step.text:
+        draft.lose(whole_step, "there is no supervised training", "train with it elsewhere, and set model.path", "task")
+    elif ASYNCHRONOUS in whole_step.text:
+        draft.lose(whole_step, "a step's samples are made before it is learnt from", ONE_STEP_AHEAD, "speed")
+    else:
+        do = "what happens in a step is a schedule, what makes a sample is rollout.generate (docs/doors.md)"
+        draft.lose(whole_step, "its function has another interface", do, "code")
+
+
+def dotted(path: str) -> str:
+    """`package.module.function` as a run file spells it."""
+    module, _, function = path.rpartition(".")
+    return f"{module}:{function}" if module else path

@@ -1,0 +1,99 @@
+"""Batch sizes, optimiser, schedule, recompute."""
+
+from __future__ import annotations
+
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flags, number, whole
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+def train(flags: Flags, draft: Draft) -> None:
+    """The section train."""
+    _batch(flags, draft)
+    _learning_rate(flags, draft)
+    _budget(flags, draft)
+    _recompute(flags, draft)
+    for key, value, ours in (("weight_decay", 0.01, 0.0), ("adam_beta2", 0.999, 0.98)):
+        flag = flags.take(key)
+        if flag:
+            draft.put(f"train.{key}", number(flag.text, value), flag)
+        else:
+            draft.default(f"train.{key}", value, f"Megatron's default, without --{key.replace('_', '-')}; {ours} here")
+    why = "slime's masters begin at their bfloat16 weight; true lets small updates show at once (docs/learning.md)"
+    draft.default("train.dither_masters", False, why)
+    flags.take("use_distributed_optimizer")
+    draft.default("train.use_distributed_optimizer", True, "slime always shares the optimiser's state out")
+
+
+def _batch(flags: Flags, draft: Draft) -> None:
+    """All samples of a step are used, in optimiser steps of one size."""
+    size, steps = flags.take("global_batch_size"), flags.take("num_steps_per_rollout")
+    made = draft.value("rollout.rollout_batch_size", 1) * draft.value("rollout.n_samples_per_prompt", 1)
+    if steps:
+        count = max(1, whole(steps.text, 1))
+        draft.put("train.num_steps_per_rollout", count, steps)
+        draft.put(
+            "train.global_batch_size",
+            max(1, made // count),
+            size,
+            "" if size else "samples of a step / its optimiser steps",
+        )
+        return
+    used = whole(size.text, made) if size else made
+    count = max(1, made // max(1, used))
+    draft.put("train.global_batch_size", max(1, made // count), size)
+    draft.put("train.num_steps_per_rollout", count, size, "samples of a step / global_batch_size")
+    if size and used * count != made:
+        why = f"slime drops {made - used * count} of the {made} samples of a step; here all of them are used"
+        draft.lose(size, why, "choose sizes that divide, if that is not meant", "result")
+
+
+def _learning_rate(flags: Flags, draft: Draft) -> None:
+    style, share = flags.take("lr_decay_style"), flags.take("lr_warmup_fraction")
+    if style and style.text in SCHEDULES:
+        draft.put("train.lr_schedule", style.text, style)
+    elif style:
+        draft.put("train.lr_schedule", "constant", style)
+        draft.lose(style, f"the schedules are {', '.join(SCHEDULES)}", "choose one of them", "result")
+    else:
+        draft.default("train.lr_schedule", "linear", "Megatron's default, without --lr-decay-style; constant here")
+    total = draft.value("rollout.num_rollout", 1) * draft.value("train.num_steps_per_rollout", 1)
+    if share:
+        draft.put("train.lr_warmup_steps", int(number(share.text, 0.0) * total), share, f"of {total} optimiser steps")
+
+
+def _budget(flags: Flags, draft: Draft) -> None:
+    """Tokens of a micro-batch: slime counts per rank, and puts a longer sample into one of its own."""
+    given, context = flags.take("max_tokens_per_gpu"), whole(flags.said("context_parallel_size"), 1)
+    budget = whole(given.text, 8192) * max(1, context) if given else 8192
+    prompt, response = (
+        draft.value("data.max_prompt_tokens", 1024),
+        whole(flags.said("rollout_max_response_len"), 1024),
+    )
+    longest = prompt + response
+    if longest > budget:
+        draft.put("train.max_tokens_per_micro_batch", longest, given, f"above {budget}, as one sample may be this long")
+    elif given:
+        note = f"× context_parallel_size {context}" if context > 1 else ""
+        draft.put("train.max_tokens_per_micro_batch", budget, given, note)
+
+
+def _recompute(flags: Flags, draft: Draft) -> None:
+    kind, method, count = (flags.take(f"recompute_{name}") for name in ("granularity", "method", "num_layers"))
+    if kind and kind.text == "full":
+        draft.put("train.recompute", "full", kind)
+        if method and count and method.text == "block":
+            draft.put("train.recompute_layers", whole(count.text, 1), count)
+        else:
+            for flag in (method, count):
+                if flag:
+                    draft.skip(flag, "all layers are recomputed, each by itself")
+        return
+    if kind:
+        draft.lose(
+            kind, "whole layers are recomputed, or none", "set train.recompute to full, if memory is short", "memory"
+        )
+    for flag in (method, count):
+        if flag:
+            draft.skip(flag, "nothing is recomputed")

@@ -1,0 +1,341 @@
+"""A launch script becomes a run file: flags are keys, defaults that differ are written out, and the rest is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.checks import check_run_file
+from core.config import load_run_file
+from launchers.moving_in.import_script import Imported, import_script
+from launchers.moving_in.shell import ScriptError
+from launchers.moving_in.summary import summary
+from tests.support.good_run import write_run
+from tests.support.tiny_runs import ebbtide
+
+MODEL = """
+MODEL_ARGS=(
+   --swiglu --num-layers 36 --hidden-size 2560 --ffn-hidden-size 9728 --num-attention-heads 32
+   --group-query-attention --num-query-groups 8 --kv-channels 128 --qk-layernorm --vocab-size 151936
+   --rotary-base "${BASE:-1000000}" --norm-epsilon 1e-6 --disable-bias-linear --normalization RMSNorm
+)
+"""
+SCRIPT = """
+set -ex
+GPUS=${GPUS:-8}
+source "$(dirname "${BASH_SOURCE[0]}")/models/four.sh"
+CKPT_ARGS=(--hf-checkpoint /m/Qwen3-4B --ref-load /m/Qwen3-4B_torch_dist --load /s/ --save /s/ --save-interval 20)
+ROLLOUT_ARGS=(
+   --prompt-data /d/rows.jsonl --input-key question --label-key answer --apply-chat-template --rollout-shuffle
+   --rm-type deepscaler --num-rollout 300 --rollout-batch-size 32 --n-samples-per-prompt 8
+   --rollout-max-response-len 8192 --rollout-temperature 0.8 --global-batch-size 128 --balance-data
+   # --over-sampling-batch-size 64
+)
+EVAL_ARGS=(--eval-interval 20 --eval-prompt-data aime /d/aime.jsonl gpqa /d/gpqa.parquet@[0:50]
+   --n-samples-per-eval-prompt 16 --eval-max-response-len 16384 --eval-top-p 0.7)
+OTHER_ARGS=(
+   --tensor-model-parallel-size 2 --sequence-parallel --context-parallel-size 2 --recompute-granularity full
+   --recompute-method uniform --recompute-num-layers 1 --use-dynamic-batch-size --max-tokens-per-gpu 9216
+   --advantage-estimator gspo --use-kl-loss --kl-loss-coef 0.001 --kl-loss-type low_var_kl --eps-clip 0.2
+   --eps-clip-high 0.28 --optimizer adam --lr 2e-6 --lr-decay-style cosine --lr-warmup-fraction 0.1 --min-lr 1e-7
+   --weight-decay 0.1 --rollout-num-gpus-per-engine 2 --sglang-mem-fraction-static 0.7 --sglang-schedule-policy lpm
+   --sglang-cuda-graph-bs 1 2 4 --use-wandb --wandb-project p --wandb-key secret-of-mine --attention-dropout 0.0
+   --no-such-flag 3 --partial-rollout
+)
+ray job submit --runtime-env-json='{"env_vars": {"PYTHONPATH": "/x", "NCCL_IB_TC": "160"}}' \\
+   -- python3 train.py --actor-num-nodes 1 --actor-num-gpus-per-node ${GPUS} --colocate \\
+   ${MODEL_ARGS[@]} ${CKPT_ARGS[@]} ${ROLLOUT_ARGS[@]} ${EVAL_ARGS[@]} ${OTHER_ARGS[@]}
+"""
+TINY = """
+python3 train.py --hf-checkpoint model --prompt-data rows.jsonl --input-key prompt --label-key label --rm-type math \\
+  --num-rollout 4 --rollout-batch-size 2 --n-samples-per-prompt 4 --global-batch-size 8 --rollout-max-response-len 32 \\
+  --rollout-max-context-len 96 --actor-num-gpus-per-node 1 --rollout-max-prompt-len 64 """
+
+
+def imported(folder: Path, text: str, **environment: str) -> Imported:
+    (folder / "models").mkdir(exist_ok=True)
+    (folder / "models" / "four.sh").write_text(MODEL)
+    (folder / "run-mine.sh").write_text(text)
+    return import_script(folder / "run-mine.sh", environment)
+
+
+def of_flags(folder: Path, flags: str) -> Imported:
+    return imported(folder, f"python3 train.py --hf-checkpoint m --prompt-data d.jsonl --rollout-batch-size 4 {flags}")
+
+
+def keys(found: Imported) -> dict[str, object]:
+    return {key: setting.value for key, setting in found.draft.settings.items()}
+
+
+def test_a_whole_script_becomes_a_run_file(tmp_path: Path) -> None:
+    found = imported(tmp_path, SCRIPT)
+    assert found.mistakes == []
+    assert (found.model, found.unknown_family, found.draft.todo) == ("qwen3-4b", "", [])
+    assert yaml.safe_load(found.text) == {
+        "name": "mine",
+        "model": {"path": "/m/Qwen3-4B", "name": "qwen3-4b"},
+        "data": {
+            "path": "/d/rows.jsonl",
+            "prompt_key": "question",
+            "label_key": "answer",
+            "apply_chat_template": True,
+            "max_prompt_tokens": 1024,
+            "shuffle": True,
+            "seed": 42,
+        },
+        "rollout": {
+            "num_rollout": 300,
+            "rollout_batch_size": 32,
+            "n_samples_per_prompt": 8,
+            "max_response_tokens": 8192,
+            "temperature": 0.8,
+            "seed": 42,
+        },
+        "reward": {"type": "deepscaler"},
+        "algorithm": {
+            "loss": "gspo",
+            "eps_clip": 0.2,
+            "eps_clip_high": 0.28,
+            "kl_loss_coef": 0.001,
+            "kl_loss_type": "low_var_kl",
+            "loss_aggregation": "sample_mean",
+        },
+        "train": {
+            "global_batch_size": 128,
+            "num_steps_per_rollout": 2,
+            "lr": 2e-6,
+            "min_lr": 1e-7,
+            "lr_schedule": "cosine",
+            "lr_warmup_steps": 60,
+            "weight_decay": 0.1,
+            "adam_beta2": 0.999,
+            "dither_masters": False,
+            "max_tokens_per_micro_batch": 18432,
+            "use_distributed_optimizer": True,
+            "recompute": "full",
+        },
+        "placement": {
+            "num_nodes": 1,
+            "trainers_per_node": 8,
+            "engines_per_node": 4,
+            "engine_tensor_parallel": 2,
+            "engines": "colocated",
+            "tensor_parallel": 2,
+            "sequence_parallel": True,
+            "engine_memory_fraction": 0.7,
+            "engine_options": {"schedule_policy": "lpm", "cuda_graph_bs_decode": [1, 2, 4]},
+            "engine_max_running_requests": 64,
+        },
+        "eval": {
+            "interval": 20,
+            "sets": {
+                "aime": {
+                    "path": "/d/aime.jsonl",
+                    "prompt_key": "question",
+                    "label_key": "answer",
+                    "apply_chat_template": True,
+                    "max_prompt_tokens": 1024,
+                },
+                "gpqa": {
+                    "source": "parquet",
+                    "path": "/d/gpqa.parquet",
+                    "size": 50,
+                    "prompt_key": "question",
+                    "label_key": "answer",
+                    "apply_chat_template": True,
+                    "max_prompt_tokens": 1024,
+                },
+            },
+            "n_samples_per_prompt": 16,
+            "temperature": 0.8,
+            "top_p": 0.7,
+            "max_response_tokens": 16384,
+        },
+        "checkpoint": {"interval": 20, "every": "30m", "keep": 2, "save_hf": True},
+        "logging": {"sinks": ["tensorboard", {"name": "wandb", "options": {"project": "p"}}]},
+    }
+
+
+def test_every_flag_is_a_key_or_told_with_its_reason(tmp_path: Path) -> None:
+    found = imported(tmp_path, SCRIPT)
+    lost = {(one.flag, one.loses) for one in found.draft.lost}
+    assert lost == {
+        ("--context-parallel-size 2", "memory"),
+        ("--no-such-flag 3", "result"),
+        ("--partial-rollout", "speed"),
+        ("--wandb-key …", "view"),
+    }
+    assert all(one.why and one.do for one in found.draft.lost)
+    for flag in ("--partial-rollout", "--no-such-flag 3", "--optimizer adam", "--load /s/", "--balance-data"):
+        assert flag in found.text
+        assert "secret-of-mine" not in found.text + summary(found, "x")
+    assert "#   variables of the script, if they are needed (environment in site.yaml): NCCL_IB_TC: '160'" in found.text
+    assert "# site: 1 node with 8 GPUs for this run" in found.text
+
+
+def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> None:
+    found = keys(of_flags(tmp_path, "--num-rollout 3 --rm-type math --use-kl-loss --kl-loss-coef 0.1"))
+    expected = {
+        "data.prompt_key": "input",
+        "data.label_key": None,
+        "data.apply_chat_template": False,
+        "data.shuffle": False,
+        "rollout.n_samples_per_prompt": 1,
+        "rollout.seed": 42,
+        "algorithm.kl_loss_type": "k1",
+        "algorithm.loss_aggregation": "sample_mean",
+        "algorithm.grpo_std_normalization": False,
+        "train.weight_decay": 0.01,
+        "train.adam_beta2": 0.999,
+        "train.lr_schedule": "linear",
+        "train.dither_masters": False,
+        "placement.trainers_per_node": 8,
+    }
+    assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "key", "value"),
+    [
+        ("--calculate-per-token-loss", "algorithm.loss_aggregation", "token_mean"),
+        ("--advantage-estimator cispo", "algorithm.loss", "cispo"),
+        ("--advantage-estimator reinforce_plus_plus --gamma 0.9", "algorithm.advantage_options", {"gamma": 0.9}),
+        ("--disable-grpo-std-normalization --n-samples-per-prompt 4", "algorithm.grpo_std_normalization", False),
+        ("--use-tis --tis-clip 3 --tis-clip-low 0.5", "algorithm.importance_high", 3.0),
+        ("--use-tis --custom-tis-function-path a.icepop_function", "algorithm.importance", "icepop"),
+        ("--advantage-estimator gspo --use-tis", "algorithm.importance", "sequence"),
+        ("--use-opsm", "algorithm.opsm_delta", 1e-4),
+        ("--num-steps-per-rollout 2 --n-samples-per-prompt 4", "train.global_batch_size", 8),
+        ("--recompute-granularity full --recompute-method block --recompute-num-layers 3", "train.recompute_layers", 3),
+        ("--max-tokens-per-gpu 100 --rollout-max-response-len 500", "train.max_tokens_per_micro_batch", 1524),
+        ("--rollout-max-context-len 600 --rollout-max-response-len 500", "data.max_prompt_tokens", 100),
+        ("--rollout-stop-token-ids 5 6", "rollout.stop_token_ids", [5, 6]),
+        ("--dynamic-sampling-filter-path a.check_reward_nonzero_std", "rollout.over_sampling_batch_size", 8),
+        ("--rm-type gpqa", "reward.type", "choice"),
+        ("--rm-type boxed_math", "reward.type", "math"),
+        ("--custom-rm-path mine.score", "reward.type", "mine:score"),
+        ("--custom-generate-function-path a.b.generate", "rollout.generate", "a.b:generate"),
+        ("--sglang-enable-deterministic-inference", "rollout.deterministic", True),
+        ("--sglang-server-concurrency 300", "placement.engine_max_running_requests", 300),
+        ("--rollout-num-gpus-per-engine 16 --colocate", "placement.engine_tensor_parallel", 8),
+        ("--actor-num-gpus-per-node 4 --rollout-num-gpus 4", "placement.engines", "own_gpus"),
+        ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 4),
+        ("--train-iters=7 --seed=3", "train.seed", 3),
+        ("--hf-checkpoint /m/Big-FP8 --ref-load /m/Big_torch_dist", "model.path", "/m/Big"),
+        ("--use-tensorboard", "logging.sinks", ["tensorboard"]),
+        ("--no-offload-train", "placement.offload", "off"),
+    ],
+)  # fmt: skip
+def test_flags_that_need_thought(tmp_path: Path, flags: str, key: str, value: object) -> None:
+    found = of_flags(tmp_path, f"--num-rollout 3 {flags}")
+    assert keys(found)[key] == value
+    assert found.mistakes == []
+
+
+def test_engines_on_nodes_of_their_own_are_a_part_of_the_job(tmp_path: Path) -> None:
+    found = of_flags(
+        tmp_path, "--num-rollout 3 --actor-num-nodes 2 --rollout-num-gpus 16 --rollout-num-gpus-per-engine 4"
+    )
+    assert keys(found)["slurm.components"] == [
+        {"role": "trainers"},
+        {"role": "engines", "nodes": 2, "engines_per_node": 2},
+    ]
+    assert "# site: 4 nodes with 8 GPUs each" in found.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "loses"),
+    [
+        ("--loss-type sft_loss --num-epoch 2", "task"),
+        ("--advantage-estimator ppo", "task"),
+        ("--multimodal-keys {}", "task"),
+        ("--mtp-num-layers 1", "task"),
+        ("--custom-loss-function-path a.loss", "code"),
+        ("--rm-type ifbench", "code"),
+        ("--rollout-top-p 0.9", "result"),
+        ("--moe-aux-loss-coeff 0.1", "result"),
+        ("--optimizer sgd", "result"),
+        ("--global-batch-size 3", "result"),
+        ("--optimizer-cpu-offload", "memory"),
+        ("--update-weight-mode delta", "speed"),
+        ("--sglang-no-such-option 1", "speed"),
+        ("--sglang-tokenizer-path x", "speed"),
+        ("--wandb-host h", "view"),
+    ],
+)
+def test_what_has_no_counterpart_says_what_is_lost(tmp_path: Path, flags: str, loses: str) -> None:
+    found = of_flags(tmp_path, flags)
+    assert loses in {one.loses for one in found.draft.lost if one.flag.split()[0] in flags}
+    assert f"no counterpart ({loses}): {flags.split()[0]}" in summary(found, "run.sh")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--rollout-top-p 1.0", "--kl-coef 0.00", "--context-parallel-size 1", "--moe-token-dispatcher-type alltoall"],
+)
+def test_a_flag_that_asks_for_nothing_is_no_loss(tmp_path: Path, flags: str) -> None:
+    found = of_flags(tmp_path, f"--num-rollout 3 --n-samples-per-prompt 2 {flags}")
+    assert found.draft.lost == []
+
+
+def test_what_the_caller_sets_is_asked_for_with_the_keys_that_need_it(tmp_path: Path) -> None:
+    text = (
+        'python3 train.py --hf-checkpoint $BASE/m --prompt-data "$(date).jsonl" --wandb-key $WANDB_KEY --num-rollout 3'
+    )
+    found = imported(tmp_path, text)
+    assert found.draft.todo[:2] == [
+        "$BASE is not set in the script: give it with --env BASE=VALUE (model.path)",
+        "$(date) is what a command prints, and none is run: put it in by hand (data.path)",
+    ]
+    assert not any("WANDB" in line for line in found.draft.todo)
+    assert keys(imported(tmp_path, text, BASE="/b"))["model.path"] == "/b/m"
+
+
+def test_a_model_of_no_family_is_named_as_such(tmp_path: Path) -> None:
+    found = of_flags(tmp_path, "--num-layers 2 --hidden-size 8 --multi-latent-attention")
+    assert (found.model, found.unknown_family) == (None, "multi-latent attention")
+    assert "which no family of `ebbtide models` has" in summary(found, "x")
+
+
+def test_the_run_file_passes_every_check_once_its_files_are_there(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    found = imported(tmp_path, TINY)
+    (tmp_path / "run.yaml").write_text(found.text)
+    overrides = ["placement.device=cpu", "placement.engines_per_node=1"]
+    config = check_run_file(tmp_path / "run.yaml", overrides)
+    assert config == load_run_file(tmp_path / "run.yaml", overrides)
+    assert config.algorithm.loss_aggregation == "sample_mean"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("echo train.py\n", "found no start of slime's train.py; wanted a launch script of slime"),
+        ("A=(", "line 1: found no end of A=(; wanted words and a closing )"),
+        (None, "No such file"),
+    ],
+)
+def test_a_script_that_cannot_be_read_is_told(tmp_path: Path, text: str | None, told: str) -> None:
+    script = tmp_path / "x.sh"
+    if text is not None:
+        script.write_text(text)
+    with pytest.raises(ScriptError, match="found") as error:
+        import_script(script)
+    assert told in str(error.value)
+
+
+def test_the_command_writes_the_file_and_tells_the_rest(tmp_path: Path) -> None:
+    imported(tmp_path, SCRIPT)
+    out = tmp_path / "run.yaml"
+    done = ebbtide("import-slime", str(tmp_path / "run-mine.sh"), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "no counterpart (speed): --partial-rollout" in done.stderr
+    assert load_run_file(out).rollout.num_rollout == 300
+    again = ebbtide("import-slime", str(tmp_path / "run-mine.sh"), "--out", str(out))
+    assert again.returncode == 2
+    assert "found a file there" in again.stderr
+    refused = ebbtide("import-slime", str(tmp_path / "none.sh"))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "Traceback" not in refused.stderr
