@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.mistake import Mistake
+from core.checks.model import shape_divides
 from core.checks.rules import RULES
 from core.config import load_run_file
 from core.config.schema import RunConfig
@@ -27,7 +28,7 @@ from launchers.moving_in.shell import ScriptError
 from launchers.submit.memory_check import refusals
 from launchers.submit.submission import Refused, make_submission
 from launchers.submit.which_gpus import named_gpu
-from modelcfg import load
+from modelcfg import ModelShape
 
 FOLDERS = ("scripts", "scripts/low_precision", "examples/*")
 VARIABLES = {"BASE_DIR": "/base", "BASE_FOLDER": "/base"}  # what the scripts expect of their caller
@@ -44,7 +45,7 @@ class Row:
     Attributes:
         refused: why it gave no run file; empty: it gave one.
         mistakes: of the run file, those of missing files aside.
-        fits: whether a known model fits GPUs of that kind; None: its sizes are not known here.
+        fits: whether the plan fits GPUs of that kind; None: the shape is not known here.
     """
 
     script: str
@@ -65,7 +66,7 @@ class Row:
         return (
             found is not None
             and self.valid
-            and not (self.mistakes or found.unknown_family or found.draft.losses(*HARD) or self.fits is False)
+            and not (self.mistakes or found.unknown_family or found.draft.losses(*HARD) or not self.fits)
         )
 
 
@@ -89,8 +90,9 @@ def row(checkout: Path, script: Path) -> Row:
         path.write_text(found.text, encoding="utf-8")
         config = load_run_file(path)
     mistakes = [mistake for rule in RULES for mistake in rule.check(config)]
+    mistakes += shape_divides(config, found.shape)
     kept = tuple(str(mistake) for mistake in mistakes if not of_missing_files(mistake))
-    return Row(name, found, "", kept, None if found.model is None else fits(config, found.model))
+    return Row(name, found, "", kept, None if found.shape is None else fits(config, found.shape))
 
 
 def of_missing_files(mistake: Mistake) -> bool:
@@ -98,10 +100,10 @@ def of_missing_files(mistake: Mistake) -> bool:
     return WITH_FILES.match(mistake.key) is not None
 
 
-def fits(config: RunConfig, model: str) -> bool:
+def fits(config: RunConfig, shape: ModelShape) -> bool:
     """Whether the plan of the run fits its GPUs."""
     try:
-        return not refusals(make_submission(config, Site(), shape=load(model), device=named_gpu(GPU)))
+        return not refusals(make_submission(config, Site(), shape=shape, device=named_gpu(GPU)))
     except Refused:
         return False
 
@@ -126,7 +128,7 @@ def table(rows: list[Row]) -> Iterator[str]:
 def flags(rows: list[Row]) -> Iterator[str]:
     """Flags without a counterpart as markdown, those of most scripts first."""
     uses: Counter[tuple[str, str]] = Counter()
-    reasons = {}
+    reasons: dict[tuple[str, str], tuple[str, str]] = {}
     for one in rows:
         for lost in one.found.draft.lost if one.found else ():
             flag = lost.flag.split()[0]

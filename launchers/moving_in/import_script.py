@@ -13,10 +13,11 @@ from core.config.validate import validate
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags
 from launchers.moving_in.render import run_file
-from launchers.moving_in.rules.model import known_name, unknown_family
+from launchers.moving_in.rules.shape import shape_of, unknown_family
 from launchers.moving_in.shell import Followed, ScriptError, follow
 from launchers.moving_in.site_hint import site_hint
 from launchers.moving_in.translate import translate
+from modelcfg import ModelShape
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,21 @@ class Imported:
     Attributes:
         text: of the run file.
         mistakes: of keys and values in it that one key alone shows; empty as a rule.
-        model: the known model whose sizes the script gives; None: none.
+        shape: of the model, as the flags say it; None: they do not, or it is of no family here.
         unknown_family: what its model has that no family here has; empty: nothing that flags show.
     """
 
     draft: Draft
     text: str
     mistakes: list[Mistake]
-    model: str | None
+    shape: ModelShape | None
     unknown_family: str
+
+    @property
+    def model(self) -> str | None:
+        """The name of `ebbtide models` that has this shape; None: there is none."""
+        name: str | None = self.draft.value("model.name", None)
+        return name
 
 
 def import_script(
@@ -63,7 +70,7 @@ def import_script(
     document, mistakes = parse_document(text, RUN_FILE)
     if not mistakes:
         _, mistakes = validate(document)
-    return Imported(draft, text, mistakes, known_name(flags, draft.value("model.path", "")), unknown_family(flags))
+    return Imported(draft, text, mistakes, shape_of(flags), unknown_family(flags))
 
 
 def _gaps(followed: Followed, draft: Draft) -> Iterator[str]:

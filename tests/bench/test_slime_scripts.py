@@ -9,6 +9,7 @@ from bench.slime_scripts import counts, flags, row, scripts, table
 PLAIN = "python3 train.py --hf-checkpoint /m --prompt-data /d.jsonl --rm-type math --rollout-batch-size 8 "
 SIZED = PLAIN + (
     "--num-layers 24 --hidden-size 896 --ffn-hidden-size 4864 --num-attention-heads 14 --vocab-size 151936 "
+    "--num-query-groups 2 --rotary-base 1000000 --add-qkv-bias "
     "--n-samples-per-prompt 8 --num-rollout 3 --rollout-max-response-len 256 --actor-num-gpus-per-node 1 --colocate "
 )
 

@@ -5,32 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 
-import modelcfg
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
-from modelcfg import ModelShape
+from launchers.moving_in.rules.shape import known_name
 
 QUANTISED = re.compile(r"[-_](fp8|int4|int8|awq|gptq|w4a16|nvfp4|mxfp4)(?=$|[-_])", re.IGNORECASE)
 CONVERTED = re.compile(r"[-_]torch[-_]dist$")
-SIZES = {
-    "num_layers": "num_layers",
-    "hidden_size": "hidden_size",
-    "num_attention_heads": "num_attention_heads",
-    "vocab_size": "vocab_size",
-    "num_experts": "num_experts",
-    "moe_router_topk": "experts_per_token",
-    "rotary_base": "rope_theta",
-    "kv_channels": "head_dim",
-    "num_query_groups": "num_query_groups",
-}
-KNOWN_SPEC = "glm4"  # whose norms behind attention and feed-forward a family here has
-OF_NO_FAMILY = {
-    "multi_latent_attention": "multi-latent attention",
-    "spec": "layers of its own (--spec)",
-    "moe_shared_expert_intermediate_size": "shared experts",
-    "moe_router_enable_expert_bias": "a router with expert biases",
-    "attention_output_gate": "gated attention",
-}
 
 
 def model(flags: Flags, draft: Draft) -> None:
@@ -84,30 +64,3 @@ def _begin(flags: Flags, draft: Draft, path: str) -> None:
     else:
         do = "if it holds a checkpoint to begin from, export it and set model.path to that directory"
         draft.lose(load, "a run begins from a HuggingFace directory", do, "result")
-
-
-def known_name(flags: Flags, path: str = "") -> str | None:
-    """The name of `ebbtide models` whose shape has the sizes that the flags give; None: none, or no sizes."""
-    if not flags.look("num_layers") or not flags.look("hidden_size"):
-        return None
-    fits = [name for name in modelcfg.names() if _fits(flags, modelcfg.load(name))]
-    named = [name for name in fits if name.replace("-", "") in posixpath.basename(path).casefold().replace("-", "")]
-    return next(iter(named or fits), None)
-
-
-def _fits(flags: Flags, shape: ModelShape) -> bool:
-    feed_forward = flags.said("moe_ffn_hidden_size") or flags.said("ffn_hidden_size")
-    pairs = [(flags.said(name), getattr(shape, of)) for name, of in SIZES.items()]
-    pairs.append((feed_forward, shape.ffn_hidden_size))
-    same = all(number(text, -1.0) == float(value) for text, value in pairs if text)
-    return same and (flags.look("num_experts") is not None) == (shape.num_experts > 0) and unknown_family(flags) == ""
-
-
-def unknown_family(flags: Flags) -> str:
-    """What the model has that no family here has; empty: nothing that flags show."""
-    for name, what in OF_NO_FAMILY.items():
-        if flags.look(name) and not (name == "spec" and KNOWN_SPEC in flags.said("spec")):
-            return what
-    if flags.look("num_experts") and not flags.look("qk_layernorm"):
-        return "experts without norms of query and key"
-    return ""

@@ -7,6 +7,7 @@ from typing import Any
 
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, whole
+from launchers.moving_in.rules.layout import layout
 
 GPUS_PER_NODE = 8
 
@@ -15,10 +16,7 @@ def placement(flags: Flags, draft: Draft) -> None:
     """The section placement, and the parts of a job whose engines have nodes of their own."""
     nodes = _size(flags, draft, "actor_num_nodes", "placement.num_nodes", 1)
     gpus = _size(flags, draft, "actor_num_gpus_per_node", "placement.trainers_per_node", GPUS_PER_NODE)
-    tensor = _size(flags, draft, "tensor_model_parallel_size", "placement.tensor_parallel", 1)
-    pipeline = _size(flags, draft, "pipeline_model_parallel_size", "placement.pipeline_parallel", 1)
-    _sequence(flags, draft, tensor)
-    _experts(flags, draft, max(1, nodes * gpus // (tensor * pipeline)))
+    layout(flags, draft, nodes * gpus)
     together = flags.take("colocate")
     size, asked = flags.take("rollout_num_gpus_per_engine"), flags.take("rollout_num_gpus")
     if flags.look("debug_train_only"):
@@ -42,26 +40,6 @@ def _size(flags: Flags, draft: Draft, name: str, key: str, default: int) -> int:
     elif flag is not None:
         draft.put(key, value, flag)
     return value
-
-
-def _sequence(flags: Flags, draft: Draft, tensor: int) -> None:
-    flag = flags.take("sequence_parallel")
-    if flag and tensor == 1:
-        draft.skip(flag, "with tensor_parallel 1 there is nothing to share out")
-    elif flag:
-        draft.put("placement.sequence_parallel", True, flag)
-
-
-def _experts(flags: Flags, draft: Draft, replicas: int) -> None:
-    """Experts go over data-parallel ranks here; Megatron counts tensor and context parallel ranks too."""
-    flag = flags.take("expert_model_parallel_size")
-    wanted = max(1, whole(flag.text, 1)) if flag else 1
-    possible = math.gcd(wanted, replicas)
-    if flag and wanted > 1:
-        draft.put("placement.expert_parallel", possible, flag)
-        if possible != wanted:
-            why = "experts are shared out over data-parallel ranks only"
-            draft.lose(flag, why, "choose less tensor_parallel, or ask ebbtide plan what fits", "memory")
 
 
 def _colocated(

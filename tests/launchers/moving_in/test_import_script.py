@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from core.checks import check_run_file
+from core.checks.model import shape_divides
 from core.config import load_run_file
 from launchers.moving_in.import_script import Imported, import_script
 from launchers.moving_in.shell import ScriptError
@@ -222,6 +223,9 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
         ("--rollout-num-gpus-per-engine 16 --colocate", "placement.engine_tensor_parallel", 8),
         ("--actor-num-gpus-per-node 4 --rollout-num-gpus 4", "placement.engines", "own_gpus"),
         ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 4),
+        ("--pipeline-model-parallel-size 4 --num-layers 6", "placement.pipeline_parallel", 2),
+        ("--update-weight-transport disk", "placement.weight_sync", "files"),
+        ("--eval-interval 2 --eval-prompt-data /d/aime.jsonl", "eval.sets.aime.path", "/d/aime.jsonl"),
         ("--train-iters=7 --seed=3", "train.seed", 3),
         ("--hf-checkpoint /m/Big-FP8 --ref-load /m/Big_torch_dist", "model.path", "/m/Big"),
         ("--use-tensorboard", "logging.sinks", ["tensorboard"]),
@@ -291,6 +295,45 @@ def test_what_the_caller_sets_is_asked_for_with_the_keys_that_need_it(tmp_path: 
     ]
     assert not any("WANDB" in line for line in found.draft.todo)
     assert keys(imported(tmp_path, text, BASE="/b"))["model.path"] == "/b/m"
+
+
+SIZES = {
+    "qwen2.5-0.5b": "--num-layers 24 --hidden-size 896 --ffn-hidden-size 4864 --num-attention-heads 14"
+    " --num-query-groups 2 --vocab-size 151936 --rotary-base 1000000 --add-qkv-bias",
+    "glm4-9b": "--num-layers 40 --hidden-size 4096 --ffn-hidden-size 13696 --num-attention-heads 32"
+    " --num-query-groups 2 --vocab-size 151552 --rotary-base 10000 --rotary-percent 0.5 --rotary-interleaved"
+    " --kv-channels 128 --untie-embeddings-and-output-weights --add-qkv-bias --post-self-attn-layernorm"
+    " --spec plugins.glm4 a",
+    "qwen3-30b-a3b": "--num-layers 48 --hidden-size 2048 --ffn-hidden-size 6144 --moe-ffn-hidden-size 768"
+    " --num-attention-heads 32 --num-query-groups 4 --kv-channels 128 --vocab-size 151936 --rotary-base 1000000"
+    " --untie-embeddings-and-output-weights --qk-layernorm --num-experts 128 --moe-router-topk 8",
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_known_model_is_found_by_its_sizes_and_by_all_of_them(tmp_path: Path, name: str) -> None:
+    assert keys(of_flags(tmp_path, SIZES[name]))["model.name"] == name
+    for change in (
+        "--num-layers 2",
+        "--hidden-size 64",
+        "--vocab-size 7",
+        "--rotary-base 3",
+        "--spec x",
+    ):
+        assert of_flags(tmp_path, f"{SIZES[name]} {change}").model is None, change
+
+
+def test_a_layout_that_is_not_possible_becomes_the_nearest_that_is(tmp_path: Path) -> None:
+    """Every key passes the check that would refuse the script's own sizes."""
+    wanted = "--num-rollout 1 --tensor-model-parallel-size 4 --sequence-parallel --expert-model-parallel-size 8"
+    found = of_flags(tmp_path, f"{SIZES['qwen3-30b-a3b']} {wanted}")
+    (tmp_path / "run.yaml").write_text(found.text)
+    config = load_run_file(tmp_path / "run.yaml")
+    assert list(shape_divides(config, found.shape)) == []
+    tensor = config.placement.tensor_parallel
+    assert config.placement.sequence_parallel is (tensor > 1)
+    lost = {one.flag: one.loses for one in found.draft.lost}
+    assert (lost.get("--tensor-model-parallel-size 4") == "memory") is (tensor < 4)
 
 
 def test_a_model_of_no_family_is_named_as_such(tmp_path: Path) -> None:

@@ -1,0 +1,72 @@
+"""How the model is shared out over trainer ranks: what of the script's layout is possible here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from core.checks.model import shape_divides
+from core.config.schema import PlacementConfig, RunConfig
+from launchers.moving_in.draft import Draft
+from launchers.moving_in.flags import Flag, Flags, whole
+from launchers.moving_in.rules.shape import shape_of
+from modelcfg import ModelShape
+
+
+def layout(flags: Flags, draft: Draft, ranks: int) -> None:
+    """Tensor, pipeline, sequence and expert parallel sizes.
+
+    Args:
+        ranks: trainer ranks of the run.
+    """
+    shape = shape_of(flags)
+    tensor = _tensor(flags, draft, shape)
+    pipeline = _pipeline(flags, draft)
+    flag = flags.take("sequence_parallel")
+    if flag and tensor == 1:
+        draft.skip(flag, "with tensor_parallel 1 there is nothing to share out")
+    elif flag:
+        draft.put("placement.sequence_parallel", True, flag)
+    _experts(flags, draft, max(1, ranks // (tensor * pipeline)))
+
+
+def _tensor(flags: Flags, draft: Draft, shape: ModelShape | None) -> int:
+    flag = flags.take("tensor_model_parallel_size")
+    wanted = max(1, whole(flag.text, 1)) if flag else 1
+    possible, reason = wanted, ""
+    while shape is not None and possible > 1 and (found := _against(shape, possible)):
+        possible, reason = next(size for size in range(possible - 1, 0, -1) if wanted % size == 0), found
+    return _put(draft, "tensor_parallel", flag, (wanted, possible), reason)
+
+
+def _against(shape: ModelShape, tensor: int) -> str:
+    """Why the shape is not shared out over that number of tensor parallel ranks; empty: it is."""
+    sections: dict[str, Any] = {"placement": PlacementConfig(tensor_parallel=tensor)}
+    mistakes = shape_divides(RunConfig.model_construct(**sections), shape)
+    found = [one for one in mistakes if one.key == "placement.tensor_parallel"]
+    return found[0].wanted.replace(shape.name, "the model").removeprefix("1: ") if found else ""
+
+
+def _pipeline(flags: Flags, draft: Draft) -> int:
+    flag, layers = flags.take("pipeline_model_parallel_size"), whole(flags.said("num_layers"), 0)
+    wanted = max(1, whole(flag.text, 1)) if flag else 1
+    possible = next(size for size in range(wanted, 0, -1) if wanted % size == 0 and layers % size == 0)
+    return _put(draft, "pipeline_parallel", flag, (wanted, possible), "pipeline stages have the same number of layers")
+
+
+def _experts(flags: Flags, draft: Draft, replicas: int) -> None:
+    """Experts go over data-parallel ranks here; Megatron counts tensor and context parallel ranks too."""
+    flag = flags.take("expert_model_parallel_size")
+    wanted = max(1, whole(flag.text, 1)) if flag else 1
+    if wanted > 1:
+        reason = "experts are shared out over data-parallel ranks only"
+        _put(draft, "expert_parallel", flag, (wanted, math.gcd(wanted, replicas)), reason)
+
+
+def _put(draft: Draft, key: str, flag: Flag | None, sizes: tuple[int, int], reason: str) -> int:
+    wanted, possible = sizes
+    if flag is not None:
+        draft.put(f"placement.{key}", possible, flag, "the most that is possible" if possible != wanted else "")
+        if possible != wanted:
+            draft.lose(flag, reason, "look at the smaller one in placement, and ask ebbtide plan what fits", "memory")
+    return possible

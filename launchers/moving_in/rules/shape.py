@@ -1,0 +1,88 @@
+"""The model's shape as Megatron is told it: which known model it is, and what it takes where it is none."""
+
+from __future__ import annotations
+
+import posixpath
+
+import modelcfg
+from launchers.moving_in.flags import Flags, number, whole
+from modelcfg import ModelShape
+
+GLM4 = "glm4"  # the name in --spec of layers that a family here has
+OF_NO_FAMILY = {
+    "multi_latent_attention": "multi-latent attention",
+    "spec": "layers of its own (--spec)",
+    "moe_shared_expert_intermediate_size": "shared experts",
+    "moe_router_enable_expert_bias": "a router with expert biases",
+    "attention_output_gate": "gated attention",
+    "mtp_num_layers": "heads for several tokens",
+}
+SIZES = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
+LONGEST = 1 << 20  # positions: flags do not say them, and no weight depends on them
+SAME = ("max_position_embeddings", "name", "hub", "norm_eps", "rope_scaling")
+
+
+def unknown_family(flags: Flags) -> str:
+    """What the model has that no family here has; empty: nothing that flags show."""
+    for name, what in OF_NO_FAMILY.items():
+        if flags.look(name) and not (name == "spec" and GLM4 in flags.said("spec")):
+            return what
+    if flags.look("num_experts") and not flags.look("qk_layernorm"):
+        return "experts without norms of query and key"
+    return ""
+
+
+def shape_of(flags: Flags) -> ModelShape | None:
+    """The shape that the flags describe; None: they describe none, or one of no family here."""
+    layers, hidden, heads, vocabulary = (whole(flags.said(name), 0) for name in SIZES)
+    if min(layers, hidden, heads, vocabulary) <= 0 or unknown_family(flags):
+        return None
+    experts = whole(flags.said("num_experts"), 0)
+    try:
+        return ModelShape(
+            name="of-flags",
+            architecture=_architecture(flags),
+            num_layers=layers,
+            hidden_size=hidden,
+            ffn_hidden_size=whole(flags.said("moe_ffn_hidden_size") or flags.said("ffn_hidden_size"), 4 * hidden),
+            num_attention_heads=heads,
+            num_query_groups=whole(flags.said("num_query_groups"), heads),
+            head_dim=whole(flags.said("kv_channels"), hidden // heads),
+            vocab_size=vocabulary,
+            norm_eps=number(flags.said("norm_epsilon"), 1e-5),
+            rope_theta=number(flags.said("rotary_base"), 10000.0),
+            tied_embeddings=flags.look("untie_embeddings_and_output_weights") is None,
+            qkv_bias=flags.look("add_qkv_bias") is not None,
+            qk_norm=flags.look("qk_layernorm") is not None,
+            post_norms=flags.look("post_self_attn_layernorm") is not None,
+            rotary_fraction=number(flags.said("rotary_percent"), 1.0),
+            rotary_interleaved=flags.look("rotary_interleaved") is not None,
+            max_position_embeddings=LONGEST,
+            num_experts=experts,
+            experts_per_token=whole(flags.said("moe_router_topk"), 2) if experts else 0,
+        )
+    except ValueError:  # sizes that no model has
+        return None
+
+
+def known_name(flags: Flags, path: str) -> str | None:
+    """The name of `ebbtide models` with this shape, that of the model's directory first; None: there is none."""
+    shape = shape_of(flags)
+    if shape is None:
+        return None
+    fits = [name for name in modelcfg.names() if _same(modelcfg.load(name), shape)]
+    folder = posixpath.basename(path).casefold().replace("-", "")
+    return next((name for name in fits if name.replace("-", "") in folder), next(iter(fits), None))
+
+
+def _architecture(flags: Flags) -> str:
+    if flags.look("spec"):
+        return GLM4
+    if flags.look("qk_layernorm"):
+        return "qwen3_moe" if flags.look("num_experts") else "qwen3"
+    return "qwen2" if flags.look("add_qkv_bias") else "llama"
+
+
+def _same(one: ModelShape, other: ModelShape) -> bool:
+    """Whether two shapes are one, but for what flags do not say or spell in another way."""
+    return one.model_dump(exclude=set(SAME)) == other.model_dump(exclude=set(SAME))
