@@ -5,8 +5,9 @@ One table per library, `core/config/names/*.yaml`, serves hints about unknown ke
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from common.schema_words import KeyPath
 FOLDER = Path(__file__).parent / "names"
 LIBRARIES = {"slime": "slime", "verl": "verl", "trl": "TRL"}
 """Name of the table, and of the library."""
+EVAL_SETS = ("eval", "sets")
 ENGINE_PREFIX, ENGINE_OPTIONS = "sglang_", "placement.engine_options"
 VALUES: Mapping[str, Mapping[str, str]] = {
     "algorithm.advantage_estimator": {
@@ -56,6 +58,7 @@ class OtherName:
         why, do: the reason that nothing corresponds, and what to do.
         loses: task, code, result, memory, speed or view; empty: nothing.
         unless: values with which nothing is lost.
+        within: the only section of ours where the name is taken for the library's; empty: any.
     """
 
     library: str
@@ -69,6 +72,7 @@ class OtherName:
     do: str = ""
     loses: str = ""
     unless: tuple[str, ...] = ()
+    within: str = ""
 
     @property
     def plain(self) -> bool:
@@ -126,15 +130,22 @@ def hint(path: KeyPath, own: bool) -> str | None:
     """
     if own:
         return None
-    folded = tuple(part.replace("-", "_").lower() for part in path)
-    full = ".".join(folded)
+    found = _found(tuple(part.replace("-", "_").lower() for part in path))
+    if found is None or (found.within and len(path) > 1 and path[0] != found.within):
+        return None
+    if path[:2] == EVAL_SETS and len(path) == 4:  # an evaluation set has the keys of data
+        found = replace(found, key=re.sub(r"^data\.", f"{'.'.join(path[:3])}.", found.key))
+    return found.hint
+
+
+def _found(path: KeyPath) -> OtherName | None:
     for library in LIBRARIES:
-        if len(folded) > 1 and (found := names_of(library).get(full)) is not None:
-            return found.hint
+        if len(path) > 1 and (found := names_of(library).get(".".join(path))) is not None:
+            return found
     for library in LIBRARIES:
-        found = find(library, folded[-1]) or _by_last_part(library).get(folded[-1])
+        found = find(library, path[-1]) or _by_last_part(library).get(path[-1])
         if found is not None and (library != "verl" or "." in found.name or len(path) == 1):
-            return found.hint
+            return found
     return None
 
 

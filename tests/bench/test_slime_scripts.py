@@ -18,6 +18,7 @@ def test_scripts_are_found_counted_and_told(tmp_path: Path) -> None:
     for name, text in {
         "scripts/run-a.sh": SIZED,
         "scripts/run-b.sh": f"{SIZED} --use-opd --partial-rollout",
+        "scripts/run-d.sh": f"{SIZED} --rollout-top-p 0.9",
         "scripts/low_precision/run-c.sh": f"{SIZED} --spec x y",
         "examples/mine/run.sh": PLAIN,
         "examples/mine/broken.sh": "A=( # train.py",
@@ -29,18 +30,20 @@ def test_scripts_are_found_counted_and_told(tmp_path: Path) -> None:
     assert [one.script for one in rows] == [
         "scripts/run-a.sh",
         "scripts/run-b.sh",
+        "scripts/run-d.sh",
         "scripts/low_precision/run-c.sh",
         "examples/mine/broken.sh",
         "examples/mine/run.sh",
     ]
-    assert [line.rpartition(": ")[2] for line in counts(rows)] == ["4 of 5", "3", "3", "3", "1"]
+    assert [line.rpartition(": ")[2] for line in counts(rows)] == ["5 of 6", "4", "4", "4", "1"]
     shown = list(table(rows))
     assert shown[2] == "| `scripts/run-a.sh` | yes | pass | qwen2.5-0.5b | yes | – |"
     assert shown[3] == "| `scripts/run-b.sh` | yes | pass | qwen2.5-0.5b | yes | 1 task |"
-    assert "| no family | – | – |" in shown[4]
-    assert "line 1: found no end of A=(" in shown[5]
-    assert "| to be filled in | 1 mistake |" in shown[6]
+    assert "| no family | – | – |" in shown[5]
+    assert "line 1: found no end of A=(" in shown[6]
+    assert "| to be filled in | 1 mistake |" in shown[7]
     assert [line.split(" | ")[:3] for line in list(flags(rows))[2:]] == [
         ["| `--partial-rollout`", "1", "speed"],
+        ["| `--rollout-top-p`", "1", "result"],
         ["| `--use-opd`", "1", "task"],
     ]

@@ -23,7 +23,7 @@ def placement(flags: Flags, draft: Draft) -> None:
         return  # no engines are asked for
     wanted = max(1, whole(size.text, 1)) if size else 1
     if together or asked is None:
-        _colocated(draft, gpus, wanted, size, together, asked)
+        _colocated(draft, (nodes, gpus), wanted, size, together, asked)
     else:
         _apart(flags, draft, (nodes, gpus), wanted, size, asked)
     _engines(flags, draft)
@@ -43,11 +43,15 @@ def _size(flags: Flags, draft: Draft, name: str, key: str, default: int) -> int:
 
 
 def _colocated(
-    draft: Draft, gpus: int, wanted: int, size: Flag | None, together: Flag | None, asked: Flag | None
+    draft: Draft, trainers: tuple[int, int], wanted: int, size: Flag | None, together: Flag | None, asked: Flag | None
 ) -> None:
+    nodes, gpus = trainers
     if together:
         draft.put("placement.engines", "colocated", together)
-    if asked:
+    if asked and whole(asked.text, 0) > nodes * gpus:
+        do = "raise placement.num_nodes, or add engines on their own nodes to slurm.components"
+        draft.lose(asked, "with --colocate engines are on the trainers' GPUs, and on no others", do, "speed")
+    elif asked:
         draft.skip(asked, "engines are on the trainers' GPUs")
     if size:
         draft.put("placement.engine_tensor_parallel", _of_one_node(draft, size, wanted, gpus), size)

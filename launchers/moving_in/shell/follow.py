@@ -129,8 +129,7 @@ class _Follower(Commands):
         for condition, commands in branches:
             found = True if condition is None else self.every(shell, condition)
             if found is None:
-                line = next((one.line for one in condition or () if isinstance(one, Simple)), None)
-                shell.shared.assumed.append(f"line {line}" if line else "a condition")
+                shell.shared.assumed.append(_place(condition or ()))
             if found:
                 return self.every(shell, commands)
         return True
@@ -161,3 +160,13 @@ class _Follower(Commands):
             arithmetic(self.text(shell, loop.step), shell)
             shell.shared.step()
         return True
+
+
+def _place(condition: Sequence[Command]) -> str:
+    """The line of a condition, as far as it is known."""
+    for command in condition:
+        if isinstance(command, Chain):
+            return _place([one for _, one in command.parts])
+        if isinstance(command, Simple):
+            return f"line {command.line}"
+    return "a condition"

@@ -66,13 +66,18 @@ def test_options_of_engines_that_the_run_sets_are_those_of_the_door() -> None:
         (("trainer", "total_epochs"), "set rollout.num_rollout, verl's trainer.total_epochs"),
         (("rollout", "num_generations"), "set rollout.n_samples_per_prompt, TRL's num_generations"),
         (("algorithm", "beta"), "set algorithm.kl_loss_coef, TRL's beta"),
+        (("beta",), "set algorithm.kl_loss_coef, TRL's beta"),
+        (("eval", "sets", "aime", "input_key"), "set eval.sets.aime.prompt_key, slime's input_key"),
     ],
 )  # fmt: skip
 def test_a_name_of_another_library_is_told_where_it_lives(path: tuple[str, ...], told: str) -> None:
     assert (hint(path, own=False) or "").startswith(told)
 
 
-@pytest.mark.parametrize("path", [("rollout", "nonsense"), ("train", "path"), ("n",), ("data", "sglang_")])
+@pytest.mark.parametrize(
+    "path",
+    [("rollout", "nonsense"), ("train", "path"), ("x",), ("data", "n"), ("data", "sglang_"), ("train", "epsilon")],
+)
 def test_where_nothing_corresponds_nothing_is_said(path: tuple[str, ...]) -> None:
     assert hint(path, own=False) is None
 

@@ -50,6 +50,7 @@ AS_IN_BASH = {
     "indirect": "A=B; B=found; WORDS=(${!A})",
     "set": 'set -- --x 1; shift; WORDS=("$@" $#)',
     "test words": 'A=; [ -z "$A" ] && W=1; [ ! -z "$A" ] || W+=2; [[ -z $A || $A == x ]] && W+=3; WORDS=($W)',
+    "pipe": "A=1; A=2 | true; { A=3; } | true; WORDS=($A)",
     "unset": "A=1; unset A; WORDS=(${A:-gone})",
     "for the command only": "A=1; A=2 true; WORDS=($A)",
 }
@@ -87,6 +88,7 @@ if [ -z "$BASE" ]; then echo "set BASE"; exit 1; fi
 if command -v nvidia-smi; then N=$(nvidia-smi -L | wc -l); else N=0; fi
 if [ "$N" -le 0 ]; then N=8; fi
 if [ "$(hostname)" = here ]; then N=4; fi
+if [ -z "$(hostname)" ] || [ -n "$(hostname)" ]; then N=5; fi
 until curl -sf http://here; do sleep 5; done
 for host in $(cat hosts); do ssh $host "pkill python"; done
 ray job submit --runtime-env-json='{"env_vars": {}}' -- python3 -u "$HOME/train_async.py" --n $N 2>&1 | tee log
@@ -98,7 +100,7 @@ ray job submit --runtime-env-json='{"env_vars": {}}' -- python3 -u "$HOME/train_
         ("--n", "8"),
         '{"env_vars": {}}',
     )
-    assert found.assumed == ("line 5",)
+    assert found.assumed == ("line 5", "line 6")
 
 
 @pytest.mark.parametrize("start", ["python3 train.py", "ray job submit -- bash -c", "nohup torchrun --n 8 /a/train.py"])
