@@ -52,17 +52,17 @@ SEQUENCE, PROMPT, REPETITIONS, NUM_KERNELS = 4096, 512, 5, 14
 
 
 def needed_flops(shape: ModelShape, row: Row) -> float:
-    """Forward and backward of one row."""
+    """Forward and backward of one row; of experts those that a token goes to."""
     heads = shape.query_size
-    layer = shape.hidden_size * (2 * heads + 2 * shape.key_value_size + 3 * shape.ffn_hidden_size)
+    ffn = max(1, shape.experts_per_token) * shape.ffn_hidden_size
+    layer = shape.hidden_size * (2 * heads + 2 * shape.key_value_size + 3 * ffn + shape.num_experts)
     linear = 6 * (shape.num_layers * layer * len(row.tokens) + shape.vocab_size * shape.hidden_size * len(row.targets))
     pairs = sum(s.length * (s.prefix_length + s.length / 2) for s in row.segments)
     return linear + 12 * shape.num_layers * heads * pairs
 
 
-def build(name: str, recompute: int) -> Any:
+def build(shape: ModelShape, recompute: int) -> Any:
     """Model with gradient buffers, random weights."""
-    shape = modelcfg.load(name)
     full = "full" if recompute else "none"
     options = ModelOptions(torch.bfloat16, recompute=full, recompute_layers=recompute or None)
     model = build_model(shape, options)
@@ -92,7 +92,7 @@ def make_batch(samples: list[TrainSample], tokens: int) -> tuple[Row, Any]:
 class Case:
     """A model and a batch for it, on the GPU."""
 
-    name: str
+    shape: ModelShape
     tokens: int
     recompute: int
     graphs: bool = False
@@ -101,7 +101,7 @@ class Case:
         gc.collect()
         torch._C._cuda_clearCublasWorkspaces()  # CUDA graphs had one of their own
         torch.cuda.empty_cache()
-        self.model = build(self.name, self.recompute)
+        self.model = build(self.shape, self.recompute)
         self.length = min(SEQUENCE, self.tokens)
         samples = make_samples(self.tokens // self.length, PROMPT, self.length - PROMPT + 1)
         self.row, self.batch = make_batch(samples, self.tokens)
@@ -118,15 +118,15 @@ class Case:
         return time.perf_counter() - began
 
 
-def measure(name: str, tokens: int, recompute: int, graphs: bool = False) -> dict[str, Any]:
+def measure(shape: ModelShape, tokens: int, recompute: int, graphs: bool = False) -> dict[str, Any]:
     """One line of the table."""
-    case = Case(name, tokens, recompute, graphs)
+    case = Case(shape, tokens, recompute, graphs)
     torch.cuda.reset_peak_memory_stats()
     seconds = [case.compute() for _ in range(REPETITIONS + 2)][2:]
     median = statistics.median(seconds)
-    flops = needed_flops(modelcfg.load(name), case.row)
+    flops = needed_flops(shape, case.row)
     return {
-        "shape": name,
+        "shape": shape.name,
         "tokens": len(case.row.tokens),
         "mfu": flops / median / PEAK,
         "tflops": flops / median / 1e12,
@@ -143,7 +143,7 @@ def measure_or_recompute(name: str, tokens: int, recompute: int) -> dict[str, An
     """Measure, with further layers recomputed until the shape fits."""
     while True:
         try:
-            return measure(name, tokens, recompute)
+            return measure(modelcfg.load(name), tokens, recompute)
         except torch.OutOfMemoryError:
             if recompute == modelcfg.load(name).num_layers:
                 raise
@@ -153,7 +153,7 @@ def measure_or_recompute(name: str, tokens: int, recompute: int) -> dict[str, An
 
 def profile(line: dict[str, Any]) -> None:
     """Add the kernels that take the most time, and the share of the measured time in which the GPU had one to run."""
-    case = Case(line["shape"], line["tokens"], line["recomputed_layers"])
+    case = Case(modelcfg.load(line["shape"]), line["tokens"], line["recomputed_layers"])
     case.compute()
     events = kernels_of(case.compute)
     total = sum(e.self_device_time_total for e in events)
@@ -198,7 +198,7 @@ def main() -> None:
             lines.append(measure_or_recompute(name, tokens, recompute))
             show(lines[-1])
             if not recompute and tokens <= most_tokens(modelcfg.load(name)):
-                lines.append(measure(name, tokens, 0, graphs=True))
+                lines.append(measure(modelcfg.load(name), tokens, 0, graphs=True))
                 show(lines[-1])
     for line in lines:
         if line["shape"] in options.profile and not line["graphs"]:

@@ -15,3 +15,12 @@ def test_the_table_of_the_trainers_speed_is_the_result() -> None:
     rates = [f" | {round(one['tokens_per_s'], -2):,.0f} | {one['mfu']:.3f} |" for one in measured]
     table = [line for line in page.splitlines() if line.startswith("|") and any(end in line for end in ends)]
     assert [rate for rate, line in zip(rates, table, strict=True) if not line.endswith(rate)] == []
+
+
+def test_the_table_of_experts_is_the_result() -> None:
+    page = (ROOT / "docs" / "performance.md").read_text()
+    measured = json.loads((ROOT / "bench" / "results" / "moe.json").read_text())["model"]
+    assert len(measured) == 4
+    for one in measured:
+        figures = f"{round(one['tokens_per_s'], -2):,.0f} | {one['mfu']:.3f} | {one['peak_gib']:.1f} GiB |"
+        assert f"| {one['tokens']:,} | {one['experts']} | {figures}" in page

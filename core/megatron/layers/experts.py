@@ -1,22 +1,27 @@
-"""Feed-forwards of several experts: Megatron's layer, router, dispatcher and experts.
+"""Feed-forwards of several experts: Megatron's router and parameters, and on GPUs products over all experts at once.
 
 A token goes to the `experts_per_token` experts that its router finds most probable, and their results are added with
 these probabilities, made to sum to 1 (Qwen3, arXiv:2505.09388). No token is dropped, and no loss balances the experts:
 what is trained is the policy's reward alone. Under expert parallelism tokens travel to the rank of their expert and
-back (all-to-all), in the forward and the backward pass, so all these ranks need the same number of micro-batches.
+back (Megatron's dispatcher, all-to-all), in the forward and the backward pass, so all these ranks need the same number
+of micro-batches. On CPUs Megatron's loop over the experts computes them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLPSubmodules
 from megatron.core.transformer.moe import moe_utils
 from megatron.core.transformer.moe.experts import SequentialMLP
 from megatron.core.transformer.moe.moe_layer import MoELayer, MoESubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
+from torch import Tensor
 
+from core.megatron.layers.expert_places import Slots
+from core.megatron.layers.grouped_experts import Products, Projection, can_group
 from modelcfg import ModelShape
 
 
@@ -40,18 +45,48 @@ def expert_layer() -> Any:
     if not moe_utils.HAVE_TE:
         moe_utils.te_general_gemm = None  # megatron-core 0.16 asks whether it is None, and has not set it then
     feed_forward = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
-    experts = ModuleSpec(module=SequentialMLP, submodules=feed_forward)
+    experts = ModuleSpec(module=Experts, submodules=feed_forward)
     return ModuleSpec(module=ExpertLayer, submodules=MoESubmodules(experts=experts))
 
 
+class Experts(SequentialMLP):  # type: ignore[misc]
+    """The experts of a rank: Megatron's parameters, one per expert and projection."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        first = Projection([expert.linear_fc1.weight for expert in self.local_experts])
+        self.products = Products(first, Projection([expert.linear_fc2.weight for expert in self.local_experts]))
+
+    def forward(self, hidden: Tensor, tokens_per_expert: Tensor, probabilities: Tensor) -> tuple[Tensor, None]:
+        """([S, H], no bias), of rows that the dispatcher has sorted by expert."""
+        if not can_group(hidden):
+            result: tuple[Tensor, None] = super().forward(hidden, tokens_per_expert, probabilities)
+            return result
+        return self.products(hidden, probabilities, Slots.sorted(tokens_per_expert, hidden.device)), None
+
+
 class ExpertLayer(MoELayer):  # type: ignore[misc]
-    """Megatron's layer, that keeps nothing of a micro-batch.
+    """Megatron's layer; where no token leaves its rank, without its dispatcher, which reads counts on the host."""
 
-    Its dispatcher would keep the router's probabilities: they hold the graph of the forward pass, whose ends hold the
-    model (Megatron's hooks), a circle that Python's garbage collection does not see.
-    """
+    @property
+    def stays_here(self) -> bool:
+        """Whether all experts are on this rank."""
+        return bool(self.ep_group.size() == 1)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = super().forward(*args, **kwargs)
+    def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, None]:
+        """([T, 1, H], no bias)."""
+        if self.stays_here and can_group(hidden_states):
+            return self._on_this_rank(hidden_states), None
+        output: tuple[Tensor, None] = super().forward(hidden_states, *arguments, **options)
+        # kept, they would hold the graph of the forward pass, whose ends hold the model (Megatron's hooks): a circle
+        # that Python's garbage collection does not see
         self.token_dispatcher.probs = self.token_dispatcher.routing_map = None
         return output
+
+    def _on_this_rank(self, hidden_states: Tensor) -> Tensor:
+        tokens = hidden_states.flatten(0, -2)
+        logits = self.router.gating(tokens)
+        scores, chosen = logits.topk(self.config.moe_router_topk, dim=1)
+        probabilities = scores.softmax(1, dtype=torch.float32).type_as(logits)
+        output: Tensor = self.experts.products(tokens, probabilities, Slots.of(chosen, self.config.num_moe_experts))
+        return output.view_as(hidden_states)

@@ -8,11 +8,11 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
     2 F            gate and up                      F             what the down projection reads
     2 H            what norms behind attention and feed-forward read, where there are any (GLM-4)
 
-with experts, k of E per token and all used alike, k (H + 6 F) instead: the token for each of them, and an activation in
-steps; what comes out of an expert is not kept, only where it goes; and what the router chose among the E. In fp32 one
-number per norm and head. Beside the layers: the final norm, the rows that are predicted, their logits (whose gradient
-is written over them) and the gradient of the output layer's weight, which is what is there when memory is fullest.
-Layers that are recomputed keep their input only.
+with experts, k of E per token and all used alike, 2 k F instead, the tokens' gate and up at each of them, and what the
+router chose; under expert parallelism k H more, the tokens that have come. On a CPU k (H + 6 F), as the activation is
+made in steps. In fp32 one number per norm and head. Beside the layers: the final norm, the rows that are predicted,
+their logits (whose gradient is written over them) and the gradient of the output layer's weight, which is what is there
+when memory is fullest. Layers that are recomputed keep their input only.
 Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F width of a feed-forward or expert,
 V vocabulary.
 """
@@ -51,6 +51,7 @@ class Pass:
     is_first: bool = True
     is_last: bool = True
     attention: Attention = "flash"
+    expert_parallel: int = 1
 
 
 def layer_bytes(shape: ModelShape, how: Pass) -> int:
@@ -74,12 +75,21 @@ def layer_bytes(shape: ModelShape, how: Pass) -> int:
 def _feed_forward(shape: ModelShape, how: Pass) -> int:
     """Elements that it keeps of one token."""
     if shape.num_experts:
-        return shape.experts_per_token * (shape.hidden_size + 6 * shape.ffn_hidden_size)
+        if how.attention == "plain":
+            return shape.experts_per_token * (shape.hidden_size + 6 * shape.ffn_hidden_size)
+        arrived = shape.hidden_size if how.expert_parallel > 1 else 0
+        return shape.experts_per_token * (arrived + 2 * shape.ffn_hidden_size)
     return (4 if how.attention == "plain" else 3) * shape.ffn_hidden_size // how.tensor_parallel
 
 
 def _router_bytes(shape: ModelShape, how: Pass) -> int:
-    """Bytes of one token: a flag and a probability per expert; two indices and three probabilities per chosen one."""
+    """Bytes of one token.
+
+    Without a dispatcher an index, two places and two probabilities per chosen expert. For one, a flag and a probability
+    per expert; two indices and three probabilities per chosen one.
+    """
+    if how.attention != "plain" and how.expert_parallel == 1:
+        return shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES + how.element_bytes)
     each = 1 + how.element_bytes
     chosen = 2 * INT64_BYTES + FP32_BYTES + 2 * how.element_bytes
     return shape.num_experts * each + shape.experts_per_token * chosen
@@ -117,7 +127,11 @@ def _row(shape: ModelShape, how: Pass) -> int:
 
 def _gradients(shape: ModelShape, how: Pass) -> int:
     """Bytes per token while a layer goes backward: through the feed-forward, or through the attention in fp32."""
-    chosen = max(1, shape.experts_per_token)
-    feed_forward = chosen * (3 * shape.ffn_hidden_size + 2 * shape.hidden_size)
+    feed_forward = 3 * shape.ffn_hidden_size + 2 * shape.hidden_size
+    if shape.num_experts and how.attention == "plain":
+        feed_forward *= shape.experts_per_token
+    elif shape.num_experts:  # gate and up once more with the gated, or with what goes back to the tokens
+        widest = 2 * shape.ffn_hidden_size + max(2 * shape.ffn_hidden_size, shape.hidden_size)
+        feed_forward = shape.experts_per_token * widest + shape.hidden_size
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
     return max(feed_forward, attention) // how.tensor_parallel * how.element_bytes
