@@ -61,10 +61,10 @@ def needed_flops(shape: ModelShape, row: Row) -> float:
     return linear + 12 * shape.num_layers * heads * pairs
 
 
-def build(shape: ModelShape, recompute: int) -> Any:
+def build(shape: ModelShape, recompute: int, dtype: torch.dtype) -> Any:
     """Model with gradient buffers, random weights."""
     full = "full" if recompute else "none"
-    options = ModelOptions(torch.bfloat16, recompute=full, recompute_layers=recompute or None)
+    options = ModelOptions(dtype, recompute=full, recompute_layers=recompute or None)
     model = build_model(shape, options)
     parameters = list(model.parameters())
     move_into_flat(parameters)
@@ -96,12 +96,13 @@ class Case:
     tokens: int
     recompute: int
     graphs: bool = False
+    dtype: torch.dtype = torch.bfloat16
 
     def __post_init__(self) -> None:
         gc.collect()
         torch._C._cuda_clearCublasWorkspaces()  # CUDA graphs had one of their own
         torch.cuda.empty_cache()
-        self.model = build(self.shape, self.recompute)
+        self.model = build(self.shape, self.recompute, self.dtype)
         self.length = min(SEQUENCE, self.tokens)
         samples = make_samples(self.tokens // self.length, PROMPT, self.length - PROMPT + 1)
         self.row, self.batch = make_batch(samples, self.tokens)
