@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 import modelcfg
-from bench.gpu_trainer import make_config, one_rank
+from bench.gpu_trainer import RandomTrainer, make_config, make_samples, one_rank
 from bench.limits import kernels_of, matmul_flops, seconds_of
 from bench.mfu import PEAK, measure, show
 from bench.record import report
@@ -30,10 +31,11 @@ from core.megatron.layers.expert_places import Slots, Tiles
 from core.megatron.layers.fused import grouped
 from core.megatron.layers.fused.grouped import Tiling
 from core.megatron.layers.grouped_experts import Products, Projection
-from core.megatron.parallel import initialise
+from core.megatron.parallel import initialise, shut_down
 from modelcfg import ModelShape
 
 TOKENS = (4096, 16384)
+NUM_SAMPLES, PROMPT, RESPONSE = 96, 512, 1064  # of an update, in groups of 8
 BF16 = torch.bfloat16
 TRIED = ((64, 128), (128, 256), (64,), (4, 8), (3, 4))  # rows, columns, summed over, warps, stages
 
@@ -117,6 +119,18 @@ def of_model(shape: ModelShape, tokens: int) -> list[dict[str, Any]]:
     return lines
 
 
+def of_update(shape: ModelShape) -> dict[str, Any]:
+    """Seconds of an optimiser step over many rows, with masters and moments on the GPU; its tokens."""
+    shut_down()  # the trainer begins by itself
+    samples = make_samples(NUM_SAMPLES, PROMPT, RESPONSE, group_size=8)
+    trainer = RandomTrainer(make_config(NUM_SAMPLES), shape, Path(tempfile.gettempdir()), "cuda")
+    trainer.update(samples)
+    line = {"layers": shape.num_layers, "tokens": NUM_SAMPLES * (PROMPT + RESPONSE)}
+    line |= {"seconds": seconds_of(lambda: trainer.update(samples), 3)}
+    print("update  " + "  ".join(f"{k} {v:.4g}" for k, v in line.items()), flush=True)
+    return line
+
+
 def tune(shape: ModelShape) -> None:
     """Print the times of products with other tiles: forward, transposed, and of the gradients of the weights."""
     for tokens in TOKENS:
@@ -153,6 +167,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", default="qwen3-30b-a3b")
     parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--update-layers", type=int, default=8, help="of the model whose optimiser step is timed")
     parser.add_argument("--tune", action="store_true")
     options = parser.parse_args()
     shape = modelcfg.load(options.shape)
@@ -164,8 +179,17 @@ def main() -> None:
     layers = [of_layer(shape, tokens) for tokens in TOKENS]
     cut = shape.model_copy(update={"num_layers": options.layers})
     models = [line for tokens in TOKENS for line in of_model(cut, tokens)]
+    update = of_update(shape.model_copy(update={"num_layers": options.update_layers}))
     seconds = {f"{line['experts']} {line['tokens']}": line["seconds"] for line in models}
-    report("moe", seconds, layer=layers, model=models, matmul_tflops=peak / 1e12, num_layers=options.layers)
+    report(
+        "moe",
+        seconds,
+        layer=layers,
+        model=models,
+        update=[update],
+        matmul_tflops=peak / 1e12,
+        num_layers=options.layers,
+    )
 
 
 if __name__ == "__main__":
