@@ -1,4 +1,4 @@
-"""Experts on one GPU: the products of one layer, and forward and backward of a model with as many layers as are asked.
+"""Experts on one GPU: the products of one layer, and forward and backward of a model with some of its layers.
 
 The layer beside torch's own grouped products with a sort and a weighted sum around them, the model beside Megatron's
 loop over the experts, in the same run. MFU counts the parameters that compute a token, over 989 TFLOP/s.

@@ -1,4 +1,4 @@
-"""Where the experts' rows and tensors are: tokens sorted by expert, tiles of them, tables of addresses. Plain torch.
+"""Places of the experts' rows and tensors: tokens sorted by expert, tiles of them, tables of addresses. Plain torch.
 
 Legend: T tokens, k experts of each, S = T k slots, E experts, M tiles.
 """
@@ -45,7 +45,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Slots in tiles of one expert each, at most as many as there can be.
+    """Slots in tiles of one expert each.
 
     Attributes:
         expert: [M], -1 for a tile that is not needed. row: [M] the tile's first slot.
@@ -88,11 +88,11 @@ class ExpertTensors:
 
     @property
     def shape(self) -> torch.Size:
-        """Of one expert's tensor."""
+        """Shape of one expert's tensor."""
         return self.first.shape
 
     def at(self, tensors: Sequence[Tensor]) -> ExpertTensors:
-        """Itself, for where these are now; they move only when memory is given back between phases."""
+        """This table, for where these tensors are now; they move only when memory is given back between phases."""
         addresses = [tensor.data_ptr() for tensor in tensors]
         if addresses != self._addresses:
             self.first, self._addresses = tensors[0].detach(), addresses

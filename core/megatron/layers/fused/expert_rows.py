@@ -69,7 +69,7 @@ def gated(both: Tensor, weight: Tensor) -> Tensor:
 
 
 def gated_backward(both: Tensor, weight: Tensor, incoming: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Of `gated`: the gradients of [S, 2 F] and of [S] (float32), and once more its result [S, F]."""
+    """The gradients of [S, 2 F] and of [S] (float32) of `gated`, and once more its result [S, F]."""
     slots, width = incoming.shape
     for_both, result = torch.empty_like(both), torch.empty_like(incoming)
     for_weight = both.new_empty(slots, dtype=torch.float32)
