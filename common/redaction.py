@@ -6,7 +6,8 @@ Left out: secrets that look like ordinary words under an ordinary name.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 HIDDEN = "(hidden)"
 TELLING_NAME = re.compile(
@@ -18,6 +19,11 @@ TELLING_VALUE = re.compile(
     r"|AKIA[0-9A-Z]{16}|xox[abps]-[\w-]{10,})|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)|(?<=[Bb]earer )[\w.~+/-]+=*"
 )
 
+TELLING_PAIR = re.compile(
+    r"""((?:\b|_)(?:api_?key|access_?key|secret|token|passw(?:or)?d)["']?\s*[:=]\s*["']?)(?!\(hidden\))[^\s"',}\]]+""",
+    re.IGNORECASE,
+)
+
 
 def is_secret(name: str) -> bool:
     """Whether a setting or a variable is, by its last name, one that holds a secret: `WANDB_API_KEY`, `hub_token`."""
@@ -25,18 +31,22 @@ def is_secret(name: str) -> bool:
     return bool(TELLING_NAME.search(last) or TELLING_NAME.search(last.lower()))
 
 
-def redacted(name: str, value: object) -> object:
-    """The value of a setting or variable, or `(hidden)`; of a text, with the secrets in it hidden."""
+def redacted(name: str, value: Any) -> Any:
+    """The value of a setting or variable, or `(hidden)`; lists and mappings are gone through."""
     if value in (None, "") or isinstance(value, bool | int | float):
         return value
     if is_secret(name):
         return HIDDEN
+    if isinstance(value, Mapping):
+        return {key: redacted(str(key), below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(name, below) for below in value]
     return redacted_text(value) if isinstance(value, str) else value
 
 
 def redacted_text(text: str) -> str:
-    """The text, with everything that looks like a token or the password of an address hidden."""
-    return TELLING_VALUE.sub(HIDDEN, text)
+    """The text, with everything hidden that looks like a token, the password of an address or `api_key: value`."""
+    return TELLING_PAIR.sub(rf"\1{HIDDEN}", TELLING_VALUE.sub(HIDDEN, text))
 
 
 def redacted_words(words: Sequence[str]) -> list[str]:

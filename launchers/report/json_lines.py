@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from common.redaction import redacted_text
+
 Entry = dict[str, Any]
 Numbers = dict[str, float]
 Kinds = Mapping[str, type | tuple[type, ...]]
@@ -73,7 +75,8 @@ def clean_attempt(entry: Entry) -> Entry | None:
         return None
     if not all(isinstance(values, list | tuple) for values in lists.values()):
         return None
-    return {**entry, **{name: [str(value) for value in values] for name, values in lists.items()}}
+    lists = {name: [str(value) for value in values] for name, values in lists.items()}
+    return {**entry, **lists, "cause": redacted_text(entry["cause"])} if entry.get("cause") else {**entry, **lists}
 
 
 def numbers(fields: Mapping[str, Any]) -> Numbers:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import escape
 
+from common.redaction import redacted_text
 from core.run_dir.run_directory import RunDirectory
 from core.samples import Status
-from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
+from core.trajectory import StepRecord, list_steps, read_step, step_path
+from launchers.report.read_apart import Unreadable, read_apart
 from launchers.show.plain_text import visible
 from launchers.show.samples import step_ranges
 
 MOST_STEPS = 12
+READ_TIMEOUT_S = 60.0  # for a step
 EACH = {"best": 2, "worst": 2, "failed": 2, "truncated": 1}
 MOST_BYTES = 900_000  # of all texts of a report, as they stand in the page
 CUT = "\n[… {} characters left out …]\n"
@@ -61,15 +67,27 @@ def choose_samples(
         return []
     if missing := sorted(set(steps_done) - set(stored)):
         notes.append(f"No step file for steps {step_ranges(missing)}, of {len(steps_done)} that were done.")
-    records = []
-    for step in _spread(stored, max(2, int(MOST_STEPS * share))):
+    steps = _spread(stored, max(2, int(MOST_STEPS * share)))
+    found: list[ShownSample] = []
+    for step in reversed(steps):
+        read = partial(_samples_of, step_path(directory.path, step), int(MOST_BYTES * share / len(steps)))
         try:
-            records.append(read_step(step_path(directory.path, step)))
-        except (TrajectoryError, OSError) as error:
-            notes.append(f"The samples of step {step} cannot be read: {str(error).partition(chr(10))[0]}")
-    chosen = [(record, index, kinds) for record in reversed(records) for index, kinds in _chosen(record).items()]
-    budget = int(MOST_BYTES * share / max(1, len(chosen)))
-    return [_shown(record, index, kinds, budget) for record, index, kinds in chosen]
+            found += [_from_plain(fields) for fields in read_apart(read, READ_TIMEOUT_S)]
+        except Unreadable as error:
+            notes.append(f"The samples of step {step} cannot be read: {error}")
+    return found
+
+
+def _samples_of(path: Path, most_bytes: int) -> list[dict[str, Any]]:
+    """The chosen samples of a step file, as plain values."""
+    record = read_step(path)
+    chosen = _chosen(record)
+    budget = most_bytes // max(1, len(chosen))
+    return [asdict(_shown(record, index, kinds, budget)) for index, kinds in chosen.items()]
+
+
+def _from_plain(fields: dict[str, Any]) -> ShownSample:
+    return ShownSample(**{**fields, "turns": tuple(Turn(**turn) for turn in fields["turns"])})
 
 
 def _spread(steps: Sequence[int], number: int) -> list[int]:
@@ -84,10 +102,10 @@ def _chosen(record: StepRecord) -> dict[int, tuple[str, ...]]:
     scored = np.flatnonzero(np.isfinite(record.reward))
     ranked = scored[np.argsort(record.reward[scored], kind="stable")].tolist()
     status = record.status
-    failed = [i for i in range(len(record)) if record.failure[i] or i not in set(ranked)]
+    failed = [i for i in range(len(record)) if record.failure[i] or not np.isfinite(record.reward[i])]
     truncated = [i for i in reversed(ranked) if status[i] == Status.TRUNCATED]
     highest = record.reward[ranked[-1]] if ranked else 0.0
-    worst = [i for i in ranked if record.reward[i] < highest and i not in ranked[::-1][: EACH["best"]]]
+    worst = [i for i in ranked[: -EACH["best"]] if record.reward[i] < highest]
     lists = {"best": ranked[::-1], "worst": worst, "failed": failed, "truncated": truncated}
     kinds: dict[int, tuple[str, ...]] = {}
     for kind, indices in lists.items():
@@ -107,7 +125,7 @@ def _shown(record: StepRecord, i: int, kinds: tuple[str, ...], budget: int) -> S
         facts=_facts(record, i),
         prompt=fitted(visible(record.prompt_text[i]), budget // 3),
         response=fitted(visible(record.response_text[i]), budget - budget // 3),
-        failure=fitted(visible(record.failure[i]), 2000),
+        failure=fitted(redacted_text(visible(record.failure[i])), 2000),
         reward=_number(record.reward[i]),
         group_rewards=tuple(_number(record.reward[other]) for other in same[:64]),
         turns=tuple(_turns(record, i)),

@@ -198,6 +198,20 @@ def test_a_page_of_300_steps_with_long_texts_is_small(tmp_path: Path) -> None:
     assert MOST_BYTES < 1_000_000
 
 
+def test_secrets_are_in_no_part_of_the_page(tmp_path: Path) -> None:
+    secret = "S3CR3T-of-mine"
+    sinks = [{"name": "wandb", "options": {"api_key": secret}}]
+    settings = {**SETTINGS, "logging": {"sinks": sinks}, "slurm": {"environment": {"HF_TOKEN": secret}}}
+    directory = write_report_run(tmp_path, 2, 3, settings, stored=0)
+    lines(directory.ledger, [began(1), ended(1, "failed", cause=f"wandb refused api_key={secret}")])
+    samples = make_samples(1, 2)
+    samples[0].reward, samples[0].failure = None, f"HTTPError: https://me:{secret}@host"
+    write_step(step_path(tmp_path, 0), make_record(samples, 0))
+    html = report([directory])
+    assert secret not in html
+    assert html.count("(hidden)") >= 4
+
+
 def test_several_runs_are_drawn_over_each_other_and_compared(tmp_path: Path) -> None:
     settings = {**SETTINGS, "train": {"global_batch_size": 16, "lr": 3e-5, "clip_grad": 0.5}}
     runs = [write_report_run(tmp_path / "one"), write_report_run(tmp_path / "two", 3, 4, settings)]
