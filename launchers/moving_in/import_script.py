@@ -52,6 +52,9 @@ def import_script(
     Raises:
         ScriptError: it cannot be read, or starts no trainer.
     """
+    if script.suffix == ".py":
+        remedy = "give the bash script; of a Python launcher, write the command that it runs into one"
+        raise ScriptError(None, "a Python program", "a launch script in bash", remedy)
     followed = follow(script, environment or {}, model_folders)
     if not followed.launches:
         found = "no start of slime's train.py"
@@ -87,6 +90,8 @@ def _gaps(followed: Followed, draft: Draft) -> Iterator[str]:
 
 
 def _notices(draft: Draft, followed: Followed) -> None:
+    for file in followed.unread:
+        draft.todo.append(f"{file} is sourced, and only a command would tell its name: write that into the script")
     if len(followed.launches) > 1:
         lines = ", ".join(str(launch.line) for launch in followed.launches)
         draft.todo.append(f"the script starts the trainer in lines {lines}; this is the first of them")

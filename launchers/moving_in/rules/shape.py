@@ -15,6 +15,7 @@ OF_NO_FAMILY = {
     "moe_shared_expert_intermediate_size": "shared experts",
     "moe_router_enable_expert_bias": "a router with expert biases",
     "attention_output_gate": "gated attention",
+    "softmax_type": "attention sinks",
     "mtp_num_layers": "heads for several tokens",
 }
 SIZES = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")

@@ -138,6 +138,9 @@ class Commands(ABC):
 
     def _source(self, shell: Shell, line: int, name: str) -> bool | None:
         path = self._find(shell, name)
+        if path is None and shell.shared.gaps.as_set(name) is None:
+            shell.shared.unread.append(f"line {line}: {shell.shared.gaps.readable(name)}")
+            return None
         if path is None:
             where = "give the folder that has it with --models-dir"
             found = f"no {posixpath.basename(name)} at {shell.shared.gaps.readable(name)}"

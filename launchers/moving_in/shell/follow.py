@@ -37,6 +37,7 @@ class Followed:
         launches: starts of the trainer, in order.
         files: what the script writes by itself, by name.
         sourced: the files that it reads.
+        unread: sourced files whose name only a command would tell, with their lines.
         assumed: conditions that only a run could decide, taken for false.
     """
 
@@ -44,6 +45,7 @@ class Followed:
     gaps: Gaps
     files: Mapping[str, str]
     sourced: tuple[Path, ...]
+    unread: tuple[str, ...]
     assumed: tuple[str, ...]
 
 
@@ -66,7 +68,14 @@ def follow(script: Path, environment: Mapping[str, str], folders: Sequence[Path]
         pass
     except RecursionError as error:
         raise ScriptError(None, "a script nested too deeply", "a launch script", "write it more plainly") from error
-    return Followed(tuple(shared.launches), shared.gaps, shared.files, tuple(shared.sourced), tuple(shared.assumed))
+    return Followed(
+        tuple(shared.launches),
+        shared.gaps,
+        shared.files,
+        tuple(shared.sourced),
+        tuple(shared.unread),
+        tuple(shared.assumed),
+    )
 
 
 def _model_folders(script: Path) -> Iterable[Path]:

@@ -41,6 +41,7 @@ class Shared:
     launches: list[Launch] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)  # that the script itself writes
     sourced: list[Path] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)  # sourced files whose name only a command would tell
     assumed: list[str] = field(default_factory=list)  # conditions that only a run could decide
     steps: int = 0
     depth: int = 0

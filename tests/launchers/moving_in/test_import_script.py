@@ -369,6 +369,11 @@ def test_a_script_that_cannot_be_read_is_told(tmp_path: Path, text: str | None, 
     assert told in str(error.value)
 
 
+def test_a_python_launcher_is_told_what_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(ScriptError, match="found a Python program; wanted a launch script in bash"):
+        import_script(tmp_path / "run.py")
+
+
 def test_the_command_writes_the_file_and_tells_the_rest(tmp_path: Path) -> None:
     imported(tmp_path, SCRIPT)
     out = tmp_path / "run.yaml"

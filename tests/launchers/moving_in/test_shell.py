@@ -74,6 +74,12 @@ def test_sourced_files_are_found_where_the_script_says_beside_it_and_by_name(tmp
         assert follow(script, {}, []).launches[0].arguments == ("--num-layers", "2"), line
 
 
+def test_a_sourced_file_whose_name_a_command_makes_is_left_out_and_told(tmp_path: Path) -> None:
+    found = followed(tmp_path, 'source "models/$(hostname).sh"\npython3 train.py --lr 1 "${MODEL_ARGS[@]}"')
+    assert found.launches[0].arguments == ("--lr", "1")
+    assert found.unread == ("line 1: models/$(hostname).sh",)
+
+
 def test_what_a_script_does_not_say_is_a_gap(tmp_path: Path) -> None:
     text = (
         'N=$(nvidia-smi -L | wc -l)\nW=("$BASE/model" "${N}" "${OTHER:-$BASE}" "${M:-8}")\npython3 train.py "${W[@]}"'
