@@ -7,6 +7,8 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null
 PINS := requirements/$(if $(GPU),gpu,cpu).txt
 # two at a time, those of one file or with the same engines after each other: tests mostly wait, for imports, engines, Slurm
 AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
+# those of whole runs on a cluster wait even more, files with many of them first
+SLOW_AT_A_TIME := -n 3 --dist loadgroup
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
@@ -36,7 +38,7 @@ test: install ## Run the tests that need no GPU; those on Slurm are skipped wher
 	$(BIN)/python -m pytest $(AT_A_TIME) -m "not slow"
 
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
-	$(BIN)/python -m pytest $(AT_A_TIME) -m slow
+	$(BIN)/python -m pytest $(SLOW_AT_A_TIME) -m slow
 
 test-all: export EBBTIDE_TESTS = all
 test-all: test test-slow ## Run both, and all moments of those that try many

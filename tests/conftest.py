@@ -50,8 +50,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def _shared(item: pytest.Item) -> str | None:
     """What this test shares with those of other files, and is dear to start."""
-    if "engines" in getattr(item, "fixturenames", ()):
-        return "engines"
+    for name in ("engines", "straight"):
+        if name in getattr(item, "fixturenames", ()):
+            return name
     if getattr(getattr(item, "module", None), "run_ranks", None) is run_ranks:
         return "ranks"
     return None

@@ -11,7 +11,7 @@ from tests.support.tiny_runs import ebbtide, write_run
 
 @pytest.fixture(scope="session")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of four steps without interruption; tests that take it are of the xdist group `straight`."""
+    """The run directory of four steps without interruption."""
     folder = tmp_path_factory.mktemp("straight")
     done = ebbtide("run", str(write_run(folder)), "--run-dir", str(folder / "out"))
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.tiny_runs import ebbtide, events, write_run
 
-pytestmark = [pytest.mark.run, pytest.mark.xdist_group("straight")]
+pytestmark = pytest.mark.run
 
 
 def steps_and_log(run_dir: Path) -> tuple[list[dict[str, Any]], str]:

@@ -16,7 +16,7 @@ from core.trajectory import step_path
 from tests.support.faulty_runs import wait_for_phase
 from tests.support.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
 
-pytestmark = [pytest.mark.run, pytest.mark.xdist_group("straight")]
+pytestmark = pytest.mark.run
 ROOT = Path(__file__).parents[2]
 
 EQUAL_AFTER_RESUME = ("response_tokens", "response_offsets", "prompt_tokens", "reward", "advantage", "logprobs_old")
