@@ -30,9 +30,9 @@ def command(
 
     from launchers.report.comparison import compare
     from launchers.report.made_with import newest
-    from launchers.report.run_facts import read_run
+    from launchers.report.run_facts import read_runs
 
-    runs = [read_run(directory) for directory in directories]
+    runs = read_runs(directories)
     names = [run.name for run in runs]
     for run in runs:
         for sentence in run.notes:

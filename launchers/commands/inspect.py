@@ -16,11 +16,23 @@ def command(
     step: Annotated[int | None, typer.Option(help="Which step; the last one if left out.")] = None,
     best: Annotated[int | None, typer.Option(metavar="K", help="Show the K samples of highest reward.")] = None,
     worst: Annotated[int | None, typer.Option(metavar="K", help="Show the K samples of lowest reward.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only samples without a reward.")] = False,
+    truncated: Annotated[bool, typer.Option("--truncated", help="Only samples that were cut off.")] = False,
+    row: Annotated[int | None, typer.Option(metavar="N", help="Only samples of this row of the data.")] = None,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Write the samples as lines of JSON, all of them.")] = False,
 ) -> None:
     """Show samples of a step: prompt, response, reward, advantage, log-prob gap. Works while the run goes on."""
-    from launchers.show.samples import InspectError, show
+    from launchers.show.sample_choice import Choice, json_lines
+    from launchers.show.samples import InspectError, show, stored_step
 
+    choice = Choice(failed, truncated, row)
+    if jsonl and (best is not None or worst is not None):
+        fail("found --jsonl with --best or --worst; wanted one of them: a line of JSON has the reward, to sort by")
     try:
-        console.print(show(run_dir, step, best, worst))
+        if jsonl:
+            for line in json_lines(stored_step(run_dir, step), choice):
+                typer.echo(line)
+        else:
+            console.print(show(run_dir, step, best, worst, choice))
     except InspectError as error:
         fail(str(error))

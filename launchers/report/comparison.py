@@ -37,7 +37,7 @@ def _versions(made_with: Sequence[Provenance | None]) -> Rows:
 
 
 def _made_with(made: Provenance) -> dict[str, str]:
-    found = {"python": made.python, **made.packages, "commit": made.commit or made.no_commit}
+    found = {"python": made.python, **made.packages, "commit": (made.commit or "")[:12] or made.no_commit}
     found |= {
         "changed files": ", ".join(line[3:] for line in made.dirty)[:MOST_NAMES],
         "machine": made.machine_text,

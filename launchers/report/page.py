@@ -21,7 +21,7 @@ from launchers.report.drawing import NUM_COLOURS, draw, draw_step_times, draw_ti
 from launchers.report.made_with import made_with
 from launchers.report.memory import PhaseMemory, memory_by_phase
 from launchers.report.phases import PHASE_ORDER, Total, step_times, time_line, totals
-from launchers.report.run_facts import RunFacts, read_run
+from launchers.report.run_facts import RunFacts, read_runs
 from launchers.report.samples import ShownSample, choose_samples
 from launchers.report.settings import chosen, differing, text
 from launchers.report.verdict import state_word, things_to_look_at, verdict
@@ -64,7 +64,7 @@ class Picture:
 
 def report(directories: Sequence[RunDirectory]) -> str:
     """The whole page as text that UTF-8 can hold."""
-    runs = [read_run(directory) for directory in directories]
+    runs = read_runs(directories)
     main, rest, constant = charts(runs)
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     page = (

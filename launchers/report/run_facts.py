@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ class RunFacts:
     """A run as its directory tells it.
 
     Attributes:
+        name: the name of its directory, with as much before it as tells it from the others of a report.
         alive: an attempt without an end has its process on this machine.
         metrics: step -> name -> value; of a repeated step the last counts.
         evaluations: likewise, step -> set -> rate -> value.
@@ -41,6 +42,7 @@ class RunFacts:
     """
 
     directory: RunDirectory
+    name: str
     history: History
     alive: bool
     metrics: dict[int, Numbers]
@@ -50,13 +52,23 @@ class RunFacts:
     settings: dict[str, Any]
     notes: tuple[str, ...]
 
-    @property
-    def name(self) -> str:
-        """The name of the run directory, by which a person finds it."""
-        return self.directory.path.name
+
+def read_runs(directories: Sequence[RunDirectory]) -> list[RunFacts]:
+    """Read run directories, under names that differ."""
+    paths = [directory.path for directory in directories]
+    return [read_run(directory, _told_apart(directory.path, paths)) for directory in directories]
 
 
-def read_run(directory: RunDirectory) -> RunFacts:
+def _told_apart(path: Path, others: Sequence[Path]) -> str:
+    """The last parts of a path, as few as no other path has."""
+    for number in range(1, len(path.parts)):
+        parts = path.parts[-number:]
+        if not any(other != path and other.parts[-number:] == parts for other in others):
+            return "/".join(parts)
+    return str(path)
+
+
+def read_run(directory: RunDirectory, name: str | None = None) -> RunFacts:
     """Read a run directory; a file that is missing or damaged costs what it would have told, and a note."""
     notes: list[str] = []
     events = read_entries(directory.progress, clean_event, notes)
@@ -64,6 +76,7 @@ def read_run(directory: RunDirectory) -> RunFacts:
     history = History(attempts, fold_progress(events))
     return RunFacts(
         directory=directory,
+        name=name or directory.path.name,
         history=history,
         alive=history.last is not None and history.last.how is None and runs_here(history.last),
         metrics={event["step"]: event["metrics"] for event in events if event["event"] == "step"},

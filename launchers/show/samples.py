@@ -17,8 +17,11 @@ from core.run_dir.run_directory import RunDirectory
 from core.samples import Status
 from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
 from launchers.show.plain_text import visible
+from launchers.show.sample_choice import Choice
 
 NUM_REASONS = 3
+MOST_SHOWN = 20  # of the samples that a choice takes
+EVERY_SAMPLE = Choice()
 Values = NDArray[Any]
 
 
@@ -26,28 +29,53 @@ class InspectError(ValueError):
     """There is nothing to show. The message says what there is."""
 
 
-def show(run_dir: Path, step: int | None = None, best: int | None = None, worst: int | None = None) -> RenderableType:
+def show(
+    run_dir: Path,
+    step: int | None = None,
+    best: int | None = None,
+    worst: int | None = None,
+    choice: Choice = EVERY_SAMPLE,
+) -> RenderableType:
     """A step's summary and its samples of highest and lowest reward, for a rich console.
 
     Args:
         step: None: the last one stored.
-        best, worst: how many samples of each; both None: one of each.
+        best, worst: how many samples of each; both None: one of each, or the first of those that `choice` asks for.
+        choice: what the samples must be.
     Raises:
         InspectError: no run directory, no steps yet, no such step, or a damaged file.
     """
     if min(best or 0, worst or 0) < 0:
         raise InspectError(f"best = {best}, worst = {worst}; wanted 0 or more samples")
+    record = stored_step(run_dir, step)
+    chosen = choice.indices(record)
+    if not chosen and choice.asked:
+        raise InspectError(f"step {record.step}: found no sample that is {choice}; wanted one: leave the wish out")
+    summary = _summary(record, _stored_steps(run_dir))
+    if best is None and worst is None and choice.asked:
+        more = [Text(f"and {len(chosen) - MOST_SHOWN} more: --jsonl gives all")] if len(chosen) > MOST_SHOWN else []
+        return Group(summary, *(_sample(record, one, str(choice)) for one in chosen[:MOST_SHOWN]), *more)
+    if best is None and worst is None:
+        best = worst = 1
+    return Group(summary, *_samples(record, chosen, best or 0, worst or 0))
+
+
+def stored_step(run_dir: Path, step: int | None) -> StepRecord:
+    """A step as it is stored.
+
+    Args:
+        step: None: the last one.
+    Raises:
+        InspectError: no run directory, no steps yet, no such step, or a damaged file.
+    """
     steps = _stored_steps(run_dir)
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
         raise InspectError(f"step {chosen} is not stored in {run_dir}; wanted one of {step_ranges(steps)}")
     try:
-        record = read_step(step_path(run_dir, chosen))
+        return read_step(step_path(run_dir, chosen))
     except TrajectoryError as error:
         raise InspectError(str(error)) from error
-    if best is None and worst is None:
-        best = worst = 1
-    return Group(_summary(record, steps), *_samples(record, best or 0, worst or 0))
 
 
 def _stored_steps(run_dir: Path) -> list[int]:
@@ -86,9 +114,9 @@ def _summary(record: StepRecord, steps: list[int]) -> RenderableType:
         "weights": ", ".join(sorted(set(record.weight_version))),
     }
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(name, style="bold"), Text(visible(value)))
     title = f"{record.run}, step {record.step} (stored: {step_ranges(steps)}), {record.model}, {record.created}"
-    return Panel(table, title=Text(title), title_align="left")
+    return Panel(table, title=Text(visible(title)), title_align="left")
 
 
 def _failures(record: StepRecord) -> str:
@@ -97,11 +125,11 @@ def _failures(record: StepRecord) -> str:
     return f"{reasons.total()}: {listed}" if reasons else "0"
 
 
-def _samples(record: StepRecord, num_best: int, num_worst: int) -> list[RenderableType]:
-    scored = np.flatnonzero(~np.isnan(record.reward))
+def _samples(record: StepRecord, chosen: list[int], num_best: int, num_worst: int) -> list[RenderableType]:
+    scored = np.array([one for one in chosen if not np.isnan(record.reward[one])], dtype=np.int64)
     ranked = scored[np.argsort(record.reward[scored], kind="stable")].tolist()
     best = ranked[::-1][:num_best]
-    worst = [sample for sample in ranked or range(len(record)) if sample not in best][:num_worst]
+    worst = [sample for sample in ranked or chosen if sample not in best][:num_worst]
     return [
         *(_sample(record, sample, f"best {place}") for place, sample in enumerate(best, start=1)),
         *(_sample(record, sample, f"worst {place}") for place, sample in enumerate(worst, start=1)),
@@ -118,7 +146,7 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("prompt", style="bold"), Text(visible(record.prompt_text[sample].strip())))
     table.add_row(Text("response", style="bold"), Text(visible(record.response_text[sample]), style="cyan"))
-    table.add_row("", Text(facts))
+    table.add_row("", Text(visible(facts)))
     if record.failure[sample]:
         table.add_row(Text("failure", style="bold red"), Text(visible(record.failure[sample])))
     title = f"{place}: group {record.group[sample]}, sample {record.index[sample]}, row {record.row[sample]}"

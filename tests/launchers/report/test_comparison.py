@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from launchers.attempts.provenance import Provenance, note_provenance
 from launchers.cli import app
 from launchers.report.comparison import compare
-from launchers.report.run_facts import read_run
+from launchers.report.run_facts import read_run, read_runs
 from tests.support.report_runs import SETTINGS, write_report_run
 
 MADE = Provenance(
@@ -79,6 +79,12 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[2J" not in done.output
     same = CliRunner().invoke(app, ["diff", str(tmp_path / "one"), str(tmp_path / "one")])
     assert "Settings and versions are the same." in same.output
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/x/out", "a/y/out", "b/y/out", "alone")]
+    names = [run.name for run in read_runs([write_report_run(path, 1, stored=0) for path in paths])]
+    assert names == ["x/out", "a/y/out", "b/y/out", "alone"]
 
 
 def test_one_run_is_compared_with_nothing(tmp_path: Path) -> None:
