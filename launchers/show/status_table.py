@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +26,9 @@ STYLES = {
     RunState.LOST: "bold red",
     RunState.PENDING: "yellow",
 }
+LEAST_NAME = 20  # characters of a run's name, however narrow the terminal is
+CUT_COLUMNS = ("run", "reason")
+MAY_LACK = ("phase", "time left", "reason")
 COLUMNS = ("run", "state", "attempt", "step", "phase", "step time", "reward", "time left", "reason")
 
 
@@ -41,24 +47,65 @@ def one(status: Status, provenance: Provenance | None = None) -> RenderableType:
 
 
 def many(statuses: Sequence[Status]) -> Table:
-    """One line per run."""
+    """One line per run, also on a narrow terminal: names are cut in their middle, reasons at their end.
+
+    A column in which no run has anything is left out.
+    """
+    rows = [_cells(status) for status in statuses]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for heading in COLUMNS:
-        table.add_column(heading, justify="right" if heading in ("attempt", "step time", "reward") else "left")
-    for status in statuses:
-        advance, last = status.advance, status.history.last
-        table.add_row(
-            Text(status.directory.path.name),
-            Text(status.state, style=_style(status)),
-            str(last.number) if last else "-",
-            steps(status),
-            advance.phase or "-" if status.state == RunState.RUNNING else "-",
-            number(advance.step_time_s, ".1f", " s"),
-            number(advance.reward, ".3f"),
-            duration(status.left_s) if status.left_s is not None else "-",
-            Text(visible(status.reason.partition("\n")[0])),
-        )
+    headings = [name for name in COLUMNS if name not in MAY_LACK or any(row[name] for row in rows)]
+    for name in headings:
+        right = name in ("attempt", "step time", "reward")
+        least = min(LEAST_NAME, max(cell_len(row["run"]) for row in rows)) if name == "run" and rows else None
+        table.add_column(name, justify="right" if right else "left", no_wrap=name not in CUT_COLUMNS, min_width=least)
+    for row, status in zip(rows, statuses, strict=True):
+        shown: dict[str, RenderableType] = {
+            **{name: text or "-" for name, text in row.items()},
+            "run": CutName(row["run"]),
+            "state": Text(row["state"], style=_style(status)),
+            "reason": Text(row["reason"], no_wrap=True, overflow="ellipsis"),
+        }
+        table.add_row(*(shown[name] for name in headings))
     return table
+
+
+def _cells(status: Status) -> dict[str, str]:
+    """Heading -> text; empty where there is nothing to tell."""
+    advance, last = status.advance, status.history.last
+    return {
+        "run": visible(status.directory.path.name),
+        "state": str(status.state),
+        "attempt": str(last.number) if last else "",
+        "step": "" if advance.num_steps is None else f"{advance.steps_done}/{advance.num_steps}",
+        "phase": (advance.phase or "") if status.state == RunState.RUNNING else "",
+        "step time": "" if advance.step_time_s is None else f"{advance.step_time_s:.1f} s",
+        "reward": "" if advance.reward is None else f"{advance.reward:.3f}",
+        "time left": "" if status.left_s is None else duration(status.left_s),
+        "reason": visible(status.reason.partition("\n")[0]),
+    }
+
+
+@dataclass(frozen=True)
+class CutName:
+    """A name in one line: where it is too long, its middle is left out, for names begin and end with what tells."""
+
+    name: str
+
+    def __rich_measure__(self, _console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(LEAST_NAME, cell_len(self.name)), min(cell_len(self.name), options.max_width))
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(cut_middle(self.name, options.max_width), no_wrap=True, overflow="ellipsis")
+
+
+def cut_middle(text: str, most: int) -> str:
+    """`smollm2-…-160736`: at most this many columns of a terminal."""
+    end, begin = text[len(text) // 2 :], text[: len(text) // 2]
+    if cell_len(text) <= most:
+        return text
+    while begin and cell_len(begin) + cell_len(end) > most - 1:
+        begin, end = (begin[:-1], end) if cell_len(begin) >= cell_len(end) else (begin, end[1:])
+    return f"{begin}…{end}"
 
 
 def steps(status: Status) -> str:

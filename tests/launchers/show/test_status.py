@@ -170,9 +170,45 @@ def test_one_run_in_full(tmp_path: Path) -> None:
 def test_many_runs_in_a_table(tmp_path: Path) -> None:
     line = shown(status_table.many([running(tmp_path)])).splitlines()[-2]
     assert line.split() == [
-        *("run[a]", "running", "2", "1", "of", "4", "rollout"),
+        *("run[a]", "running", "2", "1/4", "rollout"),
         *("16.6", "s", "0.500", "0:56:40"),
     ]
+
+
+NAMES = ("smollm2-arithmetic-20261128-160736", "short", "中文名字" * 8, "a\x1b[2J-name")
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_each_run_takes_one_line(tmp_path: Path, width: int) -> None:
+    progress = [{**BEGIN, "num_steps": 300}, *(step(number) for number in range(120))]
+    cause = "trainer 0 (pid 3 on n1) failed in update of step 3: ValueError: a cause of many words\nand lines"
+    ledger = [*local("failed")[:1], ended(1, "failed", cause=cause)]
+    directories = [write_history(tmp_path / name, ledger, progress) for name in NAMES]
+    statuses = [status_of(read_files(directory), {}, BEGAN) for directory in directories]
+    console = Console(width=width)
+    with console.capture() as capture:
+        console.print(status_table.many(statuses))
+    lines = [line for line in capture.get().splitlines() if line.strip()]
+    assert len(lines) == 2 + len(NAMES)
+    assert all("failed" in line and "120/300" in line and "0.500" in line and "trainer 0" in line for line in lines[2:])
+    assert lines[2].startswith(("smollm2", " smollm2"))
+    assert "160736" in lines[2]
+    assert "time left" not in lines[0]
+    assert "\x1b" not in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "cut"),
+    [
+        ("short", 9, "short"),
+        ("0123456789", 10, "0123456789"),
+        ("0123456789", 9, "0123…6789"),
+        ("0123456789", 3, "0…9"),
+        ("中文名字", 5, "中…字"),
+    ],
+)
+def test_a_name_is_cut_in_its_middle(text: str, most: int, cut: str) -> None:
+    assert status_table.cut_middle(text, most) == cut
 
 
 @pytest.mark.parametrize(
