@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 1024
+from core.megatron.layers.fused.swiglu import BLOCK
 
 
 @triton.jit
