@@ -9,6 +9,22 @@ from dataclasses import replace
 
 from core.plugins import Door
 
+# of SGLang's parsers of tool calls, by its names: those that all its versions in use have
+SGLANG_FORMATS = (
+    "deepseekv3",
+    "deepseekv31",
+    "glm45",
+    "glm47",
+    "gpt-oss",
+    "hermes",
+    "kimi_k2",
+    "llama3",
+    "mistral",
+    "pythonic",
+    "qwen25",
+    "qwen3_coder",
+    "step3",
+)
 ADVANTAGE = Door(
     key="algorithm.advantage_estimator",
     builtins={
@@ -39,12 +55,28 @@ LOSS = Door(
     options_key="algorithm.loss_options",
     gives="(loss, metrics)",
 )
+ONE_TURN = "one_turn"  # runs in the driver, all other generation in worker processes
 GENERATE = Door(
     key="rollout.generate",
-    builtins={"one_turn": "core.rollout.generate:OneTurn"},
+    builtins={ONE_TURN: "core.rollout.generate:OneTurn", "dialogue": "core.rollout.dialogue:Dialogue"},
     arguments=("task", "engine"),
     options_key="rollout.generate_options",
     gives="Response or a list of Responses",
+)
+ENVIRONMENT = Door(
+    key="rollout.environment",
+    builtins={},
+    methods=("reset", "step"),
+    options_key="rollout.environment_options",
+)
+TOOL_FORMAT = Door(
+    key="rollout.tool_format",
+    builtins={
+        "plain": "core.rollout.tool_formats:plain",
+        **dict.fromkeys(SGLANG_FORMATS, "core.rollout.tool_formats:ByEngine"),
+    },
+    arguments=("text",),
+    gives="a list of ToolCalls",
 )
 SCHEDULE = Door(
     key="placement.schedule",
@@ -66,6 +98,7 @@ REWARD = Door(
         "f1": "core.reward.word_overlap:score_f1",
         "choice": "core.reward.choice:score_choice",
         "random": "core.reward.chance:score_random",
+        "environment": "core.reward.episode:score_episode",
     },
     arguments=("sample",),
     options_key="reward.options",
@@ -83,5 +116,5 @@ SINK = Door(
     needs={"wandb": "wandb"},
 )
 
-DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, GENERATE, SCHEDULE)
-"""Every door whose key takes one name; checks and docs go through them."""
+DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, GENERATE, ENVIRONMENT, TOOL_FORMAT, SCHEDULE)
+"""Every door whose key takes one name, or null where there may be none; checks and docs go through them."""

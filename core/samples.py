@@ -29,6 +29,25 @@ class Prompt:
     messages: Sequence[Mapping[str, Any]] = ()  # what `text` was rendered from; empty: no template was applied
 
 
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a response: tokens [start, end), and who said them.
+
+    Attributes:
+        role: `assistant` for the model, else as in a chat message.
+        reward: what an environment gave for it; None: nothing.
+        weight_version: of the weights that said it; empty: others did.
+        text: without special tokens; filled in for the trajectory store.
+    """
+
+    start: int
+    end: int
+    role: str
+    reward: float | None = None
+    weight_version: str = ""
+    text: str = ""
+
+
 @dataclass
 class Sample:
     """One response to one prompt.
@@ -50,6 +69,7 @@ class Sample:
     failure: str | None = None
     engine: str = ""  # which engine made it
     task: int = -1  # index within the group of the task that made it; left out: it made no other, so `index`
+    turns: Sequence[Span] = ()  # of a dialogue, in order; empty: the model said all of it at once
 
     def __post_init__(self) -> None:
         if not self.loss_mask:

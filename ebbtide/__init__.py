@@ -16,6 +16,11 @@ Generation
     TaskEngine: and with what it has the model speak.
     Turn: what the model said once.
     Response: what the function gives back: one training sample, or a list of them.
+    Heard: what others said between two turns of the model.
+    Span: a stretch of a response, and who said it.
+    SampleFailed: raised by the function, with the reason.
+    Environment: who answers the model in a dialogue: reset and step.
+    ToolCall: what a function for `rollout.tool_format` finds in what the model said.
 
 Advantages and losses
     Advantages: what a run file's advantage_estimator is called with, and gives.
@@ -77,13 +82,18 @@ if TYPE_CHECKING:
     from core.reward.last_number import last_number as last_number
     from core.reward.sample import RewardInput as RewardInput
     from core.reward.scorers import Scorer as Scorer
+    from core.rollout.environment import Environment as Environment
+    from core.rollout.task import Heard as Heard
     from core.rollout.task import Response as Response
+    from core.rollout.task import SampleFailed as SampleFailed
     from core.rollout.task import Task as Task
     from core.rollout.task import TaskEngine as TaskEngine
     from core.rollout.task import Turn as Turn
+    from core.rollout.tool_formats import ToolCall as ToolCall
     from core.samples import Prompt as Prompt
     from core.samples import Sample as Sample
     from core.samples import SamplingParams as SamplingParams
+    from core.samples import Span as Span
     from core.samples import Status as Status
     from core.samples import TrainSample as TrainSample
     from core.sinks.sink import RunInfo as RunInfo
@@ -101,6 +111,8 @@ _HOME = {
     "Advantages": "core.algorithm.advantages",
     "Batch": "core.algorithm.batch",
     "Component": "hpc.slurm.component",
+    "Environment": "core.rollout.environment",
+    "Heard": "core.rollout.task",
     "HetSlurmExecutor": "hpc.executor.executor",
     "Loss": "core.algorithm.loss",
     "Parts": "core.loop.parts",
@@ -110,14 +122,17 @@ _HOME = {
     "RewardsUnavailable": "core.reward",
     "RunInfo": "core.sinks.sink",
     "Sample": "core.samples",
+    "SampleFailed": "core.rollout.task",
     "SamplingParams": "core.samples",
     "Scorer": "core.reward.scorers",
     "Sink": "core.sinks.sink",
     "Site": "hpc.site.files",
+    "Span": "core.samples",
     "Status": "core.samples",
     "StepRecord": "core.trajectory.record",
     "Task": "core.rollout.task",
     "TaskEngine": "core.rollout.task",
+    "ToolCall": "core.rollout.tool_formats",
     "Turn": "core.rollout.task",
     "TokenInputs": "core.algorithm.loss",
     "TooManyFailures": "core.algorithm.batch",

@@ -21,7 +21,9 @@ def doors(config: RunConfig) -> Iterator[Mistake]:
         section, _, key = door.key.partition(".")
         settings = getattr(config, section)
         options = getattr(settings, door.options_key.rpartition(".")[2]) if door.options_key else {}
-        yield from check_door(door, getattr(settings, key), options, settings.model_dump())
+        name = getattr(settings, key)
+        if name is not None:
+            yield from check_door(door, name, options, settings.model_dump())
 
 
 def check_door(

@@ -46,6 +46,9 @@ def _doors(config: RunConfig, folder: Path) -> RunConfig:
         if isinstance(name, str) and name not in door.builtins:
             changed = getattr(config, section).model_copy(update={key: _function(name, folder)})
             config = config.model_copy(update={section: changed})
+    if hasattr(config, "rollout"):
+        tools = tuple(_function(tool, folder) or tool for tool in config.rollout.tools)
+        config = config.model_copy(update={"rollout": config.rollout.model_copy(update={"tools": tools})})
     return config
 
 

@@ -7,9 +7,9 @@ Light on purpose: no torch, so a login node can check a run file. Rules that nee
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from common.duration import seconds_of
 from common.mistake import Wrong
@@ -135,14 +135,48 @@ class RolloutConfig(Section):
     request_timeout_s: PositiveFloat = Field(1800.0, description="deadline of one generation request")
     generate: str = Field(
         "one_turn",
-        description="how a prompt becomes a sample: one_turn, or module.py:function / package.module:function of your "
-        "own: async f(task, engine) -> Response or a list of them",
+        description="how a prompt becomes a sample: one_turn; dialogue, which is the default where there are tools or "
+        "an environment; or module.py:function / package.module:function of your own: async f(task, engine) -> "
+        "Response or a list of them",
     )
     generate_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     generate_timeout_s: PositiveFloat = Field(
         600.0, description="time limit for one sample of your own function, but for what it waits for the engine then"
     )
     generate_workers: PositiveInt = Field(1, description="processes of your own function per node")
+    environment: str | None = Field(
+        None,
+        description="dialogue: who answers the model: module.py:Class or package.module:Class, with reset and step",
+    )
+    environment_options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the class")
+    tools: tuple[str, ...] = Field(
+        (),
+        description="dialogue: what the model may call: typed functions, each module.py:name or package.module:name",
+    )
+    tool_format: str = Field(
+        "plain",
+        description='how the model writes a call: plain, which is <tool_call>{"name": ..., "arguments": {...}}'
+        "</tool_call>; one of SGLang's parsers by its name, such as qwen25, llama3, glm45; or a function of your own",
+    )
+    max_turns: PositiveInt = Field(
+        8, description="dialogue: turns of the model; an episode that is not over then is cut off"
+    )
+    call_timeout_s: PositiveFloat = Field(
+        30.0, description="dialogue: time limit for one call of a tool, and for one step of the environment"
+    )
+    rewritten_past: Literal["refuse", "keep", "split"] = Field(
+        "refuse",
+        description="where the chat template writes the model's earlier turns otherwise than it said them: refuse; "
+        "keep: as it said them; split: as the template wants, each such turn a training sample of its own",
+    )
+
+    @model_validator(mode="after")
+    def _speaks_in_turns(self) -> Self:
+        """Tools or an environment make a dialogue, where nothing else is asked for."""
+        if (self.environment or self.tools) and "generate" not in self.model_fields_set:
+            self.__dict__["generate"] = "dialogue"  # the section is frozen
+            self.__pydantic_fields_set__.add("generate")
+        return self
 
 
 class RewardConfig(Section):
@@ -151,8 +185,9 @@ class RewardConfig(Section):
     type: str = Field(
         "exact",
         description="how a response is compared with the label: math, deepscaler, dapo, reasoning_gym, exact, "
-        "last_number, regex, choice, f1; random: by chance; or module.py:function / package.module:function of your "
-        "own, called as f(sample: RewardInput) -> float; python: an older way to say that it is the function at `path`",
+        "last_number, regex, choice, f1; random: by chance; environment: the sum of what its steps gave; or "
+        "module.py:function / package.module:function of your own, called as f(sample: RewardInput) -> float; python: "
+        "an older way to say that it is the function at `path`",
     )
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
     path: str | None = Field(None, description="with type python: the function, as `type` may name it itself")

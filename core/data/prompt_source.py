@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,8 +29,28 @@ class PromptTokenizer(Protocol):
     def encode(self, text: str, add_special_tokens: bool = False) -> list[int]: ...
 
     def render(
-        self, messages: Sequence[dict[str, Any]], system_prompt: str | None = None, template: str | None = None
+        self,
+        messages: Sequence[dict[str, Any]],
+        system_prompt: str | None = None,
+        template: str | None = None,
+        tools: Sequence[dict[str, Any]] = (),
+        generation_prompt: bool = True,
     ) -> str: ...
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """How the messages of a section become text.
+
+    Attributes:
+        system_prompt, template, tools: see `core.pretrained.tokenizer.Tokenizer.render`.
+        generation_prompt: False: the prompt ends where its last message does, as others may speak before the model.
+    """
+
+    system_prompt: str | None = None
+    template: str | None = None
+    tools: Sequence[dict[str, Any]] = ()
+    generation_prompt: bool = True
 
 
 class PromptSource:
@@ -59,18 +80,24 @@ class PromptSource:
         return self._prompts[index]
 
 
-def build(config: DataConfig, tokenizer: PromptTokenizer, vocab_size: int | None = None) -> PromptSource:
+def build(
+    config: DataConfig,
+    tokenizer: PromptTokenizer,
+    vocab_size: int | None = None,
+    rendering: Rendering | None = None,
+) -> PromptSource:
     """Load, render and tokenise the rows of `config`.
 
     Args:
         vocab_size: of the model, which a tokenizer may exceed; None: it is not known.
+        rendering: of this section, where there is a dialogue; None: what `config` says.
     Raises:
         ValueError: the source is unusable (see `load_rows`), a row lacks a key or holds no prompt that can be
             rendered and encoded for this model, or every row is longer than `config.max_prompt_tokens`.
     """
-    template = _read_template(config)
+    rendering = rendering or Rendering(config.system_prompt, read_template(config))
     rows = load_rows(config)
-    prompts = [_prompt(index, row, config, tokenizer, template, vocab_size) for index, row in enumerate(rows)]
+    prompts = [_prompt(index, row, config, tokenizer, rendering, vocab_size) for index, row in enumerate(rows)]
     usable = [prompt for prompt in prompts if len(prompt.tokens) <= config.max_prompt_tokens]
     lengths = [len(prompt.tokens) for prompt in prompts]
     num_skipped = len(prompts) - len(usable)
@@ -89,7 +116,12 @@ def _epoch_order(num_prompts: int, seed: int) -> list[int]:
     return order
 
 
-def _read_template(config: DataConfig) -> str | None:
+def read_template(config: DataConfig) -> str | None:
+    """The text of `chat_template`; None: the tokenizer's own is used.
+
+    Raises:
+        ValueError: there is no such file, or it is no text.
+    """
     if config.chat_template is None:
         return None
     file = Path(config.chat_template)
@@ -108,14 +140,14 @@ def _prompt(
     row: Row,
     config: DataConfig,
     tokenizer: PromptTokenizer,
-    template: str | None,
+    rendering: Rendering,
     vocab_size: int | None,
 ) -> Prompt:
     content = _value(row, config.prompt_key, "prompt_key", index)
     label = None if config.label_key is None else _value(row, config.label_key, "label_key", index)
     try:
         messages = messages_of(content) if config.apply_chat_template else []
-        text = _rendered(messages, config, tokenizer, template) if config.apply_chat_template else _plain(content)
+        text = _rendered(messages, tokenizer, rendering) if config.apply_chat_template else _plain(content)
         tokens = tokenizer.encode(text, add_special_tokens=not config.apply_chat_template)
         _refuse_tokens(text, tokens, vocab_size)
     except Exception as error:  # a template, or what it calls, may raise anything: it leaves with its row
@@ -125,17 +157,31 @@ def _prompt(
     return Prompt(row=index, text=text, tokens=tuple(tokens), label=label, metadata=rest, messages=messages)
 
 
-def _rendered(
-    messages: list[dict[str, Any]], config: DataConfig, tokenizer: PromptTokenizer, template: str | None
-) -> str:
+def _rendered(messages: list[dict[str, Any]], tokenizer: PromptTokenizer, rendering: Rendering) -> str:
     """The messages as the model sees them, of which something must be left."""
-    text = tokenizer.render(messages, config.system_prompt, template)
+    text = tokenizer.render(
+        messages, rendering.system_prompt, rendering.template, rendering.tools, rendering.generation_prompt
+    )
     contents = [message["content"].strip() for message in messages]
     if any(contents) and not any(content and content in text for content in contents):
         found = f"a prompt of which the chat template wrote nothing: it made {text[:80]!r}"
         remedy = "give another template as data.chat_template, or set data.apply_chat_template: false"
         raise Wrong(found, "a template that writes the content of the messages", remedy)
+    refuse_untold_tools(rendering.tools, text)
     return text
+
+
+def refuse_untold_tools(tools: Sequence[dict[str, Any]], text: str) -> None:
+    """Refuse a prompt that does not name a tool: many templates pass over them in silence.
+
+    Raises:
+        Wrong: naming the tool.
+    """
+    for tool in tools:
+        name = tool["function"]["name"]
+        if name not in text:
+            remedy = "give a template that writes `tools` as data.chat_template, or describe them in data.system_prompt"
+            raise Wrong(f"a prompt that says nothing of the tool {name}", "one that tells the model of it", remedy)
 
 
 def _plain(content: Any) -> str:

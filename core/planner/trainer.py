@@ -9,7 +9,7 @@ from typing import NamedTuple
 from core.checks.needs import loss_needs
 from core.checks.parallel import num_trainers, replica_size
 from core.config.schema import RunConfig
-from core.doors import GENERATE
+from core.doors import ONE_TURN
 from core.megatron.sizes.activations import Pass, update_bytes
 from core.megatron.sizes.buffers import Sharing, buffer_bytes, kept_parts
 from core.megatron.sizes.graphs import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
@@ -104,7 +104,7 @@ def largest_row(config: RunConfig) -> RowSize:
     prompts = -(-samples // per_prompt)
     everything = prompts * config.data.max_prompt_tokens + samples * response
     budget = config.train.max_tokens_per_micro_batch
-    if config.rollout.generate not in GENERATE.builtins:  # which may make several samples where the built-in makes one
+    if config.rollout.generate != ONE_TURN:  # others may make several samples where it makes one
         return RowSize(budget, budget)
     tokens = min(budget, everything)
     return RowSize(tokens, min(tokens, samples * response))

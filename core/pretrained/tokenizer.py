@@ -1,13 +1,14 @@
 """A model's tokenizer, behind the few calls that the loop needs.
 
 Rendering (messages to text) and encoding (text to ids) are apart: the text is kept beside the ids in every sample.
-Left out: tools, images, slow tokenizers.
+Left out: images, slow tokenizers.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -51,7 +52,14 @@ class Tokenizer:
         """Text of `token_ids`; bytes that are no UTF-8 become U+FFFD."""
         return cast(str, self.fast.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
 
-    def render(self, messages: Sequence[Message], system_prompt: str | None = None, template: str | None = None) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        system_prompt: str | None = None,
+        template: str | None = None,
+        tools: Sequence[Message] = (),
+        generation_prompt: bool = True,
+    ) -> str:
         """Messages as the text that the model sees, up to where its answer begins.
 
         Args:
@@ -59,6 +67,8 @@ class Tokenizer:
             system_prompt: None: what the template does by itself (SmolLM2 and Qwen2.5 add a default system message);
                 "": no system message at all, not even the template's own; else: the text of the system message.
             template: jinja text in place of the tokenizer's own template.
+            tools: JSON schemas of what the model may call.
+            generation_prompt: False: only up to the end of the last message.
         Raises:
             ValueError: no template, or one that fails on these messages.
         """
@@ -67,22 +77,23 @@ class Tokenizer:
                 "the tokenizer has no chat template; wanted one: give data.chat_template, or set "
                 "data.apply_chat_template: false to use the prompts as they are"
             )
+        apply = partial(self._apply, template=template, tools=tools)
         if system_prompt is None or any(message.get("role") == "system" for message in messages):
-            return self._apply(messages, template)
+            return apply(messages, generation_prompt=generation_prompt)
         if system_prompt:
-            return self._apply([_system(system_prompt), *messages], template)
-        return self._without_system(messages, template)
+            return apply([_system(system_prompt), *messages], generation_prompt=generation_prompt)
+        if "system" not in str(template or self.fast.chat_template):
+            return apply(messages, generation_prompt=generation_prompt)
+        return self._without_system(messages, apply, generation_prompt)
 
-    def _without_system(self, messages: Sequence[Message], template: str | None) -> str:
+    def _without_system(self, messages: Sequence[Message], apply: Callable[..., str], generation_prompt: bool) -> str:
         """Cut the system turn off: what the text with a system message has beyond that message alone.
 
         A beginning-of-text token in front of the system turn is kept.
         """
-        if "system" not in str(template or self.fast.chat_template):
-            return self._apply(messages, template)
         stand_in = _system("none")
-        whole = self._apply([stand_in, *messages], template)
-        turn = self._apply([stand_in], template, add_generation_prompt=False)
+        whole = apply([stand_in, *messages], generation_prompt=generation_prompt)
+        turn = apply([stand_in], generation_prompt=False)
         if not whole.startswith(turn):
             raise ValueError(
                 "system_prompt is empty, but in this chat template the system message cannot be told from the rest; "
@@ -92,12 +103,18 @@ class Tokenizer:
         rest, begin = whole[len(turn) :], self.fast.bos_token or ""
         return rest if rest.startswith(begin) or not whole.startswith(begin) else begin + rest
 
-    def _apply(self, messages: Sequence[Message], template: str | None, add_generation_prompt: bool = True) -> str:
+    def _apply(
+        self, messages: Sequence[Message], *, template: str | None, tools: Sequence[Message], generation_prompt: bool
+    ) -> str:
         from jinja2 import TemplateError
 
         try:
             text = self.fast.apply_chat_template(
-                list(messages), chat_template=template, tokenize=False, add_generation_prompt=add_generation_prompt
+                list(messages),
+                tools=list(tools) or None,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=generation_prompt,
             )
         except TemplateError as error:
             roles = [message.get("role") for message in messages]

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 from core.rollout.claims import Width, engine_width
 from core.rollout.task import Task
-from core.samples import Status
+from core.samples import Span, Status
 from core.sglang.client import EngineClient
 from core.sglang.generation import GroupRequest
 
@@ -29,6 +29,7 @@ class Answer:
     loss_mask: list[int] = field(default_factory=list)
     extra: Mapping[str, Any] = field(default_factory=dict)  # for the reward's metadata
     failure: str | None = None
+    turns: Sequence[Span] = ()
 
 
 class GroupGenerator(Protocol):

@@ -8,27 +8,29 @@
                                        ["turn", call, tokens, logprobs, text, status, weight_version]
                                        or ["refused", call, why]
 
-Label, metadata and extra of a user are plain values (`core.processes.plain`), as texts within the line.
+Label, metadata, messages and extra of a user are plain values (`core.processes.plain`), as texts within the line.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from core.processes import plain
 from core.rollout.task import Response, Task, Turn
-from core.samples import SamplingParams, Status
+from core.samples import SamplingParams, Span, Status
 
 MAX_LINE_BYTES = 2**28
 NOTE_BYTES = 8
+PLAIN = ("label", "metadata", "messages")  # of a task
 
 _SAMPLING: TypeAdapter[SamplingParams] = TypeAdapter(SamplingParams)
-_ANSWER = TypeAdapter(tuple[list[int], list[float], list[int] | None, Status, str])
+_SPAN = tuple[int, int, str, float | None, str, str]  # the fields of a Span
+_ANSWER = TypeAdapter(tuple[list[int], list[float], list[int] | None, Status, str, list[_SPAN]])
 
 
 def line(*parts: Any) -> bytes:
@@ -54,17 +56,17 @@ def task_fields(task: Task) -> dict[str, Any]:
     Raises:
         plain.NotPlain: label or metadata hold something that cannot be sent.
     """
-    rows = plain.dump([task.label, dict(task.metadata)]).decode("ascii")
-    fields = {name: getattr(task, name) for name in Task.__dataclass_fields__ if name not in ("label", "metadata")}
+    rows = plain.dump([task.label, dict(task.metadata), [dict(one) for one in task.messages]]).decode("ascii")
+    fields = {name: getattr(task, name) for name in Task.__dataclass_fields__ if name not in PLAIN}
     return {**fields, "sampling": asdict(task.sampling), "rows": rows}
 
 
 def read_task(fields: Mapping[str, Any]) -> Task:
     """What `task_fields` was given."""
     known = dict(fields)
-    label, metadata = plain.load(known.pop("rows"))
+    rows = dict(zip(PLAIN, plain.load(known.pop("rows")), strict=True))
     known["prompt_tokens"] = tuple(known["prompt_tokens"])
-    return Task(**{**known, "sampling": read_sampling(known["sampling"]), "label": label, "metadata": metadata})
+    return Task(**{**known, "sampling": read_sampling(known["sampling"]), **rows})
 
 
 def read_sampling(fields: Any) -> SamplingParams:
@@ -95,6 +97,7 @@ def response_fields(response: Response) -> list[Any]:
         mask,
         Status(response.status).value,
         plain.dump(dict(response.extra)).decode("ascii"),
+        [astuple(one) for one in response.turns],
     ]
 
 
@@ -104,5 +107,5 @@ def read_response(fields: Any) -> Response:
     Raises:
         ValueError: it is no such list.
     """
-    tokens, logprobs, mask, status, extra = _ANSWER.validate_python(fields)
-    return Response(tokens, logprobs, mask, status, plain.load(extra))
+    tokens, logprobs, mask, status, extra, turns = _ANSWER.validate_python(fields)
+    return Response(tokens, logprobs, mask, status, plain.load(extra), tuple(Span(*one) for one in turns))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 
 from core.config.schema import RolloutConfig
-from core.doors import GENERATE
+from core.data import Rendering
+from core.doors import ONE_TURN
 from core.rollout import messages
 from core.rollout.claims import Width
-from core.rollout.generate import Answer, GroupGenerator
+from core.rollout.generate import Answer, GroupGenerator, OneTurn
 from core.rollout.task import Response, Task
 from core.rollout.workers import Made, TaskFailed, Workers
 from core.samples import Status
@@ -27,18 +29,26 @@ MORE_THAN_FIT = (
 class OwnGeneration:
     """Runs `rollout.generate` for every task. What goes wrong in it is a failed sample."""
 
-    def __init__(self, config: RolloutConfig, model_dir: Path | None, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model_dir: Path | None,
+        decode: Callable[[Sequence[int]], str],
+        renderings: Mapping[str, Rendering] = MappingProxyType({}),
+    ) -> None:
         """Prepare the workers; `start` begins their processes.
 
         Args:
         model_dir: whose tokenizer the workers load; None: none.
         decode: token ids -> text.
+        renderings: by the name of the evaluation set; empty: training.
         """
         settings = {
             "generate": config.generate,
             "options": config.generate_options,
             "section": config.model_dump(mode="json"),
             "model_dir": None if model_dir is None else str(model_dir),
+            "renderings": {name: asdict(one) for name, one in renderings.items()},
         }
         self._workers = Workers(settings, config.generate_workers, config.generate_timeout_s, decode)
 
@@ -77,16 +87,16 @@ class OwnGeneration:
             return [Answer(task.index, [], [], Status.FAILED, "", failure=failure)]
 
 
-def build_generator(config: RolloutConfig, model_dir: Path, decode: Callable[[Sequence[int]], str]) -> GroupGenerator:
-    """What `rollout.generate` names: a built-in in the driver's process, or a user's own in workers.
-
-    Raises:
-        Wrong: there is no such built-in.
-    """
-    if ":" in config.generate:
-        return OwnGeneration(config, model_dir, decode)
-    made: GroupGenerator = GENERATE.build(config.generate, config.generate_options, config.model_dump())
-    return made
+def build_generator(
+    config: RolloutConfig,
+    model_dir: Path,
+    decode: Callable[[Sequence[int]], str],
+    renderings: Mapping[str, Rendering] = MappingProxyType({}),
+) -> GroupGenerator:
+    """What `rollout.generate` names: one turn in the driver's process, or anything else in workers."""
+    if config.generate == ONE_TURN:
+        return OneTurn()
+    return OwnGeneration(config, model_dir, decode, renderings)
 
 
 def checked(task: Task, made: Made, vocab_size: int) -> list[Answer]:
@@ -124,6 +134,9 @@ def _misfit(task: Task, response: Response, vocab_size: int) -> str:
             return f"log-prob {value} at position {place}; wanted finite numbers"
     if not set(mask) <= {0, 1} or 1 not in mask:
         return f"a loss_mask of {sorted(set(mask))}; wanted 0 and 1, and 1 at the model's own tokens"
+    ends = [0, *(place for one in response.turns for place in (one.start, one.end)), length]
+    if response.turns and (ends != sorted(ends) or ends[::2] != ends[1::2]):
+        return f"turns that are {ends[1:-1]}; wanted stretches that follow one another, from 0 to {length}"
     return ""
 
 
@@ -137,4 +150,5 @@ def _answer(task: Task, response: Response, weight_version: str) -> Answer:
         weight_version=weight_version,
         loss_mask=mask,
         extra=response.extra,
+        turns=response.turns,
     )

@@ -41,6 +41,7 @@ class Request:
                 index=index,
                 step=self.step,
                 evaluation=self.evaluation,
+                messages=prompt.messages,
             )
             for index in range(self.num_samples)
         ]

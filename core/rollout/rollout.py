@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -230,6 +231,9 @@ class Rollout:
             failure=answer.failure,
             engine=engine.name,
             task=answer.task,
+            turns=[
+                replace(one, text=self._tokenizer.decode(answer.tokens[one.start : one.end])) for one in answer.turns
+            ],
         )
 
 

@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
 from itertools import chain, pairwise
 
 import numpy as np
 
 from core.processes.collective import gather_bytes, num_ranks
-from core.samples import Prompt, Sample, Status
+from core.samples import Prompt, Sample, Span, Status
 
 LENGTH_BYTES = 8
 BYTES_PER_TOKEN = 4 + 8 + 1
-HEADER = ("group", "index", "status", "weight_version", "response_text", "reward", "failure", "engine", "task")
+HEADER = ("group", "index", "status", "weight_version", "response_text", "reward", "failure", "engine", "task", "turns")
 
 
 class DamagedSamples(ValueError):
@@ -45,7 +46,7 @@ def gather_samples(own: list[Sample], prompts: Sequence[Prompt]) -> list[Sample]
 def pack(samples: Sequence[Sample]) -> bytes:
     """Samples without their prompts, as bytes."""
     rows = [[len(s.response_tokens), *(getattr(s, name) for name in HEADER)] for s in samples]
-    header = json.dumps(rows, separators=(",", ":")).encode("ascii")
+    header = json.dumps(rows, separators=(",", ":"), default=astuple).encode("ascii")
     num_tokens = sum(len(s.response_tokens) for s in samples)
     tokens = _flat([s.response_tokens for s in samples], "<i4", num_tokens)
     logprobs = _flat([s.logprobs_engine for s in samples], "<f8", num_tokens)
@@ -90,9 +91,11 @@ def _sample(
     if not isinstance(group, int) or not 0 <= group < len(prompts):
         raise ValueError(f"group {group!r}, wanted one of the step's {len(prompts)} prompts")
     status = Status(str(fields.pop("status")))
+    turns = tuple(Span(*one) for one in fields.pop("turns"))  # type: ignore[attr-defined]
     return Sample(
         **fields,  # type: ignore[arg-type]  # JSON's kinds; a wrong one harms nobody but its sender's run
         status=status,
+        turns=turns,
         prompt=prompts[group],
         response_tokens=tokens,
         logprobs_engine=logprobs,

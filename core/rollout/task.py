@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from core.samples import SamplingParams, Status
+from core.samples import SamplingParams, Span, Status
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,11 @@ class Task:
     index: int  # of the task within the group
     step: int
     evaluation: str = ""  # name of the evaluation set; empty: training
+    messages: Sequence[Mapping[str, Any]] = ()  # what the prompt was rendered from; empty: it is text
+
+
+class SampleFailed(Exception):
+    """Raised in a generation: the sample fails, and this text is the whole reason."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,14 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What others said between two turns of the model: tokens, and the role that they have in the chat template."""
+
+    tokens: Sequence[int]
+    role: str = "user"
+
+
+@dataclass(frozen=True)
 class Response:
     """One training sample: everything after the prompt.
 
@@ -48,6 +61,7 @@ class Response:
         logprobs: one per token; as the engine gave them, 0.0 where `loss_mask` is 0.
         loss_mask: one per token; 1: the model's own token, which is trained on; 0: not. Left out: all 1.
         extra: plain values for the reward, which finds them in its metadata.
+        turns: who said what of it, in order; kept in the trajectory store.
     """
 
     tokens: Sequence[int]
@@ -55,10 +69,11 @@ class Response:
     loss_mask: Sequence[int] | None = None
     status: Status = Status.COMPLETED
     extra: Mapping[str, Any] = field(default_factory=dict)
+    turns: Sequence[Span] = ()
 
     @classmethod
-    def of(cls, *parts: Turn | Sequence[int], extra: Mapping[str, Any] | None = None) -> Response:
-        """A dialogue in its order: turns of the model, and between them the environment's tokens, masked.
+    def of(cls, *parts: Turn | Heard | Sequence[int], extra: Mapping[str, Any] | None = None) -> Response:
+        """A dialogue in its order: turns of the model, and between them the tokens of others, masked.
 
         The status is that of the last turn.
         """
@@ -66,14 +81,20 @@ class Response:
         logprobs: list[float] = []
         loss_mask: list[int] = []
         status = Status.COMPLETED
+        turns: list[Span] = []
         for part in parts:
-            own = isinstance(part, Turn)
-            new = part.tokens if isinstance(part, Turn) else tuple(part)
+            heard = part if isinstance(part, Turn | Heard) else Heard(tuple(part))
+            start, new = len(tokens), heard.tokens
             tokens += new
-            logprobs += part.logprobs if isinstance(part, Turn) else [0.0] * len(new)
-            loss_mask += [int(own)] * len(new)
-            status = part.status if isinstance(part, Turn) else status
-        return cls(tokens, logprobs, loss_mask, status, dict(extra or {}))
+            if isinstance(heard, Turn):
+                logprobs += heard.logprobs
+                status = heard.status
+                turns.append(Span(start, len(tokens), "assistant", weight_version=heard.weight_version))
+            else:
+                logprobs += [0.0] * len(new)
+                turns.append(Span(start, len(tokens), heard.role))
+            loss_mask += [int(isinstance(heard, Turn))] * len(new)
+        return cls(tokens, logprobs, loss_mask, status, dict(extra or {}), tuple(turns))
 
 
 class TaskEngine(Protocol):
@@ -94,6 +115,27 @@ class TaskEngine(Protocol):
         """Token ids of `text`; no special tokens are added."""
         ...
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of `tokens`, special tokens left out."""
+    def decode(self, tokens: Sequence[int], special: bool = False) -> str:
+        """Text of `tokens`, special tokens left out unless asked for."""
+        ...
+
+    def render(self, messages: Sequence[Mapping[str, Any]], generation_prompt: bool = True) -> str:
+        """Messages as the chat template writes them, with the system prompt and the tools of the run.
+
+        Args:
+            generation_prompt: up to where the model's next turn begins; False: up to the end of the last message.
+        """
+        ...
+
+    def after(self, tokens: Sequence[int], messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Token ids of what others say after a turn of the model, up to where its next turn begins.
+
+        The model's tokens stay as they are: an end of turn that it has said itself is not said again.
+
+        Args:
+            tokens: that turn, or all of the dialogue up to its end.
+            messages: what the others say, at least one.
+        Raises:
+            ValueError: the chat template does not write one turn after the other.
+        """
         ...

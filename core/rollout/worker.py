@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
 import socket
 import sys
-import traceback
 import types
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
+from core.data import Rendering
 from core.doors import GENERATE
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer
+from core.pretrained.turns import following, without_double_end
 from core.processes.die_with_parent import die_with_parent
 from core.processes.user_process import short
 from core.rollout import messages
+from core.rollout.places import describe, is_coroutine, place_of, waits_at
 from core.rollout.seeds import turn_seed
-from core.rollout.task import Response, Task, Turn
+from core.rollout.task import Response, SampleFailed, Task, Turn
 from core.samples import SamplingParams
 
 WANTED = "a Response or a list of Responses"
@@ -54,6 +54,7 @@ class Worker:
             if not is_coroutine(generate):
                 raise ValueError(f"found {self._place}, a plain function; wanted async def generate(task, engine)")
             self._tokenizer = load_tokenizer(settings["model_dir"]) if settings["model_dir"] else None
+            self._renderings = {name: Rendering(**fields) for name, fields in settings["renderings"].items()}
         except Exception as error:
             self._send("unfit", str(error) if isinstance(error, ValueError) else describe(error, ""))
             with contextlib.suppress(ConnectionError):  # nobody waits for it any more
@@ -92,6 +93,8 @@ class Worker:
             self._send("made", number, [messages.response_fields(one) for one in _responses(made)])
         except asyncio.CancelledError:
             raise
+        except SampleFailed as error:
+            self._send("failed", number, short(str(error)))
         except BaseException as error:  # SystemExit must not end the worker, which other tasks are in
             self._send("failed", number, describe(error, self._place))
         finally:
@@ -111,6 +114,9 @@ class Worker:
     def tokenizer(self) -> Tokenizer:
         assert self._tokenizer is not None, "a worker of a test without a model"
         return self._tokenizer
+
+    def rendering(self, evaluation: str) -> Rendering:
+        return self._renderings.get(evaluation, Rendering())
 
     def _send(self, *parts: Any) -> None:
         self._writer.write(messages.line(*parts))
@@ -144,8 +150,17 @@ class WorkerEngine:
     def encode(self, text: str) -> list[int]:
         return self._worker.tokenizer().encode(text)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        return self._worker.tokenizer().decode(tokens)
+    def decode(self, tokens: Sequence[int], special: bool = False) -> str:
+        return self._worker.tokenizer().decode(tokens, skip_special_tokens=not special)
+
+    def render(self, messages: Sequence[Mapping[str, Any]], generation_prompt: bool = True) -> str:
+        how = self._worker.rendering(self._task.evaluation)
+        plain = [dict(one) for one in messages]
+        return self._worker.tokenizer().render(plain, how.system_prompt, how.template, how.tools, generation_prompt)
+
+    def after(self, tokens: Sequence[int], messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        text = following(self.render, [dict(one) for one in messages])
+        return without_double_end(tokens, self.encode(text))
 
 
 async def noted(coroutine: Coroutine[Any, Any, Any], number: int, note: Callable[[int], None]) -> Any:
@@ -169,42 +184,6 @@ def _steps(coroutine: Coroutine[Any, Any, Any], number: int, note: Callable[[int
             value = yield asked
         except BaseException as thrown:
             error = thrown
-
-
-def is_coroutine(function: Callable[..., Any]) -> bool:
-    """Whether calling it gives something to await."""
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-
-
-def place_of(function: Any) -> str:
-    """`agent.py:12 in generate`, of a function, one with bound options, or an object that is called."""
-    while hasattr(function, "func"):
-        function = function.func
-    code = getattr(function, "__code__", None) or type(function).__call__.__code__
-    return f"{Path(code.co_filename).name}:{code.co_firstlineno} in {code.co_name}"
-
-
-def describe(error: BaseException, place: str) -> str:
-    """`KeyError: 'x' (agent.py:12 in generate)`: the last line of the user's own file, if it came to that."""
-    frames = [(frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(error.__traceback__)]
-    return f"{type(error).__name__}: {short(str(error))} ({_last_of(frames, place)})"
-
-
-def waits_at(coroutine: Any, place: str) -> str:
-    """The line of the user's own file at which a coroutine waits."""
-    frames = []
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None:
-            frames.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
-    return _last_of(frames, place)
-
-
-def _last_of(frames: Sequence[tuple[str, int | None, str]], place: str) -> str:
-    """The last frame in the file of `place`; without one, `place`."""
-    own = [frame for frame in frames if Path(frame[0]).name == place.partition(":")[0]]
-    return f"{Path(own[-1][0]).name}:{own[-1][1]} in {own[-1][2]}" if own else place
 
 
 def _responses(made: Any) -> list[Response]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.samples import Sample
+from core.samples import Sample, Span
 from core.trajectory.ragged import Ragged
 
 Texts = tuple[str, ...]
@@ -61,12 +61,17 @@ class StepRecord:
     logprobs_ref: Ragged | None = None  # float32; only where the loss has a reference
     seed: NDArray[np.int64] | None = None  # [B] sampling seeds
     task: NDArray[np.int64] | None = None  # [B] index within the group of the task that made the sample
+    turns: Texts | None = None  # JSON: the fields of core.samples.Span, each
     metrics: Mapping[str, float] = field(default_factory=dict)
     created: str = field(default_factory=_now)  # ISO 8601, UTC
 
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.reward)
+
+    def spans(self, sample: int) -> list[Span]:
+        """Who said what of a response, in order; empty: the model said all of it."""
+        return [] if self.turns is None else [Span(*one) for one in json.loads(self.turns[sample])]
 
     @classmethod
     def from_samples(
@@ -130,6 +135,9 @@ class StepRecord:
             label=_texts(json.dumps(sample.prompt.label, default=str) for sample in samples),
             prompt_text=_texts(sample.prompt.text for sample in samples),
             response_text=_texts(sample.response_text for sample in samples),
+            turns=_texts(json.dumps([astuple(one) for one in sample.turns]) for sample in samples)
+            if any(sample.turns for sample in samples)
+            else None,
             metrics={name: float(value) for name, value in (metrics or {}).items()},
         )
 

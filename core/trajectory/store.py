@@ -33,8 +33,8 @@ RAGGED = (
     "logprobs_ref",
     "token_advantage",
 )
-TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text")
-OPTIONAL = ("logprobs_ref", "seed", "task", "token_advantage")
+TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text", "turns")
+OPTIONAL = ("logprobs_ref", "seed", "task", "token_advantage", "turns")
 
 
 class TrajectoryError(ValueError):

@@ -10,6 +10,7 @@ from common.duration import seconds_of
 from common.mistake import Wrong
 from core import data
 from core.algorithm.estimate import build_advantages
+from core.checks.dialogue import prompt_sections, refuse_template, rendering
 from core.config.layout import num_engines, rewards_names
 from core.config.schema import DataConfig
 from core.doors import SCHEDULE
@@ -150,7 +151,8 @@ def build_rollout(
 ) -> Rollout:
     """Make the rollout, and start this node's processes for users' code if this rank drives the node."""
     rewards = build_rewards(rank)
-    generator = build_generator(rank.config.rollout, rank.model_dir, rank.tokenizer.decode)
+    renderings = {name: rendering(rank.config.rollout, section) for name, section in prompt_sections(rank.config)}
+    generator = build_generator(rank.config.rollout, rank.model_dir, rank.tokenizer.decode, renderings)
     if rank.drives:
         stack.enter_context(rewards)
         stack.enter_context(generator)
@@ -183,8 +185,14 @@ def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
 
 
 def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:
-    """The prompts of a data section, for this run's model."""
-    return data.build(section, rank.tokenizer, rank.shape.vocab_size)
+    """The prompts of a data section, for this run's model.
+
+    Raises:
+        Wrong: its chat template does not do for a dialogue.
+    """
+    how = rendering(rank.config.rollout, section)
+    refuse_template(rank.config.rollout, how, rank.tokenizer)
+    return data.build(section, rank.tokenizer, rank.shape.vocab_size, how)
 
 
 def build_journal(rank: ThisRank, first_step: int, group_filter: GroupFilter, stack: ExitStack) -> Journal:

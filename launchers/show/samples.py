@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.run_dir.run_directory import RunDirectory
-from core.samples import Status
+from core.samples import Span, Status
 from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
 from launchers.show.plain_text import visible
 from launchers.show.sample_choice import Choice
@@ -145,12 +145,29 @@ def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     )
     table = Table.grid(padding=(0, 2))
     table.add_row(Text("prompt", style="bold"), Text(visible(record.prompt_text[sample].strip())))
-    table.add_row(Text("response", style="bold"), Text(visible(record.response_text[sample]), style="cyan"))
+    spans = record.spans(sample)
+    if not spans:
+        table.add_row(Text("response", style="bold"), Text(visible(record.response_text[sample]), style="cyan"))
+    for span in spans:
+        table.add_row(*_turn(record, sample, span))
     table.add_row("", Text(visible(facts)))
     if record.failure[sample]:
         table.add_row(Text("failure", style="bold red"), Text(visible(record.failure[sample])))
     title = f"{place}: group {record.group[sample]}, sample {record.index[sample]}, row {record.row[sample]}"
     return Panel(table, title=Text(title), title_align="left")
+
+
+def _turn(record: StepRecord, sample: int, span: Span) -> tuple[RenderableType, RenderableType]:
+    """Who spoke; what was said, and below it what is known of that."""
+    own = span.role == "assistant"
+    facts = [f"{span.end - span.start} tokens"]
+    if own:
+        logprobs = record.logprobs_engine[sample][span.start : span.end]
+        facts += [f"log-prob mean {_mean(logprobs):.3g}", f"weights {span.weight_version}"]
+    if span.reward is not None:
+        facts.append(f"reward {span.reward:.4g}")
+    said = Text(visible(span.text.strip("\n")), style="cyan" if own else "")
+    return Text(visible(span.role), style="bold"), Group(said, Text(", ".join(facts), style="dim"))
 
 
 def _advantage(record: StepRecord, sample: int) -> str:

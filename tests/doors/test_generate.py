@@ -456,21 +456,38 @@ def test_more_groups_than_fit_are_under_way(agent: Path) -> None:
 
 EPISODES = '''
 from dataclasses import replace
-from ebbtide import Response
+from ebbtide import Environment, Heard, Response
+from core.rollout.dialogue import Dialogue
+
+
+class Nods(Environment):
+    """Says what the reply says, three times."""
+
+    def __init__(self, reply):
+        self.reply, self.count = reply, 0
+
+    def reset(self, task):
+        return None
+
+    def step(self, action):
+        self.count += 1
+        return self.reply, 0.25 * self.count, self.count == 3
 
 
 async def episode(task, engine, *, reply):
-    """Two samples of the prompt; or a dialogue of two turns; row 5 is beyond it."""
+    """Two samples of the prompt; or a dialogue by hand, or the built-in one; row 5 is beyond it."""
     if task.row == 5 and not task.evaluation and task.index == 3:
         raise RuntimeError(f"row {task.row} is beyond me")
     if task.index % 2:
         return [Response.of(await engine.generate(task.prompt_tokens)) for _ in range(2)]
+    if task.index == 2:
+        return await Dialogue(f"{__file__}:Nods", {"reply": reply})(task, engine)
     first = await engine.generate(task.prompt_tokens, replace(task.sampling, max_response_tokens=4))
-    said = engine.encode(reply)
+    said = engine.after(first.tokens, [{"role": "user", "content": reply}])
     again = [*task.prompt_tokens, *first.tokens, *said]
     left = task.sampling.max_response_tokens - len(first.tokens) - len(said)
     second = await engine.generate(again, replace(task.sampling, max_response_tokens=left))
-    return Response.of(first, said, second, extra={"turns": [first.text, second.text]})
+    return Response.of(first, Heard(said), second, extra={"turns": [first.text, second.text]})
 '''
 REWARD = '''
 def reward(sample):
@@ -486,9 +503,10 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("own")
     rollout = {
         "num_rollout": 3,
-        "max_response_tokens": 16,
+        "max_response_tokens": 48,
+        "stop_token_ids": list(range(3, 131)),  # so that turns are short
         "generate": "agent.py:episode",
-        "generate_options": {"reply": " no, again"},
+        "generate_options": {"reply": "no, again"},
     }
     held_out = {"sets": {"held": {"path": "data.jsonl", "max_prompt_tokens": 64, "size": 3}}}
     path = write_run(folder, rollout=rollout, eval=held_out, algorithm={"kl_loss_coef": 0.01})
@@ -501,8 +519,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.run
 def test_a_run_learns_from_dialogues_and_from_several_samples_of_a_task(run_dir: Path) -> None:
-    reply = load_tokenizer(run_dir.parent / "model").encode(" no, again")
+    reply = load_tokenizer(run_dir.parent / "model").encode("\nuser: no, again\nassistant:")
     failed = []
+    num_turns = []
     for step in range(3):
         record = read_step(step_path(run_dir, step))
         assert record.task is not None
@@ -516,18 +535,30 @@ def test_a_run_learns_from_dialogues_and_from_several_samples_of_a_task(run_dir:
             mask = record.loss_mask[place].tolist()
             tokens = record.response_tokens[place].tolist()
             assert tasks.count(tasks[place]) == 1 + number % 2
-            assert [token for token, said in zip(tokens, mask, strict=True) if not said] == (
-                [] if number % 2 else reply
-            )
-            assert len(tokens) <= 16
+            heard = [token for token, said in zip(tokens, mask, strict=True) if not said]
+            spans = record.spans(place)
+            assert heard == reply * (len(spans) // 2)
+            assert len(tokens) <= 48
+            if number != 2:
+                assert len(spans) == (1 if number % 2 else 3)
+            else:
+                num_turns.append(len(spans))
+                given = [0.25, None, 0.5, None, 0.75][: len(spans)]
+                assert [span.reward for span in spans][:-1] == given[:-1]
+                assert spans[-1].reward in ((given[-1], None) if record.status[place] == "truncated" else given[-1:])
+            for span in spans:
+                own = span.role == "assistant"
+                assert set(mask[span.start : span.end]) == {int(own)}
+                assert span.weight_version == (f"step{step}" if own else "")
             if number % 2 and tasks[place - 1] == tasks[place]:
                 assert tokens != record.response_tokens[place - 1].tolist()
             counts = record.loss_mask[place] == 1
             gap = np.abs(record.logprobs_old[place] - record.logprobs_engine[place])[counts]
             assert gap.mean() < 1e-5, (step, place)
             assert (record.logprobs_engine[place][~counts] == 0).all()
+    assert max(num_turns) == 5
     assert len(failed) == 1
-    assert "RuntimeError: row 5 is beyond me (agent.py:9 in episode); row 5, sample 3" in failed[0]
+    assert "RuntimeError: row 5 is beyond me (agent.py:24 in episode); row 5, sample 3" in failed[0]
 
 
 def tasks_of(tasks: list[tuple[int, int]], group: int) -> int:
@@ -568,8 +599,8 @@ def test_a_reward_is_that_of_the_turns(run_dir: Path) -> None:
         ({"generate": "agent.py:episodes"}, ["no episodes in", "did you mean episode?"]),
         ({"generate": "agent.py:episode"}, ["no reply; wanted all that", "add reply"]),
         ({"generate_options": {"reply": "no"}}, ["the option reply; wanted no options, as one_turn takes none"]),
-        ({"generate": "agent.py:plain"}, ["def plain in line 20 of", "wanted async def"]),
-        ({"generate": "agent.py:Plain"}, ["def __call__ in line 25 of", "wanted async def"]),
+        ({"generate": "agent.py:plain"}, ["def plain in line 37 of", "wanted async def"]),
+        ({"generate": "agent.py:Plain"}, ["def __call__ in line 42 of", "wanted async def"]),
         ({"generate": "agent.py:one"}, ["one of", "with (task)"]),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from core.samples import Prompt, Sample, Status
+from core.samples import Prompt, Sample, Span, Status
 from core.trajectory import StepRecord, step_path, write_step
 
 TEXTS = ("3 + 4 = 7", "", "größer 日本語 🎉", "a\nb\t'\"\\", "[bold]not markup[/bold]", "\x1b[31mred")
@@ -33,6 +33,7 @@ def _sample(group: int, index: int, rng: random.Random) -> Sample:
         reward=None if failed else rng.choice([0.0, 1.0, rng.gauss(0, 1)]),
         failure="IndexError: list index out of range" if failed else None,
         engine="engine-0",
+        turns=(Span(0, 9, "tool", text=TEXTS[2]), Span(9, length, "assistant", -0.5, "4")) if length > 20 else (),
     )
 
 

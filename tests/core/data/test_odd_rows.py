@@ -27,7 +27,7 @@ class Characters:
         return [ord(one) for one in text]
 
     def render(
-        self, messages: Sequence[dict[str, Any]], system_prompt: str | None = None, template: str | None = None
+        self, messages: Sequence[dict[str, Any]], system_prompt: str | None = None, template: str | None = None, *_: Any
     ) -> str:
         if template == "raises":
             raise TypeError("can only concatenate str")
@@ -142,7 +142,7 @@ def test_messages_of_other_shapes_are_refused(content: Any, words: str) -> None:
 )
 def test_what_a_template_does_wrong_is_said_with_its_row(template: str, words: str, tmp_path: Path) -> None:
     class Second(Characters):
-        def render(self, messages: Any, system_prompt: str | None = None, template: str | None = None) -> str:
+        def render(self, messages: Any, system_prompt: str | None = None, template: str | None = None, *_: Any) -> str:
             return super().render(messages, None, template if messages[0]["content"] == "bad" else None)
 
     _write(tmp_path / "rows.jsonl", [{"prompt": "good", "label": 1}, {"prompt": "bad", "label": 1}])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from core.samples import Prompt, Sample, Status
+from core.samples import Prompt, Sample, Span, Status
 from core.trajectory import step_path, write_step
 from launchers.show.samples import InspectError, show
 from tests.support.step_samples import make_record, make_samples, write_run
@@ -37,6 +37,31 @@ def run_dir(tmp_path: Path) -> Path:
     write_run(tmp_path, [0, 1, 2, 5])
     write_step(step_path(tmp_path, 7), make_record(samples, step=7, gap=0.5))
     return tmp_path
+
+
+def test_a_dialogue_is_shown_turn_by_turn(tmp_path: Path) -> None:
+    turns = [
+        Span(0, 1, "assistant", weight_version="step6", text="call [add]"),
+        Span(1, 2, "tool", text="7\x1b"),
+        Span(2, 3, "assistant", 0.5, "step7", "It is 7."),
+    ]
+    one = sample(0, 1.0, "all of it at once")
+    one.turns, one.loss_mask = turns, [1, 0, 1]
+    write_run(tmp_path, [0])
+    write_step(step_path(tmp_path, 7), make_record([one, sample(1, 0.0, "said at once")], step=7))
+    text = shown(tmp_path)
+    lines = [line.strip("│ ").split() for line in text.splitlines()]
+    for words in (
+        ["assistant", "call", "[add]"],
+        ["1", "tokens,", "log-prob", "mean", "-0.5,", "weights", "step6"],
+        ["1", "tokens"],
+        ["assistant", "It", "is", "7."],
+        ["1", "tokens,", "log-prob", "mean", "-0.125,", "weights", "step7,", "reward", "0.5"],
+        ["response", "said", "at", "once"],
+    ):
+        assert words in lines, f"{words!r} not in\n{text}"
+    assert "all of it at once" not in text
+    assert "3 tokens, 2 of them the model's" in text
 
 
 def test_last_step_with_one_best_and_one_worst(run_dir: Path) -> None:

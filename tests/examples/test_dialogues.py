@@ -1,0 +1,55 @@
+"""The calculator and the guessing game: their run files, and an episode of each with its own template and tokenizer."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import jinja2
+import yaml
+
+from core.checks.tool_schema import tool_schemas
+from core.plugins import load_function
+from core.rollout.tool_formats import plain
+from tests.support.episodes import Played
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+def test_the_calculator_is_told_of_and_shown() -> None:
+    """Its template writes the tool and a call that the run would read, and answers in the order that it shows."""
+    run = yaml.safe_load((EXAMPLES / "calculator.yaml").read_text())
+    tools = tool_schemas([f"{EXAMPLES}/{one}" for one in run["rollout"]["tools"]])
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((EXAMPLES / run["data"]["chat_template"]).read_text())
+    rows = list(islice(load_function(f"{EXAMPLES}/{run['data']['path']}", "data.path")(**run["data"]["options"]), 3))
+    text = template.render(
+        messages=[{"role": "user", "content": rows[0]["question"]}], tools=tools, add_generation_prompt=True
+    )
+    assert '"description": "Multiply two whole numbers."' in text
+    assert text.endswith(f"<|im_start|>user\n{rows[0]['question']}<|im_end|>\n<|im_start|>assistant\n")
+    shown = text.partition("assistant\n")[2].partition("<|im_end|>")[0]
+    (call,) = plain(shown)
+    assert (call.name, call.arguments) == ("multiply", {"a": 12, "b": 13})
+    assert "<|im_start|>tool\n156<|im_end|>\n<|im_start|>assistant\n12 * 13 = 156<|im_end|>\n" in text
+    assert "\n\n" not in text
+
+
+def test_the_calculator_multiplies() -> None:
+    said = '<tool_call>{"name": "multiply", "arguments": {"a": 37, "b": 54}}</tool_call>'
+    played = Played(EXAMPLES / "calculator" / "tools.py", "qwen", [said, "37 * 54 = 1998"], tools=["multiply"])
+    assert "1998" in played.spoken()[1][1]
+    assert played.episode["tool_errors"] == 0
+
+
+def test_the_guessing_game_is_played_to_its_end() -> None:
+    run = yaml.safe_load((EXAMPLES / "guessing.yaml").read_text())["rollout"]
+    options = run["environment_options"]
+    turns = ["It is 2.", "what?", "I say 9", "7!"]
+    played = Played(
+        EXAMPLES / "guessing" / "guess.py", "qwen", turns, 7, environment="Guess", environment_options=options
+    )
+    assert played.episode["rewards"] == [-0.1, -0.1, -0.1, 1.0]
+    texts = [text for role, text in played.spoken() if role == "user"]
+    wanted = ["from 1 to 10", "Higher.", "Say a number.", "Lower."]
+    assert all(word in text for word, text in zip(wanted, texts, strict=True))
