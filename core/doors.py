@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from core.plugins import Door
 
-# of SGLang's parsers of tool calls, by its names: those that all its versions in use have
+# parsers of tool calls that SGLang has had for long, by its names; a worker says so where one is missing
 SGLANG_FORMATS = (
     "deepseekv3",
     "deepseekv31",

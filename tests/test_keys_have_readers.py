@@ -78,7 +78,7 @@ def reads() -> set[tuple[str, str]]:
 def _by_parameter() -> Iterator[tuple[str, str]]:
     """What the built-ins of a door get because a parameter of theirs has the key's name."""
     for door in DOORS:
-        section = type(RunConfig.model_fields[door.key.partition(".")[0]].default).__name__
+        section = str(getattr(RunConfig.model_fields[door.key.partition(".")[0]].annotation, "__name__", ""))
         for place in door.builtins.values():
             found = definition(place)
             assert found is not None, place

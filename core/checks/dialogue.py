@@ -97,6 +97,9 @@ def templates(config: RunConfig) -> Iterator[Mistake]:
             except Wrong as wrong:
                 key = "rollout.rewritten_past" if "earlier turn" in wrong.found else f"{_key(name)}.chat_template"
                 yield wrong.at(key)
+            except ValueError as error:
+                wanted, remedy = "one that writes a dialogue", "give another template"
+                yield Mistake(f"{_key(name)}.chat_template", None, str(error), wanted, remedy)
 
 
 def prompt_sections(config: RunConfig) -> Iterator[tuple[str, DataConfig]]:

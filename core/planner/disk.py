@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from common.units import FP32_BYTES
 from core.checks.needs import loss_needs, may_differ_by_token
 from core.config.schema import RunConfig
+from core.doors import ONE_TURN
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
 
@@ -34,7 +35,8 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     rollout = config.rollout
     optional = FP32_BYTES * (loss_needs(config.algorithm).reference + may_differ_by_token(config.algorithm))
     sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
-    sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + TEXT_BYTES)
+    texts = 1 if rollout.generate == ONE_TURN else 2  # of the whole response, and of its turns
+    sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + texts * TEXT_BYTES)
     return DiskPlan(
         checkpoint=each * parameters,
         checkpoints_kept=config.checkpoint.keep,

@@ -47,7 +47,8 @@ class Dialogue:
         self._new_environment: Callable[[], Any] | None = None
         if environment is not None:
             first = ENVIRONMENT.build(environment, environment_options)
-            self._new_environment = partial(type(first), **(environment_options or {}))
+            kind: Callable[..., Any] = type(first)
+            self._new_environment = partial(kind, **(environment_options or {}))
 
     def player(self) -> Player | None:
         """An environment for one episode, if there is one."""

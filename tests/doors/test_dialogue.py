@@ -5,7 +5,9 @@ What the model says is scripted; everything else is real: the tokenizer, the tem
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,18 @@ from core.checks.tool_schema import tool_schemas
 from core.config import RunFileError
 from core.config.schema import RolloutConfig
 from core.data import Rendering
+from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 from core.reward.episode import score_episode
 from core.reward.sample import RewardInput
-from core.rollout.task import SampleFailed
+from core.rollout.own import OwnGeneration
+from core.rollout.task import SampleFailed, Task
 from core.rollout.tool_formats import ByEngine, ToolCall, plain
-from core.samples import Status
+from core.samples import SamplingParams, Status
+from core.sglang.generation import Generation
 from tests.support import chat_templates
 from tests.support.chat_templates import ENDS
 from tests.support.episodes import Played, tokenizer
-from tests.support.tiny_runs import write_run
+from tests.support.tiny_runs import write_run, write_tokenizer
 
 FAMILIES = sorted(chat_templates.TEMPLATES)
 USER_CODE = '''
@@ -499,3 +504,45 @@ def test_what_a_login_node_says(
     found = mistakes(tmp_path, code, rollout, **sections)
     assert len(found) == bool(wanted), found
     assert all(text in found[0] for text in wanted), found
+
+
+class Guesser:
+    """An engine whose model guesses 3, and 7 once it is told to go higher."""
+
+    def __init__(self, own: Tokenizer) -> None:
+        self.own = own
+
+    def vocab_size(self) -> int:
+        return 512
+
+    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> Generation:
+        made = self.own.encode(("7" if "higher" in self.own.decode(tokens) else "3") + "</s>")
+        return Generation(made, [-0.5] * len(made), Status.COMPLETED, "step4")
+
+
+def test_a_worker_plays_it_and_what_fails_fails_alone(code: Path, tmp_path: Path) -> None:
+    """The run file's keys reach the process that plays, and what it played comes back."""
+    write_tokenizer(tmp_path)
+    own = load_tokenizer(tmp_path)
+    messages = [{"role": "user", "content": "Play."}]
+    text = own.render(messages, generation_prompt=False)
+    sampling = SamplingParams(200, stop_token_ids=own.eos_token_ids)
+    tasks = [
+        Task(tuple(own.encode(text)), text, 17, label, {}, sampling, 0, index, 1, messages=messages)
+        for index, label in enumerate(["7", "no number", "7"])
+    ]
+    keys = {"environment": f"{code}:Guess", "tools": [f"{code}:add"], "rewritten_past": "keep"}
+    config = rollout(**keys, environment_options={"first": "Guess!"})
+    how = Rendering(tools=tool_schemas(config.tools), generation_prompt=False)
+    with OwnGeneration(config, tmp_path, own.decode, {"": how}) as made:
+        ((first, failed, third),) = asyncio.run(made([tasks], Guesser(own)))  # type: ignore[arg-type, list-item]
+    line = USER_CODE[: USER_CODE.index("self.number, self.tries")].count("\n") + 1
+    assert failed.failure is not None
+    assert failed.failure.startswith("ValueError: invalid literal for int()")
+    assert f"(game.py:{line} in reset); row 17, sample 1" in failed.failure
+    assert third.tokens == first.tokens
+    texts = [own.decode(first.tokens[one.start : one.end], False) for one in first.turns]
+    assert texts == ["user: Guess!\nassistant:", "3</s>", "\nuser: higher\nassistant:", "7</s>"]
+    assert [one.reward for one in first.turns] == [None, -0.25, None, 1.0]
+    assert [one.weight_version for one in first.turns] == ["", "step4", "", "step4"]
+    assert first.extra["episode"]["rewards"] == [-0.25, 1.0]
