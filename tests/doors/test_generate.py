@@ -580,14 +580,10 @@ def test_a_reward_is_that_of_the_turns(run_dir: Path) -> None:
     for place in range(len(record)):
         if record.failure[place]:
             continue
-        tokens, mask = record.response_tokens[place].tolist(), record.loss_mask[place].tolist()
-        turns: list[list[int]] = [[]]
-        for token, said in zip(tokens, mask, strict=True):
-            if said:
-                turns[-1].append(token)
-            elif turns[-1]:
-                turns.append([])
-        text = "".join(decode(turn) for turn in turns)
+        assert record.task is not None
+        spans = [span for span in record.spans(place) if span.role == "assistant"]
+        assert [span.text for span in spans] == [decode(record.response_tokens[place][s.start : s.end]) for s in spans]
+        text = record.response_text[place] if record.task[place] == 2 else "".join(span.text for span in spans)
         assert record.reward[place] == pytest.approx((sum(map(ord, text)) % 101) / 100)
 
 
