@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +22,13 @@ from core.checks.tool_schema import tool_schemas
 from core.config import RunFileError
 from core.config.schema import RolloutConfig
 from core.data import Rendering
+from core.doors import SGLANG_FORMATS
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 from core.reward.episode import score_episode
 from core.reward.sample import RewardInput
 from core.rollout.own import OwnGeneration
 from core.rollout.task import SampleFailed, Task
-from core.rollout.tool_formats import ByEngine, ToolCall, plain
+from core.rollout.tool_formats import ToolCall, plain
 from core.samples import SamplingParams, Status
 from core.sglang.generation import Generation
 from tests.support import chat_templates
@@ -418,28 +422,49 @@ def test_plain_calls() -> None:
     assert plain(text) == [ToolCall("a", {"b": [1]}), ToolCall("c", {})]
 
 
-@pytest.mark.engine
+PARSING = """
+import json, sys
+from core.rollout.tool_formats import ByEngine
+
+tool, cases = sys.argv[1], json.loads(sys.argv[2])
+found = [[[one.name, dict(one.arguments), one.error] for one in ByEngine(name, [tool])(text)] for name, text in cases]
+try:
+    ByEngine("telepathy", [tool])
+except ValueError as error:
+    print(json.dumps([found, str(error)]))
+"""
+
+
+@pytest.mark.slow
 def test_sglangs_own_parsers(code: Path) -> None:
-    """One process imports them: seconds."""
-    tools = [f"{code}:add"]
+    """In a process of its own, as SGLang changes transformers where it is imported."""
     arguments = {"a": 1, "b": 2}
-    llama = json.dumps({"name": "add", "parameters": arguments})
+    as_json = json.dumps({"name": "add", "arguments": arguments})
     glm = "add\n<arg_key>a</arg_key>\n<arg_value>1</arg_value>\n<arg_key>b</arg_key>\n<arg_value>2</arg_value>\n"
-    for name, text in {
-        "qwen25": f"<tool_call>\n{json.dumps({'name': 'add', 'arguments': arguments})}\n</tool_call>",
-        "llama3": llama,
+    calls = {
+        "qwen25": f"<tool_call>\n{as_json}\n</tool_call>",
+        "hermes": f"<tool_call>{as_json}</tool_call>",
+        "llama3": json.dumps({"name": "add", "parameters": arguments}),
         "glm45": f"<tool_call>{glm}</tool_call>",
         "pythonic": "[add(a=1, b=2)]",
-    }.items():
-        parse = ByEngine(name, tools)
-        assert [(one.name, dict(one.arguments), one.error) for one in parse(text)] == [("add", arguments, "")], name
-        assert parse("It is 3.") == []
-    broken = ByEngine("qwen25", tools)("<tool_call>\n{\n</tool_call>")
-    assert [one.error for one in broken] == ["found a call that cannot be read; wanted one in the format qwen25"]
-    unknown = ByEngine("qwen25", tools)('<tool_call>\n{"name": "sub", "arguments": {}}\n</tool_call>')
-    assert [one.name for one in unknown] == ["sub"]
-    with pytest.raises(ValueError, match="which the SGLang installed here does not have"):
-        ByEngine("telepathy", tools)
+        "mistral": f"[TOOL_CALLS] [{as_json}]",
+    }
+    others = [
+        ["qwen25", "<tool_call>\n{\n</tool_call>"],
+        ["qwen25", '<tool_call>\n{"name": "sub", "arguments": {}}\n</tool_call>'],
+        *([name, "It is 3."] for name in calls),
+    ]
+    cases = json.dumps([*calls.items(), *others])
+    done = subprocess.run(
+        [sys.executable, "-c", PARSING, f"{code}:add", cases], capture_output=True, text=True, timeout=240, check=True
+    )
+    found, refused = json.loads(done.stdout.splitlines()[-1])
+    for name, one in zip(calls, found, strict=False):
+        assert one == [["add", arguments, ""]], name
+    broken = "found a call that cannot be read; wanted one in the format qwen25"
+    assert found[len(calls) :] == [[["", {}, broken]], [["sub", {}, ""]], *([] for _ in calls)]
+    assert "rollout.tool_format telepathy, which the SGLang installed here does not have" in refused
+    assert set(SGLANG_FORMATS) <= set(re.findall(r"[\w.-]+", refused))
 
 
 def mistakes(folder: Path, code: Path, rollout: dict[str, Any], **sections: Any) -> list[str]:
