@@ -129,13 +129,15 @@ def refuse_template(rollout: RolloutConfig, how: Rendering, tokenizer: Tokenizer
     if rollout.generate != DIALOGUE:
         return
     from core.data import refuse_untold_tools
-    from core.pretrained.turns import ASKED, refuse_silence, rewritten
+    from core.pretrained.turns import ASKED, refuse_closed_prompt, refuse_silence, rewritten
 
     render = partial(_render, tokenizer, how)
     roles = [*(["tool"] if rollout.tools else []), *(["user"] if rollout.environment else [])]
     for role in roles:
         refuse_silence(render, role)
     refuse_untold_tools(how.tools, render([ASKED]))
+    if not how.generation_prompt:
+        refuse_closed_prompt(render)
     for role in roles:
         changed = None if rollout.rewritten_past != "refuse" else rewritten(render, role)
         if changed is not None:

@@ -61,6 +61,18 @@ def refuse_silence(render: Render, role: str) -> None:
         raise Wrong(f"a chat template that leaves out what a message of the role {role} says", wanted, remedy)
 
 
+def refuse_closed_prompt(render: Render) -> None:
+    """Refuse a template that lets nobody but the model speak after a prompt.
+
+    Raises:
+        Wrong: it writes a prompt otherwise when another message follows, such as one without `add_generation_prompt`.
+    """
+    before, after = render([ASKED], False), render([ASKED, answer("user")])
+    if not after.startswith(before):
+        found = f"a chat template that ends a prompt with {before[-SHOWN:]!r}, whether or not the model speaks next"
+        raise Wrong(found, "one that heeds add_generation_prompt", "give another as data.chat_template")
+
+
 def rewritten(render: Render, role: str) -> tuple[str, str] | None:
     """What the model said, and how the template writes it once another message follows; None: in the same way.
 

@@ -405,6 +405,9 @@ def test_templates_that_do_not_do_for_tools_are_refused(code: Path) -> None:
     }.items():
         with pytest.raises(ValueError, match=found):
             refuse_template(rollout(**tools), Rendering(template=template, tools=schemas), tokenizer("qwen"))
+    closed = Rendering(template="{% for m in messages %}{{ m.content }}{% endfor %} model:", generation_prompt=False)
+    with pytest.raises(ValueError, match="found a chat template that ends a prompt with"):
+        refuse_template(rollout(environment="game.py:Guess", rewritten_past="keep"), closed, tokenizer("qwen"))
     told = Rendering("You may call add.", "{% for m in messages %}{{ m.role + m.content }}{% endfor %}", schemas)
     refuse_template(rollout(**tools, rewritten_past="keep"), told, tokenizer("qwen"))
 
@@ -562,6 +565,7 @@ def test_a_worker_plays_it_and_what_fails_fails_alone(code: Path, tmp_path: Path
     with OwnGeneration(config, tmp_path, own.decode, {"": how}) as made:
         ((first, failed, third),) = asyncio.run(made([tasks], Guesser(own)))  # type: ignore[arg-type, list-item]
     line = USER_CODE[: USER_CODE.index("self.number, self.tries")].count("\n") + 1
+    assert first.failure is None, first.failure
     assert failed.failure is not None
     assert failed.failure.startswith("ValueError: invalid literal for int()")
     assert f"(game.py:{line} in reset); row 17, sample 1" in failed.failure

@@ -17,7 +17,10 @@ from tests.support.tiny_models import EOS_TOKEN_ID, VOCAB_SIZE, tiny_model
 
 EBBTIDE = str(Path(sys.executable).parent / "ebbtide")
 ROOT = Path(__file__).parents[2]
-CHAT_TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
 REWARD = '''
 def reward(sample):
     """Depends on every character of the response, so that losses show every token."""
