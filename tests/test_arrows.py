@@ -21,7 +21,7 @@ ALLOWED = {
     "common": {"common"},
 }
 LIGHT_THIRD_PARTY = {"pydantic", "pydantic_core", "yaml", "submitit"}  # all that these may use
-ONE_PLACE = {"megatron": "core/megatron", "sglang": "core/sglang", "submitit": "hpc"}
+ONE_PLACE = {"megatron": "core/megatron", "sglang": "core/sglang", "submitit": "hpc", "matplotlib": "launchers/report"}
 
 
 def imports(path: Path) -> Iterator[str]:

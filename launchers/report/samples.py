@@ -24,6 +24,7 @@ MOST_STEPS = 12
 READ_TIMEOUT_S = 60.0  # for a step
 EACH = {"best": 2, "worst": 2, "failed": 2, "truncated": 1}
 MOST_BYTES = 900_000  # of all texts of a report, as they stand in the page
+MOST_TURNS = 60
 CUT = "\n[… {} characters left out …]\n"
 
 
@@ -128,7 +129,7 @@ def _shown(record: StepRecord, i: int, kinds: tuple[str, ...], budget: int) -> S
         failure=fitted(redacted_text(visible(record.failure[i])), 2000),
         reward=_number(record.reward[i]),
         group_rewards=tuple(_number(record.reward[other]) for other in same[:64]),
-        turns=tuple(_turns(record, i)),
+        turns=_first_turns(list(_turns(record, i))),
     )
 
 
@@ -149,6 +150,14 @@ def _facts(record: StepRecord, i: int) -> dict[str, str]:
         "seed": str(record.seed[i]) if record.seed is not None else "",
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _first_turns(turns: Sequence[Turn]) -> tuple[Turn, ...]:
+    """Not more than a reader looks at; the others together are the last one."""
+    if len(turns) <= MOST_TURNS:
+        return tuple(turns)
+    others = turns[MOST_TURNS:]
+    return (*turns[:MOST_TURNS], Turn(f"{len(others)} more", sum(turn.num_tokens for turn in others), None))
 
 
 def _turns(record: StepRecord, i: int) -> Iterator[Turn]:

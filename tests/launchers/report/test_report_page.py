@@ -7,6 +7,8 @@ import hashlib
 import json
 import random
 import re
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -107,6 +109,18 @@ def test_it_needs_nothing_from_outside_and_runs_only_our_script(tmp_path: Path) 
     assert policy == f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
 
 
+def test_it_is_made_without_torch(tmp_path: Path) -> None:
+    write_report_run(tmp_path, 1)
+    code = (
+        "import sys; from pathlib import Path; from launchers.report.page import report; "
+        "from core.run_dir.run_directory import RunDirectory; report([RunDirectory(Path(sys.argv[1]))]); "
+        "print(sorted({'torch', 'transformers', 'sglang', 'megatron', 'matplotlib.pyplot'} & set(sys.modules)))"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True, cwd=OURS.parents[2])
+    assert done.stdout.strip() == "[]"
+
+
 def hostile_run(path: Path, seed: int) -> RunDirectory:
     """Strangers' texts in every place where one may write."""
     rng = random.Random(seed)
@@ -144,9 +158,15 @@ def hostile_run(path: Path, seed: int) -> RunDirectory:
     return directory
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> set[tuple[str, ...]]:
+    """Tags of a page without a single hostile text, each with the names of its attributes."""
+    page = page_of(plain_run(tmp_path_factory.mktemp("plain")))
+    return {(tag, *sorted(attributes)) for tag, attributes in page.tags}
+
+
 @pytest.mark.parametrize("seed", range(6))
-def test_no_text_of_a_stranger_becomes_markup(tmp_path: Path, seed: int) -> None:
-    plain = {(tag, *sorted(attributes)) for tag, attributes in page_of(plain_run(tmp_path / "plain")).tags}
+def test_no_text_of_a_stranger_becomes_markup(tmp_path: Path, plain: set[tuple[str, ...]], seed: int) -> None:
     directories = [hostile_run(tmp_path / str(number), seed + 100 * number) for number in range(1 + seed % 2)]
     html = report(directories)
     page = Page(html)
@@ -215,13 +235,13 @@ def test_secrets_are_in_no_part_of_the_page(tmp_path: Path) -> None:
 def test_several_runs_are_drawn_over_each_other_and_compared(tmp_path: Path) -> None:
     settings = {**SETTINGS, "train": {"global_batch_size": 16, "lr": 3e-5, "clip_grad": 0.5}}
     runs = [write_report_run(tmp_path / "one"), write_report_run(tmp_path / "two", 3, 4, settings)]
-    text = page_of(*runs).text
+    html = report(runs)
+    text = Page(html).text
     assert "2 runs" in text
     assert "accuracy of kept_out" in text
     assert "train.lr 1e-05 3e-05" in text
     assert "train.clip_grad — 0.5" in text
     assert "train.global_batch_size 16 16" not in text
-    html = report(runs)
     assert "var(--c0)" in html
     assert "var(--c1)" in html
 

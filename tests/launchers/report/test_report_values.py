@@ -20,7 +20,7 @@ from launchers.report.drawing import draw
 from launchers.report.memory import memory_by_phase
 from launchers.report.phases import MOST_STEPS, SHOWN_STEPS, step_times, time_line, totals
 from launchers.report.run_facts import Span, read_run, spans
-from launchers.report.samples import choose_samples, fitted
+from launchers.report.samples import MOST_TURNS, choose_samples, fitted
 from launchers.report.settings import chosen, differing, flat
 from launchers.report.verdict import state_word, verdict
 from launchers.report.words import time_words
@@ -216,6 +216,16 @@ def test_the_turns_of_a_dialogue(tmp_path: Path) -> None:
         ("environment", 2, None),
         ("model", 1, -0.25),
     ]
+
+
+def test_turns_without_number_are_shortened(tmp_path: Path) -> None:
+    (sample,) = scored([1.0])
+    sample.response_tokens, sample.loss_mask = [1] * 1000, [1, 0] * 500
+    sample.logprobs_engine = [-1.0] * 1000
+    write_step(step_path(tmp_path, 0), make_record([sample], 0))
+    (shown,) = choose_samples(RunDirectory(tmp_path), [0], 1.0, [])
+    assert len(shown.turns) == MOST_TURNS + 1
+    assert (shown.turns[-1].author, shown.turns[-1].num_tokens) == (f"{1000 - MOST_TURNS} more", 1000 - MOST_TURNS)
 
 
 @pytest.mark.parametrize("text", ["", "short", "ü" * 1000, "<" * 3000, "a" * 10_000])
