@@ -25,7 +25,7 @@ class Shot:
     dark: bool = False
 
 
-SHOTS = (Shot("desktop", 1280, 1150), Shot("dark", 1280, 820, dark=True), Shot("phone", 400, 1100))
+SHOTS = (Shot("desktop", 1280, 1150), Shot("dark", 1280, 1150, dark=True), Shot("phone", 400, 1650))
 
 
 def main() -> None:
