@@ -67,6 +67,8 @@ def import_script(
     draft.todo = [*_gaps(followed, draft), *draft.todo]
     _notices(draft, followed)
     head = [f"Made by `ebbtide import-slime {script.name}`. Keys: docs/run-file.md; moving in: docs/moving-in.md."]
+    if draft.losses("task"):
+        head.append("THIS IS NOT THE SCRIPT'S TRAINING, of which a part is not built: see NO COUNTERPART.")
     if followed.assumed:
         head.append(f"Taken for false, as only a run could decide: {', '.join(dict.fromkeys(followed.assumed))}.")
     text = run_file(draft, [*head, *site_hint(draft, launch, followed.gaps)])

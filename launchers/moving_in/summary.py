@@ -21,6 +21,8 @@ def summary(found: Imported, name: str) -> str:
         f"  slime's defaults, written out: {', '.join(_defaults(draft, differ=True)) or 'none'}",
         f"  as here, though slime has another way: {', '.join(_defaults(draft, differ=False)) or 'none'}",
     ]
+    if draft.losses("task"):
+        lines.append("  THE RUN FILE IS NOT THE SCRIPT'S TRAINING: a part of that is not built (task, below)")
     lines += [f"  model: the sizes are those of {found.model}"] if found.model else []
     if found.unknown_family:
         lines.append(f"  model: {found.unknown_family}, which no family of `ebbtide models` has")

@@ -10,10 +10,10 @@ from common import yaml_dialect
 from common.yaml_document import FileKind, parse_document
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number, whole
+from launchers.moving_in.local_files import text_of_file
 
 SLICE = re.compile(r"(.*)@\[(\d*):(\d*)\]")
 EVAL_CONFIG = FileKind("evaluation config", "a mapping", "docs/moving-in.md", yaml_dialect.Typed, "give its path")
-LARGEST_CONFIG_BYTES = 256 * 1024
 
 
 def data(flags: Flags, draft: Draft) -> None:
@@ -137,11 +137,11 @@ def _source(draft: Draft, place: str, path: str, flag: Flag | None) -> None:
 
 def _from_config(draft: Draft, flag: Flag) -> None:
     """The sets of a YAML file, if it is there."""
-    path = Path(flag.text)
-    if not path.is_file() or path.stat().st_size > LARGEST_CONFIG_BYTES:
+    text = text_of_file(flag.text)
+    if text is None:
         draft.lose(flag, "the file is not there to be read", "write its sets below eval.sets", "result")
         return
-    document, mistakes = parse_document(path.read_text(encoding="utf-8", errors="replace"), EVAL_CONFIG)
+    document, mistakes = parse_document(text, EVAL_CONFIG)
     tree = document.tree.get("eval", {}) if not mistakes else {}
     sets = [one for one in _list(tree, "datasets") if isinstance(one, dict) and isinstance(one.get("path"), str)]
     common: Any = tree.get("defaults") if isinstance(tree, dict) else None

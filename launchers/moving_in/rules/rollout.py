@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags, whole
+from launchers.moving_in.local_files import lines_of_file
 
 NONZERO_STD = "check_reward_nonzero_std"
 SUPERVISED = "sft_rollout"
@@ -28,6 +29,12 @@ def _steps(flags: Flags, draft: Draft) -> None:
     steps, epochs = flags.take("num_rollout"), flags.take("num_epoch")
     if steps:
         draft.put("rollout.num_rollout", whole(steps.text, 1), steps)
+        return
+    path, prompts = draft.value("data.path", ""), whole(flags.said("rollout_batch_size"), 1)
+    rows = lines_of_file(path) if path.endswith(".jsonl") else None
+    if epochs and rows is not None and rows >= prompts > 0:
+        count = max(1, whole(epochs.text, 1) * (rows // prompts))
+        draft.put("rollout.num_rollout", count, epochs, f"× {rows} rows // {prompts} prompts")
         return
     draft.put("rollout.num_rollout", 1, epochs, "epochs × rows / rollout_batch_size")
     if epochs:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from launchers.moving_in.local_files import LARGEST_BYTES, is_here
 from launchers.moving_in.shell.characters import ScriptError
 from launchers.moving_in.shell.conditions import test
 from launchers.moving_in.shell.expand import arithmetic, fields, text_of
@@ -21,7 +22,6 @@ from launchers.moving_in.shell.syntax import Assignment, Chain, Command, Functio
 
 TRAINER = re.compile(r"train\w*\.py")
 ONLY_NAMING = ("echo", "printf", "cat", "cp", "mv", "rm", "ls", "grep", "sed", "pkill", "tee", "touch")
-LARGEST_SCRIPT_BYTES = 256 * 1024
 MOST_CALLS = 25
 
 
@@ -167,7 +167,7 @@ class Commands(ABC):
         base = posixpath.basename(name)
         if base and not shell.shared.gaps.within(base):
             places += [folder / base for folder in self._folders]
-        return next((place for place in places if place.is_file()), None)
+        return next((place for place in places if is_here(str(place))), None)
 
     def _launches(self, shell: Shell, line: int, words: list[str]) -> bool:
         """Whether these words start the trainer, which is then noted."""
@@ -306,8 +306,8 @@ def _read(path: Path) -> str:
     """
     remedy = "give the path of a launch script"
     try:
-        if path.stat().st_size > LARGEST_SCRIPT_BYTES:
-            raise ScriptError(None, f"{path.stat().st_size:,} bytes", f"at most {LARGEST_SCRIPT_BYTES:,}", remedy)
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ScriptError(None, f"{path.stat().st_size:,} bytes", f"at most {LARGEST_BYTES:,}", remedy)
         return without_marks(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ScriptError(None, f"a byte that is not UTF-8 at {error.start}", "text in UTF-8", remedy) from error

@@ -9,7 +9,7 @@ from launchers.moving_in.shell.characters import ScriptError
 from launchers.moving_in.shell.gaps import Gaps
 from launchers.moving_in.shell.syntax import Function
 
-MOST_STEPS = 100_000
+MOST_STEPS = 20_000
 LONGEST_VALUE = 1_000_000
 Value = str | list[str]
 

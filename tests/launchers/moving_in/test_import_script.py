@@ -238,6 +238,14 @@ def test_flags_that_need_thought(tmp_path: Path, flags: str, key: str, value: ob
     assert found.mistakes == []
 
 
+def test_epochs_become_steps_where_the_rows_are_here(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("{}\n" * 10 + "\n")
+    flags = f"--prompt-data {tmp_path / 'rows.jsonl'} --num-epoch 3 --n-samples-per-prompt 2"
+    found = of_flags(tmp_path, flags)
+    assert keys(found)["rollout.num_rollout"] == 6  # of 4 prompts; the last 2 rows of an epoch are left out
+    assert "rollout.num_rollout: 3 epochs" in "".join(of_flags(tmp_path, "--num-epoch 3").draft.todo)
+
+
 def test_engines_on_nodes_of_their_own_are_a_part_of_the_job(tmp_path: Path) -> None:
     found = of_flags(
         tmp_path, "--num-rollout 3 --actor-num-nodes 2 --rollout-num-gpus 16 --rollout-num-gpus-per-engine 4"
@@ -271,6 +279,7 @@ def test_engines_on_nodes_of_their_own_are_a_part_of_the_job(tmp_path: Path) -> 
 )
 def test_what_has_no_counterpart_says_what_is_lost(tmp_path: Path, flags: str, loses: str) -> None:
     found = of_flags(tmp_path, flags)
+    assert ("THE RUN FILE IS NOT" in summary(found, "x")) is ("THIS IS NOT" in found.text) is (loses == "task")
     assert loses in {one.loses for one in found.draft.lost if one.flag.split()[0] in flags}
     assert f"no counterpart ({loses}): {flags.split()[0]}" in summary(found, "run.sh")
 
