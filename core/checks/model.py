@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import modelcfg
-from common.mistake import Mistake, show
+from common.mistake import Mistake, Wrong, show
 from core.checks.model_files import ModelFiles
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import PlacementConfig, RunConfig
+from core.pretrained.header import told_by_first_bytes
+from core.pretrained.tokenizer_files import TOKENIZER, has_chat_template
+from core.pretrained.weight_files import misfits
 from modelcfg import ModelShape
-
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def directories(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
@@ -125,18 +126,50 @@ def _source(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
     elif not (folder / "config.json").is_file():
         yield Mistake(key, None, f"{path} without a config.json", wanted, "give the folder that holds config.json")
     else:
-        if not any(folder.glob("*.safetensors")):
-            yield Mistake(
-                key, None, f"{path} without *.safetensors", "weights as safetensors", "download or convert them"
-            )
-        if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-            remedy = "save the tokenizer beside the model"
-            yield Mistake(key, None, f"{path} without tokenizer.json", "a tokenizer beside the weights", remedy)
+        yield from _weights(key, path, files)
+        if key == "model.path":
+            yield from _tokenizer(key, folder)
         if files.hf_config(path) is None:
             remedy = "download it again"
             yield Mistake(
                 key, None, f"{path}/config.json, which is not a JSON object", "a HuggingFace config.json", remedy
             )
+
+
+def _weights(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
+    """The directory's files of weights are whole, and hold the model that its config.json describes."""
+    try:
+        tensors = files.tensors(path)
+    except Wrong as wrong:
+        yield wrong.at(key)
+        return
+    shape = files.own_shape(path)
+    if shape is not None:
+        yield from (wrong.at(key) for wrong in misfits(Path(path), tensors, shape))
+
+
+def _tokenizer(key: str, folder: Path) -> Iterator[Mistake]:
+    file = folder / TOKENIZER
+    if not file.is_file():
+        remedy = "save the tokenizer beside the model, as a fast one"
+        yield Mistake(key, None, f"{folder} without {TOKENIZER}", "a tokenizer beside the weights", remedy)
+        return
+    with file.open("rb") as stream:
+        told = told_by_first_bytes(stream.read(64))
+    if told:
+        yield Mistake(key, None, f"{file}, which is {told[0]}", "the file itself", told[1])
+
+
+def chat_templates(config: RunConfig) -> Iterator[Mistake]:
+    """The model has a chat template, if there are data to which one is applied and that bring none."""
+    path = Path(config.model.path)
+    if config.model.path.startswith(PACKAGE_PREFIX) or not (path / TOKENIZER).is_file() or has_chat_template(path):
+        return
+    for key, data in {"data": config.data, **{f"eval.sets.{k}": data for k, data in config.eval.sets.items()}}.items():
+        if data.apply_chat_template and data.chat_template is None:
+            remedy = f"give one as {key}.chat_template, or set {key}.apply_chat_template: false"
+            wanted = "a chat template, as these prompts are to be rendered by one"
+            yield Mistake(f"{key}.chat_template", None, f"nothing, and none with {path}", wanted, remedy)
 
 
 def _package(key: str, name: str) -> Iterator[Mistake]:

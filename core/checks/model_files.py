@@ -1,4 +1,4 @@
-"""What a model directory says of the model: its `config.json`, and the shape that it makes."""
+"""What a model directory says of the model: its `config.json`, the shape that it makes, the headers of its weights."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any
 import modelcfg
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import ModelConfig
+from core.pretrained.header import StoredTensor
+from core.pretrained.weight_files import stored_tensors
 
 
 class ModelFiles:
-    """The `config.json` of model directories. Each is read once: all checks of one command share one of these."""
+    """Model directories, each read once: all checks of one command share one of these."""
 
     def __init__(self) -> None:
         self._read: dict[str, dict[str, Any] | None] = {}
+        self._tensors: dict[str, dict[str, StoredTensor]] = {}
 
     def hf_config(self, path: str | None) -> dict[str, Any] | None:
         """The `config.json` in a model directory; None if there is none to read."""
@@ -27,13 +30,30 @@ class ModelFiles:
 
     def shape(self, model: ModelConfig) -> modelcfg.ModelShape | None:
         """The checkpoint's own shape, else that of the name; None if neither can be known here."""
-        hf_config = self.hf_config(model.path)
         try:
-            if hf_config is not None:
-                return modelcfg.from_hf(hf_config, name=model.name or Path(model.path).name)
+            if self.hf_config(model.path) is not None:
+                return self.own_shape(model.path, model.name)
             return modelcfg.load(model.name) if model.name is not None else None
         except ValueError:  # reported by `core.checks.model.name_and_shape`
             return None
+
+    def own_shape(self, path: str, name: str | None = None) -> modelcfg.ModelShape | None:
+        """The shape that the `config.json` of a directory describes; None if it describes none that can be trained."""
+        hf_config = self.hf_config(path)
+        try:
+            return modelcfg.from_hf(hf_config, name=name or Path(path).name) if hf_config is not None else None
+        except ValueError:  # as above
+            return None
+
+    def tensors(self, path: str) -> dict[str, StoredTensor]:
+        """What the weights of a model directory are, by name.
+
+        Raises:
+            Wrong: as `core.pretrained.weight_files.stored_tensors`.
+        """
+        if path not in self._tensors:
+            self._tensors[path] = stored_tensors(Path(path))
+        return self._tensors[path]
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from core.checks import (
     evaluation,
     generation,
     model,
+    names,
     overlap,
     parallel,
     reward,
@@ -41,6 +42,16 @@ class Rule:
 
 
 DOOR_SECTIONS = tuple(sorted({door.key.partition(".")[0] for door in DOORS}))
+JOB_RULES = (
+    Rule(names.run_name, ("name",)),
+    Rule(slurm.time_limit, ("slurm",)),
+    Rule(slurm.parts_of_the_job, ("slurm",)),
+    Rule(slurm.trainers_have_their_nodes, ("placement", "slurm")),
+    Rule(slurm.gpus_suffice, ("placement", "reward", "slurm")),
+    Rule(slurm.node_names, ("slurm",)),
+    Rule(slurm.variables, ("slurm",)),
+)
+"""What a job plan is made of: neither data nor model."""
 RULES = (
     Rule(batch.samples_fill_optimiser_steps, ("rollout", "train")),
     Rule(batch.groups_are_chosen, ("rollout",)),
@@ -68,18 +79,14 @@ RULES = (
     Rule(schedule.clip_range, ("algorithm",)),
     Rule(schedule.learning_rate, ("rollout", "train")),
     Rule(schedule.recomputed_layers, ("train",)),
+    Rule(model.chat_templates, ("data", "eval", "model")),
     Rule(data.training_data, ("data", "reward", "rollout")),
     Rule(reward.settings, ("reward",)),
     Rule(reward.overlong_buffer, ("reward", "rollout")),
     Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
     Rule(evaluation.sets, ("eval", "reward")),
     Rule(evaluation.sampling, ("eval",)),
-    Rule(slurm.time_limit, ("slurm",)),
-    Rule(slurm.parts_of_the_job, ("slurm",)),
-    Rule(slurm.trainers_have_their_nodes, ("placement", "slurm")),
-    Rule(slurm.gpus_suffice, ("placement", "reward", "slurm")),
-    Rule(slurm.node_names, ("slurm",)),
-    Rule(slurm.variables, ("slurm",)),
+    *JOB_RULES,
 )
 
 
@@ -96,11 +103,16 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
     )
 
 
+def check_job(config: RunConfig) -> list[Mistake]:
+    """The problems of the parts of a run file that a job plan is made of; no file is read."""
+    return [problem for rule in JOB_RULES for problem in rule.check(config)]
+
+
 def check_run(config: RunConfig, files: ModelFiles | None = None) -> list[Mistake]:
     """All problems of a run that one key alone does not show; empty if there are none.
 
-    Reads the data source and the checkpoint's `config.json`; calls the data function if the source is `python`. Paths
-    are taken as they are, so `config` should come from `load_run_file`.
+    Reads the data source, and `config.json` and headers of the checkpoint; calls the data function if the source is
+    `python`. Paths are taken as they are, so `config` should come from `load_run_file`.
 
     Args:
         files: shared with others who ask for the model's shape; left out: of this check alone.

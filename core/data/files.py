@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.mistake import Wrong
 from core.config.schema import DataConfig
+from core.pretrained.header import LFS_POINTER
 
 SHARD_NUMBERS = re.compile(r"\d+")
 SUFFIXES = {"jsonl": (".jsonl", ".ndjson"), "parquet": (".parquet",)}
@@ -20,7 +21,6 @@ COMPRESSED = {
 }
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 PARQUET = b"PAR1"
-LFS_POINTER = b"version https://git-lfs"
 
 
 def data_files(config: DataConfig) -> list[Path]:

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from core.pretrained.tokenizer_files import TOKENIZER
 from core.pretrained.transformers_import import import_transformers
 
 Message = dict[str, Any]  # {"role": "user", "content": "..."}
@@ -24,7 +25,7 @@ def load_tokenizer(model_dir: str | Path) -> Tokenizer:
         ValueError: the directory holds no tokenizer.json.
     """
     directory = Path(model_dir)
-    if not (directory / "tokenizer.json").is_file():
+    if not (directory / TOKENIZER).is_file():
         raise ValueError(
             f"no tokenizer.json in {directory}; wanted a fast tokenizer beside the weights: copy tokenizer.json and "
             "tokenizer_config.json there, or convert a slow tokenizer"

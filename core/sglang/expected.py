@@ -6,6 +6,8 @@ import json
 from functools import cache
 from pathlib import Path
 
+from common.mistake import Wrong
+from core.pretrained.weight_files import stored_tensors
 from core.sglang.errors import WeightsRefused
 
 Shapes = dict[str, tuple[int, ...]]
@@ -18,19 +20,13 @@ def expected_tensors(model_dir: str | Path) -> Shapes:
     With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it. Read once per directory.
 
     Raises:
-        WeightsRefused: no safetensors there.
+        WeightsRefused: there are no weights, or not all of them.
     """
-    from safetensors import safe_open
-
     directory = Path(model_dir)
-    shapes: Shapes = {}
-    for path in sorted(directory.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            shapes.update({name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
-    if not shapes:
-        raise WeightsRefused(
-            f"no *.safetensors in {directory}: wanted the model directory that the engine was started from"
-        )
+    try:
+        shapes = {name: tensor.shape for name, tensor in stored_tensors(directory).items()}
+    except Wrong as wrong:
+        raise WeightsRefused(str(wrong)) from wrong
     if json.loads((directory / "config.json").read_text()).get("tie_word_embeddings"):
         shapes.pop("lm_head.weight", None)
     return shapes

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from common.mistake import Wrong
-from core.checks import ModelFiles
+from core.checks import ModelFiles, check_job
 from core.config import RunConfig, RunFileError, load_run_file
 from core.planner import Device, size_problems
 from hpc.site.schema import Site
@@ -64,7 +64,7 @@ def _load(run_file: Path, overrides: list[str] | None, files: ModelFiles) -> Run
     """The run file, as far as a plan reads it."""
     try:
         config = load_run_file(run_file, overrides or [])
-        if wrong := size_problems(config, files.shape(config.model)):
+        if wrong := [*check_job(config), *size_problems(config, files.shape(config.model))]:
             raise RunFileError(run_file, wrong)
     except RunFileError as error:
         fail(str(error))

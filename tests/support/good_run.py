@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 
-from modelcfg import load
+from core.pretrained.header import BITS
+from modelcfg import UnsupportedModelError, from_hf, load
 from modelcfg.shape import ModelShape
+from modelcfg.tensors import hf_tensors
 
 RUN_FILE = """\
 name: test
@@ -92,7 +97,7 @@ def write_run(folder: Path, text: str = RUN_FILE) -> Path:
 
 
 def write_model(folder: Path, shape: ModelShape, **changes: object) -> None:
-    """What a run reads of a model before it starts: config.json and the names of the other files."""
+    """What a run reads of a model before it starts: config.json, headers, and the names of the other files."""
     folder.mkdir(exist_ok=True)
     config = {
         "architectures": [f"{shape.architecture.capitalize()}ForCausalLM"],
@@ -109,5 +114,21 @@ def write_model(folder: Path, shape: ModelShape, **changes: object) -> None:
         "vocab_size": shape.vocab_size,
     }
     (folder / "config.json").write_text(json.dumps(config | changes))
-    (folder / "model.safetensors").write_bytes(b"")
+    try:
+        described = from_hf(config | changes)
+    except UnsupportedModelError:
+        described = shape
+    write_weights(folder / "model.safetensors", hf_tensors(described))
     (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages[0].content }}")
+
+
+def write_weights(file: Path, shapes: Mapping[str, Sequence[int]], dtype: str = "BF16") -> None:
+    """A file of zeros, that takes no room on the disk; its header is written as the format says."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        start, end = end, end + prod(shape) * BITS[dtype] // 8
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + end)

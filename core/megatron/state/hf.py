@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -17,10 +16,10 @@ from torch import Tensor
 from core.megatron.parallel import Layout
 from core.megatron.state.names import Entry, export_entries, join, load_entries, split
 from core.pretrained.safetensors_file import save_tensors
+from core.pretrained.weight_files import INDEX, fitting_tensors
 from modelcfg import ModelShape
 
 SHARD_BYTES = 4 * 2**30
-INDEX = "model.safetensors.index.json"
 
 
 def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, model_dir: Path) -> None:
@@ -29,12 +28,13 @@ def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout,
     Args:
         parameters: the stage's named parameters; each must be met exactly once.
     Raises:
-        ValueError: if parameters and checkpoint do not fit each other.
+        ValueError: the directory does not hold the weights of this shape, all of them and no others (`weight_files`),
+            or they are not those of the parameters.
     Collective: none.
     """
     left = dict(parameters)
     with ExitStack() as stack, torch.no_grad():
-        reader = _Reader(model_dir, stack)
+        reader = _Reader(model_dir, shape, stack)
         for entry in load_entries(shape, layout.pp_size, layout.pp_rank, layout.ep_size, layout.ep_rank):
             parameter = left.pop(entry.local)
             found = split(entry, reader.read, shape, layout.tp_rank, layout.tp_size)
@@ -98,20 +98,16 @@ def save_hf(
 
 
 class _Reader:
-    """Lazy slices of the tensors of a HuggingFace directory."""
+    """Lazy slices of the tensors of a HuggingFace directory, each of the shape and precision that the model has."""
 
-    def __init__(self, model_dir: Path, stack: ExitStack) -> None:
-        self._model_dir = model_dir
-        self._files: dict[str, Any] = {}
-        for path in sorted(model_dir.glob("*.safetensors")):
-            handle = stack.enter_context(safe_open(path, framework="pt"))
-            self._files.update(dict.fromkeys(handle.keys(), handle))
-        if not self._files:
-            raise ValueError(f"{model_dir} has no *.safetensors file: give a HuggingFace directory with safetensors")
+    def __init__(self, model_dir: Path, shape: ModelShape, stack: ExitStack) -> None:
+        tensors = fitting_tensors(model_dir, shape)
+        opened = {
+            file: stack.enter_context(safe_open(file, framework="pt")) for file in {x.file for x in tensors.values()}
+        }
+        self._files = {name: opened[tensor.file] for name, tensor in tensors.items()}
 
     def read(self, name: str, rows: slice, columns: slice) -> Tensor:
-        if name not in self._files:
-            raise ValueError(f"{self._model_dir} has no tensor {name}: the model's shape and its checkpoint differ")
         view = self._files[name].get_slice(name)
         result: Tensor = view[rows] if columns == slice(None) else view[rows, columns]
         return result

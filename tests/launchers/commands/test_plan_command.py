@@ -163,3 +163,21 @@ def test_run_refuses_what_the_gpus_of_this_machine_do_not_hold(run_file: Path, t
     assert done.returncode == 2
     assert "wanted at most the 3.50 GiB of a GPU" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("slurm.time=UNLIMITED", "slurm.time: found 'UNLIMITED'; wanted a time limit as MM"),
+        ("slurm.time='0'", "slurm.time: found '0'; wanted a time limit above zero"),
+        ("slurm.exclude=['n[1-']", "slurm.exclude"),
+        ("name=../esc", "name: found '../esc'; wanted a name of letters"),
+    ],
+)
+def test_what_a_job_cannot_be_made_of_is_told_in_a_line(
+    override: str, says: str, run_file: Path, tmp_path: Path
+) -> None:
+    done = plan(tmp_path, run_file, "--set", override)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,27 @@
+"""HuggingFace's tensors of a whole model, counted out from its family's table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from modelcfg.families import families
+from modelcfg.shape import ModelShape
+from modelcfg.weights import Weight, after_layers, before_layers
+
+
+def hf_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
+    """Name and whole shape of every tensor that a checkpoint of this shape holds; a tied output layer is none."""
+    table = families()[shape.architecture].layer(shape)
+    found = dict(_tensors(before_layers(shape)))
+    for layer in range(shape.num_layers):
+        for weight in table:
+            for expert in range(shape.num_experts if weight.of_expert else 1):
+                found |= _tensors(weight, f"model.layers.{layer}.", expert)
+    for weight in after_layers(shape):
+        found |= _tensors(weight)
+    return found
+
+
+def _tensors(weight: Weight, begin: str = "", expert: int = 0) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for name, size in zip(weight.hf, weight.shapes, strict=True):
+        yield begin + name.format(expert=expert), size
