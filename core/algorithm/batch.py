@@ -64,6 +64,7 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     """What the field logs about a step's samples, under its usual names."""
     rewards = [s.reward for s in samples if s.reward is not None]
     lengths = sorted(len(s.response_tokens) for s in samples)
+    without_spread = _groups_without_spread(samples)
     return {
         "rollout/raw_reward": _mean(rewards),
         "rollout/response_len/mean": _mean(lengths),
@@ -73,7 +74,8 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
         "rollout/truncated_ratio": _mean([s.status is Status.TRUNCATED for s in samples]),
         "rollout/failed_ratio": _mean([s.reward is None for s in samples]),
         "rollout/repetition_frac": _mean([_repeats(s.response_tokens) for s in samples]),
-        "rollout/zero_std/count": float(_groups_without_spread(samples)),
+        "rollout/zero_std/count": float(without_spread),
+        "rollout/zero_std/ratio": without_spread / len({s.group for s in samples}),
         "rollout/response_tokens": float(sum(lengths)),
     }
 

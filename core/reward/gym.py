@@ -10,8 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-import reasoning_gym
-
+from core.data.gym import gym_dataset
 from core.reward.sample import RewardInput
 
 ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -38,4 +37,4 @@ def score_reasoning_gym(sample: RewardInput) -> float:
 @lru_cache(maxsize=64)
 def _dataset(name: str, options: str) -> Any:
     """The dataset object whose settings the entry was made with; its size does not matter for scoring."""
-    return reasoning_gym.create_dataset(name, **{"size": 1, **json.loads(options)})
+    return gym_dataset(name, {"size": 1, **json.loads(options)})

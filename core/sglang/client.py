@@ -18,6 +18,7 @@ from core.sglang.generation import (
     check_length,
     check_tokens,
     generate_body,
+    numbers,
     parse_generation,
     parse_prompt,
     prompts_body,
@@ -143,7 +144,8 @@ class EngineClient:
         body = {"input_ids": list(tokens), "return_logprob": True, "logprob_start_len": 0}
         body["sampling_params"] = {"max_new_tokens": 1, "temperature": 0.0}
         answer = self._transport.ask("POST", "/generate", body, self._timeouts.generate_s).json()
-        return [float(entry[0]) for entry in answer["meta_info"]["input_token_logprobs"][1:]]
+        meta = answer["meta_info"]
+        return numbers([entry[0] for entry in meta["input_token_logprobs"][1:]], str(meta["weight_version"]))
 
     def abort(self, rid: str | None = None) -> None:
         """End one request (of one response), or with None all: they return what they have, with status ABORTED."""

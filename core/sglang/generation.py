@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -124,7 +125,7 @@ def parse_generation(answer: dict[str, Any]) -> Generation:
     """One element of the server's answer.
 
     Raises:
-        EngineError: log-probs and tokens do not belong together, or an unknown reason to finish.
+        EngineError: log-probs and tokens do not belong together or are no numbers, or an unknown reason to finish.
     """
     meta = answer["meta_info"]
     reason = (meta.get("finish_reason") or {}).get("type")
@@ -136,4 +137,20 @@ def parse_generation(answer: dict[str, Any]) -> Generation:
     entries = meta.get("output_token_logprobs") or []
     if [entry[1] for entry in entries] != tokens:
         raise EngineError(f"the engine returned {len(entries)} log-probs for {len(tokens)} tokens, or for other tokens")
-    return Generation(tokens, [float(entry[0]) for entry in entries], STATUS[reason], str(meta["weight_version"]))
+    version = str(meta["weight_version"])
+    return Generation(tokens, numbers([entry[0] for entry in entries], version), STATUS[reason], version)
+
+
+def numbers(logprobs: Sequence[float | None], version: str) -> list[float]:
+    """The log-probs of an answer; JSON has null for what is no number.
+
+    Raises:
+        EngineError: some are none: the weights are broken, or the engine computes wrongly.
+    """
+    if lost := sum(value is None or not math.isfinite(value) for value in logprobs):
+        raise EngineError(
+            f"the model's logits are NaN at weights version {version}: found {lost} of {len(logprobs)} log-probs that "
+            "are no numbers; wanted numbers: see whether the loss was NaN before, then go on from an earlier "
+            "checkpoint with a lower train.lr; at the first version look at the checkpoint's own weights"
+        )
+    return [float(value) for value in logprobs if value is not None]

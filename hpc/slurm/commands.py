@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 log = logging.getLogger(__name__)
 
 # a user's own defaults for listings (SQUEUE_STATES, SACCT_FORMAT, …) would change what we read
+NOT_FOUND = 127  # env's and the shell's exit code
 LISTING_DEFAULTS = ("SQUEUE_", "SACCT_", "SINFO_")
 
 
@@ -60,16 +61,20 @@ def run_command(argv: Sequence[str], timeout_s: float = 30.0, env: Mapping[str, 
             env={**environment, **(env or {})},
         )
     except (FileNotFoundError, PermissionError):  # the latter: a file of that name that cannot be executed
-        raise SlurmError(
-            argv[0], None, "no such command", "use a login node of a Slurm cluster, or load Slurm's module"
-        ) from None
+        raise _no_such_command(argv[0]) from None
     except subprocess.TimeoutExpired:
         remedy = "Slurm is busy: wait and try again; the command may have had its effect"
         raise SlurmError(argv[0], None, f"no answer within {timeout_s:.0f} s", remedy) from None
+    if done.returncode == NOT_FOUND and argv[0] == "env":  # of `sbatch_command`
+        raise _no_such_command(next(word for word in argv[1:] if not word.startswith("--")))
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-2000:]
         raise SlurmError(argv[0], done.returncode, said, remedy_for(said))
     return done.stdout
+
+
+def _no_such_command(name: str) -> SlurmError:
+    return SlurmError(name, None, "no such command", "use a login node of a Slurm cluster, or load Slurm's module")
 
 
 def remedy_for(said: str) -> str:

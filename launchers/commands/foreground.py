@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,14 @@ def current_allocation(local: bool) -> Allocation | None:
         found = None if local else Allocation.from_environ(os.environ)
     except AllocationError as error:
         fail(f"{error}\nto use this machine alone: --local")
-    return None if found is None or found.in_step else found
+    if found is None or found.in_step:
+        return None
+    if shutil.which("srun") is None:
+        fail(
+            f"srun: found the allocation {found.job_id}, and no srun on PATH; wanted Slurm's, which starts the run on "
+            "its nodes: load Slurm's module, or use this machine alone with --local"
+        )
+    return found
 
 
 def load(

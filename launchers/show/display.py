@@ -32,6 +32,7 @@ LEGEND = (
     "reward: mean over the samples; grad: norm before clipping; gap: mean |log-prob\n"
     "difference| of engine and trainer; length: response tokens; the rest: seconds"
 )
+STEPS_WITHOUT_SPREAD = 3  # after this number of them in a row it is said
 PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
 
 
@@ -43,6 +44,7 @@ class Display:
         self._status: Status | None = None
         self._num_steps = 0
         self._phase = first
+        self._without_spread = 0
         self._began = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -100,6 +102,13 @@ class Display:
             f"step {event['step']:>3}  reward {cells['reward']}  length {cells['length']}  "
             f"{cells['total']} s (rollout {cells['rollout']}, update {cells['update']})"
         )
+        self._say_if_nothing_is_learnt(event["metrics"].get("rollout/zero_std/ratio", 0.0))
+
+    def _say_if_nothing_is_learnt(self, ratio: float) -> None:
+        """One line when all samples of every prompt have had the same reward for some steps."""
+        self._without_spread = self._without_spread + 1 if ratio == 1.0 else 0
+        if self._without_spread == STEPS_WITHOUT_SPREAD:
+            self._print(f"no group had a spread in {STEPS_WITHOUT_SPREAD} steps: with equal rewards nothing is learnt")
 
     def _on_eval(self, event: dict[str, Any]) -> None:
         for name, rates in event["results"].items():

@@ -73,3 +73,11 @@ def test_answers_that_do_not_fit_are_errors() -> None:
         parse_generation(answer("stop", output_token_logprobs=[[-0.5, 5, None]]))
     with pytest.raises(EngineError, match="0 log-probs for 1 tokens"):
         parse_generation(answer("stop", output_token_logprobs=None))
+
+
+@pytest.mark.parametrize("lost", [None, float("nan")])
+def test_logits_that_are_no_numbers_are_told_with_their_version(lost: float | None) -> None:
+    """JSON has null for NaN."""
+    broken = answer("stop", output_token_logprobs=[[-0.5, 4, None], [lost, 5, None]]) | {"output_ids": [4, 5]}
+    with pytest.raises(EngineError, match="logits are NaN at weights version v: found 1 of 2 log-probs"):
+        parse_generation(broken)

@@ -51,3 +51,12 @@ def test_failing_command_tells_its_message_and_a_remedy() -> None:
 def test_every_message_gets_a_remedy() -> None:
     assert "sinfo" in remedy_for("sbatch: error: invalid partition specified: gpuu")
     assert remedy_for("what nobody has seen") == "see Slurm's message; its documentation explains the options"
+
+
+def test_a_missing_sbatch_is_named_and_not_the_program_that_clears_its_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env").symlink_to("/usr/bin/env")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SlurmError, match="sbatch: found no such command; wanted an answer: use a login node"):
+        run_command(sbatch_command("job.sbatch"))

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
 from core.run_dir.moment import Moment
@@ -14,6 +15,7 @@ from hpc.site.files import Site, dump_site
 from hpc.slurm.allocation import Allocation
 from hpc.slurm.options import SRUN_OPTIONS
 from launchers.attempts.failure import Failure, write_record
+from launchers.commands.foreground import current_allocation
 from launchers.foreground import allocation_run
 from launchers.foreground import follow as foreground_run
 from launchers.foreground.allocation_run import run_in_allocation
@@ -90,3 +92,19 @@ def test_ebbtide_run_keeps_the_site_file_for_its_nodes(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "site.yaml").read_text() == (tmp_path / "site.yaml").read_text()
     (call,) = calls(tmp_path / "bin")
     assert {"srun", "--mpi=none", "--overlap"} <= set(call.split())
+
+
+def test_an_allocation_without_srun_is_told_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {**ALLOCATION, "PATH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    assert current_allocation(local=True) is None
+    with pytest.raises(typer.Exit) as ended:
+        current_allocation(local=False)
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr().err
+    assert "srun: found the allocation 7, and no srun on PATH; wanted Slurm's" in said
+    assert "--local" in said
+    stand_in(tmp_path, "srun", "true")
+    assert current_allocation(local=False) is not None
