@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from common.mistake import MistakesError, Wrong
 from launchers.commands import (
     attach,
     cancel,
+    check,
     diff,
     doctor,
     import_slime,
@@ -28,13 +30,14 @@ from launchers.commands import (
     submit,
     sweep,
 )
-from launchers.commands.terminal import console, note
+from launchers.commands.terminal import USAGE_ERROR, console, note
 
 # what a user can mend: permissions, a quota, a full disk, a file where a folder should be
 OF_THE_PLACE = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
 
 COMMANDS = (
     run,
+    check,
     resume,
     plan,
     submit,
@@ -80,6 +83,9 @@ def main() -> None:
     """Entry point of the `ebbtide` command. A place that cannot be used is told without a traceback."""
     try:
         app()
+    except (Wrong, MistakesError) as error:  # told in full, wherever it was found
+        note(str(error))
+        sys.exit(USAGE_ERROR)
     except OSError as error:
         if errno.errorcode.get(error.errno or 0) not in OF_THE_PLACE or error.filename is None:
             raise

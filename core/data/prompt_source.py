@@ -95,9 +95,7 @@ def build(
         ValueError: the source is unusable (see `load_rows`), a row lacks a key or holds no prompt that can be
             rendered and encoded for this model, or every row is longer than `config.max_prompt_tokens`.
     """
-    rendering = rendering or Rendering(config.system_prompt, read_template(config))
-    rows = load_rows(config)
-    prompts = [_prompt(index, row, config, tokenizer, rendering, vocab_size) for index, row in enumerate(rows)]
+    prompts = render(config, tokenizer, vocab_size, rendering)
     usable = [prompt for prompt in prompts if len(prompt.tokens) <= config.max_prompt_tokens]
     lengths = [len(prompt.tokens) for prompt in prompts]
     num_skipped = len(prompts) - len(usable)
@@ -108,6 +106,22 @@ def build(
         )
     logger.info("data rows=%d skipped=%d longest_tokens=%d", len(prompts), num_skipped, max(lengths))
     return PromptSource(usable, num_skipped, config.shuffle, config.seed)
+
+
+def render(
+    config: DataConfig,
+    tokenizer: PromptTokenizer,
+    vocab_size: int | None = None,
+    rendering: Rendering | None = None,
+) -> list[Prompt]:
+    """The prompt of every row, those that are too long too; arguments as of `build`.
+
+    Raises:
+        ValueError: as `build`, but for prompts that are too long.
+    """
+    rendering = rendering or Rendering(config.system_prompt, read_template(config))
+    rows = load_rows(config)
+    return [_prompt(index, row, config, tokenizer, rendering, vocab_size) for index, row in enumerate(rows)]
 
 
 def _epoch_order(num_prompts: int, seed: int) -> list[int]:

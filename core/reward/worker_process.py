@@ -14,6 +14,9 @@ from core.processes.user_process import START_TIMEOUT_S, UserProcess, WorkerStar
 from core.reward.remote_messages import dump_sample, load_score, request_body
 from core.reward.sample import READY, RewardInput, Score
 
+# a function that imports torch when it is called would be killed for ever, each time before the import ends
+FIRST_CALL = ", in its first call: what is imported in a call counts, what is imported at the top of the file does not"
+
 
 class WorkerGone(RuntimeError):
     """The process was found dead before it was given the sample."""
@@ -83,9 +86,9 @@ class WorkerProcess:
             return score
         except TimeoutError:
             self.kill()
-            return Score(
-                None, f"no reward within {self._config.timeout_s:g} s (reward.timeout_s); the worker was killed"
-            )
+            first = FIRST_CALL if self._num_asked == 1 else ""
+            limit = f"no reward within {self._config.timeout_s:g} s (reward.timeout_s)"
+            return Score(None, f"{limit}; the worker was killed{first}")
         except (EOFError, OSError):
             return Score(None, f"the reward worker {self._process.how_it_ended()}")
         except Exception as error:  # the function has written to the worker's socket, and what, nobody knows

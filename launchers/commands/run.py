@@ -15,6 +15,7 @@ from launchers.commands.cluster import load_checked_site
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
 from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note, refuse, say
+from launchers.commands.trial import call_reward
 from launchers.submit.memory_check import refusals, warnings
 from launchers.submit.submission import Refused, Submission, make_submission
 from launchers.submit.which_gpus import own_gpu, own_host
@@ -39,6 +40,7 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
     except Refused as error:
         fail(str(error))
     _check_memory(submission)
+    call_reward(config)
     directory = new_run_dir(config, run_dir)
     dump_run_file(config, directory.run_file)
     if allocation is not None:

@@ -9,6 +9,7 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.commands.cluster import SiteFile, load_submission, note_memory, write_inputs
 from launchers.commands.directories import new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, RunFile, fail, note
+from launchers.commands.trial import call_reward
 from launchers.submit.shared_paths import mounts
 from launchers.submit.submission import Refused, Submission, run_dir_mistake
 
@@ -22,6 +23,7 @@ def command(run_file: RunFile, site: SiteFile = None, overrides: Overrides = Non
     """
     submission = load_submission(run_file, overrides, site)
     note_memory(submission)
+    call_reward(submission.config, elsewhere=True)
     directory = RunDirectory(new_run_path(submission.config, run_dir))
     if (mistake := run_dir_mistake(submission, directory.path, mounts())) is not None:
         fail(str(Refused(submission.config.name, [mistake])))

@@ -16,6 +16,7 @@ from launchers.attempts.job_record import JobRecord, read_record
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, note_memory, write_inputs
 from launchers.commands.directories import existing_run_dir, new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, fail, say
+from launchers.commands.trial import call_reward
 from launchers.submit.job_plan import render
 from launchers.submit.submission import Submission, chain_length, next_in_chain
 
@@ -53,6 +54,7 @@ def command(
         directory = _resumable(resume, run_dir)
         submission = load_submission(directory.run_file, _only_slurm(overrides), site)
     note_memory(submission)
+    call_reward(submission.config, elsewhere=True)
     check_on_cluster(submission, directory.path, required=not dry_run)
     with _undone_on_failure(directory, fresh=resume is None):
         script = prepare(submission, directory)

@@ -18,6 +18,7 @@ from launchers.attempts.exit_codes import FAILED
 from launchers.attempts.job_record import JobRecord
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, write_inputs
 from launchers.commands.terminal import Overrides, RunFile, fail, say
+from launchers.commands.trial import call_reward
 from launchers.show.sweep_table import Sweep
 from launchers.submit.grid import GridError, overrides, parse_grid, points
 from launchers.submit.submission import Submission
@@ -50,6 +51,7 @@ def command(
     submissions = [_submission(run_file, [*(settings or []), *overrides(point)], site) for point in combinations]
     _refuse_unequal(submissions)
     first = submissions[0]
+    call_reward(first.config, elsewhere=True)
     path = _new_sweep_dir(first, sweep_dir)
     found = Sweep(first.config.name, tuple(combinations))
     job = _array_job(first, path, found, limit)

@@ -29,7 +29,12 @@ COUNTER = Path(__file__).with_name("calls")
 
 
 def reward(sample):
-    """Of the first 16 calls the first raises, the second hangs, the third gives NaN; later ones all raise."""
+    """Of the first 16 calls the first raises, the second hangs, the third gives NaN; later ones all raise.
+
+    The trial call before the start, with a response without tokens, does not count.
+    """
+    if not sample.num_response_tokens:
+        return 0.0
     number = int(COUNTER.read_text()) if COUNTER.exists() else 0
     COUNTER.write_text(str(number + 1))
     if number == 0 or number >= 16:

@@ -19,7 +19,13 @@ from tests.support.tiny_runs import EBBTIDE, write_run
 
 pytestmark = pytest.mark.slurm
 
-BROKEN_REWARD = "def reward(sample):\n    raise ValueError('no reward today')\n"
+# passes the trial call before the queue, and fails for every sample of the run
+BROKEN_REWARD = """
+def reward(sample):
+    if sample.num_response_tokens:
+        raise ValueError("no reward today")
+    return 0.0
+"""
 
 
 def write_site(folder: Path, **keys: Any) -> Path:
