@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake
 from core.config.schema import DataConfig, RunConfig
+from core.doors import ONE_TURN
 from core.processes.user_process import WorkerStartError
 from core.reward.trial import Trial, try_reward
 
@@ -29,6 +30,11 @@ def reward_trial(config: RunConfig) -> tuple[Trial | None, list[Mistake]]:
 def is_own(config: RunConfig) -> bool:
     """Whether the reward is a user's function."""
     return config.reward.type == "python" or ":" in config.reward.type
+
+
+def can_be_tried(config: RunConfig) -> bool:
+    """Whether a row and a text are all that the reward is given; only one turn adds nothing to a sample."""
+    return config.rollout.generate == ONE_TURN
 
 
 def reward_key(config: RunConfig) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 import modelcfg
 from common.mistake import Mistake
 from core.checks import ModelFiles, check_run_file
+from core.checks.dialogue import DIALOGUE, rendering
 from core.checks.parallel import num_trainers
-from core.checks.trial import data_sections, reward_trial
+from core.checks.trial import can_be_tried, data_sections, reward_trial
 from core.config import RunFileError
 from core.config.layout import nodes, num_engines
 from core.config.paths import PACKAGE_PREFIX
@@ -116,7 +117,9 @@ def _prompts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     for number, (key, data) in enumerate(data_sections(config).items()):
         size = min(data.size or MOST_ROWS, MOST_ROWS)
         try:
-            prompts = render(data.model_copy(update={"size": size}), tokenizer, shape.vocab_size if shape else None)
+            how = rendering(config.rollout, data) if config.rollout.generate == DIALOGUE else None
+            vocab_size = shape.vocab_size if shape else None
+            prompts = render(data.model_copy(update={"size": size}), tokenizer, vocab_size, how)
         except ValueError as error:
             wanted = "prompts that can be rendered and encoded"
             yield Mistake(f"{key}.prompt_key", None, str(error), wanted, "correct the row or the template")
@@ -136,6 +139,14 @@ def _usable(key: str, prompts: Sequence[Prompt], most: int) -> Iterator[Mistake]
 
 
 def _reward(config: RunConfig) -> list[Mistake]:
+    if not can_be_tried(config):
+        say(
+            fact(
+                "reward",
+                f"not called, as rollout.generate {config.rollout.generate} adds to samples what a row has not",
+            )
+        )
+        return []
     trial, mistakes = reward_trial(config)
     if trial is not None:
         say(fact("reward", f"{config.reward.path or config.reward.type}, on the first row of {reward_text(trial)}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.checks.trial import NOT_INSTALLED, is_own, reward_trial
+from core.checks.trial import NOT_INSTALLED, can_be_tried, is_own, reward_trial
 from core.config.schema import RunConfig
 from launchers.commands.terminal import note, refuse
 
@@ -13,7 +13,7 @@ def call_reward(config: RunConfig, *, elsewhere: bool = False) -> None:
     Args:
         elsewhere: the run is for other machines: what this one lacks is only noted.
     """
-    if not is_own(config):
+    if not is_own(config) or not can_be_tried(config):
         return
     _, mistakes = reward_trial(config)
     if elsewhere and any(NOT_INSTALLED in mistake.found for mistake in mistakes):
