@@ -7,7 +7,7 @@ Read from headers alone, without torch, so that a login node can tell.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ def weight_files(directory: Path) -> list[Path]:
         found = f"no {_listed(missing)} in {directory}, named by {INDEX}"
         raise Wrong(found, f"all {len(files)} files of the index", "download what is missing")
     return files
+
+
+def write_index(directory: Path, places: Mapping[str, str], num_bytes: int) -> None:
+    """Write which file of the directory holds each tensor, as `weight_files` reads it."""
+    index = {"metadata": {"total_size": num_bytes}, "weight_map": dict(places)}
+    (directory / INDEX).write_text(json.dumps(index, indent=2))
 
 
 def stored_tensors(directory: Path) -> dict[str, StoredTensor]:

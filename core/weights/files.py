@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from core.engines.roster import Engine, Engines
 from core.pretrained.safetensors_file import save_tensors
+from core.pretrained.weight_files import write_index
 from core.processes.collective import any_rank, broadcast
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
@@ -77,15 +78,22 @@ class FilesDelivery:
         self._version = version
         self._folder = folder
         self._num_posted = 0
+        self._places: dict[str, str] = {}  # tensor -> file, of all ranks
+        self._num_bytes = 0
 
     def post(self, tensors: NamedTensors) -> None:
         """Write the bucket, if it is this rank's turn."""
+        file = f"model-{self._num_posted:05d}.safetensors"
         if self._num_posted % dist.get_world_size() == dist.get_rank():
-            self._write(self._folder / f"model-{self._num_posted:05d}.safetensors", tensors)
+            self._write(self._folder / file, tensors)
         self._num_posted += 1
+        self._places |= {name: file for name, _ in tensors}
+        self._num_bytes += sum(tensor.nbytes for _, tensor in tensors)
 
     def close(self) -> None:
         """Have the engines read the files once all are there, all at the same time; then remove the files."""
+        if dist.get_rank() == 0:
+            write_index(self._folder, self._places, self._num_bytes)
         any_rank(False)
         with ThreadPoolExecutor(max(1, len(self._engines)), "weight-files") as threads:
             list(threads.map(self._load, self._engines))

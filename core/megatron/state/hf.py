@@ -16,7 +16,7 @@ from torch import Tensor
 from core.megatron.parallel import Layout
 from core.megatron.state.names import Entry, export_entries, join, load_entries, split
 from core.pretrained.safetensors_file import save_tensors
-from core.pretrained.weight_files import INDEX, fitting_tensors
+from core.pretrained.weight_files import INDEX, WHOLE, fitting_tensors, write_index
 from modelcfg import ModelShape
 
 SHARD_BYTES = 4 * 2**30
@@ -92,7 +92,7 @@ def save_hf(
             weight_map.update(dict.fromkeys((name for name, _ in bucket), file))
             total += sum(t.numel() * t.element_size() for _, t in bucket)
     if writes:
-        _write_index(directory, weight_map, total)
+        _name_files(directory, weight_map, total)
         _write_dtype(directory, next(iter(parameters.values())).dtype)
     dist.barrier(layout.control)
 
@@ -159,12 +159,12 @@ def _copy_side_files(source_dir: Path, directory: Path) -> None:
             shutil.copyfile(path, directory / path.name)
 
 
-def _write_index(directory: Path, weight_map: dict[str, str], total: int) -> None:
+def _name_files(directory: Path, weight_map: dict[str, str], total: int) -> None:
+    """A single file needs no index."""
     if len(set(weight_map.values())) == 1:
-        (directory / "model-00000.safetensors").rename(directory / "model.safetensors")
-        return
-    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    (directory / INDEX).write_text(json.dumps(index, indent=2))
+        (directory / "model-00000.safetensors").rename(directory / WHOLE)
+    else:
+        write_index(directory, weight_map, total)
 
 
 def _write_dtype(directory: Path, dtype: torch.dtype) -> None:
