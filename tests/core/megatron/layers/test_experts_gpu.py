@@ -46,6 +46,9 @@ def gradients_of(way: str, dtype: torch.dtype) -> Gradients:
 
 @pytest.fixture(scope="module")
 def gradients() -> dict[tuple[str, torch.dtype], Gradients]:
+    """By way and precision."""
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU here")
     from bench.gpu_trainer import make_config, one_rank
     from core.megatron.parallel import initialise
 
