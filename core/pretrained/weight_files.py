@@ -123,6 +123,8 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def _no_weights(directory: Path) -> Wrong:
+    if not directory.is_dir():
+        return Wrong(f"no folder {directory}", "the folder of a model", "correct the path")
     names = sorted(path.name for path in directory.iterdir())
     if ADAPTER in names:
         remedy = "merge the adapter into its base model, and give that directory"

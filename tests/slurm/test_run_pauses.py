@@ -22,14 +22,14 @@ from tests.support.tiny_runs import events
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(900)]
 
-MANY = 26  # steps: more than two minutes hold when every step takes 4 s
+MANY = 40  # steps: more than two minutes hold when every step takes 2.4 s
 SLOW_REWARD = '''
 import time
 
 
 def reward(sample):
-    """A step of 16 samples takes 4 s."""
-    time.sleep(0.25)
+    """A step of 16 samples takes 2.4 s."""
+    time.sleep(0.15)
     return (sum(map(ord, sample.response_text)) % 101) / 100
 '''
 FEW = {"num_rollout": 16}

@@ -99,5 +99,5 @@ def test_a_stored_tied_head_is_not_expected(tmp_path: Path) -> None:
 
 
 def test_no_weights_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(WeightsRefused, match=r"no \*\.safetensors"):
+    with pytest.raises(WeightsRefused, match=r"without \*\.safetensors"):
         expected_tensors(tmp_path)
