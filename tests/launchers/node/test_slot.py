@@ -91,7 +91,7 @@ def test_a_server_that_refuses_its_command_line_is_not_started_again(beat: Pulse
     finally:
         slot.close()
     assert found[-1] is not None
-    assert found[-1].cause == "exit code 2 before it answered for the first time (start 1)"
+    assert found[-1].cause == "exited with code 2 before it answered for the first time (start 1)"
 
 
 def test_a_server_that_dies_is_restarted(slot: ServerSlot, beat: Pulse, store: Rendezvous) -> None:
