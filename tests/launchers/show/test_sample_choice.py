@@ -23,7 +23,7 @@ def run_dir(tmp_path: Path) -> Path:
         failed = number in (1, 4)
         sample.reward, sample.failure = (None, "why\x1b[2J not") if failed else (number / 10, None)
         sample.status = Status.TRUNCATED if number in (2, 4) else Status.COMPLETED
-        sample.response_text = f"text{number} \x1b[2J"
+        sample.response_text, sample.turns = f"text{number} \x1b[2J", ()
     write_step(step_path(tmp_path, 3), make_record(samples, 3))
     return tmp_path
 
