@@ -7,8 +7,8 @@ GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null
 PINS := requirements/$(if $(GPU),gpu,cpu).txt
 # two at a time, those of one file or with the same engines after each other: tests mostly wait, for imports, engines, Slurm
 AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
-# those of whole runs on a cluster wait even more, files with many of them first
-SLOW_AT_A_TIME := -n 3 --dist loadgroup
+# whole runs on a cluster: files with many of them first
+SLOW_AT_A_TIME := -n 2 --dist loadgroup
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
