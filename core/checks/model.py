@@ -10,6 +10,7 @@ from typing import Any
 import modelcfg
 from common.mistake import Mistake, Wrong, show
 from core.checks.model_files import ModelFiles
+from core.checks.sections import data_sections
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import PlacementConfig, RunConfig
 from core.pretrained.header import told_by_first_bytes
@@ -165,7 +166,7 @@ def chat_templates(config: RunConfig) -> Iterator[Mistake]:
     path = Path(config.model.path)
     if config.model.path.startswith(PACKAGE_PREFIX) or not (path / TOKENIZER).is_file() or has_chat_template(path):
         return
-    for key, data in {"data": config.data, **{f"eval.sets.{k}": data for k, data in config.eval.sets.items()}}.items():
+    for key, data in data_sections(config).items():
         if data.apply_chat_template and data.chat_template is None:
             remedy = f"give one as {key}.chat_template, or set {key}.apply_chat_template: false"
             wanted = "a chat template, as these prompts are to be rendered by one"

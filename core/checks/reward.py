@@ -10,6 +10,7 @@ from dataclasses import replace
 from common.mistake import Mistake
 from core.checks.doors import check_door
 from core.checks.function import definition, python_function
+from core.checks.sections import data_sections
 from core.config.schema import RewardConfig, RunConfig
 from core.doors import REWARD, REWARD_PATH
 from core.plugins import FORMS, split_function
@@ -79,8 +80,7 @@ def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Mistake]:
     """The scorer of a reasoning_gym dataset needs the entry that the dataset made."""
     if config.reward.type != "reasoning_gym":
         return
-    sources = {"data": config.data, **{f"eval.sets.{name}": data for name, data in config.eval.sets.items()}}
-    for key, data in sources.items():
+    for key, data in data_sections(config).items():
         if data.source != "reasoning_gym":
             remedy = "use a reasoning_gym dataset, or another reward.type"
             found = f"{data.source} with reward.type reasoning_gym"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.mistake import Mistake
-from core.config.schema import DataConfig, RunConfig
+from core.checks.sections import data_sections
+from core.config.schema import RunConfig
 from core.doors import ONE_TURN
 from core.processes.user_process import WorkerStartError
 from core.reward.trial import Trial, try_reward
@@ -40,11 +41,6 @@ def can_be_tried(config: RunConfig) -> bool:
 def reward_key(config: RunConfig) -> str:
     """The key that names the reward."""
     return "reward.path" if config.reward.type == "python" else "reward.type"
-
-
-def data_sections(config: RunConfig) -> dict[str, DataConfig]:
-    """Every data section by its key, training first."""
-    return {"data": config.data, **{f"eval.sets.{name}": data for name, data in config.eval.sets.items()}}
 
 
 def _failures(config: RunConfig, trial: Trial) -> Iterator[Mistake]:

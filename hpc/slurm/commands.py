@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
-# a user's own defaults for listings (SQUEUE_STATES, SACCT_FORMAT, …) would change what we read
 NOT_FOUND = 127  # env's and the shell's exit code
+# a user's own defaults for listings (SQUEUE_STATES, SACCT_FORMAT, …) would change what we read
 LISTING_DEFAULTS = ("SQUEUE_", "SACCT_", "SINFO_")
 
 

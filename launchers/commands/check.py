@@ -11,7 +11,8 @@ from common.mistake import Mistake
 from core.checks import ModelFiles, check_run_file
 from core.checks.dialogue import DIALOGUE, rendering
 from core.checks.parallel import num_trainers
-from core.checks.trial import can_be_tried, data_sections, reward_trial
+from core.checks.sections import data_sections
+from core.checks.trial import can_be_tried, reward_trial
 from core.config import RunFileError
 from core.config.layout import nodes, num_engines
 from core.config.paths import PACKAGE_PREFIX
