@@ -36,6 +36,7 @@ ADVANTAGE = Door(
             "core.algorithm.advantages.reinforce_plus_plus_baseline:ReinforcePlusPlusBaseline"
         ),
         "pass_at_k": "core.algorithm.advantages.pass_at_k:PassAtK",
+        "none": "core.algorithm.advantages.none:NoAdvantage",
     },
     arguments=("rewards", "groups", "valid"),
     options_key="algorithm.advantage_options",
@@ -50,15 +51,21 @@ LOSS = Door(
         "cispo": "core.algorithm.losses.cispo:CispoLoss",
         "sapo": "core.algorithm.losses.sapo:SapoLoss",
         "policy_gradient": "core.algorithm.losses.policy_gradient:PolicyGradientLoss",
+        "sft": "core.algorithm.losses.sft:SftLoss",
     },
     arguments=("logprobs", "entropy", "inputs"),
     options_key="algorithm.loss_options",
     gives="(loss, metrics)",
 )
 ONE_TURN = "one_turn"  # runs in the driver, all other generation in worker processes
+ROWS = "rows"  # the answers are in the rows: there is no engine
 GENERATE = Door(
     key="rollout.generate",
-    builtins={ONE_TURN: "core.rollout.generate:OneTurn", "dialogue": "core.rollout.dialogue:Dialogue"},
+    builtins={
+        ONE_TURN: "core.rollout.generate:OneTurn",
+        "dialogue": "core.rollout.dialogue:Dialogue",
+        ROWS: "core.rollout.rows:given_answer",
+    },
     arguments=("task", "engine"),
     options_key="rollout.generate_options",
     gives="Response or a list of Responses",

@@ -15,6 +15,7 @@ class Status(StrEnum):
     TRUNCATED = "truncated"  # max_response_tokens reached
     ABORTED = "aborted"  # cut off by us
     FAILED = "failed"  # no usable reward: `failure` says why
+    GIVEN = "given"  # a row has it: no model made it, and nobody scores it
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ class Span:
     text: str = ""
 
 
+@dataclass(frozen=True)
+class Demonstration(Prompt):
+    """A prompt whose row has the answer too; `response_tokens` and `loss_mask`, 1 at what is learnt, are as long."""
+
+    response_tokens: tuple[int, ...] = ()
+    loss_mask: tuple[int, ...] = ()
+    response_text: str = ""
+    turns: Sequence[Span] = ()
+
+
 @dataclass
 class Sample:
     """One response to one prompt.
@@ -76,6 +87,11 @@ class Sample:
             self.loss_mask = [1] * len(self.response_tokens)
         if self.task < 0:
             self.task = self.index
+
+    @property
+    def failed(self) -> bool:
+        """Whether it takes no part, as it has no reward and should have one."""
+        return self.reward is None and self.status is not Status.GIVEN
 
 
 @dataclass(frozen=True)

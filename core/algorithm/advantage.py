@@ -26,7 +26,8 @@ class Advantages(Protocol):
         Args:
             rewards: [B] float32, NaN where there is none.
             groups: [B] int64, the prompt of each sample; the samples of a prompt are adjacent.
-            valid: [B] bool: it has a reward. What comes back for others is not read: they get 0.
+            valid: [B] bool: it takes part, so it has a reward, unless the row gave the sample. What comes back for
+                others is not read: they get 0.
         Returns:
             [B], or B tensors [T]: one number per response token. Finite.
         Collective: none.

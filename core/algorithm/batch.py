@@ -48,7 +48,7 @@ def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
     Raises:
         TooManyFailures: naming the share, the limit and the commonest reasons.
     """
-    reasons = Counter(s.failure for s in samples if s.reward is None)
+    reasons = Counter(s.failure for s in samples if s.failed)
     num_failed = sum(reasons.values())
     if not num_failed or num_failed / len(samples) <= max_failed_share:  # a product would round: 0.29 x 100 < 29
         return
@@ -66,13 +66,13 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     lengths = sorted(len(s.response_tokens) for s in samples)
     without_spread = _groups_without_spread(samples)
     return {
-        "rollout/raw_reward": _mean(rewards),
+        **({"rollout/raw_reward": _mean(rewards)} if rewards or any(s.failed for s in samples) else {}),
         "rollout/response_len/mean": _mean(lengths),
         "rollout/response_len/max": float(lengths[-1]),
         "rollout/response_len/min": float(lengths[0]),
         "rollout/response_len/median": float(lengths[len(lengths) // 2]),
         "rollout/truncated_ratio": _mean([s.status is Status.TRUNCATED for s in samples]),
-        "rollout/failed_ratio": _mean([s.reward is None for s in samples]),
+        "rollout/failed_ratio": _mean([s.failed for s in samples]),
         "rollout/repetition_frac": _mean([_repeats(s.response_tokens) for s in samples]),
         "rollout/zero_std/count": float(without_spread),
         "rollout/zero_std/ratio": without_spread / len({s.group for s in samples}),
@@ -108,12 +108,11 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _train_sample(sample: Sample, advantage: float | Sequence[float], on_policy: bool) -> TrainSample:
-    failed = sample.reward is None
     return TrainSample(
         group=sample.group,
         prompt_tokens=list(sample.prompt.tokens),
         response_tokens=sample.response_tokens,
-        loss_mask=[0] * len(sample.loss_mask) if failed else sample.loss_mask,
+        loss_mask=[0] * len(sample.loss_mask) if sample.failed else sample.loss_mask,
         advantage=advantage,
         logprobs_engine=sample.logprobs_engine,
         logprobs_old=None if on_policy else sample.logprobs_engine,

@@ -46,7 +46,7 @@ def estimate(advantages: Advantages, samples: Sequence[Sample]) -> list[float] |
     """
     rewards = torch.tensor([float("nan") if s.reward is None else s.reward for s in samples], dtype=torch.float32)
     groups = torch.tensor([s.group for s in samples])
-    valid = torch.tensor([s.reward is not None for s in samples])
+    valid = torch.tensor([not s.failed for s in samples])
     asked = {name: OFFERS[name](samples) for name in ADVANTAGE.asked_by(advantages)}
     given = advantages(rewards, groups, valid, **asked)
     if isinstance(given, Tensor):

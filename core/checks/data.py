@@ -10,6 +10,7 @@ from common.mistake import Mistake, Wrong, show
 from common.nearest import nearest
 from core.checks.function import python_function
 from core.checks.reward import NEEDS_LABEL
+from core.checks.rows import is_of_rows
 from core.config.schema import DataConfig, RunConfig
 from core.plugins import FORMS
 
@@ -29,17 +30,29 @@ def training_data(config: RunConfig) -> Iterator[Mistake]:
     rollout = config.rollout
     drawn = rollout.over_sampling_batch_size
     least = LeastRows(drawn or rollout.rollout_batch_size, "over_sampling" if drawn else "rollout")
-    yield from data_section("data", config.data, config.reward.type, least)
+    yield from data_section("data", config.data, compared_by(config), least)
+
+
+def compared_by(config: RunConfig) -> str:
+    """The `reward.type` that labels are compared by; empty where they are what is learnt."""
+    return "" if is_of_rows(config) else config.reward.type
 
 
 def data_section(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows = ONE_ROW) -> Iterator[Mistake]:
-    """The problems of the data section at `key`. Rows are read only if nothing is wrong with the source itself."""
+    """The problems of the data section at `key`. Rows are read only if nothing is wrong with the source itself.
+
+    Args:
+        reward_type: see `compared_by`.
+    """
     source_problems = list(_source(key, data))
     yield from source_problems
     yield from _template(key, data)
     if data.label_key is None and reward_type in NEEDS_LABEL:
         wanted = f"a label_key, because reward.type {reward_type} compares with a label"
         yield Mistake(f"{key}.label_key", None, "null", wanted, "name the row key of the reference answer")
+    if not reward_type and not data.apply_chat_template and data.label_key is None:
+        wanted = "the key of the answer, as apply_chat_template is false and the rows are to be learnt"
+        yield Mistake(f"{key}.label_key", None, "null", wanted, "name it")
     if not source_problems:
         yield from _rows(key, data, reward_type, least_rows)
 
@@ -104,6 +117,8 @@ def _rows(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows) -
     yield from _prompts(f"{key}.prompt_key", data, rows)
     if data.label_key is not None:
         yield from _labels(f"{key}.label_key", data.label_key, reward_type, rows)
+    elif not reward_type and data.apply_chat_template:
+        yield from _answers(f"{key}.prompt_key", data, rows)
 
 
 def _row_key(key: str, row_key: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
@@ -150,6 +165,23 @@ def _prompts(key: str, data: DataConfig, rows: list[dict[str, Any]]) -> Iterator
                 raise Wrong(f"{show(prompt)} as the prompt", "text, as apply_chat_template is false", "correct the row")
         except Wrong as wrong:
             yield Mistake(key, None, f"{wrong.found} in row {number}", wrong.wanted, wrong.remedy)
+            return
+
+
+def _answers(key: str, data: DataConfig, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+    """The first row of messages without a turn of the assistant, where these are what is learnt."""
+    from core.data.keys import value_at  # here as above
+    from core.data.messages import messages_of
+
+    for number, row in enumerate(rows, start=1):
+        try:
+            roles = {message["role"] for message in messages_of(value_at(row, data.prompt_key))}
+        except (KeyError, Wrong):  # told already
+            return
+        if "assistant" not in roles:
+            found, wanted = f"no message of the assistant in row {number}", "a turn to learn in every row"
+            remedy = "name the key of the answer as label_key, or leave out such rows"
+            yield Mistake(key, None, found, wanted, remedy)
             return
 
 

@@ -11,7 +11,7 @@ from common.mistake import Mistake, Wrong
 from core.checks.tool_schema import tool_schema, tool_schemas
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import DataConfig, RolloutConfig, RunConfig
-from core.doors import GENERATE
+from core.doors import GENERATE, ROWS
 
 if TYPE_CHECKING:  # both are dear to import
     from core.data import Rendering
@@ -34,6 +34,8 @@ def who_speaks(config: RunConfig) -> Iterator[Mistake]:
         remedy = "add rollout.tools or rollout.environment, or remove generate"
         yield Mistake(GENERATE.key, None, f"{DIALOGUE} without tools and environment", "one of them", remedy)
     for name in ONLY_IN_DIALOGUES:
+        if rollout.generate == ROWS and name == "rewritten_past":  # conversations of rows have a past, too
+            continue
         needed = {"environment_options": "environment", "tool_format": "tools"}.get(name)
         used = needed in present if needed else bool(present)
         if (

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.mistake import Mistake
-from core.checks.data import data_section
+from core.checks.data import compared_by, data_section
 from core.config.schema import RunConfig
 
 
 def sets(config: RunConfig) -> Iterator[Mistake]:
     """Each set is there and has the keys that the run's reward needs."""
     for name, data in config.eval.sets.items():
-        yield from data_section(f"eval.sets.{name}", data, config.reward.type)
+        yield from data_section(f"eval.sets.{name}", data, compared_by(config))
 
 
 def sampling(config: RunConfig) -> Iterator[Mistake]:

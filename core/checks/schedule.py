@@ -9,9 +9,9 @@ from core.config.schema import RunConfig
 
 
 def clip_range(config: RunConfig) -> Iterator[Mistake]:
-    """The upper clip is at least the lower one (clip-higher, DAPO)."""
+    """The upper clip is at least the lower one (clip-higher, DAPO), unless there is no lower bound (CISPO)."""
     low, high = config.algorithm.eps_clip, config.algorithm.eps_clip_high
-    if high is not None and high < low:
+    if high is not None and high < low < 1:
         yield Mistake(
             "algorithm.eps_clip_high",
             None,

@@ -77,7 +77,7 @@ def engine_gpus(config: RunConfig, node: Node, index: int) -> range:
 def colocated_engines(config: RunConfig, node: int) -> tuple[str, ...]:
     """The engines on the GPUs of the trainer ranks of a node."""
     found = nodes(config)[node]
-    colocated = found.role == "trainers" and not _own_gpus(config, found.role)
+    colocated = found.role == "trainers" and config.placement.engines == "colocated"
     return found.engines if colocated else ()
 
 
@@ -114,7 +114,8 @@ def _own_gpus(config: RunConfig, role: str) -> bool:
 
 def _part(config: RunConfig, index: int, part: SlurmComponent) -> Part:
     placement = config.placement
-    engines = {"trainers": placement.engines_per_node, "engines": part.engines_per_node or 1}.get(part.role, 0)
+    beside = 0 if placement.engines == "none" else placement.engines_per_node
+    engines = {"trainers": beside, "engines": part.engines_per_node or 1}.get(part.role, 0)
     trainers = placement.trainers_per_node if part.role == "trainers" else 0
     of_engines = engines * placement.engine_tensor_parallel
     return Part(

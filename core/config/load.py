@@ -10,6 +10,7 @@ from common import yaml_dialect
 from common.files import write_atomically
 from common.mistake import Mistake, MistakesError
 from common.yaml_document import Document, read_document
+from core.config.implied import with_implied
 from core.config.keys import RUN_FILE
 from core.config.overrides import apply_overrides
 from core.config.paths import resolve_paths
@@ -56,7 +57,7 @@ def read_run_file(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Docu
     raise_mistakes(path, mistakes)  # of YAML itself: then the tree is not to be trusted
     mistakes = apply_overrides(document, overrides)
     config, invalid = validate(document)
-    return resolve_paths(config, path.absolute().parent), document, mistakes + invalid
+    return resolve_paths(with_implied(config), path.absolute().parent), document, mistakes + invalid
 
 
 def raise_mistakes(path: Path, mistakes: list[Mistake]) -> None:

@@ -89,7 +89,11 @@ class DataConfig(Section):
         "prompt",
         description="row key of the prompt: a string, or a list of chat messages; a dotted key reaches into mappings",
     )
-    label_key: str | None = Field("label", description="row key of the reference answer, dotted as above")
+    label_key: str | None = Field(
+        "label",
+        description="row key of the reference answer, dotted as above. Where rollout.generate is rows: of the answer "
+        "that is learnt, and null, which is the default then: the assistant's turns of the prompt are",
+    )
     apply_chat_template: bool = Field(True, description="wrap the prompt in the tokenizer's chat template")
     system_prompt: str | None = Field(
         None, description="null: the template's own default; an empty string: none at all"
@@ -116,8 +120,12 @@ class RolloutConfig(Section):
         description="which groups drawn are trained; nonzero_std: the first whose rewards differ, and where these are "
         "too few the first others",
     )
-    n_samples_per_prompt: PositiveInt = Field(8, description="samples per prompt (the group)")
-    max_response_tokens: PositiveInt = Field(1024, description="a response that gets this long is cut off there")
+    n_samples_per_prompt: PositiveInt = Field(
+        8, description="samples per prompt (the group); 1 where `generate` is rows"
+    )
+    max_response_tokens: PositiveInt = Field(
+        1024, description="a response that gets this long is cut off there; one of a row is left out if it is longer"
+    )
     temperature: PositiveFloat = Field(1.0, description="of sampling; the log-probs of training use the same")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="1, which is off: the trainer computes log-probs over all tokens; see eval.top_p"
@@ -136,8 +144,9 @@ class RolloutConfig(Section):
     generate: str = Field(
         "one_turn",
         description="how a prompt becomes a sample: one_turn; dialogue, which is the default where there are tools or "
-        "an environment; or module.py:function / package.module:function of your own: async f(task, engine) -> "
-        "Response or a list of them",
+        "an environment; rows: the row has the answer, which is to be learnt (sft.md), and other keys get other "
+        "defaults; or module.py:function / package.module:function of your own: async f(task, engine) -> Response or a "
+        "list of them",
     )
     generate_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     generate_timeout_s: PositiveFloat = Field(
@@ -167,7 +176,8 @@ class RolloutConfig(Section):
     rewritten_past: Literal["refuse", "keep", "split"] = Field(
         "refuse",
         description="where the chat template writes the model's earlier turns otherwise than it said them: refuse; "
-        "keep: as it said them; split: as the template wants, each such turn a training sample of its own",
+        "keep: as it said them; split: as the template wants, each such turn a training sample of its own. With "
+        "`generate: rows` refuse or split, which makes each turn of a row a sample of its own",
     )
 
     @model_validator(mode="after")
@@ -210,12 +220,14 @@ class AlgorithmConfig(Section):
 
     advantage_estimator: str = Field(
         "grpo",
-        description="a built-in (algorithms.md), or module.py:function / package.module:function of your own",
+        description="a built-in (algorithms.md), or module.py:function / package.module:function of your own; none "
+        "where rollout.generate is rows",
     )
     advantage_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     loss: str = Field(
         "clipped",
-        description="a built-in (algorithms.md), or module.py:function / package.module:function of your own",
+        description="a built-in (algorithms.md), or module.py:function / package.module:function of your own; sft "
+        "where rollout.generate is rows",
     )
     loss_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     grpo_std_normalization: bool = Field(True, description="divide by the group's standard deviation (off: Dr. GRPO)")
@@ -296,10 +308,11 @@ class PlacementConfig(Section):
     trainers_per_node: PositiveInt = Field(1, description="trainer ranks per node: one per GPU")
     engines_per_node: PositiveInt = Field(1, description="SGLang servers per node")
     engine_tensor_parallel: PositiveInt = Field(1, description="GPUs of one engine")
-    engines: Literal["colocated", "own_gpus"] = Field(
+    engines: Literal["colocated", "own_gpus", "none"] = Field(
         "colocated",
         description="the engines of the trainers' nodes: colocated: on the trainers' GPUs, in turns; own_gpus: on GPUs "
-        "beside them, so a node needs trainers_per_node + engines_per_node × engine_tensor_parallel of them",
+        "beside them, so a node needs trainers_per_node + engines_per_node × engine_tensor_parallel of them; none, "
+        "which is the default where rollout.generate is rows: there are no engines",
     )
     weight_sync: Literal["auto", "files"] = Field(
         "auto",

@@ -157,13 +157,13 @@ def _prompt(
     rendering: Rendering,
     vocab_size: int | None,
 ) -> Prompt:
-    content = _value(row, config.prompt_key, "prompt_key", index)
-    label = None if config.label_key is None else _value(row, config.label_key, "label_key", index)
+    content = value_of(row, config.prompt_key, "prompt_key", index)
+    label = None if config.label_key is None else value_of(row, config.label_key, "label_key", index)
     try:
         messages = messages_of(content) if config.apply_chat_template else []
         text = _rendered(messages, tokenizer, rendering) if config.apply_chat_template else _plain(content)
         tokens = tokenizer.encode(text, add_special_tokens=not config.apply_chat_template)
-        _refuse_tokens(text, tokens, vocab_size)
+        refuse_tokens(text, tokens, vocab_size)
     except Exception as error:  # a template, or what it calls, may raise anything: it leaves with its row
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
         raise ValueError(f"row {index}: {what}") from error
@@ -204,7 +204,12 @@ def _plain(content: Any) -> str:
     raise Wrong(f"{show(content)} as the prompt", "text, as data.apply_chat_template is false", "correct the row")
 
 
-def _refuse_tokens(text: str, tokens: Sequence[int], vocab_size: int | None) -> None:
+def refuse_tokens(text: str, tokens: Sequence[int], vocab_size: int | None) -> None:
+    """Refuse a row without tokens, or with some that the model does not have.
+
+    Raises:
+        Wrong: it is such a row.
+    """
     if not tokens:
         raise Wrong(f"a prompt without tokens ({text[:80]!r})", "a prompt with text", "correct or leave out the row")
     if vocab_size is not None and max(tokens) >= vocab_size:
@@ -212,7 +217,12 @@ def _refuse_tokens(text: str, tokens: Sequence[int], vocab_size: int | None) -> 
         raise Wrong(found, "tokens that the model knows", "use the model's own tokenizer, or leave out such rows")
 
 
-def _value(row: Row, key: str, option: str, index: int) -> Any:
+def value_of(row: Row, key: str, option: str, index: int) -> Any:
+    """What row `index` has under the key that data.`option` names.
+
+    Raises:
+        ValueError: it has no such key; the message names those that it has.
+    """
     try:
         return value_at(row, key)
     except KeyError as error:

@@ -14,22 +14,13 @@ from core.rollout.seeds import sample_seed
 from core.samples import SamplingParams
 
 
-class Evaluation:
-    """Evaluates before the first step, at the interval, and after the last step."""
+class EvaluationSets:
+    """The sets of a run, and when they are evaluated: before the first step, at the interval, after the last step."""
 
-    def __init__(
-        self,
-        config: EvalConfig,
-        rollout_config: RolloutConfig,
-        sources: Mapping[str, PromptSource],
-        rollout: Rollout,
-        stop_token_ids: tuple[int, ...],
-    ) -> None:
+    def __init__(self, config: EvalConfig, rollout_config: RolloutConfig, sources: Mapping[str, PromptSource]) -> None:
         self._config = config
         self._rollout_config = rollout_config
         self._sources = sources
-        self._rollout = rollout
-        self._stop_token_ids = stop_token_ids
 
     @property
     def num_prompts(self) -> dict[str, int]:
@@ -42,6 +33,22 @@ class Evaluation:
             return False
         at_the_ends = step in (0, self._rollout_config.num_rollout)
         return at_the_ends or (self._config.interval > 0 and step % self._config.interval == 0)
+
+
+class Evaluation(EvaluationSets):
+    """Has the engines answer the prompts."""
+
+    def __init__(
+        self,
+        config: EvalConfig,
+        rollout_config: RolloutConfig,
+        sources: Mapping[str, PromptSource],
+        rollout: Rollout,
+        stop_token_ids: tuple[int, ...],
+    ) -> None:
+        super().__init__(config, rollout_config, sources)
+        self._rollout = rollout
+        self._stop_token_ids = stop_token_ids
 
     def run(self, step: int, weight_version: str) -> dict[str, dict[str, float]]:
         """Rates of every set: {"set": {"accuracy": 0.5, "pass@4": 0.8}}.

@@ -88,9 +88,10 @@ class Journal:
         self._sinks.end()
 
     def _rates(self, batch: Batch, times: dict[str, float]) -> dict[str, float]:
-        if "perf/rollout_time" not in times:  # a schedule that overlaps may have waited for it in another step
-            return {}
         num_devices = num_engines(self._config) * self._config.placement.engine_tensor_parallel
+        # a schedule that overlaps may have waited for the rollout in another step
+        if "perf/rollout_time" not in times or not num_devices:
+            return {}
         num_tokens = sum(len(sample.response_tokens) for sample in batch.samples)
         return {"perf/tokens_per_gpu_per_sec": num_tokens / times["perf/rollout_time"] / num_devices}
 

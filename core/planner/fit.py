@@ -31,7 +31,7 @@ def notices(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Mist
 def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     """The engine's share holds its weights and one sample."""
     longest = sample_tokens(config)
-    if plan.cache.samples(longest) == 0:
+    if plan.cache is not None and plan.cache.samples(longest) == 0:
         limit = config.placement.engine_max_total_tokens
         small = limit is not None and limit < longest
         yield Mistake(
@@ -83,6 +83,8 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
 
 
 def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
+    if plan.cache is None:
+        return
     rollout = config.rollout
     step = (rollout.over_sampling_batch_size or rollout.rollout_batch_size) * rollout.n_samples_per_prompt
     wanted, room = min(step, config.placement.engine_max_running_requests), plan.cache.samples(sample_tokens(config))

@@ -54,7 +54,7 @@ class MemoryPlan:
         apart: whether trainer and engine have a GPU each.
         phases: phase -> owner -> part -> bytes; what is there when the phase is fullest.
         stage: the pipeline stage that needs most.
-        cache: of one engine.
+        cache: of one engine; None: there is none.
         host_bytes: memory of a node that takes parts in while they are not on the device, page-locked on GPUs.
     """
 
@@ -65,7 +65,7 @@ class MemoryPlan:
     apart: bool
     phases: Mapping[str, Mapping[str, Parts]]
     stage: int
-    cache: KvCache
+    cache: KvCache | None
     host_bytes: int
 
     def phase_bytes(self, phase: str) -> int:
@@ -162,7 +162,9 @@ def _staying(config: RunConfig, shape: ModelShape, device: Device) -> frozenset[
         plans = _plans(config, shape, device, how)
         free = device.total_bytes - max(sum(plan.phases["score"][TRAINER].values()) for plan in plans)
         again = engine.cache(config, shape, device.kind, max(0, free))
-        if 2 * again.tokens >= plans[0].cache.tokens and all(plan.fits(OTHERS, share=TIGHT) for plan in plans):
+        before = plans[0].cache
+        assert before is not None  # who takes turns has an engine
+        if 2 * again.tokens >= before.tokens and all(plan.fits(OTHERS, share=TIGHT) for plan in plans):
             stay |= {part}
     return stay
 
@@ -170,6 +172,11 @@ def _staying(config: RunConfig, shape: ModelShape, device: Device) -> frozenset[
 def colocated(config: RunConfig) -> bool:
     """Whether engines are on the trainers' devices."""
     return config.placement.engines == "colocated"
+
+
+def has_engines(config: RunConfig) -> bool:
+    """Whether there are engines at all."""
+    return config.placement.engines != "none"
 
 
 def _plans(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> list[MemoryPlan]:
@@ -185,15 +192,17 @@ def _fullest(config: RunConfig, shape: ModelShape, device: Device, how: _How) ->
 def _plan(config: RunConfig, shape: ModelShape, device: Device, how: _How, stage: int) -> MemoryPlan:
     """The plan of one pipeline stage."""
     kind, granted = device.kind, table(how.staying)
-    cache = engine.cache(config, shape, kind, device.total_bytes or 0)
+    cache = engine.cache(config, shape, kind, device.total_bytes or 0) if has_engines(config) else None
     trainer_parts = trainer.part_bytes(config, shape, kind, stage)
-    sizes = {TRAINER: trainer_parts, ENGINE: engine.part_bytes(config, shape, kind, cache)}
+    sizes = {TRAINER: trainer_parts}
+    if cache is not None:
+        sizes[ENGINE] = engine.part_bytes(config, shape, kind, cache)
     lasting, counts = _lasting(config, shape, kind, how.graphs), _counts(config, kind)
     phases: dict[str, dict[str, Parts]] = {}
     for phase in TABLE:
         work = _work(config, shape, kind, stage, phase)
         phases[phase] = {}
-        for owner in (TRAINER, ENGINE):
+        for owner in sizes:
             held = _held(sizes[owner], granted[phase].of(owner) if how.in_turns else None)
             parts = {**held, **work.get(owner, {}), **lasting[owner]}
             phases[phase][owner] = {part: size * counts[owner] for part, size in parts.items()}
@@ -203,7 +212,7 @@ def _plan(config: RunConfig, shape: ModelShape, device: Device, how: _How, stage
         in_turns=how.in_turns,
         staying=how.staying,
         graphs=how.graphs,
-        apart=kind == "cuda" and not colocated(config),
+        apart=kind == "cuda" and config.placement.engines == "own_gpus",
         phases=phases,
         stage=stage,
         cache=cache,
@@ -228,7 +237,7 @@ def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: 
     """Owner -> what a phase takes and gives back itself."""
     if phase == "update":
         return {TRAINER: trainer.update_work(config, shape, device, stage)}
-    if phase == "sync":
+    if phase == "sync" and has_engines(config):
         return {TRAINER: {"buckets": engine.bucket_bytes(config, shape, device)}}
     if phase in ("rollout", "eval"):
         return {ENGINE: {"forward pass": engine.forward_bytes(config, shape, device)}}

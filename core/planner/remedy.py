@@ -63,7 +63,8 @@ def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples:
     for changes in _shares(config):
         changed = apply(config, changes)
         plan = plan_memory(changed, shape, device)
-        if plan.fits(GENERATING) and plan.cache.samples(sample_tokens(config)) >= samples:
+        room = 0 if plan.cache is None else plan.cache.samples(sample_tokens(config))
+        if plan.fits(GENERATING) and room >= samples:
             return "set " + _text(changes)
     if samples > 1:
         return ""

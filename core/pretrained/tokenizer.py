@@ -7,6 +7,7 @@ Left out: images, slow tokenizers.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,22 @@ class Tokenizer:
     def decode(self, token_ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Text of `token_ids`; bytes that are no UTF-8 become U+FFFD."""
         return cast(str, self.fast.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
+
+    def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of rendered text, and the first and last character of each (the last exclusive)."""
+        found = self.fast(text, add_special_tokens=False, return_offsets_mapping=True)
+        return list(found["input_ids"]), [(begin, end) for begin, end in found["offset_mapping"]]
+
+    def encode_marked(self, messages: Sequence[Message], template: str | None = None) -> tuple[list[int], list[int]]:
+        """Ids of whole messages, and 1 for those that the template marks as the model's own, by {% generation %}."""
+        found = self.fast.apply_chat_template(
+            list(messages), chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        )
+        return list(found["input_ids"]), list(found["assistant_masks"])
+
+    def has_marks(self, pattern: re.Pattern[str], template: str | None = None) -> bool:
+        """Whether the chat template has this in it."""
+        return bool(pattern.search(str(template or self.fast.chat_template or "")))
 
     def render(
         self,

@@ -11,6 +11,7 @@ from common.mistake import Mistake
 from core.checks import ModelFiles, check_run_file
 from core.checks.dialogue import DIALOGUE, rendering
 from core.checks.parallel import num_trainers
+from core.checks.rows import is_of_rows
 from core.checks.sections import data_sections
 from core.checks.trial import can_be_tried, reward_trial
 from core.config import RunFileError
@@ -22,7 +23,7 @@ from core.samples import Prompt
 from hpc.site.schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
 from launchers.commands.terminal import Overrides, RunFile, fail, say
-from launchers.show.check_report import fact, prompt_lines, prompts_text, reward_text
+from launchers.show.check_report import answers_text, fact, prompt_lines, prompts_text, reward_text
 from launchers.show.memory_table import verdict
 from launchers.submit.memory_check import warnings
 from launchers.submit.site_rules import disagreements
@@ -70,6 +71,7 @@ def _device(config: RunConfig, site: Site) -> Device | None:
 def _say_run(config: RunConfig, files: ModelFiles, submission: Submission) -> None:
     rollout = config.rollout
     sampled = f"{rollout.rollout_batch_size} prompts × {rollout.n_samples_per_prompt} samples"
+    sampled = f"{rollout.rollout_batch_size} rows to learn" if is_of_rows(config) else sampled
     say(fact("run", f"{config.name}: {_counted(rollout.num_rollout, 'step')} of {sampled}"))
     say(fact("model", _model(config, files, submission.shape)))
     say(fact("machine", _machine(config, submission)))
@@ -92,7 +94,8 @@ def _model(config: RunConfig, files: ModelFiles, shape: ModelShape | None) -> st
 
 def _machine(config: RunConfig, submission: Submission) -> str:
     ranks, engines = num_trainers(config.placement), num_engines(config)
-    who = f"{_counted(ranks, 'trainer rank')} and {_counted(engines, 'engine')}"
+    beside = f" and {_counted(engines, 'engine')}" if engines else ", no engine"
+    who = f"{_counted(ranks, 'trainer rank')}{beside}"
     if submission.device is None or submission.device.kind != "cpu" or len(nodes(config)) > 1:
         return f"{who}; GPUs: {submission.device.name if submission.device else 'of a kind that is not known here'}"
     cores = len(os.sched_getaffinity(0))
@@ -102,7 +105,7 @@ def _machine(config: RunConfig, submission: Submission) -> str:
 
 def _prompts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     """Render and encode every row, and show the first one."""
-    from core.data import render
+    from core.data import demonstrations, render
     from core.pretrained.locate import locate, needs_conversion
 
     if needs_conversion(config.model.path):
@@ -115,12 +118,18 @@ def _prompts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     except ModuleNotFoundError as error:
         say(fact("prompts", f"not looked at, as this machine has no {error.name}"))
         return
+    vocab_size = shape.vocab_size if shape else None
     for number, (key, data) in enumerate(data_sections(config).items()):
         size = min(data.size or MOST_ROWS, MOST_ROWS)
+        first_rows = data.model_copy(update={"size": size})
         try:
-            how = rendering(config.rollout, data) if config.rollout.generate == DIALOGUE else None
-            vocab_size = shape.vocab_size if shape else None
-            prompts = render(data.model_copy(update={"size": size}), tokenizer, vocab_size, how)
+            prompts: Sequence[Prompt]
+            if is_of_rows(config):
+                split = config.rollout.rewritten_past == "split"
+                prompts = demonstrations(first_rows, tokenizer, vocab_size, split=split)
+            else:
+                how = rendering(config.rollout, data) if config.rollout.generate == DIALOGUE else None
+                prompts = render(first_rows, tokenizer, vocab_size, how)
         except ValueError as error:
             wanted = "prompts that can be rendered and encoded"
             yield Mistake(f"{key}.prompt_key", None, str(error), wanted, "correct the row or the template")
@@ -128,6 +137,8 @@ def _prompts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
         yield from _usable(key, prompts, data.max_prompt_tokens)
         of_all = f" (of the first {MOST_ROWS:,} rows)" if len(prompts) == MOST_ROWS else ""
         say(fact(key, prompts_text(prompts, data.max_prompt_tokens) + of_all))
+        if is_of_rows(config):
+            say(fact("", answers_text(prompts, config.rollout.max_response_tokens)))
         if number == 0:
             say("\n".join(prompt_lines(prompts[0])))
 
@@ -140,6 +151,8 @@ def _usable(key: str, prompts: Sequence[Prompt], most: int) -> Iterator[Mistake]
 
 
 def _reward(config: RunConfig) -> list[Mistake]:
+    if is_of_rows(config):
+        return []
     if not can_be_tried(config):
         say(
             fact(

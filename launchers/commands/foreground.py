@@ -11,7 +11,7 @@ import typer
 
 from core.checks import ModelFiles, check_run_file
 from core.config import RunFileError, load_run_file
-from core.config.layout import nodes
+from core.config.layout import nodes, num_engines
 from core.config.schema import RunConfig
 from core.run_dir.progress import ProgressReader
 from core.run_dir.run_directory import RunDirectory
@@ -71,8 +71,9 @@ def attempt(directory: RunDirectory, allocation: Allocation | None) -> None:
     from launchers.attempts.attempt import RunBusy
     from launchers.show.display import Display
 
+    engines = " and engines" if num_engines(load_run_file(directory.run_file)) else ""
     try:
-        code = _run_attempt(directory, allocation, Display(console))
+        code = _run_attempt(directory, allocation, Display(console, f"starting trainer ranks{engines}"))
     except RunBusy as error:
         fail(str(error))
     if code == 0:

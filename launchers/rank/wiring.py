@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import NamedTuple
 
 from common.duration import seconds_of
 from common.mistake import Wrong
@@ -13,11 +14,12 @@ from core.algorithm.estimate import build_advantages
 from core.checks.dialogue import prompt_sections, refuse_template, rendering
 from core.config.layout import num_engines, rewards_names
 from core.config.schema import DataConfig
-from core.doors import SCHEDULE
+from core.doors import ROWS, SCHEDULE
 from core.loop.checkpoints import Checkpoints
 from core.loop.evaluation import Evaluation
+from core.loop.held_out import HeldOutLoss
 from core.loop.journal import Journal
-from core.loop.parts import Parts
+from core.loop.parts import EvaluationPart, Parts, RolloutPart
 from core.loop.pause import Pause
 from core.loop.phases import Phases
 from core.loop.state import LoopState
@@ -35,6 +37,7 @@ from core.reward.remote_directory import RewardDirectory
 from core.rollout.group_filter import GroupFilter
 from core.rollout.own import build_generator
 from core.rollout.rollout import Rollout
+from core.rollout.rows import RowRollout
 from core.run_dir.moment import Moment
 from core.weights.sync import WeightSync
 from launchers.rank.rank_engines import RankEngines
@@ -68,7 +71,8 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
     residency = build_residency(rank, trainer, owner, plan)
     sync = engines.weight_sync(trainer, residency if in_turns else None)
     group_filter = GroupFilter(config.rollout.filter, config.reward.max_failed_share)
-    rollout = build_rollout(rank, engines, sync, group_filter, stack)
+    without_engines = config.rollout.generate == ROWS
+    made = from_rows(rank, trainer) if without_engines else sampled(rank, engines, sync, group_filter, stack)
     if in_turns:
         trainer.memory.reserve(plan.staying)
     else:
@@ -80,13 +84,13 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         state=state,
         trainer=trainer,
         sync=sync,
-        rollout=rollout,
-        evaluation=build_evaluation(rank, rollout),
+        rollout=made.rollout,
+        evaluation=made.evaluation,
         journal=build_journal(rank, state.next_step, group_filter, stack),
         checkpoints=checkpoints,
         pause=build_pause(rank),
         advantages=build_advantages(config.algorithm),
-        request=TrainRequests(config.rollout, build_prompts(rank, config.data), rank.stop_token_ids),
+        request=TrainRequests(config.rollout, made.prompts, rank.stop_token_ids),
         max_failed_share=config.reward.max_failed_share,
         num_steps=config.rollout.num_rollout,
     )
@@ -144,6 +148,38 @@ def build_residency(rank: ThisRank, trainer: MegatronTrainer, owner: EngineOwner
         planned={phase: plan.trainers_bytes(phase) for phase in plan.phases},
         quiet=not rank.first,
     )
+
+
+class Samples(NamedTuple):
+    """The parts that a run's samples come from."""
+
+    rollout: RolloutPart
+    evaluation: EvaluationPart
+    prompts: data.PromptSource
+
+
+def sampled(
+    rank: ThisRank, engines: RankEngines, sync: WeightSync, group_filter: GroupFilter, stack: ExitStack
+) -> Samples:
+    """Engines make them."""
+    rollout = build_rollout(rank, engines, sync, group_filter, stack)
+    return Samples(rollout, build_evaluation(rank, rollout), build_prompts(rank, rank.config.data))
+
+
+def from_rows(rank: ThisRank, trainer: MegatronTrainer) -> Samples:
+    """Rows hold them."""
+    config = rank.config
+    sets = {name: build_rows(rank, section) for name, section in config.eval.sets.items()}
+    held_out = HeldOutLoss(config.eval, config.rollout, sets, trainer)
+    return Samples(RowRollout(), held_out, build_rows(rank, config.data))
+
+
+def build_rows(rank: ThisRank, section: DataConfig) -> data.PromptSource:
+    """What the rows of a data section teach, as this run's model writes it."""
+    rollout = rank.config.rollout
+    split = rollout.rewritten_past == "split"
+    vocab_size, most = rank.shape.vocab_size, rollout.max_response_tokens
+    return data.build_demonstrations(section, rank.tokenizer, vocab_size, most, split=split)
 
 
 def build_rollout(

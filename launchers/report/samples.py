@@ -22,7 +22,7 @@ from launchers.show.samples import step_ranges
 
 MOST_STEPS = 12
 READ_TIMEOUT_S = 60.0  # for a step
-EACH = {"best": 2, "worst": 2, "failed": 2, "truncated": 1}
+EACH = {"best": 2, "worst": 2, "failed": 2, "truncated": 1, "given": 2}
 MOST_BYTES = 900_000  # of all texts of a report, as they stand in the page
 MOST_TURNS = 60
 CUT = "\n[… {} characters left out …]\n"
@@ -103,11 +103,13 @@ def _chosen(record: StepRecord) -> dict[int, tuple[str, ...]]:
     scored = np.flatnonzero(np.isfinite(record.reward))
     ranked = scored[np.argsort(record.reward[scored], kind="stable")].tolist()
     status = record.status
-    failed = [i for i in range(len(record)) if record.failure[i] or not np.isfinite(record.reward[i])]
+    unscored = [i for i in range(len(record)) if record.failure[i] or not np.isfinite(record.reward[i])]
+    given = [i for i in unscored if status[i] == Status.GIVEN]
+    failed = [i for i in unscored if status[i] != Status.GIVEN]
     truncated = [i for i in reversed(ranked) if status[i] == Status.TRUNCATED]
     highest = record.reward[ranked[-1]] if ranked else 0.0
     worst = [i for i in ranked[: -EACH["best"]] if record.reward[i] < highest]
-    lists = {"best": ranked[::-1], "worst": worst, "failed": failed, "truncated": truncated}
+    lists = {"best": ranked[::-1], "worst": worst, "failed": failed, "truncated": truncated, "given": given}
     kinds: dict[int, tuple[str, ...]] = {}
     for kind, indices in lists.items():
         for index in indices[: EACH[kind]]:

@@ -97,14 +97,17 @@ def _reward(run: RunFacts) -> str:
 
 
 def _rates(run: RunFacts) -> list[str]:
-    """Accuracy of each set, at the first and the last evaluation."""
+    """Accuracy of each set, or its loss, at the first and the last evaluation."""
     steps = sorted(run.evaluations)
     if len(steps) < 2:
         return []
     first, last = run.evaluations[steps[0]], run.evaluations[steps[-1]]
-    pairs = {name: (first.get(name, {}).get("accuracy"), rates.get("accuracy")) for name, rates in last.items()}
-    known = {name: pair for name, pair in pairs.items() if None not in pair}
-    return [f"accuracy of {name} {a:.2f}\u00a0→\u00a0{b:.2f}" for name, (a, b) in known.items()]
+    return [
+        f"{rate} of {name} {first[name][rate]:.2f}\u00a0→\u00a0{rates[rate]:.2f}"
+        for name, rates in last.items()
+        for rate in ("accuracy", "loss")
+        if rate in rates and rate in first.get(name, {})
+    ]
 
 
 def _change(what: str, first: float, last: float, noise: float) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from core.data.template_frame import template_frame
 from core.reward.trial import Trial
-from core.samples import Prompt
+from core.samples import Demonstration, Prompt
 
 WIDTH, NAME_WIDTH = 80, 12
 MOST_TOKENS, MOST_LINES = 24, 12
@@ -38,11 +38,30 @@ def prompt_lines(prompt: Prompt) -> list[str]:
     shown = " ".join(map(str, prompt.tokens[:MOST_TOKENS]))
     more = f" and {len(prompt.tokens) - MOST_TOKENS} more" if len(prompt.tokens) > MOST_TOKENS else ""
     lines = [fact("tokens", f"{shown}{more}"), *_text(prompt.text)]
+    if isinstance(prompt, Demonstration):
+        lines += [fact("learnt", repr(one)) for one in _learnt(prompt)]
     if prompt.messages:
         frame = template_frame(prompt.text, prompt.messages)
         lines.append(fact("template", "adds " + ", ".join(repr(one) for one in frame.added if one)))
         lines.append(fact("", f"leaves out {', '.join(frame.dropped) or 'nothing'}"))
     return lines
+
+
+def answers_text(prompts: Sequence[Prompt], most_tokens: int) -> str:
+    """answers of 3 to 40 tokens, 30 of them learnt on average, none longer than max_response_tokens, 64"""
+    rows = [prompt for prompt in prompts if isinstance(prompt, Demonstration)]
+    lengths = [len(row.response_tokens) for row in rows]
+    learnt = sum(sum(row.loss_mask) for row in rows) / len(rows)
+    long = sum(length > most_tokens for length in lengths)
+    left_out = f"{long} longer than max_response_tokens, {most_tokens}, left out" if long else "none too long"
+    span = str(min(lengths)) if min(lengths) == max(lengths) else f"{min(lengths)} to {max(lengths)}"
+    return f"answers of {span} tokens, {learnt:.1f} of them learnt on average, {left_out}"
+
+
+def _learnt(row: Demonstration) -> Iterator[str]:
+    """The texts that are learnt."""
+    turns = [turn.text for turn in row.turns if turn.role == "assistant"]
+    yield from turns or [row.response_text]
 
 
 def reward_text(trial: Trial) -> str:

@@ -39,7 +39,7 @@ PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"
 class Display:
     """Live progress on a terminal, plain lines elsewhere; a table of all steps at the end."""
 
-    def __init__(self, console: Console, first: str = "starting trainer ranks and engines") -> None:
+    def __init__(self, console: Console, first: str = "starting") -> None:
         self._console = console
         self._status: Status | None = None
         self._num_steps = 0
@@ -98,8 +98,9 @@ class Display:
 
     def _on_step(self, event: dict[str, Any]) -> None:
         cells = {heading: _cell(event["metrics"], *column) for heading, column in COLUMNS.items()}
+        told = "reward" if COLUMNS["reward"][0] in event["metrics"] else "loss"
         self._print(
-            f"step {event['step']:>3}  reward {cells['reward']}  length {cells['length']}  "
+            f"step {event['step']:>3}  {told} {cells[told]}  length {cells['length']}  "
             f"{cells['total']} s (rollout {cells['rollout']}, update {cells['update']})"
         )
         self._say_if_nothing_is_learnt(event["metrics"].get("rollout/zero_std/ratio", 0.0))
@@ -146,13 +147,15 @@ def _step_table(steps: dict[int, dict[str, float]]) -> Table:
 
 
 def _eval_table(evaluations: dict[int, dict[str, dict[str, float]]], num_steps: int) -> Table:
-    table = Table(title="evaluation: share of right answers", box=SIMPLE_HEAD, title_justify="left")
+    is_loss = any("loss" in rates for results in evaluations.values() for rates in results.values())
+    title, shown = ("mean loss of a token", "loss") if is_loss else ("share of right answers", "accuracy")
+    table = Table(title=f"evaluation: {title}", box=SIMPLE_HEAD, title_justify="left")
     table.add_column("set")
     for step in sorted(evaluations):
         table.add_column(f"before step {step}" if step < num_steps else "at the end", justify="right")
     for name in sorted({name for results in evaluations.values() for name in results}):
         rates = (evaluations[step].get(name, {}) for step in sorted(evaluations))
-        table.add_row(name, *(_cell(rate, "accuracy", ".3f") for rate in rates))
+        table.add_row(name, *(_cell(rate, shown, ".3f") for rate in rates))
     return table
 
 

@@ -34,7 +34,7 @@ def verdict(plan: MemoryPlan) -> str:
     phase, total = plan.fullest(), plan.device.total_bytes
     if total is None:
         return f"{gib(plan.needed_bytes())} GiB in {phase}, the fullest phase"
-    no_sample = plan.device.kind == "cuda" and plan.cache.tokens == 0
+    no_sample = plan.device.kind == "cuda" and plan.cache is not None and plan.cache.tokens == 0
     word = "does not fit" if not plan.fits() or no_sample else "fits"
     beside = "; the engine's share does not hold its weights" if no_sample else ""
     return f"{word}: {gib(plan.needed_bytes())} of {gib(total)} GiB in {phase}, the fullest phase{beside}"
@@ -70,8 +70,11 @@ def _row(owner: str, part: str, cells: Sequence[str]) -> str:
 def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[str]:
     cache, longest, disk = plan.cache, sample_tokens(config), plan_disk(config, shape, plan.device.kind)
     wanted = config.placement.engine_max_running_requests
-    yield _fact("KV cache", f"{cache.tokens:,} tokens: {cache.samples(longest):,} samples of {longest:,} at a time")
-    yield _fact("", f"(engine_max_running_requests: {wanted})")
+    if cache is None:
+        yield _fact("engines", "none")
+    else:
+        yield _fact("KV cache", f"{cache.tokens:,} tokens: {cache.samples(longest):,} samples of {longest:,} at a time")
+        yield _fact("", f"(engine_max_running_requests: {wanted})")
     how = "page-locked, " if plan.device.kind == "cuda" else ""
     if plan.staying:
         named = ", ".join(part for part in TRAINER_PARTS if part in plan.staying)

@@ -106,10 +106,14 @@ def _summary(record: StepRecord, steps: list[int]) -> RenderableType:
     scored = record.reward[~np.isnan(record.reward)]
     rows = {
         "samples": f"{len(record)} in {len(np.unique(record.group))} groups",
-        "reward": f"mean {_mean(scored):.4g}, min {_min(scored):.4g}, max {_max(scored):.4g}",
+        "reward": f"mean {_mean(scored):.4g}, min {_min(scored):.4g}, max {_max(scored):.4g}"
+        if len(scored)
+        else "none",
         "response": f"mean {_mean(lengths):.1f} tokens, min {_min(lengths):.0f}, max {_max(lengths):.0f}; "
         f"truncated {_share(record.status, Status.TRUNCATED):.1%}",
-        "log-prob gap": f"mean {_mean(gaps):.2e}, max {_max(gaps):.2e}  (|trainer - engine| per token)",
+        "log-prob gap": f"mean {_mean(gaps):.2e}, max {_max(gaps):.2e}  (|trainer - engine| per token)"
+        if len(gaps)
+        else "none, as there is none of the engine or of the trainer",
         "failed": _failures(record),
         "weights": ", ".join(sorted(set(record.weight_version))),
     }
@@ -138,8 +142,9 @@ def _samples(record: StepRecord, chosen: list[int], num_best: int, num_worst: in
 
 def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     gaps = _gaps(record, sample)
+    reward = "no reward" if np.isnan(record.reward[sample]) else f"reward {record.reward[sample]:.4g}"
     facts = (
-        f"reward {record.reward[sample]:.4g}, {_advantage(record, sample)}, {record.status[sample]}, "
+        f"{reward}, {_advantage(record, sample)}, {record.status[sample]}, "
         f"{_length(record.loss_mask[sample])}, label {record.label[sample]}, "
         + (f"log-prob gap mean {_mean(gaps):.2e} max {_max(gaps):.2e}" if len(gaps) else "log-probs not computed")
     )
@@ -163,7 +168,8 @@ def _turn(record: StepRecord, sample: int, span: Span) -> tuple[RenderableType, 
     facts = [f"{span.end - span.start} tokens"]
     if own:
         logprobs = record.logprobs_engine[sample][span.start : span.end]
-        facts += [f"log-prob mean {_mean(logprobs):.3g}", f"weights {span.weight_version}"]
+        facts += [f"log-prob mean {_mean(logprobs):.3g}"] if not np.isnan(logprobs).any() else []
+        facts += [f"weights {span.weight_version}"] if span.weight_version else []
     if span.reward is not None:
         facts.append(f"reward {span.reward:.4g}")
     said = Text(visible(span.text.strip("\n")), style="cyan" if own else "")
@@ -190,7 +196,7 @@ def _gaps(record: StepRecord, sample: int | None = None) -> Values:
         ragged.values if sample is None else ragged[sample]
         for ragged in (record.logprobs_old, record.logprobs_engine, record.loss_mask)
     )
-    gaps: Values = np.abs(old - engine)[(mask == 1) & ~np.isnan(old)]
+    gaps: Values = np.abs(old - engine)[(mask == 1) & ~np.isnan(old) & ~np.isnan(engine)]
     return gaps
 
 

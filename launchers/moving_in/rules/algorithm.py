@@ -50,7 +50,12 @@ def _advantage(flags: Flags, draft: Draft) -> None:
 def _loss(flags: Flags, draft: Draft) -> None:
     kind, own = flags.take("loss_type"), flags.take("custom_loss_function_path")
     if kind and kind.text == "sft_loss":
-        draft.lose(kind, "there is no supervised training", "train with it elsewhere, and set model.path", "task")
+        draft.lose(
+            kind,
+            "supervised training is a run file of its own",
+            "write one by docs/sft.md, and set model.path here",
+            "task",
+        )
     elif own:
         draft.put("algorithm.loss", dotted(own.text), own, "to be rewritten: f(logprobs, entropy, inputs)")
         draft.lose(own, "its function has another interface", "rewrite it (docs/doors.md)", "code")

@@ -72,7 +72,12 @@ def _functions(flags: Flags, draft: Draft) -> None:
     if whole_step is None:
         return
     if SUPERVISED in whole_step.text:
-        draft.lose(whole_step, "there is no supervised training", "train with it elsewhere, and set model.path", "task")
+        draft.lose(
+            whole_step,
+            "supervised training is a run file of its own",
+            "write one by docs/sft.md, and set model.path here",
+            "task",
+        )
     elif ASYNCHRONOUS in whole_step.text:
         draft.lose(whole_step, "a step's samples are made before it is learnt from", ONE_STEP_AHEAD, "speed")
     else:

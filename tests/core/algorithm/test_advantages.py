@@ -112,6 +112,8 @@ def reference(name: str, gamma: float, k: int) -> list[Any]:
         return [REWARDS[i] - np.mean([REWARDS[j] for j in peers(i) if j != i]) if VALID[i] else 0.0 for i in range(9)]
     if name == "reinforce_plus_plus_baseline":
         return whitened([[REWARDS[i] - mean[i] if VALID[i] else 0.0] * len(MASKS[i]) for i in range(9)])
+    if name == "none":
+        return [float(VALID[i]) for i in range(9)]
     if name == "pass_at_k":
         return [best_of(i, k) if VALID[i] else 0.0 for i in range(9)]
     returns = []
@@ -131,7 +133,7 @@ def best_of(i: int, k: int) -> float:
     return float((np.mean(with_it) - np.mean(every)) / np.std(every)) if np.std(every) else 0.0
 
 
-NAMES = ["grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "pass_at_k"]
+NAMES = ["grpo", "dr_grpo", "rloo", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "pass_at_k", "none"]
 OPTIONS: dict[str, dict[str, Any]] = {"reinforce_plus_plus": {"gamma": 0.9}, "pass_at_k": {"k": 2}}
 
 

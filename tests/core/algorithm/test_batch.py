@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
+from core.algorithm.advantages.none import NoAdvantage
 from core.algorithm.batch import TooManyFailures, check_failures, make_batch, pass_rates, rollout_metrics
 from core.algorithm.estimate import build_advantages
 from core.config.schema import AlgorithmConfig
@@ -148,3 +150,14 @@ def test_pass_rates() -> None:
 
 def test_metrics_of_a_step_in_which_nothing_was_scored() -> None:
     assert math.isnan(rollout_metrics([sample(0, 0, None)])["rollout/raw_reward"])
+
+
+def test_a_sample_that_a_row_gave_takes_part_without_a_reward() -> None:
+    given = [replace(sample(0, 0, None), status=Status.GIVEN, failure=None)]
+    check_failures(given, 0.0)
+    batch = make_batch(given, NoAdvantage())
+    assert batch.train_samples()[0].loss_mask == given[0].loss_mask
+    assert list(batch.advantages) == [1.0]
+    metrics = rollout_metrics(given)
+    assert "rollout/raw_reward" not in metrics
+    assert metrics["rollout/failed_ratio"] == 0

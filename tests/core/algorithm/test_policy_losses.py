@@ -136,8 +136,19 @@ def test_the_first_step_on_policy_has_the_plain_gradient(name: str) -> None:
     assert metrics["train/pg_clipfrac"] == 0.0
 
 
+def test_supervised_learning_is_the_cross_entropy_whatever_the_advantages() -> None:
+    t = {k: v for k, v in step().items() if k not in ("logprobs_old", "logprobs_ref")}
+    t["logprobs_engine"] = np.full(len(OWNERS), np.nan)  # no engine has seen the rows
+    for parts in (None, [[4, 2, 0, 1, 3]], [[3], [1, 0], [4, 2]]):
+        loss, gradient, metrics = computed({"loss": "sft"}, t, parts)
+        assert loss == pytest.approx(-(t["logprobs"] * t["weights"]).sum(), abs=1e-6)
+        np.testing.assert_allclose(gradient, -t["weights"], atol=1e-6)
+        assert metrics["train/loss"] == pytest.approx(loss, abs=1e-6)
+        assert all(np.isfinite(value) for value in metrics.values())
+
+
 def test_all_built_ins_are_tested() -> None:
-    assert {case["loss"] for case in CASES.values()} == set(LOSS.builtins)
+    assert {case["loss"] for case in CASES.values()} | {"sft"} == set(LOSS.builtins)
 
 
 @pytest.mark.parametrize("name", ["clipped", "dual clip", "gspo"])

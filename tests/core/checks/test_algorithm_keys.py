@@ -50,6 +50,7 @@ CASES = {
     ),
     "weights": (["algorithm.importance=mis", "algorithm.importance_low=0.5", "algorithm.opsm_delta=0.1"], ""),
     "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),
+    "no lower bound": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.eps_clip_high=0.28"], ""),
     "a loss of one's own": (["algorithm.loss=mine.py:f", "algorithm.eps_clip=0.1"], ""),
     "one sample": (
         ["algorithm.advantage_estimator=rloo", "rollout.n_samples_per_prompt=1", "train.global_batch_size=2"],
