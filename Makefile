@@ -59,7 +59,7 @@ mutants: install ## Put small faults into the pure modules, one at a time: which
 	$(BIN)/python bench/mutants.py
 
 bench: install ## Benchmarks, each beside a peer or a physical limit measured in the same run
-	@for name in update packing threads rendezvous $(if $(GPU),park weight_sync orchestration mfu moe row_graphs); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
+	@for name in update packing threads rendezvous $(if $(GPU),park streamed weight_sync orchestration mfu moe row_graphs); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
 
 clean: ## Remove what make made: .venv, caches; runs/ stays
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache build *.egg-info

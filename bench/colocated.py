@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import torch
 import modelcfg
 from bench.gpu_trainer import RandomTrainer, make_config, make_trainer
 from bench.model_dir import write_model_dir
+from common.units import GIB
 from core.engines.roster import Engine, Engines
 from core.planner import Device, plan_memory
 from core.processes.rendezvous import Address, Member, Rendezvous
@@ -70,11 +72,42 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
+HOLD = "import sys, torch; x = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device='cuda'); print(1); input()"
+
+
+@contextmanager
+def held_to(gib: float | None) -> Iterator[int | None]:
+    """Bytes of the GPU, of which another process has what is more than `gib` (None: nobody has any)."""
+    total = total_memory("cuda" if torch.cuda.is_available() else "cpu")
+    if gib is None or total is None:
+        yield total
+        return
+    kept = round(gib * GIB)
+    words = [sys.executable, "-c", HOLD, str(total - kept)]
+    holder = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline(), "the GPU has less free memory than is to be held"
+        yield kept
+    finally:
+        holder.communicate(b"\n", timeout=60)
+
+
 @contextmanager
 def colocated(
-    shape: str, *, engine_fraction: float, num_samples: int, offload: str = "auto", **train: Any
+    shape: str,
+    *,
+    engine_fraction: float,
+    num_samples: int,
+    offload: str = "auto",
+    gpu_bytes: int | None = None,
+    **train: Any,
 ) -> Iterator[Colocated]:
-    """Start the engine, have it give everything back, build the trainer; at the end the engine is killed."""
+    """Start the engine, have it give everything back, build the trainer; at the end the engine is killed.
+
+    Args:
+        gpu_bytes: what the plan is for; None: what the GPU has.
+    """
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-bench-"))
     model_dir = write_model_dir(shape, folder / "model")
     device: Literal["cuda", "cpu"] = "cuda" if torch.cuda.is_available() else "cpu"
@@ -109,10 +142,11 @@ def colocated(
         owner = EngineOwner(engines, [NAME])
         owner.shrink_to(frozenset())
         residual = used_by_all() if device == "cuda" else 0  # this process has no context on the GPU yet
-        trainer = make_trainer(shape, num_samples, **train)
         placement = {"engine_memory_fraction": engine_fraction, "engine_max_running_requests": num_samples}
         config = make_config(num_samples, {**placement, "offload": offload}, **train)
-        staying = plan_memory(config, size, Device(device, total_memory(device)), in_turns=True).staying
+        plan = plan_memory(config, size, Device(device, gpu_bytes or total_memory(device)), in_turns=True)
+        staying = plan.staying
+        trainer = make_trainer(shape, num_samples, streamed=plan.streamed, **train)
         trainer.memory.reserve(staying)
         residency = Residency((trainer.memory, owner), agree=lambda: None, device=device, table=table(staying))
         sync = WeightSync(trainer, engines, [WeightIpc(engines)], residency=residency)

@@ -44,12 +44,12 @@ def make_config(num_samples: int, placement: dict[str, Any] | None = None, **tra
     return RunConfig.model_validate(sections)
 
 
-def make_trainer(shape: str, num_samples: int = 8, **train: Any) -> RandomTrainer:
+def make_trainer(shape: str, num_samples: int = 8, streamed: bool = False, **train: Any) -> RandomTrainer:
     """Make a trainer, on the GPU if there is one."""
     one_rank()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     nowhere = Path(tempfile.gettempdir())
-    return RandomTrainer(make_config(num_samples, **train), modelcfg.load(shape), nowhere, device)
+    return RandomTrainer(make_config(num_samples, **train), modelcfg.load(shape), nowhere, device, streamed=streamed)
 
 
 def make_samples(count: int, prompt: int, response: int, vocab: int = 40000, group_size: int = 1) -> list[TrainSample]:

@@ -45,6 +45,21 @@ def pinned_copy_bandwidth(num_bytes: int) -> dict[str, float]:
     return {"d2h": num_bytes / seconds_of(copy(host, device)), "h2d": num_bytes / seconds_of(copy(device, host))}
 
 
+def link_both_ways(num_bytes: int) -> float:
+    """Bytes per second in each direction while page-locked host memory is copied both ways at once."""
+    ways = []
+    for to_device in (True, False):
+        device, host = torch.empty(num_bytes, dtype=torch.uint8, device="cuda"), host_buffer(num_bytes, pinned=True)
+        ways.append((torch.cuda.Stream(), *((device, host) if to_device else (host, device))))  # type: ignore[no-untyped-call]
+
+    def copy() -> None:
+        for stream, target, source in ways:
+            with torch.cuda.stream(stream):
+                target.copy_(source, non_blocking=True)
+
+    return num_bytes / seconds_of(copy)
+
+
 def device_copy_bandwidth(num_bytes: int) -> float:
     """Bytes per second of a copy within the GPU, the bytes counted once."""
     source = torch.empty(num_bytes, dtype=torch.uint8, device="cuda").random_()

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from bench import park, weight_sync
-from bench.colocated import Colocated, colocated, timed
+from bench.colocated import Colocated, colocated, held_to, timed
 from bench.record import report
 from common.units import GIB
 from core.algorithm.batch import Batch, make_batch
@@ -198,14 +198,16 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=8192)
     parser.add_argument("--fraction", type=float, default=0.6)
     parser.add_argument("--offload", default="auto", choices=["auto", "on"], help="on: all of the trainer leaves")
+    parser.add_argument("--gib", type=float, help="a GPU of this size: another process has the rest")
+    parser.add_argument("--state", default="auto", choices=["auto", "resident", "streamed"], help="the optimizer's")
     parser.add_argument("--sync", action="store_true")
     parser.add_argument("--park", action="store_true")
     options = parser.parse_args()
     os.environ["EBBTIDE_API_KEY"] = ""
     samples = options.groups * options.group_size
-    train = {"recompute": "full", "max_tokens_per_micro_batch": options.max_tokens}
+    train = {"recompute": "full", "max_tokens_per_micro_batch": options.max_tokens, "optimizer_state": options.state}
     sizes = {"engine_fraction": options.fraction, "num_samples": samples, "offload": options.offload}
-    with colocated(options.shape, **sizes, **train) as both:
+    with held_to(options.gib) as gpu_bytes, colocated(options.shape, gpu_bytes=gpu_bytes, **sizes, **train) as both:
         if options.sync:
             weight_sync.write([weight_sync.measure(both, options.shape)])
         found = measure(both, options.groups, options.group_size, options.prompt, options.response)
@@ -216,6 +218,7 @@ def main() -> None:
     seconds |= {"switch in the loop": found.pop("switches"), "generate in the loop": found.pop("generating")}
     facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
     facts["staying"] = sorted(both.staying)
+    facts |= {"held_to_gib": options.gib, "streamed": bool(both.trainer._optimizer.streams)}
     report("orchestration", seconds, shape=options.shape, **facts, **found)
 
 

@@ -293,6 +293,12 @@ class TrainConfig(Section):
         "in bfloat16, without tensor or pipeline parallel and without recompute",
     )
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
+    optimizer_state: Literal["auto", "resident", "streamed"] = Field(
+        "auto",
+        description="Adam's masters and moments, 12 bytes per parameter: resident: on the device in an update; "
+        "streamed: in host memory, from where they pass through the device piece by piece; auto: streamed where a GPU "
+        "has no room for them",
+    )
     recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
     recompute_layers: PositiveInt | None = Field(
         None, description="recompute full: number of layers to recompute in each pipeline stage; null: all of them"

@@ -49,11 +49,14 @@ class MegatronTrainer:
     Collective: the constructor and every method; all trainer ranks call with the same arguments.
     """
 
-    def __init__(self, config: RunConfig, shape: ModelShape, model_dir: Path, device: str) -> None:
+    def __init__(
+        self, config: RunConfig, shape: ModelShape, model_dir: Path, device: str, *, streamed: bool = False
+    ) -> None:
         """Build model, gradients and optimiser.
 
         Args:
             device: "cpu" or "cuda". The environment of torch.distributed (torchrun's) must be set.
+            streamed: the optimiser's state stays on the host, and passes through the device at each step.
         """
         self.config, self.shape, self.device = config, shape, device
         self._model_dir = model_dir
@@ -70,9 +73,9 @@ class MegatronTrainer:
         self._load_weights()
         self._reference = self._load_reference() if loss_needs(config.algorithm).reference else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
-        self._optimizer = Optimizer(model, config.train, total_steps)
-        if config.train.dither_masters and not self._has_two_embeddings:
-            dither(self._optimizer.masters, config.train.seed)
+        dithered = config.train.dither_masters and not self._has_two_embeddings
+        prepare = partial(dither, seed=config.train.seed) if dithered else None
+        self._optimizer = Optimizer(model, config.train, total_steps, prepare=prepare, streamed=streamed)
         self._predict: Predict = partial(forward_row, device=device)
         self._learn: Predict = self._predict
         reference = list((self._reference or {}).values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 from core.planner.disk import plan_disk
 from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
-from core.planner.memory import Device, MemoryPlan, plan_memory, takes_turns
+from core.planner.memory import Device, MemoryPlan, plan_memory, streams, takes_turns
 from core.planner.remedy import size_problems
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "problems",
     "sample_tokens",
     "size_problems",
+    "streams",
     "takes_turns",
 ]

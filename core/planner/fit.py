@@ -9,8 +9,8 @@ from common.mistake import Mistake
 from common.units import GIB
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
-from core.planner.memory import TIGHT, MemoryPlan
-from core.planner.remedy import GENERATING, TRAINING, engine_remedy, update_remedy
+from core.planner.memory import GENERATING, TIGHT, TRAINING, MemoryPlan
+from core.planner.remedy import engine_remedy, update_remedy
 from core.residency.memory import describe, gib
 from core.residency.table import TABLE
 from modelcfg import ModelShape

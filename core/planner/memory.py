@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from common.units import GIB
@@ -22,7 +22,10 @@ BESIDE = {
 }
 COMMUNICATOR = round(0.4 * GIB)  # of NCCL, each; measured with one rank in it, those of several may take more
 PROCESS, GRAPHS = "process", "row graphs"  # parts of these names, in every phase
+STAGING = "state, passing"  # what an update has of a streamed state on the device
 TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
+GENERATING = ("rollout", "eval")
+TRAINING = tuple(phase for phase in TABLE if phase not in GENERATING)
 OTHERS = tuple(phase for phase in TABLE if "moments" not in TABLE[phase].trainer)  # phases of others than the trainer
 
 Parts = Mapping[str, int]
@@ -49,6 +52,7 @@ class MemoryPlan:
 
     Attributes:
         in_turns: whether trainer and engine give memory back to each other.
+        streamed: whether masters and moments stay on the host, and pass through the device in an update.
         staying: parts of the trainer that have room beside the engine and never leave.
         graphs: which rows the trainer computes as CUDA graphs, if any.
         apart: whether trainer and engine have a GPU each.
@@ -60,6 +64,7 @@ class MemoryPlan:
 
     device: Device
     in_turns: bool
+    streamed: bool
     staying: frozenset[str]
     graphs: Graphs | None
     apart: bool
@@ -101,6 +106,7 @@ class _How:
     in_turns: bool
     graphs: Graphs | None = None
     staying: frozenset[str] = frozenset()
+    streamed: bool = False
 
 
 def plan_memory(
@@ -121,10 +127,11 @@ def plan_memory(
     """
     if in_turns is None:
         in_turns = takes_turns(config, shape, device)
+    how = _How(in_turns, streamed=streams(config, shape, device, in_turns))
     if in_turns:
-        how = _How(True, staying=_staying(config, shape, device))
+        how = replace(how, staying=_staying(config, shape, device, how))
     else:
-        how = _How(False, graphs=_graphs(config, shape, device))
+        how = replace(how, graphs=_graphs(config, shape, device, how))
     return _fullest(config, shape, device, how) if stage is None else _plan(config, shape, device, how, stage)
 
 
@@ -138,17 +145,26 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
         return colocated(config) and wanted == "on"
     if device.kind == "cpu" or device.total_bytes is None:
         return device.kind == "cuda"
-    return not _fullest(config, shape, device, _How(False)).fits(share=TIGHT)
+    how = _How(False, streamed=config.train.optimizer_state == "streamed")
+    return not _fullest(config, shape, device, how).fits(share=TIGHT)
 
 
-def _graphs(config: RunConfig, shape: ModelShape, device: Device) -> Graphs | None:
+def streams(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool) -> bool:
+    """Whether masters and moments stay on the host. With `optimizer_state: auto`, on GPUs without room for them."""
+    wanted = config.train.optimizer_state
+    if wanted != "auto" or device.kind == "cpu" or device.total_bytes is None:
+        return wanted == "streamed"
+    return not _fullest(config, shape, device, _How(in_turns)).fits(TRAINING, TIGHT)
+
+
+def _graphs(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> Graphs | None:
     """The graphs that fit beside everything else: they only save time, so nothing is given up for them."""
     possible = [] if device.total_bytes is None else trainer.possible_graphs(config, shape, device.kind)
-    plans = ((graphs, _fullest(config, shape, device, _How(False, graphs))) for graphs in possible)
+    plans = ((graphs, _fullest(config, shape, device, replace(how, graphs=graphs))) for graphs in possible)
     return next((graphs for graphs, plan in plans if plan.fits(share=TIGHT)), None)
 
 
-def _staying(config: RunConfig, shape: ModelShape, device: Device) -> frozenset[str]:
+def _staying(config: RunConfig, shape: ModelShape, device: Device, how: _How) -> frozenset[str]:
     """Parts of a trainer for which there is room in all phases but its own. With `offload: on` all leave.
 
     An engine that has to start again takes its share of what is free then; it is to have at least half of its cache.
@@ -156,10 +172,9 @@ def _staying(config: RunConfig, shape: ModelShape, device: Device) -> frozenset[
     stay: frozenset[str] = frozenset()
     if config.placement.offload != "auto" or device.total_bytes is None:
         return stay
-    sizes = trainer.part_bytes(config, shape, device.kind)
-    for part in filter(sizes.get, trainer.copied_parts(config, shape, device.kind)):
-        how = _How(True, staying=stay | {part})
-        plans = _plans(config, shape, device, how)
+    sizes = trainer.part_bytes(config, shape, device.kind, streamed=how.streamed)
+    for part in filter(sizes.get, trainer.copied_parts(config, shape, device.kind, how.streamed)):
+        plans = _plans(config, shape, device, replace(how, staying=stay | {part}))
         free = device.total_bytes - max(sum(plan.phases["score"][TRAINER].values()) for plan in plans)
         again = engine.cache(config, shape, device.kind, max(0, free))
         before = plans[0].cache
@@ -193,23 +208,27 @@ def _plan(config: RunConfig, shape: ModelShape, device: Device, how: _How, stage
     """The plan of one pipeline stage."""
     kind, granted = device.kind, table(how.staying)
     cache = engine.cache(config, shape, kind, device.total_bytes or 0) if has_engines(config) else None
-    trainer_parts = trainer.part_bytes(config, shape, kind, stage)
+    trainer_parts = trainer.part_bytes(config, shape, kind, stage, streamed=how.streamed)
+    streamed = trainer.streamed_bytes(config, shape, kind, stage) if how.streamed else trainer.Streamed(0, 0)
     sizes = {TRAINER: trainer_parts}
     if cache is not None:
         sizes[ENGINE] = engine.part_bytes(config, shape, kind, cache)
     lasting, counts = _lasting(config, shape, kind, how.graphs), _counts(config, kind)
     phases: dict[str, dict[str, Parts]] = {}
     for phase in TABLE:
-        work = _work(config, shape, kind, stage, phase)
+        work = _work(config, shape, kind, stage, phase, streamed.staging)
         phases[phase] = {}
         for owner in sizes:
             held = _held(sizes[owner], granted[phase].of(owner) if how.in_turns else None)
             parts = {**held, **work.get(owner, {}), **lasting[owner]}
             phases[phase][owner] = {part: size * counts[owner] for part, size in parts.items()}
-    copies = trainer.host_copy_bytes(config, shape, kind, trainer_parts, how.staying) if how.in_turns else 0
+    copies = streamed.host
+    if how.in_turns:
+        copies += trainer.host_copy_bytes(config, shape, kind, trainer_parts, how.staying, how.streamed)
     return MemoryPlan(
         device=device,
         in_turns=how.in_turns,
+        streamed=how.streamed,
         staying=how.staying,
         graphs=how.graphs,
         apart=kind == "cuda" and config.placement.engines == "own_gpus",
@@ -233,10 +252,12 @@ def _lasting(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs |
     return {TRAINER: of_trainer, ENGINE: {PROCESS: BESIDE[device][ENGINE]}}
 
 
-def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: str) -> dict[str, Parts]:
-    """Owner -> what a phase takes and gives back itself."""
+def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: str, staging: int) -> dict[str, Parts]:
+    """Owner -> what a phase takes and gives back itself. A state passes when the rows are done: not both at a time."""
     if phase == "update":
-        return {TRAINER: trainer.update_work(config, shape, device, stage)}
+        work = trainer.update_work(config, shape, device, stage)
+        more = max(0, staging - sum(work.values()))
+        return {TRAINER: work | ({STAGING: more} if more else {})}
     if phase == "sync" and has_engines(config):
         return {TRAINER: {"buckets": engine.bucket_bytes(config, shape, device)}}
     if phase in ("rollout", "eval"):

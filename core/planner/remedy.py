@@ -10,8 +10,7 @@ from common.mistake import Mistake
 from core.checks import batch, model, parallel
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
-from core.planner.memory import TIGHT, Device, plan_memory
-from core.residency.table import TABLE
+from core.planner.memory import GENERATING, TIGHT, TRAINING, Device, plan_memory
 from modelcfg import ModelShape
 
 STEP_TOKENS = 256
@@ -23,9 +22,6 @@ RULES = (
     parallel.experts_divide,
     parallel.batch_divides_over_replicas,
 )
-
-GENERATING = ("rollout", "eval")
-TRAINING = tuple(phase for phase in TABLE if phase not in GENERATING)
 
 Changes = Mapping[str, Any]
 ALL_LAYERS: Changes = {"train.recompute": "full", "train.recompute_layers": None}
@@ -44,7 +40,14 @@ def _changes(config: RunConfig, shape: ModelShape, device: Device, share: float)
         changed = apply(config, changes)
         return not size_problems(changed, shape) and plan_memory(changed, shape, device).fits(TRAINING, share)
 
-    alone = (_offload(config), _tokens(config), _recompute(config, shape), _distributed(config), _split(config, shape))
+    alone = (
+        _offload(config),
+        _streamed(config),
+        _tokens(config),
+        _recompute(config, shape),
+        _distributed(config),
+        _split(config, shape),
+    )
     found = [first for ladder in alone if (first := _first(ladder, fits)) is not None]
     if all(_split_key(shape) in changes for changes in found):  # which costs more time than the others
         together = (_first(ladder, fits) for ladder in _together(config, shape))
@@ -89,6 +92,10 @@ def _offload(config: RunConfig) -> list[Changes]:
     return [{"placement.offload": "auto"}] if config.placement.offload == "off" else []
 
 
+def _streamed(config: RunConfig) -> list[Changes]:
+    return [{"train.optimizer_state": "auto"}] if config.train.optimizer_state == "resident" else []
+
+
 def _tokens(config: RunConfig) -> list[Changes]:
     """The least is a budget that holds the longest sample."""
     least, present = sample_tokens(config), config.train.max_tokens_per_micro_batch
@@ -126,7 +133,7 @@ def _split(config: RunConfig, shape: ModelShape) -> list[Changes]:
 def _together(config: RunConfig, shape: ModelShape) -> Iterator[list[Changes]]:
     """Ever more at once: what costs least time first; at last with more GPUs per node."""
     changes: dict[str, Any] = {}
-    for kind in (_offload, _distributed):
+    for kind in (_offload, _streamed, _distributed):
         changes |= next(iter(kind(config)), {})
     changes |= ALL_LAYERS
     yield [changes, *({**changes, **tokens} for tokens in _tokens(config))]

@@ -11,13 +11,21 @@ from core.checks.parallel import num_trainers, replica_size
 from core.config.schema import RunConfig
 from core.doors import ONE_TURN
 from core.megatron.sizes.activations import Pass, update_bytes
-from core.megatron.sizes.buffers import Sharing, buffer_bytes, kept_parts
+from core.megatron.sizes.buffers import Sharing, buffer_bytes, kept_parts, state_elements
 from core.megatron.sizes.graphs import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
+from core.megatron.sizes.streaming import staging_bytes, state_bytes
 from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.shards import rank_parameters
 
 ELEMENT_BYTES = {"bfloat16": 2, "float32": 4}
+
+
+class Streamed(NamedTuple):
+    """Bytes of a state that streams: all of it, on the host; and what of it is on the device at a time."""
+
+    host: int
+    staging: int
 
 
 class RowSize(NamedTuple):
@@ -32,29 +40,41 @@ def element_bytes(config: RunConfig, device: str) -> int:
     return ELEMENT_BYTES[resolve_dtype(config.model.dtype, device)]
 
 
-def part_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> dict[str, int]:
-    """Part -> bytes of the flat buffers of a rank, exact to the byte."""
-    placement = config.placement
-    parallel = placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
-    parameters = rank_parameters(shape, *parallel)
-    sharing = _sharing(config, shape, dp_rank)
-    return buffer_bytes(parameters, element_bytes(config, device), sharing, loss_needs(config.algorithm).reference)
+def part_bytes(
+    config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0, streamed: bool = False
+) -> dict[str, int]:
+    """Part -> bytes of the flat buffers of a rank on its device, exact to the byte."""
+    sharing, kl = _sharing(config, shape, dp_rank), loss_needs(config.algorithm).reference
+    parameters = _parameters(config, shape, stage)
+    return buffer_bytes(parameters, element_bytes(config, device), sharing, kl, streamed)
 
 
-def copied_parts(config: RunConfig, shape: ModelShape, device: str) -> list[str]:
+def streamed_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> Streamed:
+    """A rank's masters and moments where they stay on the host, exact to the byte."""
+    elements = state_elements(_parameters(config, shape, stage), _sharing(config, shape, dp_rank))
+    has_masters = element_bytes(config, device) < ELEMENT_BYTES["float32"]
+    return Streamed(state_bytes(elements, has_masters), staging_bytes(elements, has_masters))
+
+
+def copied_parts(config: RunConfig, shape: ModelShape, device: str, streamed: bool = False) -> list[str]:
     """Parts that are copied to the host when they leave, those first whose staying saves most per byte.
 
     Of moments only the way out is waited for, of the reference, which nothing changes, only the way back.
     """
-    kept = kept_parts(element_bytes(config, device), _sharing(config, shape, 0))
+    kept = kept_parts(element_bytes(config, device), _sharing(config, shape, 0), streamed)
     return [part for part in ("masters", "parameters", "reference", "moments") if part in kept]
 
 
 def host_copy_bytes(
-    config: RunConfig, shape: ModelShape, device: str, parts: Mapping[str, int], staying: Collection[str] = ()
+    config: RunConfig,
+    shape: ModelShape,
+    device: str,
+    parts: Mapping[str, int],
+    staying: Collection[str] = (),
+    streamed: bool = False,
 ) -> int:
     """Host memory that takes in what leaves of a rank's parts while others have the device."""
-    leaving = set(copied_parts(config, shape, device)) - set(staying)
+    leaving = set(copied_parts(config, shape, device, streamed)) - set(staying)
     return sum(parts.get(part, 0) for part in leaving)
 
 
@@ -108,6 +128,13 @@ def largest_row(config: RunConfig) -> RowSize:
         return RowSize(budget, budget)
     tokens = min(budget, everything)
     return RowSize(tokens, min(tokens, samples * response))
+
+
+def _parameters(config: RunConfig, shape: ModelShape, stage: int) -> Mapping[str, int]:
+    """Elements of each parameter of a rank of this stage."""
+    placement = config.placement
+    parallel = placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
+    return rank_parameters(shape, *parallel)
 
 
 def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:

@@ -25,7 +25,7 @@ from core.loop.phases import Phases
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests
 from core.megatron.trainer import MegatronTrainer
-from core.planner import MemoryPlan, plan_memory, takes_turns
+from core.planner import MemoryPlan, plan_memory, streams, takes_turns
 from core.processes import keys
 from core.processes.collective import any_rank
 from core.residency import EVERYTHING, table
@@ -64,7 +64,8 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
     if in_turns:  # an engine sizes itself by the memory that is free when it starts: before the trainer
         engines.start()
         owner.shrink_to(frozenset())
-    trainer = MegatronTrainer(config, rank.shape, rank.model_dir, rank.device)
+    streamed = streams(config, rank.shape, rank.memory(), in_turns)
+    trainer = MegatronTrainer(config, rank.shape, rank.model_dir, rank.device, streamed=streamed)
     checkpoints = build_checkpoints(rank, trainer)
     state = checkpoints.load_latest() or LoopState()
     plan = expected_memory(rank, trainer, in_turns)

@@ -79,11 +79,17 @@ def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[s
     if plan.staying:
         named = ", ".join(part for part in TRAINER_PARTS if part in plan.staying)
         yield _fact("staying", f"{named}: there is room beside the engine (placement.offload: on makes all leave)")
-    yield _fact("host", f"{gib(plan.host_bytes)} GiB per node, {how}for what trainers park there")
+    if plan.streamed:
+        yield _fact("streamed", "masters and moments stay on the host, and pass through the GPU in an update")
+    yield _fact("host", f"{gib(plan.host_bytes)} GiB per node, {how}for what trainers {_kept_there(plan)} there")
     most = f"{disk.checkpoints_kept} kept and one being written"
     yield _fact("disk", f"{gib(disk.checkpoint)} GiB per checkpoint, {most}; model {gib(disk.model)} GiB")
     yield _fact("", f"{disk.step / MIB:.1f} MiB of samples per step at most, before compression")
     yield _fact("verdict", verdict(plan))
+
+
+def _kept_there(plan: MemoryPlan) -> str:
+    return "keep" if plan.streamed else "park"
 
 
 def _fact(name: str, text: str) -> str:

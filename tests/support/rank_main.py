@@ -73,11 +73,15 @@ def make_config(case: dict[str, Any]) -> Any:
 def run_case(case: dict[str, Any]) -> list[Any]:
     """Build a trainer, act, and return what each action gave."""
     import modelcfg
+    from core.megatron.state import streamed
     from core.megatron.trainer import MegatronTrainer
 
     model_dir = Path(case["model"])
     shape = modelcfg.from_hf(json.loads((model_dir / "config.json").read_text()))
-    trainer = MegatronTrainer(make_config(case), shape, model_dir, "cpu")
+    config = make_config(case)
+    with mock.patch.object(streamed, "PIECE", case.get("piece", streamed.PIECE)):
+        is_streamed = config.train.optimizer_state == "streamed"
+        trainer = MegatronTrainer(config, shape, model_dir, "cpu", streamed=is_streamed)
     try:
         return [act(trainer, *([action] if isinstance(action, str) else action)) for action in case["actions"]]
     finally:
@@ -286,12 +290,16 @@ def off_plan(trainer: Any) -> dict[str, Any]:
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
     parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
-    parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank)
+    streamed = config.train.optimizer_state == "streamed"
+    parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank, streamed)
+    host = planner.host_copy_bytes(config, shape, "cpu", parts, streamed=streamed)
+    if streamed:
+        host += planner.streamed_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank).host
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
     pairs = {
         "order": [list(parameters), list(trainer._parameters)],
         "parameters": [parameters, {name: p.numel() for name, p in trainer._parameters.items()}],
-        "host": [planner.host_copy_bytes(config, shape, "cpu", parts), trainer.memory.host_bytes],
+        "host": [host, trainer.memory.host_bytes],
         **{f"{part} bytes": [parts[part], found[part]] for part in TRAINER_PARTS},
     }
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

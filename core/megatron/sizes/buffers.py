@@ -44,21 +44,23 @@ def room(numel: int) -> int:
     return -(-numel // ALIGNMENT) * ALIGNMENT
 
 
-def buffer_bytes(parameters: Mapping[str, int], element_bytes: int, sharing: Sharing, kl: bool) -> dict[str, int]:
+def buffer_bytes(
+    parameters: Mapping[str, int], element_bytes: int, sharing: Sharing, kl: bool, streamed: bool = False
+) -> dict[str, int]:
     """Part -> bytes on the device when everything is there.
 
     Args:
         parameters: elements of each parameter of the rank, in the order of the model.
         element_bytes: of a parameter: 2 (bf16, with fp32 masters) or 4 (fp32, without).
         kl: whether there is a reference model.
+        streamed: masters and moments stay on the host.
     """
     flat = sum(map(room, parameters.values()))
     if sharing.distributed:
-        buffers = list(_buffers(parameters, sharing))
-        held, own = sum(buffer.numel for buffer in buffers), sum(room(n) for buffer in buffers for n in buffer.own())
-        parameter_room = held
+        held = parameter_room = sum(buffer.numel for buffer in _buffers(parameters, sharing))
     else:
-        held, own, parameter_room = sum(parameters.values()), flat, flat
+        held, parameter_room = sum(parameters.values()), flat
+    own = 0 if streamed else state_elements(parameters, sharing)
     return {
         "masters": own * FP32_BYTES if element_bytes < FP32_BYTES else 0,
         "moments": 2 * own * FP32_BYTES,
@@ -68,9 +70,16 @@ def buffer_bytes(parameters: Mapping[str, int], element_bytes: int, sharing: Sha
     }
 
 
-def kept_parts(element_bytes: int, sharing: Sharing) -> frozenset[str]:
+def state_elements(parameters: Mapping[str, int], sharing: Sharing) -> int:
+    """Elements of each array of Adam's state, padding included."""
+    if not sharing.distributed:
+        return sum(map(room, parameters.values()))
+    return sum(room(n) for buffer in _buffers(parameters, sharing) for n in buffer.own())
+
+
+def kept_parts(element_bytes: int, sharing: Sharing, streamed: bool = False) -> frozenset[str]:
     """The parts that are copied to the host when they leave; the others are dropped."""
-    makes_parameters = element_bytes < FP32_BYTES and not sharing.distributed
+    makes_parameters = element_bytes < FP32_BYTES and not sharing.distributed and not streamed
     return frozenset({"masters", "moments", "reference"} | (set() if makes_parameters else {"parameters"}))
 
 

@@ -32,10 +32,11 @@ def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
     dist.barrier(layout.control)
     # results come back through this queue; Megatron's own is a server process, started by importing main again
     filesystem_async._results_queue = queue.SimpleQueue()
-    state = _sharded_state(optimizer, layout, is_loading=False)
-    _count_on_host(state["optimizer"])
-    state["rng"] = _rng_object(layout, _rng_states())
-    dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
+    with optimizer.state_at_hand():
+        state = _sharded_state(optimizer, layout, is_loading=False)
+        _count_on_host(state["optimizer"])
+        state["rng"] = _rng_object(layout, _rng_states())
+        dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
     dist.barrier(layout.control)
 
 
@@ -48,17 +49,18 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
     same_layout = tuple(common["layout"]) == _layout_key(layout)
     num_steps = int(common["num_steps"])
     optimizer.set_num_steps(max(1, num_steps))  # Megatron leaves a count of 0 out, and then does not take the state in
-    state = _sharded_state(optimizer, layout, is_loading=True)
-    if same_layout:
-        state["rng"] = _rng_object(layout, None)
-    settings = _settings(state["optimizer"])
-    loaded = dist_checkpointing.load(state, str(directory))
-    optimizer.model.module.load_state_dict(loaded["model"], strict=True)
-    before = [{parameter: dict(values) for parameter, values in one.optimizer.state.items()} for one in optimizer.adams]
-    with _torch_adams_can_load(optimizer):
-        optimizer.chain.load_state_dict(_with_settings(loaded["optimizer"], settings))
-    for one, moments in zip(optimizer.adams, before, strict=True):
-        keep_state_flat(one.optimizer, moments)
+    with optimizer.state_at_hand():
+        state = _sharded_state(optimizer, layout, is_loading=True)
+        if same_layout:
+            state["rng"] = _rng_object(layout, None)
+        settings = _settings(state["optimizer"])
+        loaded = dist_checkpointing.load(state, str(directory))
+        optimizer.model.module.load_state_dict(loaded["model"], strict=True)
+        before = [{key: dict(values) for key, values in one.optimizer.state.items()} for one in optimizer.adams]
+        with _torch_adams_can_load(optimizer):
+            optimizer.chain.load_state_dict(_with_settings(loaded["optimizer"], settings))
+        for one, moments in zip(optimizer.adams, before, strict=True):
+            keep_state_flat(one.optimizer, moments)
     optimizer.set_num_steps(num_steps)
     if same_layout:
         _set_rng_states(loaded["rng"])

@@ -15,14 +15,14 @@ BUFFER_BYTES = 2 * 2**30  # while one buffer is on its way, the device finds roo
 def flat_like(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Zeros shaped as the tensors, views of few buffers of at most 2 GiB (or one tensor). One dtype and device."""
     views: list[Tensor] = []
-    for part in _parts(tensors):
+    for part in flat_parts(tensors):
         buffer = torch.zeros(sum(room(tensor.numel()) for tensor in part), dtype=part[0].dtype, device=part[0].device)
         spaces = torch.split(buffer, [room(tensor.numel()) for tensor in part])
         views += [space[: t.numel()].view(t.shape) for space, t in zip(spaces, part, strict=True)]
     return views
 
 
-def _parts(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
+def flat_parts(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """Consecutive tensors that share a buffer."""
     parts: list[list[Tensor]] = []
     used = BUFFER_BYTES

@@ -6,7 +6,8 @@ Left out: overlap of communication with backward, loss scaling (bf16 and fp32 ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from core.config.schema import TrainConfig
 from core.megatron import shim
 from core.megatron.state.flat import flat_like, move_into_flat
+from core.megatron.state.streamed import StreamedAdam
 
 
 class NonFiniteGradient(RuntimeError):
@@ -31,17 +33,41 @@ class Optimizer:
     model is built with calculate_per_token_loss, which switches Megatron's own divisions off.
     """
 
-    def __init__(self, model: torch.nn.Module, config: TrainConfig, total_steps: int) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        config: TrainConfig,
+        total_steps: int,
+        *,
+        prepare: Callable[[list[Tensor]], None] | None = None,
+        streamed: bool = False,
+    ) -> None:
+        """Build gradients and Adam's state.
+
+        Args:
+            prepare: called with the fp32 masters, which it may change.
+            streamed: masters and moments stay in host memory.
+        """
         self.config = config
         self.total_steps = total_steps
         self.num_steps = 0
         self.before_step: Callable[[], None] = _nothing  # what has to be there before parameters are touched
         self.model = wrap(model, config.use_distributed_optimizer)
-        self.chain: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
-        self.masters = _masters(self.chain, self.model.parameters())
-        move_into_flat(self.masters)  # before Adam's state takes what memory is left
-        for one in self.adams:
-            _make_state(one.optimizer)
+        self.streams: list[StreamedAdam] = []
+        with ExitStack() as stack:
+            if streamed:  # the device need not hold gradients and masters at a time
+                stack.enter_context(_without_gradients(self.model))
+            self.chain: Any = _build(self.model, model.config.bf16, config)  # type: ignore[union-attr, arg-type]
+            masters = _masters(self.chain, self.model.parameters())
+            if prepare is not None:
+                prepare(masters)
+            if streamed:
+                self.streams = [StreamedAdam(one) for one in self.adams]
+        self.masters = [] if streamed else masters
+        if not streamed:
+            move_into_flat(masters)  # before Adam's state takes what memory is left
+            for one in self.adams:
+                _make_state(one.optimizer)
 
     @property
     def adams(self) -> list[Any]:
@@ -78,9 +104,13 @@ class Optimizer:
         """
         for group in self.chain.param_groups:
             group["lr"] = self.lr
+        for stream in self.streams[:1]:  # one at a time: each takes memory
+            stream.begin()
         self.chain.prepare_grads()
         norm = self._norm()
         if not math.isfinite(norm):
+            for stream in self.streams:
+                stream.give_up()
             raise NonFiniteGradient(
                 f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. "
                 "The parameters are as before this step: look at its samples and their log-probs, or lower train.lr"
@@ -93,10 +123,30 @@ class Optimizer:
         self.num_steps += 1
         return norm
 
+    @contextmanager
+    def state_at_hand(self) -> Iterator[None]:
+        """All of Adam's state can be read and written inside, on the device or where it lies on the host."""
+        with ExitStack() as stack:
+            for stream in self.streams:
+                stack.enter_context(stream.on_host())
+            yield
+
     def _norm(self) -> float:
         """Norm of the gradients of all ranks, each counted once. Megatron's own takes a kernel and a sum per tensor."""
         device = self.model.buffers[0].grad_data.device
         return math.sqrt(float(sum(_sum_of_squares(one, device) for one in self.adams)))
+
+
+@contextmanager
+def _without_gradients(model: Any) -> Iterator[None]:
+    """The gradient buffers have no memory inside; afterwards what is in them is undefined."""
+    storages = [buffer.grad_data.untyped_storage() for buffer in (*model.buffers, *model.expert_parallel_buffers)]
+    sizes = [storage.nbytes() for storage in storages]
+    for storage in storages:
+        storage.resize_(0)
+    yield
+    for storage, size in zip(storages, sizes, strict=True):
+        storage.resize_(size)
 
 
 def _sum_of_squares(adam: Any, device: torch.device) -> Tensor:

@@ -9,6 +9,7 @@
 | reference | the KL reference | copied out once | copied in |
 
 The moments are needed last, so computing may begin while they are still on their way.
+Where Adam's state streams (`streamed.py`), masters and moments are never here, and parameters are copied.
 Under the distributed optimiser a rank's masters are a part of the parameters only; there parameters are copied.
 """
 
@@ -34,6 +35,7 @@ class TrainerMemory:
 
     def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
         self._adams = optimizer.adams
+        self._streamed_bytes = sum(stream.host_bytes for stream in optimizer.streams)
         self._device = parameters[0].device
         self._stream = _stream(self._device)
         self.regions = _regions(optimizer, parameters, reference)
@@ -47,7 +49,7 @@ class TrainerMemory:
     @property
     def host_bytes(self) -> int:
         """Pinned memory when everything is parked."""
-        return sum(region.num_bytes for region in self.regions.values() if region.keep)
+        return self._streamed_bytes + sum(region.num_bytes for region in self.regions.values() if region.keep)
 
     def reserve(self, staying: Collection[str] = ()) -> None:
         """Take the host memory now, so that no phase waits for it; none for parts that never leave."""
@@ -136,7 +138,8 @@ def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequ
     own = Region("parameters", parameters)
     # each parameter has its whole master here, unless the optimiser is shared out over ranks
     own.keep = not optimizer.masters or optimizer.config.use_distributed_optimizer
-    moments = [value for key in ("exp_avg", "exp_avg_sq") for adam in optimizer.adams for value in _states(adam, key)]
+    adams = [] if optimizer.streams else optimizer.adams
+    moments = [value for key in ("exp_avg", "exp_avg_sq") for adam in adams for value in _states(adam, key)]
     buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
     regions = (
         Region("masters", optimizer.masters),

@@ -11,18 +11,27 @@ from tests.support.tiny_models import EXPERTS, POST_NORMS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
+STREAMED = {"train": {"optimizer_state": "streamed"}}
 TWO = {"trainers_per_node": 2}
 NO_KL = {"algorithm": {"kl_loss_coef": 0.0}}
 # a vocabulary and a width that no buffer's alignment divides
 ODD = {"vocab_size": 518, "intermediate_size": 146, "hidden_size": 52, "num_hidden_layers": 4}
 LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
-    1: {"fp32": {}, "bf16": BF16, "fp32-shared": SHARED, "bf16-shared": {**BF16, **SHARED, **NO_KL}},
+    1: {
+        "fp32": {},
+        "bf16": BF16,
+        "fp32-shared": SHARED,
+        "bf16-shared": {**BF16, **SHARED, **NO_KL},
+        "bf16-streamed": {**BF16, **STREAMED},
+        "fp32-streamed": STREAMED,
+    },
     2: {
         "bf16-tp2": {**BF16, "placement": {**TWO, "tensor_parallel": 2}},
         "bf16-pp2": {**BF16, "placement": {**TWO, "pipeline_parallel": 2}},
         "bf16-pp2-shared": {**BF16, **SHARED, "placement": {**TWO, "pipeline_parallel": 2}},
         "bf16-dp2-shared": {**BF16, **SHARED, "placement": TWO},
         "fp32-dp2-shared": {**SHARED, "placement": TWO},
+        "bf16-dp2-shared-streamed": {**BF16, "train": {**SHARED["train"], **STREAMED["train"]}, "placement": TWO},
     },
 }
 WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
