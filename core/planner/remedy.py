@@ -42,10 +42,10 @@ def _changes(config: RunConfig, shape: ModelShape, device: Device, share: float)
 
     alone = (
         _offload(config),
-        _streamed(config),
         _tokens(config),
         _recompute(config, shape),
         _distributed(config),
+        _streamed(config),
         _split(config, shape),
     )
     found = [first for ladder in alone if (first := _first(ladder, fits)) is not None]
@@ -133,7 +133,7 @@ def _split(config: RunConfig, shape: ModelShape) -> list[Changes]:
 def _together(config: RunConfig, shape: ModelShape) -> Iterator[list[Changes]]:
     """Ever more at once: what costs least time first; at last with more GPUs per node."""
     changes: dict[str, Any] = {}
-    for kind in (_offload, _streamed, _distributed):
+    for kind in (_offload, _distributed, _streamed):
         changes |= next(iter(kind(config)), {})
     changes |= ALL_LAYERS
     yield [changes, *({**changes, **tokens} for tokens in _tokens(config))]

@@ -10,6 +10,7 @@ from core.planner import Device, MemoryPlan, plan_memory
 
 GIB = 2**30
 H100 = Device("cuda", int(79.1 * GIB), "H100 80 GB")
+H200 = Device("cuda", int(139.8 * GIB), "H200")
 A100_40 = Device("cuda", int(39.3 * GIB), "A100 40 GB")
 CPU = Device("cpu", 16 * GIB)
 
@@ -23,7 +24,10 @@ def run(shape: str = "qwen3-4b", /, **sections: dict[str, Any]) -> RunConfig:
             **{"num_rollout": 10, "rollout_batch_size": 16, "n_samples_per_prompt": 8},
             "max_response_tokens": 1536,
         },
-        "train": {"global_batch_size": 128, "max_tokens_per_micro_batch": 8192, "recompute": "full"},
+        "train": {
+            **{"global_batch_size": 128, "max_tokens_per_micro_batch": 8192, "recompute": "full"},
+            "optimizer_state": "resident",
+        },
         "placement": {"engine_memory_fraction": 0.6, "device": "cuda"},
     }
     for section, changes in sections.items():

@@ -14,6 +14,7 @@ from tests.support.plans import GIB, H100, run
 
 QWEN = modelcfg.load("qwen3-0.6b")  # 28 layers, 8 key heads
 EXPERTS = modelcfg.load("qwen3-30b-a3b")
+STATE = {"train.use_distributed_optimizer": True, "train.optimizer_state": "auto"}
 TOKENS = "train.max_tokens_per_micro_batch"
 
 
@@ -91,7 +92,7 @@ def test_layers_are_split_over_the_gpus_of_a_node(
 def test_several_changes_at_once_go_on_to_more_gpus_per_node() -> None:
     placement = {"trainers_per_node": 2, "offload": "off"}
     config = run("qwen3-0.6b", placement=placement, train={"max_tokens_per_micro_batch": 2304})
-    free = {"placement.offload": "auto", "train.use_distributed_optimizer": True, **ALL_LAYERS}
+    free = {"placement.offload": "auto", **STATE, **ALL_LAYERS}
     splits: list[dict[str, Any]] = [
         {},
         {"placement.tensor_parallel": 2, "placement.sequence_parallel": True},
@@ -105,7 +106,7 @@ def test_several_changes_at_once_go_on_to_more_gpus_per_node() -> None:
 def test_experts_are_shared_out_where_several_changes_are_made_at_once() -> None:
     placement = {"trainers_per_node": 4, "expert_parallel": 4, "offload": "auto"}
     config = run("qwen3-30b-a3b", placement=placement, train={"max_tokens_per_micro_batch": 2048})
-    alone = {"train.use_distributed_optimizer": True, **ALL_LAYERS}
+    alone = {**STATE, **ALL_LAYERS}
     more = alone | {"placement.expert_parallel": 8, "placement.trainers_per_node": 8}
     assert list(remedy._together(config, EXPERTS)) == [[alone], [more]]
 
