@@ -30,6 +30,10 @@ class Mistake:
     remedy: str
     override: str = ""
 
+    def is_like(self, other: Mistake) -> bool:
+        """Whether the same was wanted at the same place; what was found may differ."""
+        return (self.key, self.wanted) == (other.key, other.wanted)
+
     def __str__(self) -> str:
         where = f"--set {self.override}: " if self.override else f"line {self.line}: " if self.line else ""
         key = f"{self.key}: " if self.key else ""

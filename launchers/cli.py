@@ -35,6 +35,8 @@ from launchers.commands.terminal import USAGE_ERROR, console, note
 # what a user can mend: permissions, a quota, a full disk, a file where a folder should be
 OF_THE_PLACE = ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
 
+FULL = ("ENOSPC", "EDQUOT")  # told of a write, which knows no name
+
 COMMANDS = (
     run,
     check,
@@ -87,8 +89,10 @@ def main() -> None:
         note(str(error))
         sys.exit(USAGE_ERROR)
     except OSError as error:
-        if errno.errorcode.get(error.errno or 0) not in OF_THE_PLACE or error.filename is None:
+        code = errno.errorcode.get(error.errno or 0)
+        if code not in OF_THE_PLACE or (error.filename is None and code not in FULL):
             raise
         remedy = "choose another, or see to its permissions and free space"
-        note(f"{error.filename}: found {error.strerror}; wanted a place that can be used: {remedy}")
+        where = error.filename or "a file that was being written"
+        note(f"{where}: found {error.strerror}; wanted a place that can be used: {remedy}")
         sys.exit(1)

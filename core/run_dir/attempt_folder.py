@@ -10,6 +10,8 @@ attempts/N/
     outcome.json              how the attempt ended
     provenance.json           with what it was made: versions, commit, command, machine, the user's files
     user_code/                copies of the user's code, as it was then
+    waits                     what the gate waits for, while it does: something that all nodes complain of
+    reserve                   room for what is written about the end, if the disk is full by then
     stop                      made by whoever wants the attempt to save and end
 
 slurm/JOB/RESTART/
@@ -31,6 +33,11 @@ class AttemptFolder:
     """The paths of one attempt."""
 
     path: Path
+
+    @classmethod
+    def around(cls, record: Path) -> AttemptFolder:
+        """The folder that a failure record lies in: the attempt's, or that of one process."""
+        return cls(record.parent.parent if record.parent.name == "failures" else record.parent)
 
     @property
     def key(self) -> Path:
@@ -61,6 +68,16 @@ class AttemptFolder:
     def user_code(self) -> Path:
         """The folder with copies of the user's code; it is missing if the run file names none."""
         return self.path / "user_code"
+
+    @property
+    def waits(self) -> Path:
+        """The file that says what the run waits for before it begins; missing while it does not wait."""
+        return self.path / "waits"
+
+    @property
+    def reserve(self) -> Path:
+        """The file that keeps room for the last words of the attempt; missing once they are written."""
+        return self.path / "reserve"
 
     @property
     def stop(self) -> Path:

@@ -94,6 +94,10 @@ class RunDirectory:
         """The folder of one attempt; `AttemptFolder` has what is in it."""
         return self._attempts / str(number)
 
+    def attempts(self) -> Iterator[Path]:
+        """The folders of all attempts."""
+        return (path for path in self._attempts.glob("*") if path.name.isdigit())
+
     @property
     def latest(self) -> Path:
         """The link to the folder of the newest attempt."""
@@ -101,8 +105,7 @@ class RunDirectory:
 
     def next_attempt(self) -> int:
         """The number after the highest one there is; attempts count from 1."""
-        numbers = [int(p.name) for p in self._attempts.glob("*") if p.name.isdigit()]
-        return max(numbers, default=0) + 1
+        return max((int(path.name) for path in self.attempts()), default=0) + 1
 
     @property
     def job_script(self) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from common.mistake import Mistake
 from hpc.node.gpu_cards import MIN_CAPABILITY
@@ -22,6 +23,21 @@ def complaints(report: NodeReport, wanted: Wanted, leader_time: float) -> list[M
         *_rooms(report, wanted),
         *_canary(report, wanted),
         *_clock(report, leader_time, wanted),
+    ]
+
+
+def of_all(wrong: Sequence[Sequence[Mistake]], shared: str) -> list[Mistake]:
+    """What all nodes complain of alike, as the first one says it; nobody is at fault by it.
+
+    Args:
+        wrong: the complaints of each node.
+        shared: the directory that all nodes share. Of anything else a node alone cannot complain like all others.
+    """
+    alike = [one for one in wrong[0] if all(any(map(one.is_like, others)) for others in wrong[1:])]
+    return [
+        replace(one, remedy=one.remedy.removesuffix(f", or {WITHOUT_IT}"))
+        for one in alike
+        if len(wrong) > 1 or one.key == shared
     ]
 
 

@@ -97,6 +97,9 @@ def _partition_mistake(component: Component, job: JobSpec, partition: Partition)
             f"at most {format_time(partition.max_minutes)}, the limit {where}",
             "lower slurm.time, for a run goes on in the next job, or choose another partition",
         )
+    if component.gpus_per_node and not partition.max_gpus:
+        remedy = "set placement.device to cpu, or choose another partition"
+        return mistake(f"{component.gpus_per_node} GPUs per node", f"none, as {where[3:]} has none", remedy)
     if component.gpus_per_node > partition.max_gpus:
         return mistake(
             f"{component.gpus_per_node} GPUs per node",

@@ -7,7 +7,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.ledger import Ledger
 from launchers.attempts.outcome import Outcome
 from launchers.attempts.provenance import note_provenance
+from launchers.attempts.reserve import keep_room, make_room
 
 LOCK_POLL_S = 0.5
 
@@ -40,29 +41,40 @@ class OpenAttempt:
 
     def end(self, outcome: Outcome, exit_code: int) -> None:
         """Note how it ended, and forget its key."""
+        make_room(self.folder)
         Ledger(self.directory).ended(self.number, outcome, exit_code)
         AttemptFolder(self.folder).key.unlink(missing_ok=True)
 
 
 @contextmanager
 def open_attempt(
-    directory: RunDirectory, nodes: Sequence[str], job: str | None = None, restart: int = 0, wait_s: float = 0.0
+    directory: RunDirectory,
+    nodes: Sequence[str],
+    job: str | None = None,
+    restart: int = 0,
+    wait_s: float = 0.0,
+    begins: Callable[[], None] = lambda: None,
 ) -> Iterator[OpenAttempt]:
     """Begin the next attempt. The caller ends it; if nobody does, the next one finds it open and says so.
 
     Args:
         nodes: the nodes it runs on, in order.
         wait_s: how long to wait for the lock: a file server may hold a dead node's for a while.
+        begins: called when the lock is held and nothing is written yet; from then on there is something to end.
     Raises:
         RunBusy: if another process runs an attempt in this directory.
     """
     with locked(directory, wait_s):
+        begins()
         number = directory.next_attempt()
         folder = directory.attempt(number)
         folder.mkdir(parents=True)
+        for earlier in directory.attempts():  # those of agents that were killed: who holds the lock is alone
+            AttemptFolder(earlier).key.unlink(missing_ok=True)
         key = secrets.token_hex(24)
         with open(os.open(AttemptFolder(folder).key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(key)
+        keep_room(folder)
         _point_latest_to(directory, number)
         Ledger(directory).began(number, nodes, job, restart)
         note_provenance(directory, number)

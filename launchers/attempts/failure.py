@@ -16,6 +16,7 @@ from common.files import write_atomically
 from core.processes.children import Child, log_tail
 from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import Moment, moment_of
+from launchers.attempts.reserve import in_reserve
 
 # What a healthy rank sees when another one has died: never the first cause if any other is known.
 SECOND_HAND = (
@@ -32,8 +33,8 @@ SECOND_HAND = (
 class Failure:
     """Who failed, where, doing what, and why."""
 
-    role: str  # trainer, engine, rewards, agent, node
-    name: str  # trainer: global rank; engine, rewards: its name; agent: its number; node: its name
+    role: str  # trainer, engine, rewards, agent, node, run
+    name: str  # trainer: global rank; engine, rewards: its name; agent: its number; node, run: its name
     at: Moment  # what the run was doing
     cause: str  # one line
     pid: int
@@ -44,11 +45,16 @@ class Failure:
     time: float = field(default_factory=time.time)
 
     def write(self, path: Path) -> None:
-        """Write atomically."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write atomically, to a path of an attempt's folder; on a full disk in the attempt's reserve."""
         fields = asdict(self)
         del fields["at"]
-        write_atomically(path, json.dumps(self.at.fields() | fields, indent=1))
+        text = json.dumps(self.at.fields() | fields, indent=1)
+
+        def write() -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, text)
+
+        in_reserve(AttemptFolder.around(path).path, write)
 
     @classmethod
     def read(cls, path: Path) -> Failure:
@@ -63,8 +69,14 @@ class Failure:
         killed = self.exit_code is not None and self.exit_code < 0 and self.exit_code != -signal.SIGTERM
         return self.role == "node" or (killed and self.role == "trainer")
 
+    @property
+    def is_second_hand(self) -> bool:
+        """Whether it tells of a peer that is gone: somebody else's failure, which may not be known yet."""
+        return not self.blames_node and any(text in self.cause or text in self.detail for text in SECOND_HAND)
+
     def __str__(self) -> str:
-        who = f"node {self.name}" if self.role == "node" else f"{self.role} {self.name} (pid {self.pid} on {self.host})"
+        of_a_process = self.role not in ("node", "run")
+        who = f"{self.role} {self.name}" + (f" (pid {self.pid} on {self.host})" if of_a_process else "")
         lines = [f"{who} failed in {self.at}: {self.cause}"]
         if self.detail:
             lines.append(self.detail.rstrip())
@@ -118,10 +130,9 @@ def first_cause(failures: Sequence[Failure]) -> Failure:
 
     def rank(failure: Failure) -> tuple[int, float]:
         killed = failure.exit_code is not None and failure.exit_code < 0 and failure.exit_code != -signal.SIGTERM
-        second_hand = any(text in failure.cause or text in failure.detail for text in SECOND_HAND)
         stopped_by_us = failure.exit_code == -signal.SIGTERM
         return (
-            0 if killed or failure.role == "node" else 3 if stopped_by_us else 2 if second_hand else 1,
+            0 if killed or failure.role == "node" else 3 if stopped_by_us else 2 if failure.is_second_hand else 1,
             failure.time,
         )
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 from common.files import write_atomically
 from core.run_dir.attempt_folder import AttemptFolder
+from launchers.attempts.reserve import make_room
 
 How = Literal["complete", "failed", "interrupted", "timeout", "preempted", "node_failure", "lost"]
 
@@ -47,6 +48,7 @@ class Outcome:
 
 def write_outcome(folder: Path, outcome: Outcome) -> None:
     """Leave it in the attempt's folder."""
+    make_room(folder)  # there is nothing else to come
     write_atomically(AttemptFolder(folder).outcome, outcome.to_json())
 
 

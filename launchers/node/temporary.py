@@ -2,12 +2,15 @@
 
 Libraries take the node's, where the user's umask decides who else gets in: under one that shares files with a group,
 the group may write to the sockets through which SGLang's processes send each other pickles, and to torch's compiled
-code. SGLang leaves its files behind, too. Left out: an agent that is killed leaves the folder.
+code. SGLang leaves its files behind, too. An agent that is killed leaves the folder; whoever comes next on that node
+removes it. Who is alive holds a lock in its own, which the kernel takes from the dead.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ from pathlib import Path
 
 PREFIX = "ebbtide-"
 MAX_LENGTH = 74  # what the kernel allows in a socket's path, less what torch and multiprocessing add
+ALIVE = ".alive"
 COMPILED = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -32,12 +36,28 @@ def own_temporary_folder(scratch: Path | None = None) -> Iterator[Path]:
     base = common if len(str(common)) + added <= MAX_LENGTH else Path("/tmp")
     before = {name: os.environ.get(name) for name in ("TMPDIR", COMPILED)}
     with tempfile.TemporaryDirectory(prefix=PREFIX, dir=base, ignore_cleanup_errors=True) as name:
+        lock = (Path(name) / f"{ALIVE}.new").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        Path(lock.name).rename(Path(name) / ALIVE)  # nobody ever sees it without its lock
+        remove_what_dead_ones_left(base)
         os.environ["TMPDIR"] = name
         os.environ.setdefault(COMPILED, str(closed_folder(common / f"{PREFIX}compiled-{os.geteuid()}") or name))
         try:
             yield Path(name)
         finally:
             _restore(before)
+            lock.close()
+
+
+def remove_what_dead_ones_left(base: Path) -> None:
+    """Remove the folders of this user's agents that were killed; one without a lock's file is not known to be dead."""
+    for alive in base.glob(f"{PREFIX}*/{ALIVE}"):
+        with suppress(OSError):  # another user's, locked by a living one, or just being removed
+            if alive.lstat().st_uid != os.geteuid():
+                continue
+            with alive.open() as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(alive.parent, ignore_errors=True)
 
 
 def closed_folder(path: Path) -> Path | None:

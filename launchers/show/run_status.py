@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.job_state import UNKNOWN, JobState
 from hpc.slurm.queue import Poller
@@ -20,15 +21,25 @@ from launchers.attempts.history import Advance, Attempt, History, read_history
 from launchers.attempts.job_record import JobRecord, read_record
 from launchers.show.run_state import WAITING, WORKING, RunState, state_of
 
+SLOW_S = 1.0
+IMPOSSIBLE = ("BadConstraints", "PartitionNodeLimit")
+NEVER_STARTS = "no nodes are left that fit it; `ebbtide cancel` it, then `ebbtide submit --resume`, with all nodes"
+
 
 @dataclass(frozen=True)
 class Files:
-    """What a run directory says by itself. `alive`: a run without a job still has its process on this machine."""
+    """What a run directory says by itself.
+
+    Attributes:
+        alive: a run without a job still has its process on this machine.
+        waits: what the newest attempt waits for before it begins; empty: nothing.
+    """
 
     directory: RunDirectory
     history: History
     record: JobRecord | None
     alive: bool = False
+    waits: str = ""
 
     @property
     def job_ids(self) -> tuple[str, ...]:
@@ -70,13 +81,16 @@ def read_files(directory: RunDirectory) -> Files:
     history = read_history(directory)
     last = history.last
     alive = last is not None and last.how is None and last.job is None and runs_here(last)
-    return Files(directory, history, read_record(directory), alive)
+    waits = _read_waits(directory, last) if last is not None and last.how is None else ""
+    return Files(directory, history, read_record(directory), alive, waits)
 
 
 def snapshot(directories: Iterable[RunDirectory], poller: Poller, now: float) -> list[Status]:
     """The status of several runs, with one question to Slurm at most."""
-    files = [read_files(directory) for directory in directories]
+    files, asked = [read_files(directory) for directory in directories], time.monotonic()
     states = poller.states([job_id for read in files for job_id in read.job_ids])
+    if time.monotonic() - asked > SLOW_S:  # a busy controller: the run has gone on meanwhile
+        files = [read_files(read.directory) for read in files]
     return [status_of(read, states, now) for read in files]
 
 
@@ -99,7 +113,7 @@ def status_of(files: Files, states: Mapping[str, JobState], now: float) -> Statu
         state,
         job_id=job_id,
         nodes=job.nodes if job and state.at_work and job.nodes else last.nodes if last else (),
-        reason=_reason(state, last, job),
+        reason=_reason(state, last, job, files.waits),
         left_s=job.end - now if job and state.at_work and job.end is not None else None,
         now=now,
     )
@@ -124,10 +138,20 @@ def _is_ahead(files: Files, job_id: str | None, job: JobState) -> bool:
     return last.job == job_id or element
 
 
-def _reason(state: RunState, last: Attempt | None, job: JobState | None) -> str:
+def _read_waits(directory: RunDirectory, last: Attempt) -> str:
+    try:
+        return AttemptFolder(directory.attempt(last.number)).waits.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _reason(state: RunState, last: Attempt | None, job: JobState | None, waits: str) -> str:
     """Why it waits, or why it ended."""
     if state in (RunState.PENDING, RunState.BETWEEN_ATTEMPTS, RunState.UNKNOWN):
-        return (job.reason if job is not None else None) or ""
+        reason = (job.reason if job is not None else None) or ""
+        return f"{reason}: {NEVER_STARTS}" if reason.strip("()") in IMPOSSIBLE else reason
+    if state == RunState.RUNNING and waits:
+        return waits
     if state.live or state == RunState.COMPLETE:
         return ""
     own = (last.cause or _how(last)) if last is not None else ""

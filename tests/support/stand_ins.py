@@ -48,6 +48,9 @@ SCONTROL = """\
 #!{python}
 import os, signal, sys
 {record}
+if sys.argv[1:3] == ["show", "hostnames"]:
+    print(sys.argv[3].replace(",", "\\n"))
+    sys.exit()
 if sys.argv[1] == "show":
     print(os.environ.get("JOB_FACTS", ""))
     sys.exit(int(os.environ.get("SHOW_CODE", "0")))
@@ -55,6 +58,12 @@ code = int(os.environ.get(sys.argv[1].upper() + "_CODE", "0"))
 if sys.argv[1] == "requeue" and code == 0:
     os.killpg(0, signal.SIGTERM)  # as Slurm does to all processes of the job, this one too
 sys.exit(code)
+"""
+SINFO = """\
+#!{python}
+import os
+{record}
+print(os.environ.get("NODES", ""), end="")
 """
 SLEEP = """\
 #!{python}
@@ -90,7 +99,13 @@ def run_script(text: str, folder: Path, **environment: str) -> Outcome:
     """Runs the script `text` as Slurm would, with stand-ins first on the PATH."""
     programs = folder / "stand ins"
     programs.mkdir(parents=True, exist_ok=True)
-    for name, program in (("srun", SRUN), ("scontrol", SCONTROL), ("sleep", SLEEP), ("module", MODULE)):
+    for name, program in (
+        ("srun", SRUN),
+        ("scontrol", SCONTROL),
+        ("sinfo", SINFO),
+        ("sleep", SLEEP),
+        ("module", MODULE),
+    ):
         record = RECORD.replace("sys.argv[1:]", f"[{name!r}, *sys.argv[1:]]")
         _executable(programs / name, program.format(python=sys.executable, record=record))
     script = folder / "script.sbatch"

@@ -113,6 +113,48 @@ def test_a_requeue_leaves_out_nodes_in_every_component_and_waits_to_be_ended(tmp
     assert outcome.code != 0
 
 
+NEEDS = (
+    "JobId=70 JobState=RUNNING Reason=None Restarts=0 EndTime=2026-01-02T04:00:00 Partition=batch "
+    "AllocNode:Sid=login:1 NumNodes=2 Features={features} TresPerNode=gres/gpu:2 \n"
+    "JobId=71 JobState=RUNNING Reason=None Restarts=0 EndTime=2026-01-02T04:00:00 Partition=batch NumNodes=1 "
+    "Features=(null) "
+)
+GPU = "gpu:2(S:0)"
+NODES = f"n1 big,new {GPU}\nn2 big,old {GPU}\nn3 big,new {GPU}\nn4 new {GPU}\nn5 big (null)\nn1 big,new {GPU}\n"
+
+
+@pytest.mark.parametrize(
+    ("features", "failed", "left"),
+    [
+        ("(null)", "n1", None),
+        ("(null)", "n1,n2", None),
+        ("(null)", "n1,n2,n3", 1),
+        ("big", "n1,n2", 1),
+        ("big&new", "n3", 1),
+        ("big&new", "n4", None),
+        ("[big|new]", "n1,n2", None),
+    ],
+)
+def test_a_list_that_would_make_the_job_impossible_is_emptied_and_said_so(
+    tmp_path: Path, features: str, failed: str, left: int | None
+) -> None:
+    """Two nodes with GPUs of one partition, and one more; a feature list that is more than plain words is not read."""
+    facts = NEEDS.format(features=features)
+    outcome = judged(tmp_path, f"requeue\n{failed}\n", JOB_FACTS=facts, NODES=NODES)
+    nodes = "n7,n9" if left is not None else f"n7,n9,{failed}"
+    assert outcome.named("scontrol", "update") == [
+        ["update", f"JobId={job}", f"ExcNodeList={nodes}"] for job in ("70", "71")
+    ]
+    said = f"without n7,n9,{failed} partition batch has {left} nodes that fit, the job needs 2: no node is left out"
+    assert (said in outcome.output) == (left is not None)
+
+
+def test_where_slurm_does_not_tell_of_nodes_the_list_stays(tmp_path: Path) -> None:
+    facts = NEEDS.format(features="(null)")
+    outcome = judged(tmp_path, "requeue\nn3\n", JOB_FACTS=facts)
+    assert outcome.named("scontrol", "update")[0] == ["update", "JobId=70", "ExcNodeList=n7,n9,n3"]
+
+
 def test_a_requeue_without_nodes_changes_no_list(tmp_path: Path) -> None:
     outcome = judged(tmp_path, "requeue\n\n")
     assert len(outcome.named("scontrol", "requeue")) == 1

@@ -133,8 +133,8 @@ MISTAKES: dict[str, tuple[JobSpec, ClusterFacts, str]] = {
     "default partition without GPUs": (
         one({"partition": None}),
         FACTS,
-        "trainers: found 8 GPUs per node; wanted at most 0, the most of partition cpu: "
-        "choose another partition, or fewer GPUs per node and more nodes",
+        "trainers: found 8 GPUs per node; wanted none, as partition cpu has none: "
+        "set placement.device to cpu, or choose another partition",
     ),
     "too many GPUs": (
         one(gpus_per_node=16),

@@ -44,6 +44,37 @@ def test_children_write_where_nobody_else_may_enter_and_nothing_stays(common: Pa
     assert os.environ.get("TMPDIR") == before
 
 
+HOLD = (
+    "import time; from launchers.node import temporary; temporary.MAX_LENGTH = 200; "
+    "own = temporary.own_temporary_folder(); print(own.__enter__(), flush=True); time.sleep(60)"
+)
+
+
+def test_what_a_killed_one_left_goes_with_the_next_one_and_what_a_living_one_has_stays(common: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(common)}
+
+    def hold() -> tuple[subprocess.Popen[str], Path]:
+        started = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, env=environment)
+        assert started.stdout is not None
+        return started, Path(started.stdout.readline().strip())
+
+    older = common / "ebbtide-of_an_older_version"
+    older.mkdir()
+    killed, dead = hold()
+    (dead / "socket").touch()
+    living, alive = hold()
+    try:
+        assert dead.exists()
+        killed.kill()
+        killed.wait()
+        with own_temporary_folder() as own:
+            assert not dead.exists()
+            assert {alive, own, older} <= set(common.iterdir())
+    finally:
+        living.kill()
+        living.wait()
+
+
 def test_compiled_code_stays_and_is_closed(common: Path) -> None:
     (common / f"ebbtide-compiled-{os.geteuid()}").mkdir()  # of a run before, with the umask's mode
     with own_temporary_folder():

@@ -14,10 +14,10 @@ from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.job_state import GONE, UNKNOWN, JobState
 from hpc.slurm.queue import Poller
 from launchers.attempts.job_record import JobRecord
-from launchers.show import status_table
+from launchers.show import run_status, status_table
 from launchers.show.run_state import RunState
 from launchers.show.run_status import Status, current_job, read_files, snapshot, status_of
-from tests.support.histories import BEGAN, began, ended, step, write_history
+from tests.support.histories import BEGAN, began, ended, lines, step, write_history
 
 BEGIN = {"event": "begin", "time": BEGAN, "step": 0, "num_steps": 4}
 ROLLOUT = {"event": "phase", "time": BEGAN + 2100, "phase": "rollout", "step": 1}
@@ -68,6 +68,41 @@ def test_states_of_a_job(
     assert (status.state, status.reason) == (state, reason)
     assert type(status.state) is RunState
     assert status.live == (state not in ENDS)
+
+
+def test_what_a_run_waits_for_before_it_begins_is_its_reason(tmp_path: Path) -> None:
+    directory = write_history(tmp_path, [began(1)], record=RECORD)
+    waits = directory.attempt(1) / "waits"
+    waits.parent.mkdir(parents=True, exist_ok=True)
+    waits.write_text("waiting for what all nodes report: /run: found 7 MiB free\n")
+    status = status_of(read_files(directory), {"7": FIRST_START}, now=BEGAN + 2200)
+    assert (status.state, status.reason) == ("running", "waiting for what all nodes report: /run: found 7 MiB free")
+
+
+def test_a_job_that_no_nodes_fit_any_more_says_what_to_do(tmp_path: Path) -> None:
+    directory = write_history(tmp_path, TIMEOUT, record=RECORD)
+    status = status_of(read_files(directory), {"7": JobState("PENDING", "BadConstraints", restarts=1)}, BEGAN + 2200)
+    assert status.state == "between attempts"
+    assert status.reason.startswith("BadConstraints: no nodes are left that fit it; `ebbtide cancel` it")
+
+
+class SlowPoller(Poller):
+    """A controller that answers late; meanwhile the run does a step."""
+
+    def __init__(self, meanwhile: Path) -> None:
+        super().__init__()
+        self.meanwhile = meanwhile
+
+    def states(self, job_ids: Sequence[str]) -> dict[str, JobState]:
+        lines(self.meanwhile, [BEGIN, step(0), step(1)])
+        return dict.fromkeys(job_ids, FIRST_START)
+
+
+def test_files_are_read_again_after_a_slow_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_status, "SLOW_S", -1.0)
+    directory = write_history(tmp_path, [began(1)], [BEGIN, step(0)], record=RECORD)
+    (status,) = snapshot([directory], SlowPoller(directory.progress), BEGAN + 2200)
+    assert status.advance.steps_done == 2
 
 
 def local(how: str | None, **more: Any) -> list[dict[str, Any]]:
