@@ -10,6 +10,7 @@ import httpx
 from core.sglang.errors import EngineDied, EngineError, EngineTimeout
 
 NO_TLS = httpx.create_ssl_context(verify=False)  # once: each client would make its own, 0.3 ms
+CLOSED_MEANWHILE = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 KEEPALIVE_S = 1.0  # of an unused connection: well below the 5 s after which the server closes it
 
 
@@ -49,9 +50,19 @@ class Transport:
             EngineTimeout: no answer within `timeout_s`.
         """
         try:
-            return self._client.request(method, path, json=body, timeout=self._timeout(timeout_s))
+            try:
+                return self._client.request(method, path, json=body, timeout=self._timeout(timeout_s))
+            except CLOSED_MEANWHILE:
+                return self._ask_again(method, path, body, timeout_s)
         except httpx.TransportError as error:
             raise self._lost(error, method, path, timeout_s) from error
+
+    def _ask_again(self, method: str, path: str, body: object, timeout_s: float) -> httpx.Response:
+        """Ask once more on a new connection: an engine that was only paused closes its idle ones when it wakes up, and
+        a request that waited in one of them was never read. One that is gone refuses the new connection.
+        """
+        with httpx.Client(**self._options) as client:
+            return client.request(method, path, json=body, timeout=self._timeout(timeout_s))
 
     def ask(self, method: str, path: str, body: object = None, timeout_s: float = 60.0) -> httpx.Response:
         """Send a request; raise EngineError unless the status is 200."""

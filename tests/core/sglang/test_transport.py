@@ -21,6 +21,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.opened = self.closed = 0
+        self.asked: list[str] = []
         self.changed = threading.Condition()
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -45,6 +46,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.changed.notify_all()
 
     def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        if self.path == "/never" or (self.path == "/once" and self.server.asked.count("/once") == 1):
+            self.close_connection = True  # without an answer
+            return
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -81,6 +86,17 @@ def test_a_connection_that_the_server_closed_is_not_used_again(server: Server) -
         client.ask("GET", "/bye")
         server.wait_closed(number)
     assert server.opened == 3
+
+
+def test_a_connection_that_is_closed_under_a_request_is_replaced_once(server: Server) -> None:
+    """As by an engine that was paused for so long that its idle connections ran out of time."""
+    client = transport(server)
+    client.ask("GET", "/")
+    assert client.ask("GET", "/once").status_code == 200
+    assert (server.opened, server.asked) == (2, ["/", "/once", "/once"])
+    with pytest.raises(EngineDied):
+        client.ask("GET", "/never")
+    assert server.asked.count("/never") == 2
 
 
 def test_threads_do_not_wait_for_each_other(server: Server) -> None:
