@@ -31,6 +31,8 @@ class Pause:
         ends_at: float | None,
         reserve_s: float,
         decides: bool,
+        first_step_s: float = 0.0,
+        ask_end: Callable[[], float | None] = lambda: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Keep the end of the allocation and the time to reserve before it.
@@ -39,6 +41,8 @@ class Pause:
         ends_at: when the allocation ends, in seconds of the epoch; None: never.
         reserve_s: time to keep for a step and its checkpoint while nothing is known of either.
         decides: whether this is the rank that asks and decides (rank 0).
+        ask_end: the end as the cluster knows it now, asked when there seems to be no time left; None: as before.
+        first_step_s: what the first step is guessed to take, from earlier attempts; 0: nothing is known.
         """
         self._rendezvous = rendezvous
         self._ends_at = ends_at
@@ -46,7 +50,9 @@ class Pause:
         self._decides = decides
         self._clock = clock
         self._last: float | None = None
-        self._longest_step_s = 0.0
+        self._ask_end = ask_end
+        self._longest_step_s = 0.0  # of this attempt
+        self._first_step_s = first_step_s
 
     def due(self, step: int) -> bool:
         """Whether to stop before `step`. True at most once: then the run is saved and left.
@@ -68,12 +74,15 @@ class Pause:
             return asked
         if self._ends_at is None or self._ends_at - now > self.needed_s:
             return None
+        self._ends_at = self._ask_end() or self._ends_at  # somebody may have raised the limit
+        if self._ends_at - now > self.needed_s:
+            return None
         log.info("pause step=%d seconds_left=%.0f needed=%.0f", step, self._ends_at - now, self.needed_s)
         return TIMEOUT
 
     @property
     def needed_s(self) -> float:
         """What a step and its checkpoint take: the longest step so far (its checkpoint and evaluation included) and
-        once more the time to save; before the first step, the reserve.
+        once more the time to save; before the first step, the reserve and what such a step took in earlier attempts.
         """
-        return MARGIN * self._longest_step_s + self._reserve_s
+        return MARGIN * (self._longest_step_s or self._first_step_s) + self._reserve_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from core.run_dir.run_directory import RunDirectory
 
 REWARD = "rollout/raw_reward"
 STEP_TIME = "perf/step_time"
+USUAL = 9  # steps
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Attempt:
     restart: int = 0
     nodes: tuple[str, ...] = ()
     steps_done: int | None = None
+    saved_step: int | None = None  # of the newest checkpoint at its end: the next step; 0: there is none
     failed_nodes: tuple[str, ...] = ()
     cause: str | None = None
 
@@ -75,6 +78,14 @@ class History:
 def read_history(directory: RunDirectory) -> History:
     """Read the history from the files; a file that is not there yet counts as empty."""
     return History(fold_attempts(read_ledger(directory.ledger)), fold_progress(_events(directory)))
+
+
+def usual_step_s(directory: RunDirectory) -> float:
+    """What a step takes: the median of the last ones that this run has done, in seconds; 0 where it has done none."""
+    events = ProgressReader(directory.progress).new_events()
+    times = [event["metrics"].get(STEP_TIME) for event in events if event["event"] == "step"]
+    known = [float(step_s) for step_s in times if step_s is not None]
+    return statistics.median(known[-USUAL:]) if known else 0.0
 
 
 def read_ledger(path: Path) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
@@ -40,6 +41,8 @@ from core.rollout.rollout import Rollout
 from core.rollout.rows import RowRollout
 from core.run_dir.moment import Moment
 from core.weights.sync import WeightSync
+from hpc.slurm.job_end import ask_job_end, job_of
+from launchers.attempts.history import usual_step_s
 from launchers.rank.rank_engines import RankEngines
 from launchers.rank.this_rank import ThisRank
 from launchers.show.memory_table import render_memory
@@ -247,5 +250,12 @@ def build_journal(rank: ThisRank, first_step: int, group_filter: GroupFilter, st
 
 
 def build_pause(rank: ThisRank) -> Pause:
-    """Rank 0 decides."""
-    return Pause(rank.rendezvous, ends_at=rank.ends_at, reserve_s=rank.config.slurm.signal_s, decides=rank.first)
+    """Rank 0 decides; what a step takes it knows from the attempts before."""
+    return Pause(
+        rank.rendezvous,
+        ends_at=rank.ends_at,
+        reserve_s=rank.config.slurm.signal_s,
+        decides=rank.first,
+        first_step_s=usual_step_s(rank.directory) if rank.first else 0.0,
+        ask_end=lambda: ask_job_end(job) if (job := job_of(os.environ)) is not None else None,
+    )

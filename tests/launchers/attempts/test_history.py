@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launchers.attempts.history import fold_attempts, fold_progress, read_history
+from core.run_dir.run_directory import RunDirectory
+from launchers.attempts.history import fold_attempts, fold_progress, read_history, usual_step_s
 from launchers.attempts.job_record import JobRecord, read_record
 from tests.support.histories import BEGAN, began, ended, step, write_history
 
@@ -61,3 +62,12 @@ def test_a_record_is_read_as_written(tmp_path: Path) -> None:
     record.write(directory)
     assert read_record(directory) == record
     assert record.job_ids == ("7", "8")
+
+
+def test_what_a_step_usually_takes(tmp_path: Path) -> None:
+    """The median of the last nine: one that waited for something is not usual."""
+    assert usual_step_s(RunDirectory(tmp_path)) == 0.0
+    times = [500.0] * 3 + [10.0, 11.0, 12.0, 13.0, 900.0, 10.5, 11.5, 12.5, 13.5]
+    steps = [{"event": "step", "step": n, "metrics": {"perf/step_time": time}} for n, time in enumerate(times)]
+    directory = write_history(tmp_path, progress=[*steps, {"event": "step", "step": 99, "metrics": {}}])
+    assert usual_step_s(directory) == 12.0
