@@ -7,8 +7,9 @@ the others and leaves it as the attempt's.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from launchers.attempts.stop_request import STOPPED
 
 RECORDS_GRACE_S = 2.0  # other nodes' failure records of the same event
 RECORDS_DEADLINE_S = 10.0
+LOOK_S = 0.2
+END_SLACK_S = 5.0  # between the clock of the node and Slurm's
 
 log = logging.getLogger("agent")
 
@@ -38,6 +41,26 @@ def outcome_when_left(paused: str | None) -> Outcome:
     if paused == STOPPED:
         return Outcome("interrupted", cause="saved and left: somebody stopped it")
     return Outcome("preempted" if paused == "preempted" else "timeout", cause=f"saved and left: {paused}")
+
+
+def outcome_when_ended(asked: str | None, at: Moment, step_s: float, signal_s: int, left_s: float | None) -> Outcome:
+    """A signal has ended the attempt before it could save: the cluster's, after its warning, or somebody's.
+
+    Args:
+        asked: why the cluster has warned before; None: it has not.
+        step_s: for how long the step under way has been so.
+        signal_s: `slurm.signal_s`, how long ahead of the limit the warning comes.
+        left_s: until the allocation ends; None: not known.
+    """
+    if asked == "timeout" and (left_s is None or left_s <= END_SLACK_S):
+        advice = f"found slurm.signal_s: {signal_s}; wanted as long as a step and its checkpoint"
+        number = math.ceil(max(2 * step_s, signal_s + 60.0) / 60.0) * 60
+        remedy = f"set it to {number}, and slurm.time above it"
+        cause = f"the time limit (slurm.time) came in {at}, which had begun {step_s:.0f} s before, and is not saved"
+        return Outcome("timeout", cause=f"{cause}: {advice}: {remedy}")
+    if asked is not None and asked != "timeout":
+        return Outcome("preempted", cause=f"the nodes were taken in {at}, {step_s:.0f} s after it had begun; not saved")
+    return Outcome("interrupted", cause="stopped by a signal")
 
 
 def outcome_of(failure: Failure) -> Outcome:
@@ -68,19 +91,49 @@ def agents_failed(folder: Path) -> bool:
     return bool(AttemptFolder(folder).failures("agent"))
 
 
-def judge_records(folder: Path, seen: Sequence[Failure], reporter: str, at: Moment) -> Outcome:
+def judge_records(
+    folder: Path,
+    seen: Sequence[Failure],
+    reporter: str,
+    at: Moment,
+    missed: Callable[[], Sequence[Failure]] = list,
+    patience_s: float = 0.0,
+    in_haste: Callable[[], bool] = lambda: False,
+) -> Outcome:
     """Leader: the outcome by the first cause of all that was seen, which is left as the attempt's failure.
+
+    Where another node has judged already, because it missed the leader, its judgement holds. Where all that is known is
+    of second hand, as when a peer's connection was reset, it is not yet known who is gone: that is waited for.
 
     Args:
         seen: by the leader itself; all nodes among them are left out from now on.
         reporter, at: who spoke of a failure, and when, in case nobody left a record.
+        missed: nodes that have fallen silent meanwhile.
+        patience_s: how long it may take to miss one.
+        in_haste: whether this process is being ended meanwhile, and waits no longer.
     """
+    if (earlier := read_record(folder)) is not None:
+        log.error("judged already, by another node: %s", earlier)
+        return outcome_of(earlier)
     without_record = Failure("agent", reporter, at, "reported a failure, but left no record of it", 0)
-    first = first_cause(_await_records(folder) or [without_record])
+    records = _await_records(folder) or [without_record]
+    gone: list[Failure] = []
+
+    def explained() -> bool:
+        gone[:] = missed()
+        found = [Failure.read(path) for path in AttemptFolder(folder).failures()]
+        records.extend(failure for failure in found if failure not in records)
+        return bool(gone) or in_haste() or not first_cause(records).is_second_hand
+
+    if first_cause(records).is_second_hand:
+        log.warning("of second hand, so who is gone will show: %s", first_cause(records))
+        wait_until(explained, patience_s, LOOK_S)
+    leave_records(folder, gone, leads=True)
+    first = first_cause([*records, *gone])
     write_record(folder, first)
     log.error("%s", first)
     outcome = outcome_of(first)
-    unfit = tuple(failure.name for failure in seen if failure.role == "node")
+    unfit = tuple(failure.name for failure in (*seen, *gone) if failure.role == "node")
     return replace(outcome, failed_nodes=unfit or outcome.failed_nodes)
 
 

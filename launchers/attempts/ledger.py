@@ -51,6 +51,7 @@ class Ledger:
             exit_code=exit_code,
             steps_done=len(steps),
             next_step=max(steps) + 1 if steps else None,
+            saved_step=self._directory.newest_checkpoint() or 0,
             failed_nodes=list(outcome.failed_nodes),
             cause=outcome.cause,
         )

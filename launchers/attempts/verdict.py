@@ -9,7 +9,7 @@ from core.config.schema import SlurmConfig
 from launchers.attempts.history import Attempt
 
 CAPS = {"timeout": "max_timeouts", "preempted": "max_preemptions", "node_failure": "max_failures"}
-FRUITLESS = 2  # attempts in a row that saved at the time limit without a single step
+FRUITLESS = 2  # attempts in a row that the time limit ended, and after which no later step was saved than before
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,20 @@ def judge(
         return Verdict(False, exclude, following, problem)
     if _fruitless(attempts):
         problem = (
-            f"{FRUITLESS} attempts in a row reached the time limit without a step: raise slurm.time "
-            f"or lower slurm.signal_s (now {caps.signal_s})"
+            f"{FRUITLESS} attempts in a row reached the time limit and saved no further step: raise slurm.time "
+            f"or lower slurm.signal_s (now {caps.signal_s}); the last one: {last.cause or 'no step fitted in'}"
         )
         return Verdict(False, exclude, following, problem)
     return Verdict(may_requeue, exclude, following)
 
 
 def _fruitless(attempts: Sequence[Attempt]) -> bool:
-    recent = attempts[-FRUITLESS:]
-    return len(recent) == FRUITLESS and all(attempt.how == "timeout" and not attempt.steps_done for attempt in recent)
+    """Whether nothing is gained by another one. What was done and not saved is done again, so it does not count."""
+    saved = [attempt.saved_step or 0 for attempt in attempts]
+    before = [0, *saved]
+    gained = [
+        bool(attempt.steps_done) if attempt.saved_step is None else saved[number] > before[number]
+        for number, attempt in enumerate(attempts)
+    ]
+    recent = list(zip(attempts, gained, strict=True))[-FRUITLESS:]
+    return len(recent) == FRUITLESS and all(attempt.how == "timeout" and not gain for attempt, gain in recent)

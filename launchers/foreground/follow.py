@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from common.waiting import wait_until
@@ -20,11 +20,14 @@ STOP_DEADLINE_S = 30.0
 POLL_S = 0.1
 
 
-def follow(child: Child, reader: ProgressReader, display: Display, attempt: Path) -> int:
+def follow(
+    child: Child, reader: ProgressReader, display: Display, attempt: Path, pending: list[int] | None = None
+) -> int:
     """Show events until the child ends. At Ctrl-C or SIGTERM it is to save and end; at a second one it ends at once.
 
     Args:
         attempt: the folder of the attempt that the child leads.
+        pending: the signals that `interrupts` collects, if the caller has begun that; some may have come before.
     Returns:
         the child's exit code; 130 if it was stopped.
     """
@@ -32,7 +35,7 @@ def follow(child: Child, reader: ProgressReader, display: Display, attempt: Path
     def show() -> None:
         display.show(reader.new_events())
 
-    with _interrupts() as pending:
+    with interrupts() if pending is None else nullcontext(pending) as pending:
         with display:
             code = _watch(child, show, lambda: bool(pending))
             if interrupted := code is None:
@@ -72,7 +75,7 @@ def _wait(child: Child, deadline_s: float) -> int:
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def interrupts() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list instead of dying of them."""
     pending: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -15,7 +15,7 @@ from launchers.attempts.attempt import OpenAttempt, open_attempt
 from launchers.attempts.exit_codes import FAILED, INTERRUPTED
 from launchers.attempts.failure import read_record
 from launchers.attempts.outcome import Outcome, read_outcome
-from launchers.foreground.follow import follow
+from launchers.foreground.follow import follow, interrupts
 from launchers.show.display import Display
 from launchers.show.saved import saved_text
 
@@ -30,9 +30,10 @@ def run_attempt(directory: RunDirectory, display: Display) -> int:
     Raises:
         RunBusy: if another process runs an attempt in this directory.
     """
-    with open_attempt(directory, [socket.gethostname()]) as attempt:
+    # from here on there is something to end in order: a Ctrl-C while it begins counts as well
+    with interrupts() as pending, open_attempt(directory, [socket.gethostname()]) as attempt:
         reader = ProgressReader(directory.progress, from_end=True)
-        code = follow(_start_agent(attempt), reader, display, attempt.folder)
+        code = follow(_start_agent(attempt), reader, display, attempt.folder, pending)
         outcome = read_outcome(attempt.folder) or _without_record(code)
         code = EXIT_CODES.get(outcome.how, FAILED)
         attempt.end(outcome, code)

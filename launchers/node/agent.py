@@ -16,7 +16,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 
@@ -28,7 +29,7 @@ from core.processes.children import kill_descendants, shared_memory, stop_all
 from core.processes.rendezvous import Address, Rendezvous
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
-from launchers.attempts.failure import Failure, write_record
+from launchers.attempts.failure import Failure, read_record, write_record
 from launchers.attempts.judgement import (
     agents_failed,
     judge_records,
@@ -36,14 +37,16 @@ from launchers.attempts.judgement import (
     leave_records,
     lost_node,
     outcome_of,
+    outcome_when_ended,
     outcome_when_left,
 )
-from launchers.attempts.outcome import Outcome
+from launchers.attempts.outcome import How, Outcome
 from launchers.attempts.stop_request import STOPPED, StopRequest
+from launchers.node import early
 from launchers.node.engine_slot import EngineSlot
 from launchers.node.gate import WATCHED, Gate
 from launchers.node.ports import listen
-from launchers.node.pulse import Pulse
+from launchers.node.pulse import BEAT_S, Pulse
 from launchers.node.rewards_slot import RewardsSlot
 from launchers.node.seat import Seat
 from launchers.node.slot import ServerSlot
@@ -67,7 +70,10 @@ class NodeAgent:
         self._stop_asked = False
         self._stop_request = StopRequest(self.folder)
         self._save_asked = False
-        self._pause_asked: Callable[[], str] | None = None
+        self._pause_reason: Callable[[], str] | None = None
+        self._paused_for: str | None = None  # the cluster's reason, once it has warned
+        self._warned_at = 0.0  # monotonic
+        self._step: tuple[int | None, float] = (None, time.monotonic())  # under way, and since when
         node = nodes(self.config)[seat.node]
         self.rendezvous = self._meet()
         self.slots: list[ServerSlot] = [
@@ -82,21 +88,33 @@ class NodeAgent:
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
         self.gate = Gate(self.config, directory, seat)
 
-    def run(self, pause_reason: Callable[[], str], conclude: Callable[[Outcome], None]) -> Outcome:
-        """Start everything, watch until the attempt ends, clean up.
+    @contextmanager
+    def obeying_signals(self, pause_reason: Callable[[], str]) -> Iterator[None]:
+        """Act on signals, on those first that came before.
 
         Args:
             pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
-            conclude: called as soon as it is known how the attempt ended. When a task of a job fails, Slurm ends the
-                others soon after, so what is to be written about the end is written first.
         """
-        self._pause_asked = pause_reason
+        self._pause_reason = pause_reason
         handlers = {
             signal.SIGTERM: self._ask_to_stop,
             signal.SIGINT: self._ask_to_stop,
             signal.SIGUSR2: self._ask_to_pause,
         }
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        for number in early.take():
+            handlers[signal.Signals(number)](number, None)
+        yield
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def run(self, conclude: Callable[[Outcome], None]) -> Outcome:
+        """Start everything, watch until the attempt ends, clean up.
+
+        Args:
+            conclude: called as soon as it is known how the attempt ended. When a task of a job fails, Slurm ends the
+                others soon after, so what is to be written about the end is written first.
+        """
         try:
             self.pulse.start()
             outcome = self._pass_gate()
@@ -110,8 +128,6 @@ class NodeAgent:
         finally:
             self._end_processes()
         self._say_goodbye()
-        for number, handler in before.items():
-            signal.signal(number, handler)
         return outcome
 
     def _pass_gate(self) -> Outcome | None:
@@ -124,11 +140,14 @@ class NodeAgent:
             self.gate.pass_as_follower(self.pulse, lambda: self._decided_outcome() is not None)
         if (outcome := self._decided_outcome()) is not None:
             return outcome
+        if self.seat.leads and self._paused_for is not None:
+            how: How = "timeout" if self._paused_for == "timeout" else "preempted"
+            return Outcome(how, cause="the cluster's warning came before anything had started")
         self.pulse.forget(WATCHED)
         return None
 
     def _is_to_end(self) -> bool:
-        return self._stop_asked or self._stop_request.made or agents_failed(self.folder)
+        return self._stop_asked or self._paused_for is not None or self._stop_request.made or agents_failed(self.folder)
 
     def start_processes(self) -> None:
         """Start all servers and trainer ranks of this node."""
@@ -139,6 +158,7 @@ class NodeAgent:
 
     def _watch(self) -> Outcome:
         while True:
+            self._note_step()
             if (outcome := self._decided_outcome()) is not None:
                 return outcome
             if (failure := self._own_failure()) is not None:
@@ -147,7 +167,7 @@ class NodeAgent:
                 self._pass_on_stop_request()
                 if self.pulse.value(keys.FAILED) is not None:
                     return self._outcome_after([])
-                if lost := [self._lost(node) for node in self.pulse.lost_nodes()]:
+                if lost := self._missed():
                     return self._outcome_after(lost)
                 if self.trainers is not None and self.trainers.exit_code() == 0:
                     return outcome_when_left(self.rendezvous.get(keys.PAUSED))  # torchrun leaves with all others
@@ -156,9 +176,10 @@ class NodeAgent:
     def _decided_outcome(self) -> Outcome | None:
         """The outcome that somebody else has decided: the user, the leader, or the leader's silence; else None."""
         if self._stop_asked:
-            if self.seat.leads and agents_failed(self.folder):  # Slurm ends all tasks of a step when one has failed
+            # Slurm ends all tasks of a step when one has failed; who missed this one while it was away has judged
+            if self.seat.leads and (agents_failed(self.folder) or read_record(self.folder) is not None):
                 return self._outcome_after([])
-            return Outcome("interrupted", cause="stopped by a signal")
+            return self._when_ended()
         if self.seat.leads and self._stop_request.made and self.pulse.moment == Moment():  # nothing to be saved
             return Outcome("interrupted", cause="stopped before its first step")
         if (text := self.pulse.value(keys.ENDED)) is not None:
@@ -168,6 +189,18 @@ class NodeAgent:
             leave_records(self.folder, [failure], leads=False)
             return outcome_of(failure)
         return None
+
+    def _note_step(self) -> None:
+        if self.pulse.moment.step != self._step[0]:
+            self._step = self.pulse.moment.step, time.monotonic()
+
+    def _when_ended(self) -> Outcome:
+        ends_at, signal_s = self.seat.ends_at, self.config.slurm.signal_s
+        left_s = None if ends_at is None else ends_at - time.time()
+        if left_s is not None and self._paused_for == "timeout":  # a limit that was lowered ends sooner than known
+            left_s = min(left_s, self._warned_at + signal_s - time.monotonic())
+        step_s = time.monotonic() - self._step[1]
+        return outcome_when_ended(self._paused_for, self.pulse.moment, step_s, signal_s, left_s)
 
     def _pass_on_stop_request(self) -> None:
         if self._stop_request.made and not self._save_asked:
@@ -189,10 +222,23 @@ class NodeAgent:
         leave_records(self.folder, failures, self.seat.leads)
         if self.seat.leads:
             reporter = self.pulse.value(keys.FAILED) or self.seat.name
-            return judge_records(self.folder, failures, reporter, self.pulse.moment)
+            patience_s = self.config.placement.silence_timeout_s + 4 * BEAT_S if len(self.seat.names) > 1 else 0.0
+            return judge_records(
+                self.folder,
+                failures,
+                reporter,
+                self.pulse.moment,
+                missed=self._missed,
+                patience_s=patience_s,
+                in_haste=lambda: self._stop_asked,
+            )
         self.pulse.post(keys.FAILED, self.seat.name)
-        wait_until(lambda: self._decided_outcome() is not None, GOODBYE_S)
+        # the leader may have to wait for a node to fall silent; and the leader itself may be the one
+        wait_until(lambda: self._decided_outcome() is not None, self.config.placement.silence_timeout_s + GOODBYE_S)
         return self._decided_outcome() or outcome_of(failures[0])
+
+    def _missed(self) -> list[Failure]:
+        return [self._lost(node) for node in self.pulse.lost_nodes()]
 
     def _say_goodbye(self) -> None:
         """The leader leaves last, because it serves the store."""
@@ -225,8 +271,9 @@ class NodeAgent:
 
     def _ask_to_pause(self, number: int, frame: FrameType | None) -> None:
         del frame
-        assert self._pause_asked is not None
-        reason = self._pause_asked()
+        assert self._pause_reason is not None
+        reason = self._paused_for = self._pause_reason()
+        self._warned_at = time.monotonic()
         log.warning("%s: pausing before the next step (%s)", signal.Signals(number).name, reason)
         self.pulse.post(keys.PAUSE_ASKED, reason)
 
@@ -263,10 +310,10 @@ def run_agent(
 
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
-        with own_temporary_folder(seat.scratch):
-            agent = NodeAgent(directory, seat)
+        agent = NodeAgent(directory, seat)
+        with agent.obeying_signals(pause_reason), own_temporary_folder(seat.scratch):
             call(agent.rendezvous.address)
-            return agent.run(pause_reason, conclude_once)
+            return agent.run(conclude_once)
     except Exception as error:
         if concluded:
             log.exception("after the end")

@@ -1,7 +1,8 @@
 """The agents' heartbeat over the store, in a thread of its own, so that a store that is gone never stops an agent.
 
 Every beat says that this node is alive, sends what the agent has to say, and fetches the few keys that it watches.
-The agent itself talks only to this object, whose answers are those of the last beat.
+The agent itself talks only to this object, whose answers are those of the last beat. Silence counts only while somebody
+listens: a process that was stopped, swapped out or starved for a minute has not missed the others in it.
 """
 
 from __future__ import annotations
@@ -21,16 +22,46 @@ from core.processes.rendezvous import Rendezvous
 from core.run_dir.moment import Moment, moment_from_json
 
 BEAT_S = 0.5
+ATTENTION_S = 2.0  # who has not listened for longer was away, and knows nothing of that time
 T = TypeVar("T")
 
 log = logging.getLogger("agent")
+
+
+class Silence:
+    """Time of another's silence that somebody has listened to."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._listened = clock()
+        self.lasts_s = 0.0
+
+    def broken(self) -> None:
+        """Note that it was heard."""
+        self._listened, self.lasts_s = self._clock(), 0.0
+
+    def listen(self) -> float:
+        """Note that it was not heard now either; how long that lasts, in seconds."""
+        now = self._clock()
+        away_s = now - self._listened
+        if away_s > 5 * ATTENTION_S:
+            log.warning("was away for %.0f s: who was silent in that time is not missed for it", away_s)
+        self._listened = now
+        self.lasts_s += min(away_s, ATTENTION_S)
+        return self.lasts_s
 
 
 class Pulse:
     """One agent's connection to the others."""
 
     def __init__(
-        self, rendezvous: Rendezvous, node: int, num_nodes: int, watched: Iterable[Key], silence_s: float
+        self,
+        rendezvous: Rendezvous,
+        node: int,
+        num_nodes: int,
+        watched: Iterable[Key],
+        silence_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the pulse of one node.
 
@@ -45,8 +76,10 @@ class Pulse:
         self._values: dict[Key, str | None] = dict.fromkeys((*watched, keys.PHASE))
         self._outbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._beat = 0
-        self._last_beat = time.monotonic()
-        self._heard: dict[int, tuple[str, float]] = {}  # leader: each node's last beat, and when it came
+        self._store_answers = threading.Event()
+        self._clock = clock
+        self._store = Silence(clock)  # of the store, which the leader serves
+        self._heard: dict[int, tuple[str, Silence]] = {}  # leader: each node's last beat, and the silence since then
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
 
@@ -96,13 +129,15 @@ class Pulse:
             self._values.pop(key, None)
 
     def leader_lost(self) -> bool:
-        """Whether the store, which the leader serves, has not answered for too long."""
-        return time.monotonic() - self._last_beat > self._silence_s
+        """Whether the store, which the leader serves, has not answered for too long. To be asked all the time."""
+        if self._store_answers.is_set():
+            self._store_answers.clear()
+            self._store.broken()
+        return self._store.listen() > self._silence_s
 
     def lost_nodes(self) -> list[int]:
         """Leader only: nodes that have beaten once and then no more for too long."""
-        now = time.monotonic()
-        return [node for node, (_, heard) in list(self._heard.items()) if now - heard > self._silence_s]
+        return [node for node, (_, silence) in list(self._heard.items()) if silence.lasts_s > self._silence_s]
 
     def _run(self) -> None:
         while True:
@@ -125,13 +160,16 @@ class Pulse:
                 self._values[key] = value
         if self._node == 0:
             self._listen()
-        self._last_beat = time.monotonic()
+        self._store_answers.set()
 
     def _listen(self) -> None:
         silent = [node for node in self._others if node not in self._heard]
         known = [node for node in self._others if node in self._heard]
         known += [node for node in silent if self._rendezvous.get(keys.pulse(node)) is not None]
-        now = time.monotonic()
         for node, beat in zip(known, self._rendezvous.get_many([keys.pulse(node) for node in known]), strict=True):
-            if self._heard.get(node, ("", 0.0))[0] != beat:
-                self._heard[node] = (beat, now)
+            before, silence = self._heard.get(node, ("", Silence(self._clock)))
+            if before == beat:
+                silence.listen()
+            else:
+                silence.broken()
+                self._heard[node] = (beat, silence)

@@ -18,6 +18,7 @@ from launchers.attempts.judgement import (
     leave_records,
     lost_node,
     outcome_of,
+    outcome_when_ended,
     outcome_when_left,
 )
 
@@ -66,6 +67,35 @@ def test_a_run_that_somebody_stopped_is_interrupted_and_so_never_requeued() -> N
 
 
 @pytest.mark.parametrize(
+    ("asked", "left_s", "how"),
+    [
+        (None, None, "interrupted"),
+        (None, 500.0, "interrupted"),
+        (None, -500.0, "interrupted"),  # the limit was raised
+        ("timeout", None, "timeout"),
+        ("timeout", -3.0, "timeout"),
+        ("timeout", 40.0, "interrupted"),
+        ("preempted", None, "preempted"),
+        ("preempted", 500.0, "preempted"),
+    ],
+    ids=str,
+)
+def test_why_a_signal_has_ended_it(asked: str | None, left_s: float | None, how: str) -> None:
+    """The cluster warns, and ends what has not left by then; between the two somebody may still cancel the job."""
+    assert outcome_when_ended(asked, Moment("update", 2), 128.0, 15, left_s).how == how
+
+
+@pytest.mark.parametrize(("step_s", "signal_s", "number"), [(128.0, 15, 300), (3.0, 15, 120), (30.0, 180, 240)])
+def test_a_step_that_outlasts_the_warning_is_told_with_the_number_to_set(
+    step_s: float, signal_s: int, number: int
+) -> None:
+    cause = outcome_when_ended("timeout", Moment("update", 2), step_s, signal_s, 0.0).cause
+    assert f"the time limit (slurm.time) came in update of step 2, which had begun {step_s:.0f} s before" in cause
+    assert f"found slurm.signal_s: {signal_s}" in cause
+    assert f"set it to {number}, and slurm.time above it" in cause
+
+
+@pytest.mark.parametrize(
     ("records", "first"),
     [([PEER_LEFT, KILLED, RAISED], KILLED), ([PEER_LEFT, RAISED], RAISED), ([PEER_LEFT, LOST], LOST)],
     ids=["killed", "raised", "lost"],
@@ -93,9 +123,8 @@ def test_an_agent_that_never_reached_the_store_is_found_by_its_record(tmp_path: 
 def test_all_nodes_that_the_leader_misses_are_left_out(tmp_path: Path) -> None:
     seen = [LOST, lost_node("n4", Moment("rollout", 2), 30.0)]
     leave_records(tmp_path, seen, leads=True)
-    outcome = judge_records(tmp_path, seen, "n1", Moment("rollout", 2))
+    outcome = judge_records(tmp_path, [*seen, RAISED], "n1", Moment("rollout", 2))
     assert (outcome.how, outcome.failed_nodes) == ("node_failure", ("n3", "n4"))
-    assert judge_records(tmp_path, [*seen, RAISED], "n1", Moment("rollout", 2)).failed_nodes == ("n3", "n4")
 
 
 def test_a_failure_without_a_record_names_who_reported_it(tmp_path: Path) -> None:
@@ -133,3 +162,47 @@ def test_a_lost_leader_is_recorded_by_the_first_who_misses_it(tmp_path: Path) ->
 def test_a_leader_that_misses_a_node_judges_before_it_leaves_a_record(tmp_path: Path) -> None:
     leave_records(tmp_path, [LOST], leads=True)
     assert read_record(tmp_path) is None
+
+
+def test_an_error_of_second_hand_waits_until_it_shows_who_is_gone(tmp_path: Path) -> None:
+    """The surviving rank says at once that its peer is gone; the pulse misses the peer's node much later."""
+    leave_records(tmp_path, [PEER_LEFT], leads=True)
+    looks: list[list[Failure]] = [[], [], [LOST]]
+    outcome = judge_records(tmp_path, [PEER_LEFT], "n1", Moment("update", 1), lambda: looks.pop(0), 20.0)
+    assert (outcome.how, outcome.failed_nodes) == ("node_failure", ("n3",))
+    assert read_record(tmp_path) == LOST
+    assert (tmp_path / "failures" / "node-n3.json").exists()
+
+
+def test_a_first_hand_record_that_comes_late_ends_the_wait(tmp_path: Path) -> None:
+    leave_records(tmp_path, [PEER_LEFT], leads=True)
+
+    def missed() -> list[Failure]:
+        leave_records(tmp_path, [RAISED], leads=True)
+        return []
+
+    assert judge_records(tmp_path, [PEER_LEFT], "n1", Moment("update", 1), missed, 20.0) == outcome_of(RAISED)
+
+
+@pytest.mark.parametrize("failure", [RAISED, KILLED, LOST], ids=["raised", "killed", "lost"])
+def test_a_failure_of_first_hand_is_not_waited_for(failure: Failure, tmp_path: Path) -> None:
+    def missed() -> list[Failure]:
+        raise AssertionError("nobody is to be missed")
+
+    leave_records(tmp_path, [PEER_LEFT, failure], leads=True)
+    assert judge_records(tmp_path, [], "n1", Moment("update", 1), missed, 20.0) == outcome_of(failure)
+
+
+def test_a_leader_that_is_being_ended_does_not_wait(tmp_path: Path) -> None:
+    leave_records(tmp_path, [PEER_LEFT], leads=True)
+    found = judge_records(tmp_path, [], "n1", Moment("update", 1), list, 1000.0, in_haste=lambda: True)
+    assert found == outcome_of(PEER_LEFT)
+
+
+def test_the_first_judgement_holds(tmp_path: Path) -> None:
+    """A leader that was away comes back when others have missed it: it blames nobody else."""
+    leave_records(tmp_path, [LOST], leads=False)
+    seen = [lost_node("n9", Moment("rollout", 2), 30.0)]
+    leave_records(tmp_path, seen, leads=True)
+    assert judge_records(tmp_path, seen, "n3", Moment("rollout", 2)) == outcome_of(LOST)
+    assert read_record(tmp_path) == LOST

@@ -28,6 +28,16 @@ def test_an_attempt_has_two_lines_with_nodes_steps_and_reason(tmp_path: Path) ->
     assert json.loads(directory.ledger.read_text().splitlines()[1])["next_step"] == 3
 
 
+def test_what_is_saved_at_the_end_is_noted(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    for saved in (0, 3):
+        if saved:
+            (directory.checkpoints / f"step_{saved:06d}").mkdir(parents=True)
+        with open_attempt(directory, ["n1"]) as attempt:
+            attempt.end(Outcome("timeout"), 0)
+    assert [entry.saved_step for entry in Ledger(directory).attempts()] == [0, 3]
+
+
 def test_steps_of_earlier_attempts_are_not_counted_again(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     for steps in ([0, 1], [1, 2, 3]):
@@ -51,6 +61,16 @@ def test_a_run_stopped_when_all_had_been_written_is_complete_once_somebody_looks
         (entry,) = Ledger(directory).attempts()
         assert (entry.how, entry.job, entry.steps_done, entry.cause) == ("complete", "7", 1, Outcome("complete").cause)
     assert len(directory.ledger.read_text().splitlines()) == 3
+
+
+def test_the_key_of_an_attempt_that_was_killed_goes_with_the_next_one(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with open_attempt(directory, ["n1"]) as attempt:
+        left = AttemptFolder(attempt.folder).key
+    assert left.exists()
+    with open_attempt(directory, ["n1"]) as attempt:
+        assert AttemptFolder(attempt.folder).key.exists()
+        assert not left.exists()
 
 
 def test_the_key_is_its_users_only_and_gone_at_the_end(tmp_path: Path) -> None:

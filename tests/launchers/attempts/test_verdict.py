@@ -55,8 +55,25 @@ def test_time_limits_that_no_step_fits_in_do_not_go_on_for_ever() -> None:
     assert judge(attempts("timeout", steps=0), CAPS, True).requeue
     verdict = judge(attempts("timeout", "timeout", steps=0), CAPS, True)
     assert verdict.requeue is False
-    assert "2 attempts in a row reached the time limit without a step: raise slurm.time" in verdict.problem
+    assert "2 attempts in a row reached the time limit and saved no further step: raise slurm.time" in verdict.problem
     assert f"now {CAPS.signal_s}" in verdict.problem
+
+
+@pytest.mark.parametrize(
+    ("saved", "requeue"),
+    [([0, 0], False), ([2, 2], True), ([2, 2, 2], False), ([2, 3], True), ([0, 2], True), ([3, 3, 4], True)],
+    ids=str,
+)
+def test_steps_that_were_not_saved_are_no_progress(saved: list[int], requeue: bool) -> None:
+    """Killed at the limit, an attempt does again what the one before had done."""
+    caps = SlurmConfig(max_timeouts=9)
+    history = [
+        Attempt(number, how="timeout", steps_done=1, saved_step=step, cause="the time limit came in update of step 2")
+        for number, step in enumerate(saved, 1)
+    ]
+    verdict = judge(history, caps, True)
+    assert verdict.requeue is requeue
+    assert ("the time limit came in update of step 2" in verdict.problem) is not requeue
 
 
 def test_other_ends_without_a_step_say_nothing_of_the_time_limit() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.attempts import judgement
 from launchers.attempts.failure import Failure, read_record
 from launchers.attempts.outcome import Outcome
-from launchers.node import agent
+from launchers.node import agent, early
 from launchers.node.agent import NodeAgent, run_agent
 from launchers.node.seat import Seat
 from tests.support.good_run import write_run
@@ -29,7 +32,10 @@ def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome 
 
         def __init__(self, *_: object) -> None: ...
 
-        def run(self, pause_reason: Callable[[], str], conclude: Callable[[Outcome], None]) -> Outcome:
+        def obeying_signals(self, pause_reason: Callable[[], str]) -> AbstractContextManager[None]:
+            return nullcontext()
+
+        def run(self, conclude: Callable[[Outcome], None]) -> Outcome:
             if found is not None:
                 conclude(found)
             raise RuntimeError("processes 7 survived SIGKILL for 10 s")
@@ -55,6 +61,32 @@ def test_an_agent_that_fails_before_the_end_leaves_a_record(tmp_path: Path, monk
     record = read_record(RunDirectory(tmp_path).attempt(1))
     assert record is not None
     assert (record.role, record.cause) == ("agent", "RuntimeError: processes 7 survived SIGKILL for 10 s")
+
+
+@pytest.mark.parametrize(
+    ("number", "how", "code"),
+    [(signal.SIGTERM, "interrupted", 143), (signal.SIGINT, "interrupted", 143), (signal.SIGUSR2, "preempted", 0)],
+)
+def test_an_agent_begins_with_the_signals_that_came_before(
+    number: int, how: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then it starts nothing, and the attempt has an end."""
+    monkeypatch.setattr(NodeAgent, "start_processes", lambda self: pytest.fail("something was started"))
+    monkeypatch.setattr(agent, "kill_descendants", lambda: None)  # of this process: a cluster may be among them
+    directory = RunDirectory(tmp_path)
+    write_run(tmp_path).rename(directory.run_file)
+    directory.attempt(1).mkdir(parents=True)
+    before = {one: signal.getsignal(one) for one in (*early.ENDING, early.WARNING)}
+    try:
+        early.note()
+        os.kill(os.getpid(), number)
+        concluded: list[Outcome] = []
+        outcome = run_agent(directory, SEAT, lambda: "preempted", conclude=concluded.append)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert concluded == [outcome]
+    assert (outcome.how, outcome.exit_code) == (how, code)
 
 
 @pytest.mark.parametrize("fit", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from common.waiting import wait_until
 from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 from launchers.node import pulse
-from launchers.node.pulse import Pulse
+from launchers.node.pulse import ATTENTION_S, Pulse, Silence
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +75,49 @@ def test_the_last_word_is_sent_before_it_stops(store: Rendezvous) -> None:
     one.post(keys.ENDED, "well")
     one.stop()
     assert store.get(keys.ENDED) == "well"
+
+
+def test_silence_counts_while_somebody_listens(caplog: pytest.LogCaptureFixture) -> None:
+    """Who was stopped for a minute has missed nobody in it, and says so."""
+    now = [0.0]
+    silence = Silence(lambda: now[0])
+    for second in range(1, 11):
+        now[0] = float(second)
+        assert silence.listen() == second
+    assert caplog.records == []
+    now[0] += 60.0
+    with caplog.at_level(logging.WARNING):
+        assert silence.listen() == 10.0 + ATTENTION_S
+    assert "was away for 60 s" in caplog.text
+    silence.broken()
+    now[0] += 1.0
+    assert silence.listen() == 1.0
+
+
+def test_a_leader_that_was_away_misses_nobody(store: Rendezvous) -> None:
+    """It hears nothing new at the first beat after it: what was said meanwhile is still under way."""
+    now = [0.0]
+    leader = Pulse(store, 0, 2, [], 30.0, lambda: now[0])
+    other = Pulse(Rendezvous(store.address, 1, "key"), 1, 2, [], 30.0)
+    other._once()
+    leader._once()
+    now[0] += 600.0
+    leader._once()
+    assert leader.lost_nodes() == []
+    for _ in range(16):
+        now[0] += 2.0
+        leader._once()
+    assert leader.lost_nodes() == [1]
+
+
+def test_a_node_that_was_away_does_not_miss_the_leader(store: Rendezvous) -> None:
+    now = [0.0]
+    one = Pulse(store, 1, 2, [], 30.0, lambda: now[0])
+    one._once()
+    assert not one.leader_lost()
+    now[0] += 600.0
+    assert not one.leader_lost()
+    for _ in range(16):
+        now[0] += 2.0
+        lost = one.leader_lost()
+    assert lost

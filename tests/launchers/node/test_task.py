@@ -15,8 +15,8 @@ from core.processes.rendezvous import Address
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.job_record import JobRecord
 from launchers.attempts.outcome import Outcome
-from launchers.node import slurm_task as task
-from launchers.node.slurm_task import EARLY_S, SlurmTask, TaskError, run_task
+from launchers.node import task
+from launchers.node.task import EARLY_S, SlurmTask, TaskError, run_task
 
 RUN_FILE = """\
 name: tiny
@@ -42,11 +42,13 @@ ONE = {"SLURM_JOB_ID": "8", "SLURM_JOB_NODELIST": "n[1-2]", **STEP}
 @pytest.fixture(autouse=True)
 def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a task changes of its process, this one does without."""
-    handler, root = signal.getsignal(signal.SIGUSR2), logging.getLogger()
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+    before, root = {number: signal.getsignal(number) for number in numbers}, logging.getLogger()
     handlers, level = root.handlers[:], root.level
     monkeypatch.setattr(task, "adopt_orphans", lambda: None)
     yield
-    signal.signal(signal.SIGUSR2, handler)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     root.handlers[:] = handlers
     root.setLevel(level)
 
@@ -88,6 +90,13 @@ def test_a_warning_near_the_time_limit_is_a_timeout_and_any_other_a_preemption(
     """Near is `slurm.signal_s` and as much again as Slurm may be early; a job may have no end that is known."""
     job_end = None if seconds_left is None else time.time() + seconds_left
     assert led(ONE, job_end=job_end)[:2] == (reason, reason)
+
+
+def test_the_leader_asks_for_a_limit_that_was_changed(led: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowered, it is a timeout; raised, the warning comes from somebody who wants the nodes."""
+    for known, now, reason in ((5000, 100, "timeout"), (100, 5000, "preempted")):
+        monkeypatch.setattr(task, "ask_job_end", lambda job, now=now: time.time() + now if job == "8" else None)
+        assert led(ONE, job_end=time.time() + known)[0] == reason
 
 
 @pytest.mark.parametrize(
