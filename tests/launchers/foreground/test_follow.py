@@ -18,7 +18,7 @@ from core.processes.children import Child
 from core.run_dir.progress import ProgressReader
 from launchers.attempts.exit_codes import INTERRUPTED
 from launchers.foreground import follow as module
-from launchers.foreground.follow import follow
+from launchers.foreground.follow import follow, interrupts
 from launchers.show.display import Display
 
 SAVES = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
@@ -41,11 +41,11 @@ class Followed:
 
         threading.Thread(target=send, daemon=True).start()
 
-    def run(self) -> int:
+    def run(self, pending: list[int] | None = None) -> int:
         command = [sys.executable, "-c", self.program, str(self.folder / "stop")]
         display = Display(Console(file=self.text, width=200))
         self.child = Child("agent", command, os.environ, self.folder / "log")
-        return follow(self.child, ProgressReader(self.folder / "progress"), display, self.folder)
+        return follow(self.child, ProgressReader(self.folder / "progress"), display, self.folder, pending)
 
     @property
     def started(self) -> bool:
@@ -64,6 +64,15 @@ def test_the_first_one_lets_it_save(number: signal.Signals, tmp_path: Path) -> N
     assert followed.child is not None
     assert followed.child.exit_code() == 0
     assert "it saves first, for 10 min at most; Ctrl-C again leaves at once" in followed.text.getvalue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_one_that_came_while_it_began_counts(number: signal.Signals, tmp_path: Path) -> None:
+    followed = Followed(tmp_path, SAVES)
+    with interrupts() as pending:
+        os.kill(os.getpid(), number)
+        assert followed.run(pending) == INTERRUPTED
+    assert followed.asked
 
 
 def test_the_second_one_ends_it_at_once(tmp_path: Path) -> None:
