@@ -51,6 +51,7 @@ LOSS = Door(
         "cispo": "core.algorithm.losses.cispo:CispoLoss",
         "sapo": "core.algorithm.losses.sapo:SapoLoss",
         "policy_gradient": "core.algorithm.losses.policy_gradient:PolicyGradientLoss",
+        "distillation": "core.algorithm.losses.distillation:DistillationLoss",
         "sft": "core.algorithm.losses.sft:SftLoss",
     },
     arguments=("logprobs", "entropy", "inputs"),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake, show
 from core.checks.function import definition
-from core.checks.needs import takes_token_importance
+from core.checks.needs import takes_importance, takes_token_importance
 from core.checks.signature import Signature
 from core.config.schema import AlgorithmConfig, RunConfig
 from core.doors import ADVANTAGE, LOSS
@@ -35,6 +35,11 @@ def importance(config: RunConfig) -> Iterator[Mistake]:
     """The bounds of `importance` are read and have 1 between them; its ratio is of a response where the loss's is."""
     algorithm = config.algorithm
     kind, low, high = algorithm.importance, algorithm.importance_low, algorithm.importance_high
+    if not takes_importance(algorithm):
+        for name in ("importance", "opsm_delta"):
+            if (value := getattr(algorithm, name)) != AlgorithmConfig.model_fields[name].default:
+                wanted = "no weight of advantages, which are not all that this loss learns from"
+                yield Mistake(f"algorithm.{name}", None, f"{value} with loss {algorithm.loss}", wanted, "remove it")
     if kind == "none":
         for name, value in (("importance_low", low), ("importance_high", high)):
             if value != AlgorithmConfig.model_fields[name].default:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,6 +43,34 @@ def name_and_shape(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
             wanted = wanted or modelcfg.from_hf(hf_config, name="the model at model.path")
         except modelcfg.UnsupportedModelError as error:
             yield error.at(key)
+
+
+def reference_has_the_vocabulary(config: RunConfig) -> Iterator[Mistake]:
+    """A reference says how likely the policy's tokens are: each number has to stand for the same text in both."""
+    key, other = "model.reference_path", config.model.reference_path
+    paths = [path for path in (config.model.path, other) if path is not None and not path.startswith(PACKAGE_PREFIX)]
+    files = [Path(path) / TOKENIZER for path in paths]
+    if len(files) < 2 or not all(file.is_file() for file in files) or files[0].samefile(files[1]):
+        return
+    own, its = (_vocabulary(file) for file in files)
+    differing = sorted(own.items() ^ its.items(), key=lambda pair: (pair[1], pair[0]))
+    if differing:
+        text, token = differing[0]
+        whose = "there" if its.get(text) == token else f"only with {paths[0]}"
+        found = f"{other}, with another vocabulary: token {token} is {text!r} {whose}"
+        wanted = "a model with the vocabulary of model.path"
+        yield Mistake(key, None, found, wanted, "choose another, of the same family")
+
+
+def _vocabulary(file: Path) -> dict[str, int]:
+    """Text of a token -> its number; nothing where the file has none, or cannot be read."""
+    try:
+        vocabulary = json.loads(file.read_bytes()).get("model", {}).get("vocab", {})
+    except (ValueError, AttributeError):
+        return {}
+    if isinstance(vocabulary, dict):
+        return vocabulary
+    return {entry[0]: number for number, entry in enumerate(vocabulary)}
 
 
 def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:

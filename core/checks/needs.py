@@ -40,6 +40,11 @@ def takes_token_importance(algorithm: AlgorithmConfig) -> bool:
     return said(LOSS.place(algorithm.loss)).own.get("token_importance", True) is not False
 
 
+def takes_importance(algorithm: AlgorithmConfig) -> bool:
+    """Whether `importance` and `opsm_delta` may weigh advantages; a loss that learns from more than these says no."""
+    return said(LOSS.place(algorithm.loss)).own.get("takes_importance", True) is not False
+
+
 def min_group_size(algorithm: AlgorithmConfig) -> int:
     """How many samples of a prompt the run's estimator needs."""
     found = said(ADVANTAGE.place(algorithm.advantage_estimator)).own.get("min_group_size", 1)

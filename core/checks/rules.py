@@ -84,6 +84,7 @@ RULES = (
     Rule(schedule.learning_rate, ("rollout", "train")),
     Rule(schedule.recomputed_layers, ("train",)),
     Rule(model.chat_templates, ("data", "eval", "model")),
+    Rule(model.reference_has_the_vocabulary, ("model",)),
     Rule(data.training_data, ("data", "reward", "rollout")),
     Rule(reward.settings, ("reward",)),
     Rule(reward.overlong_buffer, ("reward", "rollout")),

@@ -593,7 +593,7 @@ def test_a_reward_is_that_of_the_turns(run_dir: Path) -> None:
         ({"generate": "agent.py:episode", "generate_options": {"reply": "no"}}, []),
         (
             {"generate": "one_turns"},
-            ["'one_turns'; wanted one of one_turn, dialogue, or module.py:function", "did you mean"],
+            ["'one_turns'; wanted one of one_turn, dialogue, rows, or module.py:function", "did you mean"],
         ),
         ({"generate": "agent.py:episodes"}, ["no episodes in", "did you mean episode?"]),
         ({"generate": "agent.py:episode"}, ["no reply; wanted all that", "add reply"]),

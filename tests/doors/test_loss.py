@@ -254,8 +254,8 @@ def test_the_login_node_reads_the_file(text: str, options: str, said: str, tmp_p
 
 def test_a_misspelt_built_in(tmp_path: Path) -> None:
     assert said_of(tmp_path, "", "algorithm.loss=cliped").endswith(
-        "found 'cliped'; wanted one of clipped, gspo, cispo, sapo, policy_gradient, or module.py:function or "
-        "package.module:function: did you mean clipped?"
+        "found 'cliped'; wanted one of clipped, gspo, cispo, sapo, policy_gradient, distillation, sft, or "
+        "module.py:function or package.module:function: did you mean clipped?"
     )
 
 

@@ -31,7 +31,8 @@ def checked(recipe: Path, folder: Path) -> RunConfig:
     """The recipe, on stand-ins for what is to be downloaded."""
     run = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     write_model(folder / "model", load(run["model"]["name"]))
-    changes = [f"model.path={folder / 'model'}"]
+    names = [name for name in ("path", "reference_path") if name in run["model"]]
+    changes = [f"model.{name}={folder / 'model'}" for name in names]
     if recipe.stem in ROWS:
         import pyarrow
         from pyarrow import parquet

@@ -149,7 +149,7 @@ def test_before_it_starts_commands_know_it(tmp_path: Path) -> None:
 
 def test_resumed_it_repeats_what_it_would_have_done(finished: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
-    shutil.copytree(finished, again)
+    shutil.copytree(finished, again, symlinks=True)
     shutil.rmtree(again / "hf")
     for step in (3, 4):
         shutil.rmtree(again / "checkpoints" / f"step_{step:06d}")

@@ -147,8 +147,37 @@ def test_supervised_learning_is_the_cross_entropy_whatever_the_advantages() -> N
         assert all(np.isfinite(value) for value in metrics.values())
 
 
+@pytest.mark.parametrize("advantage_weight", [0.0, 0.5], ids=["the teacher alone", "rewards too"])
+def test_distillation_is_the_clipped_loss_of_the_teachers_verdict(advantage_weight: float) -> None:
+    t = step()
+    gap = t["logprobs_old"] - t["logprobs_ref"]
+    verdict = {**t, "advantages": advantage_weight * t["advantages"] - 2.0 * gap}
+    del verdict["logprobs_ref"]
+    wanted, slope = closed_form("clipped", verdict)
+    options = {"coef": 2.0, "advantage_weight": advantage_weight}
+    for parts in (None, [[3], [1, 0], [4, 2]]):
+        loss, gradient, metrics = computed({"loss": "distillation", "loss_options": options, **CLIPS}, t, parts)
+        assert loss == pytest.approx(wanted, abs=1e-6)
+        np.testing.assert_allclose(gradient, slope, atol=1e-6)
+        assert metrics["train/opd_reverse_kl"] == pytest.approx((gap * t["weights"]).sum(), abs=1e-6)
+        assert "train/kl_loss" not in metrics
+
+
+def test_the_mean_gradient_of_distillation_is_that_of_the_reverse_kl() -> None:
+    """Over all tokens of a vocabulary by their probabilities, as samples of the policy would be."""
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(8).requires_grad_(), torch.randn(8).log_softmax(0)
+    logp = logits.log_softmax(0)
+    ones = torch.ones(8)
+    inputs = TokenInputs(logp.detach().exp(), ones, ones, torch.arange(8), 8, logprobs_ref=teacher)
+    loss, _ = build_loss(AlgorithmConfig(loss="distillation"))(logp, ones, inputs)
+    (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (wanted,) = torch.autograd.grad((logp.exp() * (logp - teacher)).sum(), logits)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
 def test_all_built_ins_are_tested() -> None:
-    assert {case["loss"] for case in CASES.values()} | {"sft"} == set(LOSS.builtins)
+    assert {case["loss"] for case in CASES.values()} | {"sft", "distillation"} == set(LOSS.builtins)
 
 
 @pytest.mark.parametrize("name", ["clipped", "dual clip", "gspo"])

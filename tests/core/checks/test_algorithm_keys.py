@@ -21,12 +21,12 @@ CASES = {
     "no clip": (
         ["algorithm.loss=policy_gradient", "algorithm.eps_clip=0.1"],
         "algorithm.eps_clip: found 0.1, which loss policy_gradient does not read; wanted a key of loss "
-        "policy_gradient; this one is for clipped, gspo, cispo: remove it, or choose another loss",
+        "policy_gradient; this one is for clipped, gspo, cispo, distillation: remove it, or choose another loss",
     ),
     "no dual clip": (
         ["algorithm.loss=gspo", "algorithm.eps_clip_c=3"],
         "algorithm.eps_clip_c: found 3.0, which loss gspo does not read; wanted a key of loss gspo; this one is for "
-        "clipped: remove it, or choose another loss",
+        "clipped, distillation: remove it, or choose another loss",
     ),
     "no standard deviation": (
         ["algorithm.advantage_estimator=rloo", "algorithm.grpo_std_normalization=false"],
@@ -48,6 +48,17 @@ CASES = {
         "algorithm.importance: found tis, a weight for each token, with loss gspo; wanted a weight for each response, "
         "as gspo's ratio is: use sequence or mis, or another loss",
     ),
+    "a weight of what is not all": (
+        ["algorithm.loss=distillation", "algorithm.importance=tis"],
+        "algorithm.importance: found tis with loss distillation; wanted no weight of advantages, which are not all "
+        "that this loss learns from: remove it",
+    ),
+    "a KL beside the teacher's": (
+        ["algorithm.loss=distillation", "algorithm.kl_loss_coef=0.1"],
+        "algorithm.kl_loss_coef: found 0.1, which loss distillation does not read; wanted a key of loss distillation; "
+        "this one is for clipped, gspo, cispo, sapo, policy_gradient: remove it, or choose another loss",
+    ),
+    "a teacher": (["algorithm.loss=distillation", "algorithm.loss_options={advantage_weight: 0.5}"], ""),
     "weights": (["algorithm.importance=mis", "algorithm.importance_low=0.5", "algorithm.opsm_delta=0.1"], ""),
     "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),
     "no lower bound": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.eps_clip_high=0.28"], ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,23 @@ def test_every_field_of_a_shape_is_compared_with_the_name(tmp_path: Path) -> Non
     differing = ["architecture", "num_layers", "hidden_size", "ffn_hidden_size", "num_attention_heads"]
     differing += ["num_query_groups", "head_dim", "vocab_size", "norm_eps", "rope_theta", "rope_scaling", "qkv_bias"]
     assert fields == differing
+
+
+@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
+def test_a_reference_of_another_vocabulary_is_refused(kind: str, tmp_path: Path) -> None:
+    path = write_run(tmp_path)
+    write_model(tmp_path / "teacher", SHAPE)
+    texts = {"model": ["a", "b", "c"], "teacher": ["a", "c", "b"]}
+    for name, said in texts.items():
+        vocab = {text: number for number, text in enumerate(said)} if kind == "BPE" else [[text, -1.0] for text in said]
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps({"model": {"type": kind, "vocab": vocab}}))
+    problems = check_run(load_run_file(path, ["model.reference_path=teacher"]))
+    assert [str(problem).replace(str(tmp_path), "DIR") for problem in problems] == [
+        "model.reference_path: found DIR/teacher, with another vocabulary: token 1 is 'b' only with DIR/model; wanted "
+        "a model with the vocabulary of model.path: choose another, of the same family"
+    ]
+    (tmp_path / "teacher" / "tokenizer.json").write_bytes((tmp_path / "model" / "tokenizer.json").read_bytes())
+    assert check_run(load_run_file(path, ["model.reference_path=teacher"])) == []
 
 
 @pytest.mark.parametrize(
