@@ -16,6 +16,7 @@ from tests.support.slurm_runs import (
     kill,
     prepare,
     processes_of,
+    run,
     submit,
     tell,
     wait_for,
@@ -67,6 +68,22 @@ def test_a_trainer_rank_that_is_killed_is_tried_again_elsewhere(cluster: Cluster
     assert failure(run_dir, 1).cause == "killed by signal 9 (SIGKILL)"
 
 
+def test_what_no_node_has_is_waited_for_and_blames_none(cluster: Cluster, tmp_path: Path) -> None:
+    """The site names a scratch that is on no node; somebody makes it."""
+    run_dir, run_file = tmp_path / "out", prepare(tmp_path, num_nodes=2)
+    scratch = tmp_path / "scratch"
+    with (tmp_path / "site.yaml").open("a") as file:
+        file.write(f"scratch: {scratch}\n")
+    job = submit(run_file, run_dir)
+    wait_for((run_dir / "attempts/1/waits").exists, 120, run_dir)
+    said = " ".join(run("status", str(run_dir)).split())
+    assert f"waiting for what all nodes report: {scratch}: found No such file or directory" in said, said
+    scratch.mkdir()
+    complete(cluster, job, run_dir)
+    assert [(a.how, a.failed_nodes) for a in attempts(run_dir)] == [("complete", ())], tell(run_dir)
+    assert [path for path in scratch.iterdir() if "compiled" not in path.name] == []
+
+
 def test_servers_that_die_are_restarted_and_the_attempt_goes_on(cluster: Cluster, tmp_path: Path) -> None:
     """An engine, and a reward server on a node of its own."""
     job, run_file, run_dir = started(tmp_path, slurm=TWO_PARTS)
@@ -93,7 +110,7 @@ def test_an_agent_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path)
     """The leader's: nobody is left to judge, so the job fails; the next attempt is the user's to start."""
     job, _, run_dir = started(tmp_path, num_nodes=2)
     leader, _ = attempts(run_dir)[0].nodes
-    kill(cluster, leader, "submit")
+    kill(cluster, leader, "submitit_main", program="python")  # not srun, which has the same words behind it
     state = cluster.wait_for_state(job, ["FAILED", "NODE_FAIL", "PENDING"], 90)
     assert state == "FAILED", tell(run_dir)
     wait_until(lambda: not processes_of(cluster), 15, "all processes to end", lambda: str(processes_of(cluster)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,15 @@ from tests.slurm_cluster import Cluster
 from tests.support.slurm_runs import (
     attempts,
     complete,
+    hold,
+    hold_phases,
     local_losses,
     losses,
     prepare,
     run,
     submit,
     tell,
+    wait_for,
     wait_for_phase,
 )
 from tests.support.tiny_runs import events
@@ -59,6 +63,44 @@ def test_the_time_limit(cluster: Cluster, tmp_path: Path, uninterrupted: dict[in
     assert set(ends[:-1]) == {"timeout"}
     assert sum(attempt.steps_done or 0 for attempt in attempts(run_dir)) == MANY  # none twice
     assert begins(losses(run_dir), uninterrupted, MANY), tell(run_dir)
+
+
+@pytest.mark.skipif(os.environ.get("EBBTIDE_TESTS") != "all", reason="three minutes: make test-all")
+def test_a_step_longer_than_the_warning(cluster: Cluster, tmp_path: Path) -> None:
+    """Killed amid its second step, an attempt is told why, with the number to set; as it had saved, it is requeued."""
+    run_dir, job = held_in_an_update(tmp_path, {"time": "2", "signal_s": 15})
+    wait_for(lambda: any(attempt.how for attempt in attempts(run_dir)), 240, run_dir)
+    hold(tmp_path / "run.yaml", None)
+    complete(cluster, job, run_dir, 300)
+    first, second = attempts(run_dir)
+    assert (first.how, first.saved_step, second.how) == ("timeout", 1, "complete"), tell(run_dir)
+    assert str(first.cause).startswith("the time limit (slurm.time) came in update of step 1, which had begun ")
+    assert "found slurm.signal_s: 15; wanted as long as a step and its checkpoint: set it to " in str(first.cause)
+
+
+def test_a_preemption_that_does_not_wait_for_the_step(cluster: Cluster, tmp_path: Path) -> None:
+    """A warning, and then the end, amid an update: it is no stop of somebody's, so the job goes on by itself."""
+    run_dir, job = held_in_an_update(tmp_path, {})
+    cluster.run("scancel", "--signal=USR2", job)
+    warned = "SIGUSR2: pausing before the next step (preempted)"
+    wait_for(lambda: warned in (run_dir / "attempts/1/agent-0.log").read_text(), 30, run_dir)
+    cluster.run("scancel", "--signal=TERM", job)
+    wait_for(lambda: any(attempt.how for attempt in attempts(run_dir)), 60, run_dir)
+    hold(tmp_path / "run.yaml", None)
+    complete(cluster, job, run_dir, 300)
+    first, second = attempts(run_dir)
+    assert (first.how, first.saved_step, second.how) == ("preempted", 1, "complete"), tell(run_dir)
+    assert str(first.cause).startswith("the nodes were taken in update of step 1, ")
+
+
+def held_in_an_update(tmp_path: Path, slurm: dict[str, object]) -> tuple[Path, str]:
+    """A submitted run that stays in the update of its second step: run directory and job."""
+    run_file = prepare(tmp_path, num_nodes=2, slurm=slurm)
+    hold_phases(run_file)
+    hold(run_file, "update step=1")
+    job = submit(run_file, tmp_path / "out")
+    wait_for_phase(tmp_path / "out", "update step=1")
+    return tmp_path / "out", job
 
 
 def test_a_preemption_with_a_warning(cluster: Cluster, tmp_path: Path, uninterrupted: dict[int, float]) -> None:

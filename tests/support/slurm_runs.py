@@ -141,9 +141,10 @@ def pids(cluster: Cluster, node: str, text: str) -> list[int]:
     return sorted(pid for pid, line in cluster.processes(node).items() if text in line)
 
 
-def kill(cluster: Cluster, node: str, text: str, number: str = "KILL") -> None:
-    """End the first process of a node whose command line contains a text."""
-    found = pids(cluster, node, text)
+def kill(cluster: Cluster, node: str, text: str, number: str = "KILL", program: str = "") -> None:
+    """End the first process of a node whose command line contains a text; if given, one whose program has this name."""
+    lines = cluster.processes(node)
+    found = [pid for pid in pids(cluster, node, text) if Path(lines[pid].split()[0]).name.startswith(program)]
     assert found, processes_of(cluster)
     cluster.run("kill", f"-{number}", str(found[0]))
 
