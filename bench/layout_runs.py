@@ -86,7 +86,7 @@ def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
         train={"lr": 1e-4, **layout.train},
         rollout={"num_rollout": NUM_STEPS, "max_response_tokens": 32},
         logging={"tensorboard": False},
-        checkpoint={"interval": 0, "save_hf": False},
+        checkpoint={"interval": 0, "save_hf": "off"},
     )
     tiny_model(layout.kind, folder / "model", **SIZES[layout.kind])
     return path

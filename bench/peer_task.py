@@ -16,7 +16,7 @@ def measured(config: RunConfig, num_steps: int | None, device: str) -> RunConfig
     update = {
         "rollout": config.rollout.model_copy(update={"num_rollout": num_steps or config.rollout.num_rollout}),
         "placement": config.placement.model_copy(update={"device": resolve_device(device)}),
-        "checkpoint": config.checkpoint.model_copy(update={"save_hf": False}),
+        "checkpoint": config.checkpoint.model_copy(update={"save_hf": "off"}),
         "logging": config.logging.model_copy(update={"tensorboard": False}),
         "eval": EvalConfig(),
     }

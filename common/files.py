@@ -39,7 +39,7 @@ def put_in_place(unfinished: Path, final: Path) -> None:
     """
     for path in [*unfinished.rglob("*"), unfinished]:
         flush(path)
-    before = final.with_suffix(".before")
+    before = final.with_name(f"{final.name}.before")
     shutil.rmtree(before, ignore_errors=True)
     if final.exists():
         os.replace(final, before)

@@ -16,6 +16,7 @@ from launchers.commands import (
     check,
     diff,
     doctor,
+    export,
     import_slime,
     inspect,
     logs,
@@ -55,6 +56,7 @@ COMMANDS = (
     report,
     diff,
     models,
+    export,
     import_slime,
 )
 

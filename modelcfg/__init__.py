@@ -7,6 +7,7 @@ from modelcfg.catalogue import UnknownModelError, load, names
 from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf
 from modelcfg.shape import ModelShape, RopeScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
+from modelcfg.tensors import hf_tensors
 
 __all__ = [
     "Mismatch",
@@ -17,6 +18,7 @@ __all__ = [
     "active_parameters",
     "compare",
     "from_hf",
+    "hf_tensors",
     "load",
     "names",
     "nearest",

@@ -104,4 +104,6 @@ def _stand_in(word: str, run_file: Path, run_dir: Path) -> str:
     if word.startswith("examples/") and word.endswith(".yaml"):
         assert (ROOT / word).exists()
         return str(run_file)
+    if word.startswith("models/"):  # a new folder
+        return str(run_file.parent / word)
     return str(run_dir) if word.startswith("runs/") else word

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "hpc", "launchers")
 NO_READERS = ("core/config/schema.py", "core/config/keys.py", "hpc/site/schema.py", "hpc/site/first.py")
 PROPERTIES = {
+    ("CheckpointConfig", "save_hf"): "model_interval",
     ("Site", "port_range"): "ports",
     ("Site", "time"): "time_minutes",
     ("Site", "max_time"): "max_time_minutes",

@@ -6,19 +6,21 @@ Light on purpose: no torch, so a login node can check a run file. Rules that nee
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from common.duration import seconds_of
-from common.mistake import Wrong
+from common.mistake import Wrong, show
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+EVERY = "every "  # of `save_hf`
 
 
 def _minutes(value: Any) -> Any:
@@ -30,6 +32,17 @@ def _duration(value: Any) -> Any:
     """A time as a person writes it."""
     if value is not None and (not isinstance(value, str) or seconds_of(value) is None):
         raise Wrong(repr(value), "a time such as 90s, 30m or 2h", "give a number and its unit, or null")
+    return value
+
+
+def _end_off_or_every(value: Any) -> Any:
+    """A time at which models are written. True and False are older spellings; YAML reads a bare off as false."""
+    if isinstance(value, bool):
+        return "end" if value else "off"
+    if value in ("end", "off"):
+        return value
+    if not isinstance(value, str) or not re.fullmatch(EVERY + r"[1-9]\d*", value):
+        raise Wrong(show(value), "end, off, or `every N`, N steps", "write e.g. every 20")
     return value
 
 
@@ -399,7 +412,22 @@ class CheckpointConfig(Section):
         "than 5 % of the time; null: none by time",
     )
     keep: PositiveInt = Field(2, description="how many to keep")
-    save_hf: bool = Field(True, description="also write the final model as a HuggingFace directory")
+    save_hf: Annotated[str, BeforeValidator(_end_off_or_every)] = Field(
+        "end",
+        description="when the model is written as a HuggingFace directory too. end: after the last step, to hf/; "
+        "`every N`: also with a checkpoint after every N steps, to hf_steps/, where all are kept; off: never "
+        "(`ebbtide export` makes one of any checkpoint)",
+    )
+
+    @property
+    def model_interval(self) -> int:
+        """Steps between models that are written while the run goes on; 0: there are none."""
+        return int(self.save_hf.removeprefix(EVERY)) if self.save_hf.startswith(EVERY) else 0
+
+    @property
+    def model_at_end(self) -> bool:
+        """Whether the model is written after the last step."""
+        return self.save_hf != "off"
 
 
 class SinkConfig(Section):

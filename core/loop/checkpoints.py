@@ -2,6 +2,8 @@
 
     checkpoints/step_000008/manifest.json      state, sizes and checksums of all files: written last
     checkpoints/step_000008/trainer/...        model, optimiser, schedule, RNG (resharding format)
+    hf_steps/step_000008/...                   the model as a HuggingFace directory, if the run file wants some: written
+                                               before the checkpoint, so that no step it is of is done again
 
 A checkpoint is written under a temporary name and renamed, so a folder of the final name is either whole or damaged
 later; damaged ones are skipped with a message. Collective: `save` and `load_latest` by all trainer ranks.
@@ -22,6 +24,7 @@ import torch.distributed as dist
 
 from common.files import put_in_place, write_atomically
 from core.config.schema import RunConfig
+from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
 from core.processes.collective import broadcast
 from core.run_dir.run_directory import RunDirectory
@@ -58,6 +61,7 @@ class Checkpoints:
         keep: int,
         num_steps: int,
         every_s: float | None = None,
+        models: ModelSaves | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep where checkpoints go, and how often.
@@ -65,6 +69,7 @@ class Checkpoints:
         Args:
         interval: steps between checkpoints; 0: none by steps.
         every_s: seconds between checkpoints, more where saving is slow; None: none by time.
+        models: HuggingFace directories that are written with checkpoints; None: there are none.
         """
         self._folder = folder
         self._trainer = trainer
@@ -72,6 +77,7 @@ class Checkpoints:
         self._keep = keep
         self._num_steps = num_steps
         self._every_s = every_s
+        self._models = models
         self._clock = clock
         self._saved_at = clock()  # or when the run began
         self._save_s = 0.0  # what the latest save took
@@ -83,6 +89,7 @@ class Checkpoints:
         Collective: all trainer ranks, as the clock of rank 0 decides.
         """
         by_steps = step == self._num_steps or (self._interval > 0 and step % self._interval == 0)
+        by_steps = by_steps or (self._models is not None and self._models.due(step))
         return by_steps or (self._every_s is not None and bool(broadcast(self._waited_s() >= self._wait_s())))
 
     def ensure(self, state: LoopState) -> None:
@@ -96,6 +103,8 @@ class Checkpoints:
         Collective: all trainer ranks; returns when the checkpoint is complete.
         """
         began = self._clock()
+        if self._models is not None and self._models.due(state.next_step):
+            self._models.save(state.next_step)
         final = self._folder / f"step_{state.next_step:06d}"
         unfinished = final.with_suffix(".unfinished")
         trainer_folder = unfinished / "trainer"
@@ -150,7 +159,7 @@ class Checkpoints:
 def find_latest(folder: Path) -> tuple[Path, LoopState] | None:
     """The newest checkpoint that is whole, and its state; each one that is skipped is logged with the reason."""
     for path in sorted(folder.glob("step_??????"), reverse=True):
-        problem, state = _inspect(path)
+        problem, state = inspect_checkpoint(path)
         if state is not None:
             return path, state
         log.warning("skipped checkpoint %s: %s", path, problem)
@@ -161,7 +170,7 @@ def is_complete(directory: RunDirectory, config: RunConfig) -> bool:
     """Whether all steps of a run are done and everything that is written at its end is there."""
     found = find_latest(directory.checkpoints)
     all_steps = found is not None and found[1].next_step >= config.rollout.num_rollout
-    return all_steps and (directory.hf_model.exists() or not config.checkpoint.save_hf)
+    return all_steps and (directory.hf_model.exists() or not config.checkpoint.model_at_end)
 
 
 def write_manifest(folder: Path, state: LoopState) -> None:
@@ -171,7 +180,7 @@ def write_manifest(folder: Path, state: LoopState) -> None:
     write_atomically(folder / MANIFEST, text)
 
 
-def _inspect(path: Path) -> tuple[str, LoopState | None]:
+def inspect_checkpoint(path: Path) -> tuple[str, LoopState | None]:
     """What is wrong with a checkpoint (empty: nothing), and its state if it is whole."""
     try:
         manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text())

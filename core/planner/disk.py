@@ -18,7 +18,7 @@ SAMPLE_BYTES = 256  # numbers and names beside the tokens
 
 @dataclass(frozen=True)
 class DiskPlan:
-    """Bytes in the run directory. `step`: at most, before compression, per step of the loop."""
+    """Bytes in the run directory. `step`: at most, before compression, per step of the loop. `model`: all together."""
 
     checkpoint: int
     checkpoints_kept: int
@@ -41,5 +41,11 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
         checkpoint=each * parameters,
         checkpoints_kept=config.checkpoint.keep,
         step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt,
-        model=size * parameters if config.checkpoint.save_hf else 0,
+        model=size * parameters * _num_models(config),
     )
+
+
+def _num_models(config: RunConfig) -> int:
+    """HuggingFace directories at the end of the run."""
+    interval, steps = config.checkpoint.model_interval, config.rollout.num_rollout
+    return config.checkpoint.model_at_end + ((steps - 1) // interval if interval else 0)

@@ -10,6 +10,7 @@
     progress.jsonl           progress       one JSON line per event: what the terminal shows
     ledger.jsonl             ledger         one JSON line per attempt: how it began and how it ended
     hf/                      hf_model       the final model as a HuggingFace directory
+    hf_steps/step_000020/    model_after(…) the model after a step, where the run file asks for it
     sync/                    sync           weights on their way to engines through files
     .lock                    lock           held by the one process that works in the run directory
     slurm/job.sbatch         job_script     the batch script, as submitted
@@ -57,8 +58,16 @@ class RunDirectory:
 
     def newest_checkpoint(self) -> int | None:
         """How many steps the newest checkpoint holds; whether it is undamaged is not asked. None: there is none."""
+        return max(self.checkpoint_steps(), default=None)
+
+    def checkpoint_steps(self) -> list[int]:
+        """How many steps each checkpoint holds, the fewest first; whether they are undamaged is not asked."""
         names = [path.name for path in self.checkpoints.glob("step_??????")]
-        return max((int(name.removeprefix("step_")) for name in names if name[5:].isdigit()), default=None)
+        return sorted(int(name.removeprefix("step_")) for name in names if name[5:].isdigit())
+
+    def checkpoint(self, num_steps: int) -> Path:
+        """The folder of the checkpoint that holds this number of steps."""
+        return self.checkpoints / f"step_{num_steps:06d}"
 
     @property
     def tensorboard(self) -> Path:
@@ -79,6 +88,15 @@ class RunDirectory:
     def hf_model(self) -> Path:
         """The final model as a HuggingFace directory."""
         return self.path / "hf"
+
+    @property
+    def hf_steps(self) -> Path:
+        """The folder with one HuggingFace directory for each step whose model the run file asks for."""
+        return self.path / "hf_steps"
+
+    def model_after(self, num_steps: int) -> Path:
+        """The model after this number of steps, as a HuggingFace directory."""
+        return self.hf_steps / f"step_{num_steps:06d}"
 
     @property
     def sync(self) -> Path:

@@ -108,8 +108,9 @@ def show_result(directory: RunDirectory) -> None:
         f"all of it as a page:     ebbtide report {path}": directory.progress,
         f"samples of every step:   {path}/steps/   (ebbtide inspect {path} --best 2 --worst 2)": directory.steps,
         f"curves:                  tensorboard --logdir {path}/tensorboard": directory.tensorboard,
-        f"checkpoints:             {path}/checkpoints/": directory.checkpoints,
+        f"checkpoints:             {path}/checkpoints/   (ebbtide export {path} FOLDER)": directory.checkpoints,
         f"the model:               {path}/hf/   (a HuggingFace directory)": directory.hf_model,
+        f"models after steps:      {path}/hf_steps/": directory.hf_steps,
         f"logs:                    {path}/attempts/latest/": directory.path,
     }
     say("\n".join(line for line, place in places.items() if place.exists()))

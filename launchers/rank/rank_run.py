@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from contextlib import ExitStack
 
-from common.files import put_in_place
 from common.mistake import Wrong
 from core.doors import SCHEDULE
+from core.loop.model_saves import save_model
 from core.loop.parts import Parts, Schedule, overlaps
 from core.plugins import where
 from core.processes import keys
@@ -58,9 +57,9 @@ class RankRun:
             if not as_bool(self._turn(schedule, parts), schedule):
                 rank.progress.event("pause", step=parts.state.next_step)
                 return
-            if rank.config.checkpoint.save_hf:
+            if rank.config.checkpoint.model_at_end:
                 with parts.phase("save", parts.num_steps):
-                    self._save_hf(parts)
+                    save_model(parts.trainer, rank.directory.hf_model)
             rank.progress.event("end", step=parts.num_steps)
 
     def _turn(self, schedule: Schedule, parts: Parts) -> bool:
@@ -82,16 +81,6 @@ class RankRun:
     def moment(self) -> Moment:
         """What this rank is doing, for its failure record."""
         return self.parts.phase.current if self.parts else Moment()
-
-    def _save_hf(self, parts: Parts) -> None:
-        """The final model appears whole or not at all; rank 0 writes it."""
-        final = self._rank.directory.hf_model
-        unfinished = final.with_suffix(".unfinished")
-        if self._rank.first:
-            shutil.rmtree(unfinished, ignore_errors=True)
-        parts.trainer.save_hf(unfinished)
-        if self._rank.first:
-            put_in_place(unfinished, final)
 
     def _announce(self, moment: Moment) -> None:
         """Tell the node agents (for a failure record) and the terminal what the run is doing."""

@@ -20,6 +20,7 @@ from core.loop.checkpoints import Checkpoints
 from core.loop.evaluation import Evaluation
 from core.loop.held_out import HeldOutLoss
 from core.loop.journal import Journal
+from core.loop.model_saves import ModelSaves
 from core.loop.parts import EvaluationPart, Parts, RolloutPart
 from core.loop.pause import Pause
 from core.loop.phases import Phases
@@ -118,13 +119,16 @@ def decide_sharing(rank: ThisRank, overlaps: Sequence[str]) -> bool:
 
 def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer) -> Checkpoints:
     """Make the store of checkpoints that the run file describes."""
-    section = rank.config.checkpoint
+    section, num_steps = rank.config.checkpoint, rank.config.rollout.num_rollout
+    interval = section.model_interval
+    models = ModelSaves(rank.directory, trainer, interval=interval, num_steps=num_steps) if interval else None
     return Checkpoints(
         rank.directory.checkpoints,
         trainer,
         interval=section.interval,
         keep=section.keep,
-        num_steps=rank.config.rollout.num_rollout,
+        num_steps=num_steps,
+        models=models,
         every_s=seconds_of(section.every) if section.every else None,
     )
 

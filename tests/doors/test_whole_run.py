@@ -42,7 +42,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         algorithm=algorithm,
         rollout={"num_rollout": 2},
-        checkpoint={"save_hf": False},
+        checkpoint={"save_hf": "off"},
         eval={"sets": {"held_out": {"path": "data.jsonl", "max_prompt_tokens": 64}}},
         logging={
             "sinks": ["sinks.py:Raises", "tensorboard", {"name": "sinks.py:Lines", "options": {"file": "told.jsonl"}}]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
@@ -15,11 +13,10 @@ from torch import Tensor
 
 from core.megatron.parallel import Layout
 from core.megatron.state.names import Entry, export_entries, join, load_entries, split
-from core.pretrained.safetensors_file import save_tensors
-from core.pretrained.weight_files import INDEX, WHOLE, fitting_tensors, write_index
+from core.pretrained.model_writer import written_model
+from core.pretrained.weight_files import fitting_tensors
 from modelcfg import ModelShape
-
-SHARD_BYTES = 4 * 2**30
+from modelcfg.tensors import hf_tensors
 
 
 def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, model_dir: Path) -> None:
@@ -77,23 +74,14 @@ def save_hf(
 ) -> None:
     """Write a HuggingFace directory: weights in the trainer's precision, config and tokenizer files from `source_dir`.
 
-    Collective: every trainer rank must call; global rank 0 writes.
+    Collective: every trainer rank must call; global rank 0 writes. No rank holds more than a parameter at a time.
     """
+    dtype = next(iter(parameters.values())).dtype
     writes = dist.get_rank() == 0
-    weight_map: dict[str, str] = {}
-    if writes:
-        directory.mkdir(parents=True, exist_ok=True)
-        _copy_side_files(source_dir, directory)
-    total = 0
-    for number, bucket in enumerate(named_buckets(parameters, shape, layout, SHARD_BYTES)):
-        if writes:
-            file = f"model-{number:05d}.safetensors"
-            save_tensors(bucket, directory / file)
-            weight_map.update(dict.fromkeys((name for name, _ in bucket), file))
-            total += sum(t.numel() * t.element_size() for _, t in bucket)
-    if writes:
-        _name_files(directory, weight_map, total)
-        _write_dtype(directory, next(iter(parameters.values())).dtype)
+    with written_model(directory, source_dir, hf_tensors(shape), dtype) if writes else nullcontext() as writer:
+        for bucket in named_buckets(parameters, shape, layout, max_bytes=1):
+            for name, tensor in bucket if writer else ():
+                writer.write(name, tensor)
     dist.barrier(layout.control)
 
 
@@ -150,26 +138,3 @@ def _from_all(own: Tensor, size: int, group: dist.ProcessGroup) -> list[Tensor]:
     parts = [torch.empty_like(own) for _ in range(size)]
     dist.all_gather(parts, own.contiguous(), group=group)
     return parts
-
-
-def _copy_side_files(source_dir: Path, directory: Path) -> None:
-    """Everything that is not a weight: config, generation config, tokenizer, chat template."""
-    for path in source_dir.iterdir():
-        if path.is_file() and path.suffix in (".json", ".txt", ".jinja", ".model") and path.name != INDEX:
-            shutil.copyfile(path, directory / path.name)
-
-
-def _name_files(directory: Path, weight_map: dict[str, str], total: int) -> None:
-    """A single file needs no index."""
-    if len(set(weight_map.values())) == 1:
-        (directory / "model-00000.safetensors").rename(directory / WHOLE)
-    else:
-        write_index(directory, weight_map, total)
-
-
-def _write_dtype(directory: Path, dtype: torch.dtype) -> None:
-    path = directory / "config.json"
-    config = json.loads(path.read_text())
-    config.pop("torch_dtype", None)
-    config["dtype"] = str(dtype).removeprefix("torch.")
-    path.write_text(json.dumps(config, indent=2))

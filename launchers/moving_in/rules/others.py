@@ -19,9 +19,10 @@ def checkpoint(flags: Flags, draft: Draft) -> None:
     draft.default("checkpoint.every", "30m", "slime saves by steps only; null: so here")
     draft.default("checkpoint.keep", 2, "slime keeps every one")
     if model:
-        draft.put("checkpoint.save_hf", True, model, "at the end, into RUN_DIR/hf")
+        steps = whole(interval.text, 0) if interval else 0
+        draft.put("checkpoint.save_hf", f"every {steps}" if steps > 0 else "end", model, "into RUN_DIR/hf_steps and hf")
     else:
-        draft.default("checkpoint.save_hf", True, "slime writes none without --save-hf")
+        draft.default("checkpoint.save_hf", "end", "slime writes none without --save-hf")
 
 
 def logging(flags: Flags, draft: Draft) -> None:

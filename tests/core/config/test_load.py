@@ -61,7 +61,10 @@ def test_loading_does_not_look_at_the_files_named(tmp_path: Path) -> None:
         pytest.param(["data.label_key="], "data.label_key", None, id="nothing is null"),
         pytest.param(["data.system_prompt=''"], "data.system_prompt", "", id="empty text"),
         pytest.param(["data.system_prompt='a=b: c'"], "data.system_prompt", "a=b: c", id="equals sign in the value"),
-        pytest.param(["checkpoint.save_hf=false"], "checkpoint.save_hf", False, id="section not in the file"),
+        pytest.param(["checkpoint.save_hf=true"], "checkpoint.save_hf", "end", id="an older spelling"),
+        pytest.param(["checkpoint.save_hf=off"], "checkpoint.save_hf", "off", id="off, of three words"),
+        pytest.param(["checkpoint.save_hf=every 20"], "checkpoint.save_hf", "every 20", id="words"),
+        pytest.param(["checkpoint.save_hf=false"], "checkpoint.save_hf", "off", id="section not in the file"),
         pytest.param(
             ["reward.options.deep.er=[x]"], "reward.options", {"deep": {"er": ["x"]}}, id="inside free options"
         ),

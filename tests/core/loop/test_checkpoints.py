@@ -14,6 +14,7 @@ import torch.distributed as dist
 from common import files
 from core.config import load_run_file
 from core.loop.checkpoints import CHUNK_BYTES, MANIFEST, Checkpoints, find_latest, is_complete
+from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
 from core.run_dir.run_directory import RunDirectory
 from tests.support.good_run import write_run
@@ -31,6 +32,10 @@ class FakeTrainer:
         (directory / "value").write_text(str(self.value))
         (directory / "sub").mkdir()
         (directory / "sub" / "shard").write_bytes(bytes(range(256)) * 10)
+
+    def save_hf(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        (directory / "model").write_text(str(self.value))
 
     def load(self, directory: Path) -> None:
         self.value = int((directory / "value").read_text())
@@ -260,6 +265,39 @@ def test_a_run_is_complete_with_its_last_step_and_its_model(
     if hf:
         directory.hf_model.mkdir()
     assert is_complete(directory, config) == wanted
+
+
+def test_a_model_is_written_with_a_checkpoint_at_its_steps_and_at_the_end_it_is_the_runs(
+    trainer: FakeTrainer, tmp_path: Path, process_group: None
+) -> None:
+    run = RunDirectory(tmp_path)
+    models = ModelSaves(run, trainer, interval=3, num_steps=6)
+    checkpoints = Checkpoints(run.checkpoints, trainer, interval=4, keep=9, num_steps=6, models=models)
+    due = [step for step in range(1, 7) if checkpoints.due(step)]
+    for step in due:
+        save(checkpoints, trainer, step)
+    assert (due, run.checkpoint_steps()) == ([3, 4, 6], [3, 4, 6])
+    assert [path.name for path in run.hf_steps.iterdir()] == ["step_000003"]
+    save(checkpoints, trainer, 3)  # done again after a failure: the later one counts
+    assert (run.model_after(3) / "model").read_text() == "300"
+
+
+def test_no_checkpoint_stands_without_the_model_of_its_step(
+    trainer: FakeTrainer, tmp_path: Path, process_group: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(tmp_path)
+    models = ModelSaves(run, trainer, interval=3, num_steps=6)
+    checkpoints = Checkpoints(run.checkpoints, trainer, interval=0, keep=9, num_steps=6, models=models)
+
+    def die(directory: Path) -> None:
+        directory.mkdir(parents=True)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "save_hf", die)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.save(LoopState(3))
+    assert not run.checkpoint_steps()
+    assert [path.name for path in run.hf_steps.iterdir()] == ["step_000003.unfinished"]
 
 
 def test_a_save_that_was_cut_off_leaves_the_older_one_and_is_cleared_by_the_next(

@@ -18,7 +18,9 @@ def test_a_checkpoint_holds_parameters_masters_and_moments_once() -> None:
     parameters = modelcfg.num_parameters(shape)
     assert plan_disk(run(), shape, "cuda").checkpoint == 14 * parameters
     assert plan_disk(run(model={"dtype": "float32"}), shape, "cpu").checkpoint == 12 * parameters
-    assert plan_disk(run(checkpoint={"save_hf": False}), shape, "cuda").model == 0
+    assert plan_disk(run(checkpoint={"save_hf": "off"}), shape, "cuda").model == 0
+    every = run(checkpoint={"save_hf": "every 3"}, rollout={"num_rollout": 9})  # after 3, 6 and 9
+    assert plan_disk(every, shape, "cuda").model == 3 * 2 * parameters
     disk = plan_disk(run(checkpoint={"keep": 3}), shape, "cuda")
     assert (disk.checkpoints_kept, disk.model) == (3, 2 * parameters)
 

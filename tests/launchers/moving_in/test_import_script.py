@@ -154,7 +154,7 @@ def test_a_whole_script_becomes_a_run_file(tmp_path: Path) -> None:
             "top_p": 0.7,
             "max_response_tokens": 16384,
         },
-        "checkpoint": {"interval": 20, "every": "30m", "keep": 2, "save_hf": True},
+        "checkpoint": {"interval": 20, "every": "30m", "keep": 2, "save_hf": "end"},
         "logging": {"sinks": ["tensorboard", {"name": "wandb", "options": {"project": "p"}}]},
     }
 
@@ -230,6 +230,8 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
         ("--hf-checkpoint /m/Big-FP8 --ref-load /m/Big_torch_dist", "model.path", "/m/Big"),
         ("--use-tensorboard", "logging.sinks", ["tensorboard"]),
         ("--no-offload-train", "placement.offload", "off"),
+        ("--save-hf /out/{rollout_id} --save-interval 5", "checkpoint.save_hf", "every 5"),
+        ("--save-hf /out/{rollout_id}", "checkpoint.save_hf", "end"),
     ],
 )  # fmt: skip
 def test_flags_that_need_thought(tmp_path: Path, flags: str, key: str, value: object) -> None:

@@ -1,0 +1,30 @@
+"""Files of a model beside its weights: config, generation config, tokenizer, chat templates."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from core.pretrained.tokenizer_files import TEMPLATE_FILES
+
+SUFFIXES = (".json", ".txt", ".jinja", ".model")
+INDEX_SUFFIX = ".index.json"  # of weights
+
+
+def copy_side_files(source: Path, directory: Path) -> None:
+    """Copy everything that is not a weight."""
+    for path in source.iterdir():
+        if path.is_dir() and path.name in TEMPLATE_FILES:
+            shutil.copytree(path, directory / path.name, dirs_exist_ok=True)
+        elif path.is_file() and path.suffix in SUFFIXES and not path.name.endswith(INDEX_SUFFIX):
+            shutil.copyfile(path, directory / path.name)
+
+
+def write_dtype(directory: Path, dtype: str) -> None:
+    """Say in config.json in which precision the weights are."""
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config.pop("torch_dtype", None)
+    config["dtype"] = dtype
+    path.write_text(json.dumps(config, indent=2))

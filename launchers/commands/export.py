@@ -1,0 +1,53 @@
+"""`ebbtide export`: a run's checkpoint as a HuggingFace directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from launchers.commands.directories import existing_run_dir
+from launchers.commands.terminal import RunDir, errors, note, say
+
+EXAMPLE = "ebbtide export runs/NAME models/trained --step 8 --dtype bfloat16"
+
+
+def command(
+    run_dir: RunDir,
+    out: Annotated[Path, typer.Argument(help="The folder to be made; it must not be there yet.")],
+    step: Annotated[
+        int | None, typer.Option(help="After how many steps: a checkpoint that is kept; the newest if left out.")
+    ] = None,
+    dtype: Annotated[
+        Literal["bfloat16", "float32"] | None, typer.Option(help="Of the weights; as the trainer has them if left out.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read what was written, and compare each weight with the checkpoint's.")
+    ] = False,
+) -> None:
+    """Write the model of a checkpoint as a HuggingFace directory. Works on a login node, while the run goes on.
+
+    The layout of the run does not matter. The folder appears when it is complete; of weights, one is in memory at a
+    time.
+    """
+    import torch
+    from rich.progress import Progress
+
+    from launchers.transfer.export import export
+
+    run = existing_run_dir(run_dir)
+    wanted = getattr(torch, dtype) if dtype else None
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("weights", total=None, visible=False)
+        found = export(
+            run,
+            step,
+            out,
+            wanted,
+            verify=verify,
+            told=note,
+            wrote=lambda done, whole: bar.update(task, completed=done, total=whole, visible=True),
+        )
+    size = f"{found.num_files} {'file' if found.num_files == 1 else 'files'}, {found.num_bytes / 2**30:.2f} GiB"
+    say(f"written: {found.directory}, the model after step {found.step} ({found.dtype}, {size})")

@@ -1,0 +1,191 @@
+"""A run's checkpoint as a HuggingFace directory: no engine, GPU or process group, one parameter in memory at a time.
+
+The directory appears whole or not at all: it is written under a hidden name beside its own, and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+import modelcfg
+from common.files import put_in_place
+from common.mistake import Wrong
+from common.units import GIB
+from core.config import load_run_file
+from core.loop.checkpoints import inspect_checkpoint
+from core.megatron.state.stored import StoredModel
+from core.pretrained.locate import locate
+from core.pretrained.model_writer import written_model
+from core.pretrained.weight_files import fitting_tensors, weight_files
+from core.run_dir.run_directory import RunDirectory
+from modelcfg import ModelShape, num_parameters
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. `dtype` is that of the weights, as config.json names it."""
+
+    directory: Path
+    step: int
+    dtype: str
+    num_files: int
+    num_bytes: int
+
+
+def export(
+    run: RunDirectory,
+    step: int | None,
+    out: Path,
+    dtype: torch.dtype | None,
+    *,
+    verify: bool,
+    told: Callable[[str], None] = lambda _: None,
+    wrote: Callable[[int, int], None] = lambda _, __: None,
+) -> Exported:
+    """Write the model of a checkpoint to a new folder.
+
+    Args:
+        step: how many steps the checkpoint holds; None: the newest one.
+        dtype: of the weights; None: as the trainer has them.
+        verify: read what was written, and compare each weight with the checkpoint's.
+        told: called with what begins.
+        wrote: called with parameters written so far, and all.
+    Raises:
+        Wrong: the place is taken or too small; the step is missing or damaged; the run's model is not there any more.
+    """
+    out = out.absolute()
+    if os.path.lexists(out):
+        raise Wrong(f"{out}, which is there already", "a new folder", "choose another name, or remove it")
+    step = _existing_step(run, step)
+    source = _source(run)
+    shape = _shape(source)
+    folder = run.checkpoint(step)
+    told(f"checking {folder}")
+    problem, _ = inspect_checkpoint(folder)
+    if problem:
+        others = [other for other in run.checkpoint_steps() if other != step]
+        remedy = f"choose with --step: {_listed(others)}" if others else "there is no other: let the run write one"
+        raise Wrong(f"{folder}, which is damaged: {problem}", "a whole checkpoint", remedy)
+    with _complete_or_nothing(out) as unfinished, _told_why(folder, out):
+        stored = StoredModel(folder / "trainer", shape)
+        dtype = dtype or stored.dtype
+        _refuse_full(unfinished.parent, num_parameters(shape) * dtype.itemsize)
+        told(f"writing {out}")
+        _write(stored, unfinished, source, shape, dtype, wrote)
+        fitting_tensors(unfinished, shape)
+        if verify:
+            told("reading it back")
+            _compare(stored, unfinished, shape, dtype)
+    files = weight_files(out)
+    num_bytes = sum(file.stat().st_size for file in files)
+    return Exported(out, step, str(dtype).removeprefix("torch."), len(files), num_bytes)
+
+
+def _write(
+    stored: StoredModel,
+    directory: Path,
+    source: Path,
+    shape: ModelShape,
+    dtype: torch.dtype,
+    wrote: Callable[[int, int], None],
+) -> None:
+    done, whole = 0, num_parameters(shape)
+    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype) as writer:
+        for name, tensor in stored.tensors():
+            writer.write(name, tensor)
+            done += tensor.numel()
+            wrote(done, whole)
+
+
+def _compare(stored: StoredModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:
+    """Hold every weight that was written against the checkpoint's, bit by bit."""
+    files = {name: one.file for name, one in fitting_tensors(directory, shape).items()}
+    for name, tensor in stored.tensors():
+        with safe_open(files[name], framework="pt") as file:
+            written: Tensor = file.get_tensor(name)
+        if not torch.equal(written.view(torch.uint8), tensor.to(dtype).view(torch.uint8)):
+            found = f"another {name} in {files[name].name} than in the checkpoint, which was written from it"
+            raise Wrong(found, "equal weights", "export again to another disk: this one, or the memory, is not sound")
+
+
+def _existing_step(run: RunDirectory, step: int | None) -> int:
+    steps = run.checkpoint_steps()
+    if not steps:
+        remedy = "wait for its first, or set checkpoint.interval or checkpoint.every"
+        raise Wrong(f"no checkpoint in {run.checkpoints}", "one that the run has written", remedy)
+    if step is not None and step not in steps:
+        found = f"no checkpoint of step {step} in {run.checkpoints}"
+        raise Wrong(found, f"one of the steps {_listed(steps)}", "choose one of them with --step")
+    return steps[-1] if step is None else step
+
+
+def _source(run: RunDirectory) -> Path:
+    """The folder with config.json and tokenizer; if the run's model is gone, the run's own copy does as well."""
+    path = load_run_file(run.run_file).model.path
+    try:
+        return locate(path)
+    except ValueError as error:
+        if (run.hf_model / "config.json").is_file():
+            return run.hf_model
+        remedy = f"put it back, or set model.path in {run.run_file}"
+        raise Wrong(f"no model at {path}", "config.json and tokenizer of the run's model", remedy) from error
+
+
+def _shape(source: Path) -> ModelShape:
+    try:
+        return modelcfg.from_hf(json.loads((source / "config.json").read_text()))
+    except json.JSONDecodeError as error:
+        raise Wrong(f"{source}/config.json, which is no JSON", "that of the run's model", "put it back") from error
+
+
+def _refuse_full(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        found = f"{free / GIB:.2f} GiB free in {folder}"
+        raise Wrong(found, f"{num_bytes / GIB:.2f} GiB for the weights", "make room, or choose another folder")
+
+
+@contextmanager
+def _complete_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, to write into; on leaving it has its name, or is gone if the block raised."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}.unfinished")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        put_in_place(unfinished, out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
+def _told_why(folder: Path, out: Path) -> Iterator[None]:
+    """What the machine refuses in the middle, in words that help."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            remedy = "make room, or choose another folder: nothing was left there"
+            raise Wrong(f"no space left in {out.parent}", "room for the weights", remedy) from error
+        if not folder.is_dir():
+            remedy = "choose a newer step, or set checkpoint.keep higher"
+            raise Wrong(f"{folder}, which the run removed meanwhile", "a checkpoint that stays", remedy) from error
+        raise
+
+
+def _listed(steps: list[int]) -> str:
+    return ", ".join(map(str, steps))
