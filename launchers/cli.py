@@ -17,6 +17,7 @@ from launchers.commands import (
     diff,
     doctor,
     export,
+    fetch,
     import_slime,
     inspect,
     logs,
@@ -57,6 +58,7 @@ COMMANDS = (
     diff,
     models,
     export,
+    fetch,
     import_slime,
 )
 

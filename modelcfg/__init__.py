@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from common.nearest import nearest
-from modelcfg.catalogue import UnknownModelError, load, names
-from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf
+from modelcfg.catalogue import UnknownModelError, load, load_hub, names
+from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf, nearest_entries
 from modelcfg.shape import ModelShape, RopeScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
 from modelcfg.tensors import hf_tensors
@@ -20,8 +20,10 @@ __all__ = [
     "from_hf",
     "hf_tensors",
     "load",
+    "load_hub",
     "names",
     "nearest",
+    "nearest_entries",
     "num_parameters",
     "parameter_parts",
 ]

@@ -42,9 +42,14 @@ def load(name: str) -> ModelShape:
     return ModelShape.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
+def load_hub(name: str) -> ModelShape | None:
+    """The shape of a model by the name that it has on the hub; None if it is not known."""
+    return next((shape for shape in map(load, names()) if shape.hub == name), None)
+
+
 def _family_then_size(name: str) -> tuple[str, float]:
-    family, _, size = name.rpartition("-")
-    match = re.fullmatch(r"([\d.]+)([mb])", size)
+    """The size is the last part of the name, or the last but one if that of the active parameters follows: 30b-a3b."""
+    match = re.fullmatch(r"(.+)-([\d.]+)([mb])(?:-a[\d.]+b)?", name)
     if match is None:
         return name, 0.0
-    return family, float(match[1]) * (1e9 if match[2] == "b" else 1e6)
+    return match[1], float(match[2]) * (1e9 if match[3] == "b" else 1e6)

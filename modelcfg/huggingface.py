@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from common.mistake import Wrong
+from modelcfg.catalogue import load, names
 from modelcfg.families import families
 from modelcfg.family import REQUIRED, Family, or_default
 from modelcfg.shape import ModelShape, RopeScaling
@@ -97,6 +98,18 @@ def compare(shape: ModelShape, hf_config: Mapping[str, Any]) -> list[Mismatch]:
     found, wanted = from_hf(hf_config).model_dump(), shape.model_dump()
     compared = [key for key in wanted if key not in NOT_COMPARED]
     return [Mismatch(key, found[key], wanted[key]) for key in compared if found[key] != wanted[key]]
+
+
+def nearest_entries(hf_config: Mapping[str, Any]) -> tuple[list[str], list[Mismatch]]:
+    """Names of the catalogue whose shape a `config.json` describes, or of the one that it differs least from, and how.
+
+    Raises:
+        UnsupportedModelError: as `from_hf`.
+    """
+    differences = {name: compare(load(name), hf_config) for name in names()}
+    least = min(map(len, differences.values()))
+    nearest = [name for name, found in differences.items() if len(found) == least]
+    return (nearest, []) if least == 0 else (nearest[:1], differences[nearest[0]])
 
 
 def _family(config: Mapping[str, Any]) -> Family:

@@ -12,6 +12,7 @@ import modelcfg
 from common.mistake import Mistake, Wrong, show
 from core.checks.model_files import ModelFiles
 from core.checks.sections import data_sections
+from core.config.hub import not_in_cache, on_hub
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import PlacementConfig, RunConfig
 from core.pretrained.header import told_by_first_bytes
@@ -148,9 +149,11 @@ def _source(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
     if path.startswith(PACKAGE_PREFIX):
         yield from _package(key, path.removeprefix(PACKAGE_PREFIX))
         return
-    wanted = "a HuggingFace directory, or package:NAME"
+    wanted = "a HuggingFace directory, the name of a model on the hub, or package:NAME"
     folder = Path(path)
-    if not folder.is_dir():
+    if on_hub(path, "model"):  # not here, or it would be its folder by now
+        yield not_in_cache(path, "model").at(key)
+    elif not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         yield Mistake(key, None, f"{path}, which {what}", wanted, "correct the path, or download the model first")
     elif not (folder / "config.json").is_file():

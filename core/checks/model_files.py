@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import modelcfg
+from core.config.hub import last_name
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import ModelConfig
 from core.pretrained.header import StoredTensor
@@ -29,11 +30,11 @@ class ModelFiles:
         return self._read[path]
 
     def shape(self, model: ModelConfig) -> modelcfg.ModelShape | None:
-        """The checkpoint's own shape, else that of the name; None if neither can be known here."""
+        """The checkpoint's own shape, else that of the name, its own or the hub's; None if none can be known here."""
         try:
             if self.hf_config(model.path) is not None:
                 return self.own_shape(model.path, model.name)
-            return modelcfg.load(model.name) if model.name is not None else None
+            return modelcfg.load(model.name) if model.name is not None else modelcfg.load_hub(model.path)
         except ValueError:  # reported by `core.checks.model.name_and_shape`
             return None
 
@@ -41,7 +42,7 @@ class ModelFiles:
         """The shape that the `config.json` of a directory describes; None if it describes none that can be trained."""
         hf_config = self.hf_config(path)
         try:
-            return modelcfg.from_hf(hf_config, name=name or Path(path).name) if hf_config is not None else None
+            return modelcfg.from_hf(hf_config, name=name or last_name(path)) if hf_config is not None else None
         except ValueError:  # as above
             return None
 

@@ -1,6 +1,7 @@
 """Paths of a run file: what is relative in it is relative to the folder it lies in.
 
 Left as they are: `package:NAME`, `package.module:function`, and `runs_dir`, which is relative to the working directory.
+A hub's name becomes the folder in the hub's cache, of the version that is there now: a run that goes on keeps it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from core.config import hub
 from core.config.schema import DataConfig, RunConfig
 from core.doors import DOORS
 from core.plugins import split_function
@@ -22,7 +24,8 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
     resolved: dict[str, BaseModel] = {}
     if hasattr(config, "model"):
         model = config.model
-        paths = {"path": _file(model.path, folder), "reference_path": _file(model.reference_path, folder)}
+        given = {"path": model.path, "reference_path": model.reference_path}
+        paths = {key: _file(path, folder, "model") for key, path in given.items()}
         resolved["model"] = model.model_copy(update=paths)
     if hasattr(config, "data"):
         resolved["data"] = _data(config.data, folder)
@@ -53,16 +56,22 @@ def _doors(config: RunConfig, folder: Path) -> RunConfig:
 
 
 def _data(data: DataConfig, folder: Path) -> DataConfig:
-    resolve = _function if data.source == "python" else _file
-    paths = tuple(resolve(path, folder) for path in ([data.path] if isinstance(data.path, str) else data.path or ()))
+    given = [data.path] if isinstance(data.path, str) else data.path or ()
+    is_code = data.source == "python"
+    paths = tuple(_function(path, folder) if is_code else _file(path, folder, "dataset") for path in given)
     path = paths if isinstance(data.path, tuple) else next(iter(paths), None)
     return data.model_copy(update={"path": path, "chat_template": _file(data.chat_template, folder)})
 
 
-def _file(path: str | None, folder: Path) -> str | None:
+def _file(path: str | None, folder: Path, kind: hub.Kind | None = None) -> str | None:
+    """The path as an absolute one. A hub's name becomes its place in the cache, and stays a name if it has none."""
     if path is None or path.startswith(PACKAGE_PREFIX):
         return path
-    return os.path.normpath(folder / Path(path).expanduser())
+    found = os.path.normpath(folder / Path(path).expanduser())
+    if kind is None or hub.on_hub(path, kind) is None or os.path.exists(found):
+        return found
+    cached = hub.in_cache(path, kind)
+    return str(cached) if cached else path
 
 
 def _function(path: str | None, folder: Path) -> str | None:

@@ -73,7 +73,8 @@ class ModelConfig(Section):
     """Which model, from where, in which precision."""
 
     path: str = Field(
-        description="a HuggingFace directory, or package:NAME for a GGUF inside an installed Python package"
+        description="a HuggingFace directory, the name of a model on the hub that `ebbtide fetch` has fetched, or "
+        "package:NAME for a GGUF inside an installed Python package"
     )
     name: str | None = Field(
         None, description="a name known to `ebbtide models`; left out: the shape is read from config.json"
@@ -90,8 +91,8 @@ class DataConfig(Section):
     source: Literal["jsonl", "parquet", "reasoning_gym", "python"] = Field("jsonl", description="kind of source")
     path: str | tuple[str, ...] | None = Field(
         None,
-        description="a file, a folder with the shards of one set, or a list of files (jsonl, parquet), or "
-        "module.py:function / package.module:function (python)",
+        description="a file, a folder with the shards of one set, or a list of files (jsonl, parquet), also in a hub's "
+        "data set as `ebbtide fetch --dataset` names them, or module.py:function / package.module:function (python)",
     )
     dataset: str | None = Field(None, description="reasoning_gym: the dataset's name")
     options: dict[str, Any] = Field(default_factory=dict, description="reasoning_gym or python: keyword arguments")

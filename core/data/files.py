@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from common.mistake import Wrong
+from core.config.hub import not_in_cache, on_hub
 from core.config.schema import DataConfig
 from core.pretrained.header import LFS_POINTER
 
@@ -75,6 +76,8 @@ def _other_kind(first: bytes, source: str) -> tuple[str, str] | None:
 def _files_at(path: Path, source: str) -> list[Path]:
     if path.is_file():
         return [path]
+    if on_hub(str(path), "dataset"):  # a relative path: it was not found where it would be
+        raise not_in_cache(str(path), "dataset")
     if not path.is_dir():
         remedy = "correct the path; a relative one starts at the run file's folder"
         raise Wrong(f"{path}, which does not exist", f"a {source} file", remedy)

@@ -84,7 +84,7 @@ def written_model(
 class ModelWriter:
     """Writes each tensor once, in any order."""
 
-    def __init__(self, shapes: Shapes, dtype: torch.dtype, shards: list[Shard], files: dict[str, IO[bytes]]) -> None:
+    def __init__(self, shapes: Shapes, dtype: torch.dtype, shards: list[Shard], files: Mapping[str, IO[bytes]]) -> None:
         self._shapes, self._dtype, self._files = shapes, dtype, files
         self._shard_of = {name: shard for shard in shards for name in shard.places}
         self.left = set(shapes)

@@ -12,9 +12,11 @@ EXAMPLE = "ebbtide models qwen3-4b"
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="One model in full; all in a table if left out.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One model in full, by name or directory; all in a table if left out.")
+    ] = None,
 ) -> None:
-    """List the models that are known by name."""
+    """List the models that are known by name, or show one; of a directory also which name it has."""
     from launchers.show.model_table import show
     from modelcfg import UnknownModelError
 

@@ -10,6 +10,7 @@ import typer
 from common.mistake import Wrong
 from core.checks import ModelFiles, check_job
 from core.config import RunConfig, RunFileError, load_run_file
+from core.config.hub import not_in_cache, on_hub
 from core.planner import Device, size_problems
 from hpc.site.schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
@@ -83,6 +84,8 @@ def _submission(config: RunConfig, site: Site, shape: ModelShape, device: Device
 
 def _shape(config: RunConfig, files: ModelFiles) -> ModelShape:
     shape = files.shape(config.model)
+    if shape is None and on_hub(config.model.path, "model"):
+        fail(str(not_in_cache(config.model.path, "model").at("model.path")))
     if shape is None:
         fail(
             f"model: found no shape at {config.model.path}; wanted a directory with a config.json, or a name that "

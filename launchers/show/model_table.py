@@ -1,25 +1,64 @@
-"""`ebbtide models [NAME]`: the models known by name, and the shape and size of one of them."""
+"""`ebbtide models [NAME]`: the models known by name, and the shape and size of one, known or not."""
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
+
 import modelcfg
+from common.mistake import Wrong
+from common.mistake import show as show_value
 from common.units import FP32_BYTES, GIB
+from core.config.hub import last_name
 from modelcfg import ModelShape
 
+CONFIG = "config.json"
 BF16_BYTES = 2
 # bf16 parameters; fp32 gradients, masters and two Adam moments
 TRAINING_BYTES = BF16_BYTES + 4 * FP32_BYTES
-HEADER = ("name", "family", "layers", "hidden", "heads/kv", "vocab", "parameters", "bf16 GiB")
-LEFT_ALIGNED = ("name", "family")
+HEADER = ("name", "family", "kind", "layers", "hidden", "heads/kv", "vocab", "parameters", "active", "GiB", "GPUs")
+LEFT_ALIGNED = ("name", "family", "kind")
+GPU_BYTES = 80e9
+PER_NODE = 8
 
 
 def show(name: str | None = None) -> str:
-    """The table of all known models, or all that is known of the model `name`.
+    """The table of all known models, or all that is known of one.
 
+    Args:
+        name: of the catalogue, or of the hub if the catalogue has it; a model's directory or its config.json.
     Raises:
         UnknownModelError: with the nearest known name.
+        Wrong: the config.json cannot be read, or describes no model that can be trained.
     """
-    return _one(modelcfg.load(name)) if name is not None else _all()
+    if name is None:
+        return _all()
+    path = Path(name)
+    if path.exists():
+        return _described(path / CONFIG if path.is_dir() else path)
+    return _one(modelcfg.load_hub(name) or modelcfg.load(name))
+
+
+def least_gpus(shape: ModelShape) -> int:
+    """GPUs of 80 GB that hold the state of training together: 1, 2, 4 or 8, or nodes of 8."""
+    needed = modelcfg.num_parameters(shape) * TRAINING_BYTES / GPU_BYTES
+    fitting = [count for count in (1, 2, 4, PER_NODE) if count >= needed]
+    return fitting[0] if fitting else math.ceil(needed / PER_NODE) * PER_NODE
+
+
+def _described(file: Path) -> str:
+    """The shape of a config.json, and which entry of the catalogue it is or comes next to."""
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Wrong(f"{file}, which cannot be read", "a model's config.json", "give its directory") from error
+    shape = modelcfg.from_hf(config, name=last_name(str(file.absolute().parent)))
+    names, differences = modelcfg.nearest_entries(config)
+    if not differences:
+        return f"{_one(shape)}\n\nknown as {' and '.join(names)}"
+    lines = [f"  {one.field}: {show_value(one.found)} here, {show_value(one.wanted)} there" for one in differences]
+    return "\n".join([_one(shape), "", f"not known by name; nearest to {names[0]}, and differs from it:", *lines])
 
 
 def _all() -> str:
@@ -33,12 +72,15 @@ def _row(shape: ModelShape) -> tuple[str, ...]:
     return (
         shape.name,
         shape.architecture,
+        "experts" if shape.num_experts else "dense",
         str(shape.num_layers),
         str(shape.hidden_size),
         f"{shape.num_attention_heads}/{shape.num_query_groups}",
         str(shape.vocab_size),
         f"{parameters / 1e6:.1f} M",
+        f"{modelcfg.active_parameters(shape) / 1e6:.1f} M",
         f"{parameters * BF16_BYTES / GIB:.2f}",
+        str(least_gpus(shape)),
     )
 
 
@@ -64,6 +106,7 @@ def _one(shape: ModelShape) -> str:
     fields["bytes, bf16 training"] = (
         f"{_bytes(parameters * TRAINING_BYTES)} with fp32 gradients, masters and Adam moments"
     )
+    fields["GPUs of 80 GB, at least"] = f"{least_gpus(shape)} (`ebbtide plan` says whether a layout fits)"
     width = max(map(len, fields))
     return "\n".join(f"{key.ljust(width)}  {value}" for key, value in fields.items())
 

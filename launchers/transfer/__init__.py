@@ -1,1 +1,1 @@
-"""Models out of runs, on the login node."""
+"""Models out of runs, models and data from a hub: on the login node."""

@@ -11,21 +11,49 @@ from modelcfg import catalogue
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
     "glm4-9b": 9_400_279_040,
-    "smollm2-135m": 134_515_008,
-    "smollm2-360m": 361_821_120,
-    "smollm2-1.7b": 1_711_376_384,
+    "glm4-32b": 32_566_081_536,
+    "llama-3-8b": 8_030_261_248,
+    "llama-3-70b": 70_553_706_496,
+    "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-70b": 70_553_706_496,
+    "llama-3.1-405b": 405_853_388_800,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-3.2-3b": 3_212_749_824,
+    "llama-3.3-70b": 70_553_706_496,
     "qwen2.5-0.5b": 494_032_768,
     "qwen2.5-1.5b": 1_543_714_304,
     "qwen2.5-3b": 3_085_938_688,
     "qwen2.5-7b": 7_615_616_512,
+    "qwen2.5-14b": 14_770_033_664,
+    "qwen2.5-32b": 32_763_876_352,
+    "qwen2.5-72b": 72_706_203_648,
+    "qwen2.5-base-14b": 14_770_033_664,
+    "qwen2.5-base-32b": 32_763_876_352,
+    "qwen2.5-base-72b": 72_706_203_648,
+    "qwen2.5-math-1.5b": 1_543_714_304,
+    "qwen2.5-math-7b": 7_615_616_512,
     "qwen3-0.6b": 596_049_920,
     "qwen3-1.7b": 1_720_574_976,
     "qwen3-4b": 4_022_468_096,
     "qwen3-8b": 8_190_735_360,
+    "qwen3-14b": 14_768_307_200,
     "qwen3-30b-a3b": 30_532_122_624,
-    "llama-3.2-1b": 1_235_814_400,
-    "llama-3.2-3b": 3_212_749_824,
-    "llama-3.1-8b": 8_030_261_248,
+    "qwen3-32b": 32_762_123_264,
+    "qwen3-235b-a22b": 235_093_634_560,
+    "qwen3-2507-4b": 4_022_468_096,
+    "qwen3-2507-30b-a3b": 30_532_122_624,
+    "qwen3-2507-235b-a22b": 235_093_634_560,
+    "qwen3-coder-30b-a3b": 30_532_122_624,
+    "qwen3-coder-480b-a35b": 480_154_875_392,
+    "r1-distill-llama-8b": 8_030_261_248,
+    "r1-distill-llama-70b": 70_553_706_496,
+    "r1-distill-qwen-1.5b": 1_777_088_000,
+    "r1-distill-qwen-7b": 7_615_616_512,
+    "r1-distill-qwen-14b": 14_770_033_664,
+    "r1-distill-qwen-32b": 32_763_876_352,
+    "smollm2-135m": 134_515_008,
+    "smollm2-360m": 361_821_120,
+    "smollm2-1.7b": 1_711_376_384,
 }
 
 
@@ -35,16 +63,46 @@ def test_every_model_has_a_published_size() -> None:
 
 def test_names_are_sorted_by_family_and_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """900 million are fewer than 1.5 billion; a name that ends in no size is a family of its own."""
-    wanted = ["a-10m", "a-10b", "a-2-900m", "a-2-1.5b", "b", "b-135m", "b-0.5b", "b-999m", "b-x"]
+    wanted = [
+        "a-10m",
+        "a-9b-a2b",
+        "a-10b",
+        "a-30b-a1b",
+        "a-2-900m",
+        "a-2-1.5b",
+        "b",
+        "b-135m",
+        "b-0.5b",
+        "b-999m",
+        "b-x",
+    ]
     for name in sorted(wanted):
         (tmp_path / f"{name}.yaml").touch()
     monkeypatch.setattr(catalogue, "FOLDER", tmp_path)
     assert list(catalogue._sorted_names.__wrapped__()) == wanted
 
 
+def test_a_name_on_the_hub_is_that_of_one_entry() -> None:
+    hubs = [modelcfg.load(name).hub for name in modelcfg.names()]
+    assert len(set(hubs)) == len(hubs)
+    assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", hub) for hub in hubs)
+    found = modelcfg.load_hub("Qwen/Qwen3-8B")
+    assert found is not None
+    assert found.name == "qwen3-8b"
+    assert modelcfg.load_hub("Qwen/Qwen9") is None
+
+
 def test_names_of_this_folder_are_sorted() -> None:
-    qwen = [name for name in modelcfg.names() if name.startswith("qwen2.5")]
-    assert qwen == ["qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b", "qwen2.5-7b"]
+    qwen = [name for name in modelcfg.names() if re.fullmatch(r"qwen2\.5-[\d.]+b", name)]
+    assert qwen == [
+        "qwen2.5-0.5b",
+        "qwen2.5-1.5b",
+        "qwen2.5-3b",
+        "qwen2.5-7b",
+        "qwen2.5-14b",
+        "qwen2.5-32b",
+        "qwen2.5-72b",
+    ]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

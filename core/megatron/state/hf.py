@@ -80,8 +80,9 @@ def save_hf(
     writes = dist.get_rank() == 0
     with written_model(directory, source_dir, hf_tensors(shape), dtype) if writes else nullcontext() as writer:
         for bucket in named_buckets(parameters, shape, layout, max_bytes=1):
-            for name, tensor in bucket if writer else ():
-                writer.write(name, tensor)
+            if writer is not None:
+                for name, tensor in bucket:
+                    writer.write(name, tensor)
     dist.barrier(layout.control)
 
 
