@@ -37,8 +37,7 @@ def put_in_place(unfinished: Path, final: Path) -> None:
 
     A folder that had the name makes way by a rename, so that no slow removal lies between it and this one.
     """
-    for path in [*unfinished.rglob("*"), unfinished]:
-        flush(path)
+    flush_all(unfinished)
     before = final.with_name(f"{final.name}.before")
     shutil.rmtree(before, ignore_errors=True)
     if final.exists():
@@ -61,6 +60,12 @@ def append_line(path: Path, text: str, *, durable: bool = False) -> None:
         file.flush()
         if durable:
             os.fsync(file.fileno())
+
+
+def flush_all(folder: Path) -> None:
+    """Everything in a folder is on the disk when this returns."""
+    for path in [*folder.rglob("*"), folder]:
+        flush(path)
 
 
 def flush(path: Path) -> None:

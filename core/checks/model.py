@@ -149,7 +149,7 @@ def _source(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
     if path.startswith(PACKAGE_PREFIX):
         yield from _package(key, path.removeprefix(PACKAGE_PREFIX))
         return
-    wanted = "a HuggingFace directory, the name of a model on the hub, or package:NAME"
+    wanted = "a HuggingFace directory, or package:NAME"
     folder = Path(path)
     if on_hub(path, "model"):  # not here, or it would be its folder by now
         yield not_in_cache(path, "model").at(key)

@@ -22,11 +22,21 @@ BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8,
 
 
 class StoredTensor(NamedTuple):
-    """One tensor of a file. `dtype` is spelled as the format has it: F32, BF16, F8_E4M3."""
+    """One tensor of a file. `dtype` is spelled as the format has it: F32, BF16, F8_E4M3; `start` is its place there."""
 
     file: Path
     dtype: str
     shape: tuple[int, ...]
+    start: int
+    num_bytes: int
+
+    def read(self) -> bytearray:
+        """Read the tensor's bytes alone. A mapping of the file would count as memory where that is limited."""
+        with self.file.open("rb") as stream:
+            stream.seek(self.start)
+            found = bytearray(self.num_bytes)
+            stream.readinto(found)
+        return found
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -49,12 +59,12 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     try:
         header = json.loads(rest)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
-        found = {name: StoredTensor(file, str(one["dtype"]), _shape(one)) for name, one in tensors.items()}
-        end = max((_end(one) for one in tensors.values()), default=0)
+        found = {name: _stored(file, LENGTH_BYTES + length, one) for name, one in tensors.items()}
+        end = max((one.start + one.num_bytes for one in found.values()), default=LENGTH_BYTES + length)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Wrong(f"{file}, which is no safetensors file", "weights as safetensors", "download it again") from error
-    if size != LENGTH_BYTES + length + end:
-        raise _cut(file, size, f"its header tells of {LENGTH_BYTES + length + end:,}")
+    if size != end:
+        raise _cut(file, size, f"its header tells of {end:,}")
     return found
 
 
@@ -71,17 +81,17 @@ def _shape(entry: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(size) for size in entry["shape"])
 
 
-def _end(entry: dict[str, Any]) -> int:
-    """The end of the tensor, counted from behind the header.
+def _stored(file: Path, behind_header: int, entry: dict[str, Any]) -> StoredTensor:
+    """The tensor of an entry, whose place is counted from behind the header.
 
     Raises:
         ValueError: its place has not the size of its elements.
     """
     start, end = map(int, entry["data_offsets"])
-    bits = BITS.get(entry["dtype"])
-    if bits is not None and (end - start) * 8 != bits * prod(_shape(entry)):
+    bits, shape = BITS.get(entry["dtype"]), _shape(entry)
+    if bits is not None and (end - start) * 8 != bits * prod(shape):
         raise ValueError(f"{end - start} bytes for {entry['shape']} of {entry['dtype']}")
-    return end
+    return StoredTensor(file, str(entry["dtype"]), shape, behind_header + start, end - start)
 
 
 def _cut(file: Path, size: int, why: str) -> Wrong:

@@ -104,8 +104,13 @@ class ModelWriter:
         shard = self._shard_of[name]
         file = self._files[shard.name]
         file.seek(LENGTH_BYTES + len(shard.header) + shard.places[name])
-        on_host = tensor.detach().to("cpu", self._dtype).contiguous()
-        file.write(on_host.view(torch.uint8).numpy().data)
+        file.write(host_bytes(tensor, self._dtype))
+
+
+def host_bytes(tensor: Tensor, dtype: torch.dtype) -> memoryview:
+    """A tensor's elements as they lie in a file; not copied where they lie so on the host."""
+    on_host = tensor.detach().to("cpu", dtype).contiguous()
+    return on_host.view(-1).view(torch.uint8).numpy().data
 
 
 def _shard(name: str, group: Shapes, dtype: torch.dtype) -> Shard:

@@ -16,18 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from torch import Tensor
 
 import modelcfg
-from common.files import put_in_place
+from common.files import flush_all
 from common.mistake import Wrong
 from common.units import GIB
 from core.config import load_run_file
 from core.loop.checkpoints import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
 from core.pretrained.locate import locate
-from core.pretrained.model_writer import written_model
+from core.pretrained.model_writer import host_bytes, written_model
 from core.pretrained.weight_files import fitting_tensors, weight_files
 from core.run_dir.run_directory import RunDirectory
 from modelcfg import ModelShape, num_parameters
@@ -69,7 +67,7 @@ def export(
     """
     out = out.absolute()
     if os.path.lexists(out):
-        raise Wrong(f"{out}, which is there already", "a new folder", "choose another name, or remove it")
+        raise _taken(out)
     step = _existing_step(run, step)
     source = _source(run)
     shape = _shape(source)
@@ -95,6 +93,10 @@ def export(
     return Exported(out, step, str(dtype).removeprefix("torch."), len(files), num_bytes)
 
 
+def _taken(out: Path) -> Wrong:
+    return Wrong(f"{out}, which is there already", "a new folder", "choose another name, or remove it")
+
+
 def _write(
     stored: StoredModel,
     directory: Path,
@@ -113,12 +115,10 @@ def _write(
 
 def _compare(stored: StoredModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:
     """Hold every weight that was written against the checkpoint's, bit by bit."""
-    files = {name: one.file for name, one in fitting_tensors(directory, shape).items()}
+    written = fitting_tensors(directory, shape)
     for name, tensor in stored.tensors():
-        with safe_open(files[name], framework="pt") as file:
-            written: Tensor = file.get_tensor(name)
-        if not torch.equal(written.view(torch.uint8), tensor.to(dtype).view(torch.uint8)):
-            found = f"another {name} in {files[name].name} than in the checkpoint, which was written from it"
+        if written[name].read() != host_bytes(tensor, dtype):
+            found = f"another {name} in {written[name].file.name} than in the checkpoint, which was written from it"
             raise Wrong(found, "equal weights", "export again to another disk: this one, or the memory, is not sound")
 
 
@@ -167,7 +167,11 @@ def _complete_or_nothing(out: Path) -> Iterator[Path]:
     unfinished.mkdir()
     try:
         yield unfinished
-        put_in_place(unfinished, out)
+        flush_all(unfinished)
+        try:
+            os.rename(unfinished, out)
+        except OSError as error:  # somebody was there meanwhile: what he has stays
+            raise _taken(out) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 

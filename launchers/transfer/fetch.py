@@ -15,7 +15,6 @@ from pathlib import Path
 from common.mistake import Wrong
 from core.config.hub import LIBRARY, Kind, cache_folder, fetch_command, on_hub, patterns
 
-CHUNK_BYTES = 8 * 2**20
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -112,10 +111,9 @@ def _refuse_damaged(file: Path, command: str) -> None:
     wanted = blob.name
     if blob == file or len(wanted) not in (40, 64):
         return
-    digest = hashlib.sha256() if len(wanted) == 64 else hashlib.sha1(b"blob %d\0" % blob.stat().st_size)
+    begun = hashlib.sha256() if len(wanted) == 64 else hashlib.sha1(b"blob %d\0" % blob.stat().st_size)
     with blob.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
+        digest = hashlib.file_digest(stream, lambda: begun)
     if digest.hexdigest() != wanted:
         blob.unlink()
         file.unlink()

@@ -11,9 +11,10 @@ from tests.support.tiny_runs import ebbtide, write_run
 
 @pytest.fixture(scope="session")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of four steps without interruption."""
+    """The run directory of four steps without interruption, which leaves its model after two as well."""
     folder = tmp_path_factory.mktemp("straight")
-    done = ebbtide("run", str(write_run(folder)), "--run-dir", str(folder / "out"))
+    run_file = write_run(folder, checkpoint={"save_hf": "every 2"})
+    done = ebbtide("run", str(run_file), "--run-dir", str(folder / "out"))
     assert done.returncode == 0, done.stdout + done.stderr
     assert "resume" not in done.stdout
     (folder / "out" / "stdout.txt").write_text(done.stdout)

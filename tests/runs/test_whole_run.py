@@ -111,6 +111,7 @@ def test_what_a_run_leaves(straight: Path) -> None:
         "attempts/1/user_code/reward.py",
         "attempts/latest",
         "hf/config.json",
+        "hf_steps/step_000002/tokenizer.json",
     ):
         assert (straight / name).exists(), name
     assert sorted(p.name for p in (straight / "checkpoints").iterdir()) == ["step_000003", "step_000004"]
@@ -150,6 +151,20 @@ def test_the_final_model_is_the_trained_one(straight: Path) -> None:
     after = AutoModelForCausalLM.from_pretrained(straight / "hf", dtype=torch.float32).state_dict()
     changed = [name for name, tensor in before.items() if not torch.equal(tensor, after[name])]
     assert changed == list(before)
+
+
+def test_every_checkpoint_that_is_kept_becomes_a_model_and_the_last_one_the_final_model(
+    straight: Path, tmp_path: Path
+) -> None:
+    """The files, byte for byte; the model after two steps was written by the trainer while the run went on."""
+    written = [straight / "hf_steps" / "step_000002" / "model.safetensors"]
+    for step in (3, 4):
+        done = ebbtide("export", str(straight), str(tmp_path / str(step)), "--step", str(step), "--verify")
+        assert done.returncode == 0, done.stderr
+        written.append(tmp_path / str(step) / "model.safetensors")
+    assert len({path.read_bytes() for path in written}) == 3
+    final = {path.name: path.read_bytes() for path in (straight / "hf").iterdir()}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "4").iterdir()} == final
 
 
 def test_inspect_shows_samples(straight: Path) -> None:

@@ -17,9 +17,9 @@ class PostNorm(RMSNorm):
 
     def sharded_state_dict(self, prefix: str = "", sharded_offsets: Any = (), metadata: Any = None) -> Any:
         """The whole weight, the same on all tensor-parallel ranks."""
+        del metadata  # a group of it, given alone, would make all tensor-parallel ranks writers of the same weight
         weights = self.state_dict(prefix="", keep_vars=True)
-        group = (metadata or {}).get("dp_cp_group")
-        return make_sharded_tensors_for_checkpoint(weights, prefix, {}, sharded_offsets, dp_cp_group=group)
+        return make_sharded_tensors_for_checkpoint(weights, prefix, {}, sharded_offsets)
 
 
 class NormedAttention(SelfAttention):  # type: ignore[misc]

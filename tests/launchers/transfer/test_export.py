@@ -175,6 +175,22 @@ def test_a_checkpoint_that_the_run_removes_meanwhile_is_told(
         exported(run, tmp_path / "out")
 
 
+def test_a_folder_that_appears_meanwhile_stays_as_it_is(
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def appear(*_: Any) -> None:
+        (tmp_path / "there" / "out").mkdir()
+        (tmp_path / "there" / "out" / "mine").write_text("kept")
+
+    monkeypatch.setattr(exporting, "_refuse_full", appear)
+    with pytest.raises(Wrong, match="out, which is there already; wanted a new folder"):
+        exported(run, tmp_path / "there" / "out")
+    assert [str(path.relative_to(tmp_path)) for path in (tmp_path / "there").rglob("*")] == [
+        "there/out",
+        "there/out/mine",
+    ]
+
+
 def test_what_was_written_wrongly_is_found(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = ModelWriter.write
 
