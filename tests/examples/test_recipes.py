@@ -14,7 +14,8 @@ import yaml
 
 from core.checks import check_run_file
 from core.config.schema import RunConfig
-from modelcfg import load
+from modelcfg import ModelShape, load
+from modelcfg.families import families
 from tests.support.good_run import write_model
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +28,23 @@ ROWS: dict[str, dict[str, Any]] = {
 }
 
 
+def experts(shape: ModelShape) -> dict[str, Any]:
+    """What config.json says of a model with experts beside the rest."""
+    if not shape.num_experts:
+        return {}
+    return {
+        "num_experts": shape.num_experts,
+        "num_experts_per_tok": shape.experts_per_token,
+        "moe_intermediate_size": shape.ffn_hidden_size,
+        "norm_topk_prob": True,
+    }
+
+
 def checked(recipe: Path, folder: Path) -> RunConfig:
     """The recipe, on stand-ins for what is to be downloaded."""
     run = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    write_model(folder / "model", load(run["model"]["name"]))
+    shape = load(run["model"]["name"])
+    write_model(folder / "model", shape, architectures=[families()[shape.architecture].hf_class], **experts(shape))
     names = [name for name in ("path", "reference_path") if name in run["model"]]
     changes = [f"model.{name}={folder / 'model'}" for name in names]
     if recipe.stem in ROWS:
