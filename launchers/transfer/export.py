@@ -149,7 +149,7 @@ def _shape(source: Path) -> ModelShape:
     try:
         return modelcfg.from_hf(json.loads((source / "config.json").read_text()))
     except json.JSONDecodeError as error:
-        raise Wrong(f"{source}/config.json, which is no JSON", "that of the run's model", "put it back") from error
+        raise Wrong(f"{source}/config.json, which is no JSON", "the settings of a model", "put it back") from error
 
 
 def _refuse_full(folder: Path, num_bytes: int) -> None:
