@@ -27,7 +27,7 @@ from core.config.schema import RunConfig
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
 from core.processes.collective import broadcast
-from core.run_dir.run_directory import RunDirectory
+from core.run_dir.run_directory import RunDirectory, step_folder
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -105,7 +105,7 @@ class Checkpoints:
         began = self._clock()
         if self._models is not None and self._models.due(state.next_step):
             self._models.save(state.next_step)
-        final = self._folder / f"step_{state.next_step:06d}"
+        final = self._folder / step_folder(state.next_step)
         unfinished = final.with_suffix(".unfinished")
         trainer_folder = unfinished / "trainer"
         if dist.get_rank() == 0:

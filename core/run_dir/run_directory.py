@@ -6,11 +6,13 @@
     attempts/latest          latest         link to the newest of them
     steps/                   steps          the trajectory store
     checkpoints/             checkpoints    one folder for each checkpoint that is kept
+    checkpoints/step_000008/ checkpoint(…)  the one after a step
     tensorboard/             tensorboard    event files
     progress.jsonl           progress       one JSON line per event: what the terminal shows
     ledger.jsonl             ledger         one JSON line per attempt: how it began and how it ended
     hf/                      hf_model       the final model as a HuggingFace directory
-    hf_steps/step_000020/    model_after(…) the model after a step, where the run file asks for it
+    hf_steps/                hf_steps       models after steps, where the run file asks for them
+    hf_steps/step_000008/    model_after(…) the one after a step
     sync/                    sync           weights on their way to engines through files
     .lock                    lock           held by the one process that works in the run directory
     slurm/job.sbatch         job_script     the batch script, as submitted
@@ -28,6 +30,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN_FILE = "run.yaml"  # by which a run directory is known
+
+
+def step_folder(num_steps: int) -> str:
+    """The name of a folder that holds what a run is after this number of steps."""
+    return f"step_{num_steps:06d}"
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class RunDirectory:
 
     def checkpoint(self, num_steps: int) -> Path:
         """The folder of the checkpoint that holds this number of steps."""
-        return self.checkpoints / f"step_{num_steps:06d}"
+        return self.checkpoints / step_folder(num_steps)
 
     @property
     def tensorboard(self) -> Path:
@@ -96,7 +103,7 @@ class RunDirectory:
 
     def model_after(self, num_steps: int) -> Path:
         """The model after this number of steps, as a HuggingFace directory."""
-        return self.hf_steps / f"step_{num_steps:06d}"
+        return self.hf_steps / step_folder(num_steps)
 
     @property
     def sync(self) -> Path:

@@ -18,7 +18,7 @@ from hpc.sbatch.text import sbatch_text
 from tests.support.sample_jobs import JOB
 from tests.test_arrows import ROOT, sources
 
-ARGUMENTS = {"number": 7, "node": 7, "rank": 7, "incarnation": 7, "restart": 7}
+ARGUMENTS = {"number": 7, "node": 7, "rank": 7, "incarnation": 7, "restart": 7, "num_steps": 7}
 TOP = Path("/run")
 
 
