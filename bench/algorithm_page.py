@@ -1,0 +1,76 @@
+"""What bench/algorithms.py makes of its runs: their curves, a table, a picture and the page algorithms.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+from bench.curves import COLOURS, LINES
+
+HEAD = """# Algorithms on a toy task
+
+Made by `python bench/algorithms.py`: {minutes:.0f} minutes in all on {cores} CPU cores, which others used too. A prompt
+is one digit; a response of two tokens is right if it begins with that digit. The model is a Llama of two layers and 64
+channels from random weights, over a vocabulary of 16: one of sixteen responses is right by chance. Every line is a
+whole run of 10 prompts x 16 samples a step, with settings of `bench/algorithms.yaml`; accuracy is that of greedy
+responses before the first and after the last step, reward the mean over the samples of a step.
+
+"""
+TAIL = """
+The task tells whether an algorithm learns at all, and says nothing of which is better: learning rate and number of
+steps are the same for all. Loss and engine are those of every run; only the start of the engine is shared.
+
+![Mean reward by step](results/algorithms.png)
+"""
+
+
+def read(run_dir: Path) -> dict[str, Any]:
+    """Rewards by step and accuracies in order of a finished run."""
+    events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text(encoding="utf-8").splitlines()]
+    rewards = [event["metrics"]["rollout/raw_reward"] for event in events if event["event"] == "step"]
+    rates = [event["results"]["digits"]["accuracy"] for event in events if event["event"] == "eval"]
+    return {"rewards": [round(reward, 4) for reward in rewards], "accuracy": rates}
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """One row per algorithm, in Markdown."""
+    target = record["target"]
+    lines = [
+        f"| algorithm | accuracy before | after | reward at first | at last | above {target} from step | s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in record["runs"]:
+        rewards, (before, *_, after) = run["rewards"], run["accuracy"]
+        reached = next((str(step) for step, reward in enumerate(rewards) if reward > target), "never")
+        figures = [f"{value:.2f}" for value in (before, after, rewards[0], rewards[-1])]
+        cells = [f"`{run['name']}`", *figures, reached, f"{run['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(record: Mapping[str, Any]) -> str:
+    """The page algorithms.md."""
+    head = HEAD.format(minutes=sum(run["seconds"] for run in record["runs"]) / 60, cores=record["machine"]["cores"])
+    missing = ", ".join(f"`{name}`" for name in record["missing"])
+    return head + table(record) + (f"\nNot measured so far: {missing}.\n" if missing else "") + TAIL
+
+
+def draw(record: Mapping[str, Any], path: Path) -> None:
+    """Mean reward by step, a line per algorithm, as a small PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    for run, colour, line in zip(record["runs"], COLOURS, cycle(LINES), strict=False):
+        axis.plot(run["rewards"], label=run["name"], color=colour, linestyle=line, linewidth=1.2)
+    axis.axhline(record["target"], color="#999999", linewidth=0.8)
+    axis.set(xlabel="step", ylabel="mean reward of the samples", ylim=(0, 1.02))
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=7)
+    figure.savefig(path, dpi=72)
+    pyplot.close(figure)
