@@ -65,6 +65,14 @@ def test_what_a_file_may_leave_out_or_say_without_a_difference() -> None:
     assert modelcfg.from_hf(by_type).architecture == "qwen2"
 
 
+def test_a_window_is_refused_also_where_transformers_would_take_one_unsaid() -> None:
+    form = published_form(modelcfg.load("mistral-7b"))
+    assert modelcfg.from_hf(form).architecture == "mistral"
+    for windowed in (form | {"sliding_window": 4096}, {k: v for k, v in form.items() if k != "sliding_window"}):
+        with pytest.raises(UnsupportedModelError, match=r"sliding_window: .* in config.json"):
+            modelcfg.from_hf(windowed)
+
+
 def test_experts_by_their_other_name_and_what_may_be_left_out() -> None:
     shape = modelcfg.load("qwen3-30b-a3b")
     form = published_form(shape) | {"num_experts": None, "num_local_experts": 128, "num_shared_experts": 0}
@@ -114,7 +122,8 @@ def test_a_refusal_in_full() -> None:
         modelcfg.from_hf(form | {"architectures": ["GPT2LMHeadModel"]})
     assert str(other.value) == (
         "found the architecture GPT2LMHeadModel; wanted a model that this project can train: use one of "
-        "Glm4ForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, Qwen3MoeForCausalLM"
+        "Glm4ForCausalLM, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
+        "Qwen3MoeForCausalLM"
     )
     for change, where in (({"num_key_value_heads": 2}, "shape"), ({"vocab_size": 0}, "vocab_size")):
         with pytest.raises(UnsupportedModelError, match=rf"that contradicts itself \({where}: .*publisher$"):

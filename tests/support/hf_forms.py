@@ -40,5 +40,6 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         **rope,
         **experts,
         **({"partial_rotary_factor": shape.rotary_fraction} if shape.rotary_fraction != 1 else {}),
+        **({"sliding_window": None} if shape.architecture == "mistral" else {}),
         **({"attention_bias": shape.qkv_bias} if shape.architecture == "glm4" else {}),
     }

@@ -15,15 +15,16 @@ EOS_TOKEN_ID = 2
 GPU_SIZES = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
 POST_NORMS = "glm4"  # with biases on query, key and value, too
+OWN_HEADS = "mistral"  # as Llama, with a head dim that is not hidden / heads
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
-    """transformers' config of one of `KINDS`, `POST_NORMS` or `EXPERTS`; `changes` override single fields.
+    """transformers' config of one of the kinds above; `changes` override single fields.
 
-    Grouped attention (4 heads, 2 groups) everywhere; Qwen3 has a head dim that is not hidden / heads.
+    Grouped attention (4 heads, 2 groups) everywhere; Qwen3 and Mistral have a head dim that is not hidden / heads.
     """
-    from transformers import Glm4Config, LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
+    from transformers import Glm4Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
 
     family, _, tied = kind.partition("-")
     fields: dict[str, Any] = {
@@ -43,6 +44,8 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     }
     if family == "glm4":
         fields |= {"pad_token_id": None, "head_dim": 16, "partial_rotary_factor": 0.5}
+    if family == "mistral":
+        fields |= {"head_dim": 24, "sliding_window": None}
     if family.startswith("qwen3"):
         fields["head_dim"] = 32
     if family == "qwen3_moe":
@@ -50,6 +53,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     classes = {
         "glm4": Glm4Config,
         "llama": LlamaConfig,
+        "mistral": MistralConfig,
         "qwen2": Qwen2Config,
         "qwen3": Qwen3Config,
         "qwen3_moe": Qwen3MoeConfig,

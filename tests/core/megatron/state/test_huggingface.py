@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from tests.support.rank_main import make_samples
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, KINDS, POST_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, KINDS, OWN_HEADS, POST_NORMS, tiny_model
 
 SCALED = {
     "rope_type": "llama3",
@@ -23,7 +23,7 @@ SCALED = {
     "original_max_position_embeddings": 64,
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in (*KINDS, POST_NORMS, EXPERTS)},
+    **{kind: (kind, {}) for kind in (*KINDS, POST_NORMS, OWN_HEADS, EXPERTS)},
     "scaled-rope": ("llama", {"rope_parameters": SCALED}),
     "odd-vocab": ("llama", {"vocab_size": 509}),
     "odd-vocab-tied": ("qwen2-tied", {"vocab_size": 509}),

@@ -1,0 +1,5 @@
+"""Mistral, which SGLang computes as Llama."""
+
+from sglang.srt.models.mistral import MistralForCausalLM
+
+EntryClass = [MistralForCausalLM]
