@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 PINS := requirements/$(if $(GPU),gpu,cpu).txt
-# two at a time, those of one file or with the same engines after each other: tests mostly wait, for imports, engines, Slurm
+# tests with engines, runs or a cluster mostly wait; those of one file or with the same engines come after each other
+REAL := engine or run or slurm
 AT_A_TIME := -n 2 --dist loadgroup --no-loadscope-reorder
 # whole runs on a cluster: files with many of them first
 SLOW_AT_A_TIME := -n 2 --dist loadgroup
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo screenshots test test-slow test-all test-gpu lint mutants bench clean
+.PHONY: help install slurm demo screenshots test test-slow test-light test-real test-all test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -39,6 +40,13 @@ test: install ## Run the tests that need no GPU; those on Slurm are skipped wher
 
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
 	$(BIN)/python -m pytest $(SLOW_AT_A_TIME) -m slow
+
+# the first computes in the time that the second waits: make --jobs=2 --output-sync test-light test-real is both of the above
+test-light: install ## Run those that need neither engines nor runs nor a cluster, with the time that others leave
+	nice -n 19 $(BIN)/python -m pytest $(AT_A_TIME) -m "not slow and not ($(REAL))"
+
+test-real: install ## Run the others, long ones too
+	$(BIN)/python -m pytest $(SLOW_AT_A_TIME) -m "slow or $(REAL)"
 
 test-all: export EBBTIDE_TESTS = all
 test-all: test test-slow ## Run both, and all moments of those that try many

@@ -14,6 +14,7 @@ from core.sglang.engine_options import known_options, words
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
 WEIGHT_LOADER = "ebbtide_weight_replay.load"  # of ENGINE_SITE: takes buckets faster than SGLang's own way
+HIDDEN = "megatron"  # SGLang imports it where it finds it
 CPU_TOTAL_TOKENS = 16384
 MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up time than they give back
 
@@ -143,7 +144,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore:Duplicate Operation ID:UserWarning",  # 20 of them, from our asking for /openapi.json
         "EBBTIDE_DIE_WITH_PARENT": "1",
-        "EBBTIDE_HIDE_MODULES": "megatron",
+        "EBBTIDE_HIDE_MODULES": HIDDEN,
         "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
@@ -156,6 +157,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
 def _cpu_environment(spec: EngineSpec) -> dict[str, str]:
     variables = {
         "EBBTIDE_CPU_ENGINE": "1",
+        "EBBTIDE_HIDE_MODULES": f"{HIDDEN},scipy",  # of which transformers imports the optimisers
         "SGLANG_USE_CPU_ENGINE": "1",
         "SGLANG_EXTERNAL_MODEL_PACKAGE": "ebbtide_engine_models",
         "TORCH_COMPILE_DISABLE": "1",  # compiling the sampler takes longer than running it

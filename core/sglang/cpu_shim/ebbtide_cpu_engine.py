@@ -70,6 +70,16 @@ def install() -> None:
     _fork_instead_of_spawn()
 
 
+def leave_uncompiled() -> None:
+    """Have decorated functions stay as they are: decorating imports torch's compiler, two seconds of each start."""
+    import torch
+
+    def unchanged(function: Any = None, **_options: Any) -> Any:
+        return (lambda decorated: decorated) if function is None else function
+
+    torch.compile = unchanged  # type: ignore[assignment]
+
+
 def _fork_instead_of_spawn() -> None:
     """Have SGLang's processes forked from the main one.
 

@@ -10,6 +10,7 @@ import os
 import runpy
 import socket
 import sys
+from importlib import import_module
 
 import uvicorn
 
@@ -21,6 +22,8 @@ def main() -> None:
     key = os.environ.get("EBBTIDE_ENGINE_API_KEY")
     if key:
         sys.argv.append(f"--api-key={key}")  # one word: a key may begin with a dash
+    if os.environ.get("EBBTIDE_CPU_ENGINE") == "1":
+        import_module("ebbtide_cpu_engine").leave_uncompiled()
     serve_on_held_port()
     runpy.run_module("sglang.launch_server", run_name="__main__", alter_sys=True)
 
