@@ -22,7 +22,7 @@ def command(run_dir: RunDir, overrides: Overrides = None, local: Local = False) 
     What counts is RUN_DIR/run.yaml, not the file that the run was started with. --set changes it for good: more steps,
     the learning rate, evaluation, logging, placement; not what the checkpoint depends on, the model and its data.
     """
-    from core.loop.checkpoints import is_complete
+    from core.loop.manifest import is_complete
     from launchers.attempts.attempt import RunBusy, note_complete
 
     directory = begun_run_dir(run_dir)

@@ -28,7 +28,7 @@ from common.waiting import wait_until
 from core.config import load_run_file
 from core.config.layout import nodes
 from core.config.schema import RunConfig
-from core.loop.checkpoints import is_complete
+from core.loop.manifest import is_complete
 from core.processes.die_with_parent import adopt_orphans
 from core.processes.rendezvous import Address
 from core.run_dir.attempt_folder import AttemptFolder, StartFolder

@@ -22,7 +22,7 @@ from common.files import flush_all
 from common.mistake import Wrong
 from common.units import GIB
 from core.config import load_run_file
-from core.loop.checkpoints import inspect_checkpoint
+from core.loop.manifest import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
 from core.pretrained.locate import locate
 from core.pretrained.model_writer import host_bytes, written_model

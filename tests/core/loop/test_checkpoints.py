@@ -13,7 +13,8 @@ import torch.distributed as dist
 
 from common import files
 from core.config import load_run_file
-from core.loop.checkpoints import CHUNK_BYTES, MANIFEST, Checkpoints, find_latest, is_complete
+from core.loop.checkpoints import Checkpoints
+from core.loop.manifest import CHUNK_BYTES, MANIFEST, find_latest, is_complete
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
 from core.run_dir.run_directory import RunDirectory

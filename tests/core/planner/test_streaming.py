@@ -6,7 +6,7 @@ import pytest
 
 from core.megatron.sizes.streaming import PIECE, SLOTS
 from core.planner.memory import STAGING, TIGHT, Device
-from tests.support.plans import CPU, plan, run
+from tests.support.plans import CPU, H200, plan, run
 
 AUTO = {"train": {"optimizer_state": "auto"}}
 STREAMED = {"train": {"optimizer_state": "streamed"}}
@@ -25,6 +25,12 @@ def test_8b_trains_on_80_gb_because_its_state_streams() -> None:
     state = sum(resident.phases["update"]["trainer"][part] for part in ("masters", "moments"))
     copied = found.phases["sync"]["trainer"]["parameters"] if "parameters" not in found.staying else 0
     assert found.host_bytes == state + copied
+
+
+def test_14b_trains_on_one_h200_by_plan() -> None:
+    found = plan(run("qwen3-14b", **AUTO, placement={"engine_memory_fraction": 0.7}), H200)
+    assert found.streamed
+    assert found.fits(share=TIGHT)
 
 
 def test_a_state_streams_no_earlier_than_where_it_is_tight() -> None:

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from common.mistake import Wrong
-from core.loop.checkpoints import write_manifest
+from core.loop.manifest import write_manifest
 from core.loop.state import LoopState
 from core.pretrained.model_writer import ModelWriter
 from core.run_dir.run_directory import RunDirectory
