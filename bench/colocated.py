@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 
 import modelcfg
 from bench.gpu_trainer import RandomTrainer, make_config, make_trainer
-from bench.model_dir import write_model_dir
+from bench.model_dir import known_shape, write_model_dir
 from common.units import GIB
 from core.engines.roster import Engine, Engines
 from core.planner import Device, plan_memory
@@ -101,12 +101,14 @@ def colocated(
     num_samples: int,
     offload: str = "auto",
     gpu_bytes: int | None = None,
+    engine_options: Mapping[str, Any] | None = None,
     **train: Any,
 ) -> Iterator[Colocated]:
     """Start the engine, have it give everything back, build the trainer; at the end the engine is killed.
 
     Args:
         gpu_bytes: what the plan is for; None: what the GPU has.
+        engine_options: of SGLang, as `placement.engine_options` has them.
     """
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-bench-"))
     model_dir = write_model_dir(shape, folder / "model")
@@ -117,6 +119,7 @@ def colocated(
         max_running_requests=num_samples,
         num_threads=4,
         max_total_tokens=None if device == "cuda" else 8192,
+        options=engine_options or {},
     )
     began = time.perf_counter()
     with (folder / "engine.log").open("wb") as log:
@@ -127,7 +130,7 @@ def colocated(
         rendezvous = Rendezvous(Address(*listener.getsockname()), 1, "bench", listener=listener)
         url = f"http://127.0.0.1:{spec.port}"
         rendezvous.publish(Member("engine", NAME, 0, "127.0.0.1", process.pid, url, (), 0))
-        size = modelcfg.load(shape)
+        size = known_shape(shape)
         engines = Engines(
             rendezvous,
             [NAME],

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import modelcfg
+from bench.model_dir import known_shape
 from core.config.schema import RunConfig
 from core.megatron.trainer import MegatronTrainer
 from core.samples import TrainSample
@@ -49,7 +49,7 @@ def make_trainer(shape: str, num_samples: int = 8, streamed: bool = False, **tra
     one_rank()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     nowhere = Path(tempfile.gettempdir())
-    return RandomTrainer(make_config(num_samples, **train), modelcfg.load(shape), nowhere, device, streamed=streamed)
+    return RandomTrainer(make_config(num_samples, **train), known_shape(shape), nowhere, device, streamed=streamed)
 
 
 def make_samples(count: int, prompt: int, response: int, vocab: int = 40000, group_size: int = 1) -> list[TrainSample]:

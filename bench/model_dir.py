@@ -15,9 +15,16 @@ from modelcfg.families import families
 BF16_BYTES = 2
 
 
+def known_shape(name: str) -> ModelShape:
+    """One of the known shapes; NAME:LAYERS has the first of its layers only."""
+    name, _, layers = name.partition(":")
+    shape = modelcfg.load(name)
+    return shape.model_copy(update={"num_layers": int(layers)}) if layers else shape
+
+
 def write_model_dir(name: str, directory: Path) -> Path:
     """Write config.json and a sparse model.safetensors of one of the known shapes."""
-    shape = modelcfg.load(name)
+    shape = known_shape(name)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(_config(shape), indent=1))
     header: dict[str, Any] = {}

@@ -200,13 +200,15 @@ def main() -> None:
     parser.add_argument("--offload", default="auto", choices=["auto", "on"], help="on: all of the trainer leaves")
     parser.add_argument("--gib", type=float, help="a GPU of this size: another process has the rest")
     parser.add_argument("--state", default="auto", choices=["auto", "resident", "streamed"], help="the optimizer's")
+    parser.add_argument("--attention", help="the engine's attention_backend")
     parser.add_argument("--sync", action="store_true")
     parser.add_argument("--park", action="store_true")
     options = parser.parse_args()
     os.environ["EBBTIDE_API_KEY"] = ""
     samples = options.groups * options.group_size
     train = {"recompute": "full", "max_tokens_per_micro_batch": options.max_tokens, "optimizer_state": options.state}
-    sizes = {"engine_fraction": options.fraction, "num_samples": samples, "offload": options.offload}
+    sizes: dict[str, Any] = {"engine_fraction": options.fraction, "num_samples": samples, "offload": options.offload}
+    sizes["engine_options"] = {"attention_backend": options.attention} if options.attention else None
     with held_to(options.gib) as gpu_bytes, colocated(options.shape, gpu_bytes=gpu_bytes, **sizes, **train) as both:
         if options.sync:
             weight_sync.write([weight_sync.measure(both, options.shape)])
@@ -218,7 +220,12 @@ def main() -> None:
     seconds |= {"switch in the loop": found.pop("switches"), "generate in the loop": found.pop("generating")}
     facts = {"engine_start_s": both.engine_start_s, "engine_residual_gib": both.engine_residual_bytes / GIB}
     facts["staying"] = sorted(both.staying)
-    facts |= {"held_to_gib": options.gib, "streamed": bool(both.trainer._optimizer.streams)}
+    facts["answer_tokens_per_s"] = samples * options.response / statistics.median(seconds["generate in the loop"][1:])
+    facts |= {
+        "attention": options.attention,
+        "held_to_gib": options.gib,
+        "streamed": bool(both.trainer._optimizer.streams),
+    }
     report("orchestration", seconds, shape=options.shape, **facts, **found)
 
 

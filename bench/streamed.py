@@ -22,6 +22,7 @@ import torch
 import modelcfg
 from bench.gpu_trainer import RandomTrainer, make_config, make_samples, make_trainer
 from bench.limits import link_both_ways
+from bench.model_dir import known_shape
 from bench.park import ALL, PAUSE_S, timed
 from bench.record import report
 from common.units import GIB
@@ -72,7 +73,7 @@ def fit(shape: str, limit_gib: float) -> dict[str, Any]:
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit_gib * GIB / total))
     lengths = {"data.max_prompt_tokens": PROMPT, "rollout.max_response_tokens": RESPONSE}
     config = apply(make_config(SAMPLES, recompute="full"), lengths)
-    plan = plan_memory(config, modelcfg.load(shape), Device("cuda", round(limit_gib * GIB)), in_turns=True)
+    plan = plan_memory(config, known_shape(shape), Device("cuda", round(limit_gib * GIB)), in_turns=True)
     trainer = make_trainer(shape, num_samples=SAMPLES, streamed=plan.streamed, recompute="full")
     torch.cuda.reset_peak_memory_stats()
     before = read_memory("cuda").used - torch.cuda.memory_reserved()  # context, libraries
@@ -100,7 +101,7 @@ def main() -> None:
     parser.add_argument("--gib", type=float, default=FIT_GIB)
     arguments = parser.parse_args()
     rate = link_both_ways(2 * GIB)
-    numel = modelcfg.num_parameters(modelcfg.load(arguments.shape))
+    numel = modelcfg.num_parameters(known_shape(arguments.shape))
     seconds: dict[str, list[float]] = {}
     facts: dict[str, Any] = {}
     for name, streamed in (("resident", False), ("streamed", True)):

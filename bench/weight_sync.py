@@ -16,9 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 
-import modelcfg
 from bench.colocated import Colocated, colocated, timed
 from bench.limits import device_copy_bandwidth
+from bench.model_dir import known_shape
 from bench.record import report
 from core.samples import TrainSample
 from modelcfg import num_parameters
@@ -61,7 +61,7 @@ def measure(both: Colocated, shape: str) -> dict[str, Any]:
     seconds = [timed(push, both, f"v{number}") for number in range(REPETITIONS)]
     naive_s = timed(naive, both)
     push(both, "last")
-    num_bytes = 2 * num_parameters(modelcfg.load(shape))
+    num_bytes = 2 * num_parameters(known_shape(shape))
     gap = logprob_gap(both)
     both.residency.enter("sync")
     push(both, "last")
