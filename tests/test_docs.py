@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ON_A_CLUSTER = ROOT / "docs" / "slurm.md"
 # .ci/run runs these themselves
-IN_CI = {"make demo", "make test", "make test-slow", "make lint", "make install", "make slurm"}
+IN_CI = {"make demo", "make lint", "make install", "make slurm"}
+TESTS = {"make test", "make test-slow"}  # in .ci/run the same tests, side by side
 BENCH = {"make bench", "make mutants"}  # minutes of measuring; their parts are run by hand
 
 
@@ -39,11 +42,30 @@ def commands() -> list[str]:
 
 
 def test_every_documented_command_is_one_that_some_test_runs() -> None:
-    known = IN_CI | BENCH | {"make help"}
+    known = IN_CI | TESTS | BENCH | {"make help"}
     unknown = [line for line in commands() if line not in known and not line.startswith(("ebbtide ", "python "))]
     assert unknown == []
     ci = (ROOT / ".ci" / "run").read_text()
-    assert all(line in ci for line in IN_CI)
+    assert all(line in ci.splitlines() for line in IN_CI)
+
+
+def test_ci_runs_the_tests_of_make_test_and_make_test_slow_once_each() -> None:
+    """By every combination of marks."""
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert re.search("^make .* test-light test-real( |$)", ci, re.MULTILINE)
+    recipes = subprocess.run(
+        ["make", "--dry-run", "test", "test-slow", "test-light", "test-real"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    fast, slow, light, real = re.findall('pytest .* -m "?([^"\n]*)"?$', recipes, re.MULTILINE)
+    names = ("slow", "engine", "run", "slurm")
+    for values in product((True, False), repeat=len(names)):
+        marks = dict(zip(names, values, strict=True))
+        by_hand, by_ci = ([eval(one, {}, marks) for one in pair] for pair in ((fast, slow), (light, real)))
+        assert sum(by_hand) == sum(by_ci) == 1, marks
 
 
 @pytest.mark.run
@@ -90,6 +112,8 @@ def test_make_help_lists_every_target() -> None:
         "screenshots",
         "test",
         "test-slow",
+        "test-light",
+        "test-real",
         "test-all",
         "test-gpu",
         "lint",

@@ -127,6 +127,8 @@ class StreamedAdam:
     def _apply(self, group: Any, slices: Sequence[_Slice], arrays: Sequence[Tensor], count: Tensor) -> None:
         """Adam over slices of one parameter group, and the new masters rounded to the parameters."""
         slices = [one for one in slices if one.parameter.grad is not None]
+        if not slices:
+            return
         first, second = ([one.within(array) for one in slices] for array in arrays[-2:])
         own = [self._worked_on(one, arrays) for one in slices]
         torch._fused_adamw_(
