@@ -36,7 +36,7 @@ def test_a_site_that_fits(site: dict[str, Any]) -> None:
     [
         ({"partition": "gpus"}, "did you mean gpu?"),
         ({"partition": "gpu", "gpus_per_node": 8}, "found 8 GPUs per node; wanted at most 4"),
-        ({"gpus_per_node": 1}, "wanted at most 0, the most of partition cpu"),
+        ({"gpus_per_node": 1}, "wanted none, as partition cpu has none: set placement.device to cpu"),
         ({"partition": "gpu", "gpus_per_node": 4, "gpu_type": "a100"}, "found gpu_type a100; wanted one of h100"),
         ({"partition": "gpu", "time": "2-00"}, "found a time limit of 2-00:00:00; wanted at most 1-00:00:00"),
         ({"partition": "gpu", "cpu_nodes": {"partition": "cqu"}}, "did you mean cpu?"),
