@@ -260,7 +260,7 @@ def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: 
         return {TRAINER: work | ({STAGING: more} if more else {})}
     if phase == "sync" and has_engines(config):
         return {TRAINER: {"buckets": engine.bucket_bytes(config, shape, device)}}
-    if phase in ("rollout", "eval"):
+    if phase in GENERATING:
         return {ENGINE: {"forward pass": engine.forward_bytes(config, shape, device)}}
     return {}
 

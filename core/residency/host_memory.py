@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def host_buffer(num_bytes: int, pinned: bool) -> Tensor:
-    """[num_bytes] uint8 on the host.
+    """[num_bytes] uint8 on the host, all 0.
 
     torch's own pinned allocator rounds up to a power of two, which wastes up to half of a pool of tens of GiB; this
     one takes what is asked for, in huge pages where the kernel has them, which makes locking it many times faster.
     """
     if not pinned:
-        return torch.empty(num_bytes, dtype=torch.uint8)
+        return torch.zeros(num_bytes, dtype=torch.uint8)
     rounded = -(-max(num_bytes, 1) // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
     area = mmap.mmap(-1, rounded, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError, AttributeError):
@@ -34,7 +34,7 @@ def host_buffer(num_bytes: int, pinned: bool) -> Tensor:
     )
     if int(error):
         log.warning("cudaHostRegister of %d bytes failed (%s): using torch's pinned allocator", rounded, error)
-        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True)
+        return torch.empty(num_bytes, dtype=torch.uint8, pin_memory=True).zero_()
     # before the addresses are free: CUDA may choose them for device memory, and fails if it has them as host memory
     weakref.finalize(area, _unregister, buffer.data_ptr()).atexit = False
     return buffer[:num_bytes]

@@ -14,14 +14,14 @@ SLOTS = 3  # pieces on the device at a time: one comes in, one is computed, one 
 
 def staging_bytes(elements: int, has_masters: bool) -> int:
     """Device memory of the pieces that are there at a time, for a state of this number of elements."""
-    return min(SLOTS * PIECE, elements) * arrays(has_masters) * FP32_BYTES
+    return min(SLOTS * PIECE, elements) * num_arrays(has_masters) * FP32_BYTES
 
 
-def arrays(has_masters: bool) -> int:
+def num_arrays(has_masters: bool) -> int:
     """Two moments, and the masters where parameters are not their own."""
     return 3 if has_masters else 2
 
 
 def state_bytes(elements: int, has_masters: bool) -> int:
     """Host memory of the whole state."""
-    return elements * arrays(has_masters) * FP32_BYTES
+    return elements * num_arrays(has_masters) * FP32_BYTES

@@ -16,8 +16,7 @@ Arrays = Sequence[Tensor]
 
 def host_array(numel: int, device: torch.device) -> Tensor:
     """[numel] float32 zeros on the host, page-locked if they are to pass through a GPU."""
-    buffer = host_buffer(numel * FP32_BYTES, pinned=device.type == "cuda")
-    return buffer.zero_().view(torch.float32)
+    return host_buffer(numel * FP32_BYTES, pinned=device.type == "cuda").view(torch.float32)
 
 
 class Passing:

@@ -10,6 +10,7 @@ through the same arithmetic as where everything is resident (torch's fused AdamW
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from core.megatron.sizes.buffers import room
-from core.megatron.sizes.streaming import PIECE
+from core.megatron.sizes.streaming import PIECE, num_arrays
 from core.megatron.state.flat import flat_parts
 from core.megatron.state.passing import Passing, host_array
 
@@ -52,7 +53,7 @@ class _Piece:
     """Some elements of all arrays: host memory [n] each, and what they belong to, by number of the parameter group."""
 
     host: Sequence[Tensor]
-    slices: Mapping[int, Sequence[_Slice]]
+    slices: Mapping[int, list[_Slice]]
 
 
 class StreamedAdam:
@@ -68,9 +69,11 @@ class StreamedAdam:
             adam: built, and its state not yet made.
         """
         self._adam = adam
-        self._parameters = [parameter for group in adam.optimizer.param_groups for parameter in group["params"]]
-        self._masters = [master for _, master in _pairs(adam)]
+        numbered = [(n, one) for n, group in enumerate(adam.optimizer.param_groups) for one in group["params"]]
+        self._parameters = [parameter for _, parameter in numbered]
+        self._group = {id(parameter): number for number, parameter in numbered}
         self._rounded = {id(master): model for model, master in _pairs(adam)}
+        self._masters = [parameter for parameter in self._parameters if id(parameter) in self._rounded]
         self._device = self._parameters[0].device if self._parameters else torch.device("cpu")
         self._home: dict[int, list[Tensor]] = {}
         self._pieces: list[_Piece] = []
@@ -119,10 +122,11 @@ class StreamedAdam:
         states = [self._adam.optimizer.state[parameter]["step"] for parameter in self._parameters]
         if states:
             torch._foreach_add_(states, 1)
+        count = states[0].to(self._device) if states else torch.zeros(())
         groups = self._adam.optimizer.param_groups  # others after a load
         for number, arrays in enumerate(passing):
             for group, slices in self._pieces[number].slices.items():
-                self._apply(groups[group], slices, arrays, states[0].to(self._device))
+                self._apply(groups[group], slices, arrays, count)
 
     def _apply(self, group: Any, slices: Sequence[_Slice], arrays: Sequence[Tensor], count: Tensor) -> None:
         """Adam over slices of one parameter group, and the new masters rounded to the parameters."""
@@ -159,28 +163,22 @@ class StreamedAdam:
     def _move(self, parameters: Sequence[Tensor], size: int) -> None:
         """Give these consecutive tensors room in arrays of the host, and cut that into pieces."""
         numel = sum(room(parameter.numel()) for parameter in parameters)
-        count = 3 if self._masters else 2
-        arrays = [host_array(numel, self._device) for _ in range(count)]
-        place, slices = 0, []
+        arrays = [host_array(numel, self._device) for _ in range(num_arrays(bool(self._masters)))]
+        pieces = [
+            _Piece([array[first : first + size] for array in arrays], defaultdict(list))
+            for first in range(0, numel, size)
+        ]
+        place = 0
         for parameter in parameters:
             home = [array[place : place + parameter.numel()].view(parameter.shape) for array in arrays]
             self._home[id(parameter)] = home
             if id(parameter) in self._rounded:
                 home[0].copy_(parameter.data)
                 parameter.data.untyped_storage().resize_(0)
-            slices += list(_cut(parameter, place, size))
+            for number, one in _cut(parameter, place, size):
+                pieces[number].slices[self._group[id(parameter)]].append(one)
             place += room(parameter.numel())
-        for first in range(0, numel, size):
-            inside = [one for piece, one in slices if piece == first // size]
-            self._pieces.append(_Piece([array[first : first + size] for array in arrays], self._by_group(inside)))
-
-    def _by_group(self, slices: Sequence[_Slice]) -> dict[int, list[_Slice]]:
-        found: dict[int, list[_Slice]] = {}
-        for number, group in enumerate(self._adam.optimizer.param_groups):
-            members = {id(parameter) for parameter in group["params"]}
-            if own := [one for one in slices if id(one.parameter) in members]:
-                found[number] = own
-        return found
+        self._pieces += pieces
 
 
 def _cut(parameter: Tensor, place: int, size: int) -> Iterator[tuple[int, _Slice]]:
