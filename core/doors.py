@@ -86,6 +86,17 @@ TOOL_FORMAT = Door(
     arguments=("text",),
     gives="a list of ToolCalls",
 )
+NO_FILTER = "none"
+FILTER = Door(
+    key="rollout.filter",
+    builtins={
+        NO_FILTER: "core.rollout.group_filter:everything",
+        "nonzero_std": "core.rollout.group_filter:nonzero_std",
+    },
+    arguments=("group",),
+    options_key="rollout.filter_options",
+    gives="True: it may be trained; False or the reason: it is not",
+)
 SCHEDULE = Door(
     key="placement.schedule",
     builtins={"in_turns": "core.loop.in_turns:run"},
@@ -124,5 +135,5 @@ SINK = Door(
     needs={"wandb": "wandb"},
 )
 
-DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, GENERATE, ENVIRONMENT, TOOL_FORMAT, SCHEDULE)
+DOORS: tuple[Door, ...] = (ADVANTAGE, LOSS, GENERATE, ENVIRONMENT, TOOL_FORMAT, FILTER, SCHEDULE)
 """Every door whose key takes one name, or null where there may be none; checks and docs go through them."""

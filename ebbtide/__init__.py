@@ -2,6 +2,7 @@
 
 Rewards
     RewardInput: what a reward function is called with: prompt, response, label and the rest of the row.
+    ScoredSample: that with its reward: a function for `rollout.filter` is called with a list of them.
     Scorer: its type: (RewardInput) -> float.
     last_number: the last number of a text, or None.
 
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
     from core.reward import RewardsUnavailable as RewardsUnavailable
     from core.reward.last_number import last_number as last_number
     from core.reward.sample import RewardInput as RewardInput
+    from core.reward.sample import ScoredSample as ScoredSample
     from core.reward.scorers import Scorer as Scorer
     from core.rollout.environment import Environment as Environment
     from core.rollout.task import Heard as Heard
@@ -124,6 +126,7 @@ _HOME = {
     "Sample": "core.samples",
     "SampleFailed": "core.rollout.task",
     "SamplingParams": "core.samples",
+    "ScoredSample": "core.reward.sample",
     "Scorer": "core.reward.scorers",
     "Sink": "core.sinks.sink",
     "Site": "hpc.site.files",

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from common.mistake import Mistake
 from core.checks.needs import min_group_size
 from core.config.schema import RunConfig
+from core.doors import NO_FILTER
 
 
 def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
@@ -31,17 +32,21 @@ def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
 def groups_are_chosen(config: RunConfig) -> Iterator[Mistake]:
     """Over-sampling and filter belong together: one draws more groups than are trained, the other chooses."""
     rollout, key = config.rollout, "rollout.over_sampling_batch_size"
-    least, drawn = rollout.rollout_batch_size, rollout.over_sampling_batch_size
+    least, drawn, rounds = rollout.rollout_batch_size, rollout.over_sampling_batch_size, rollout.filter_rounds
+    filters = rollout.filter != NO_FILTER
     if drawn is not None and drawn < least:
         wanted = f"at least the {least} groups that are trained (rollout_batch_size)"
         yield Mistake(key, None, str(drawn), wanted, f"raise it above {least}, or remove it")
-    elif drawn is not None and drawn > least and rollout.filter == "none":
+    elif drawn is not None and drawn > least and not filters:
         wanted = f"a filter, as {least} of the {drawn} groups drawn are trained (rollout_batch_size)"
         yield Mistake(key, None, f"{drawn} without rollout.filter", wanted, "set filter to nonzero_std, or remove it")
-    elif (drawn or least) == least and rollout.filter != "none":
+    elif (drawn or least) == least and rounds == 1 and filters:
         found = f"{rollout.filter}, with {least} groups drawn and {least} trained"
-        wanted = "more groups to choose from"
-        yield Mistake("rollout.filter", None, found, wanted, f"set over_sampling_batch_size above {least}")
+        remedy = f"set over_sampling_batch_size above {least}, or filter_rounds above 1"
+        yield Mistake("rollout.filter", None, found, "more groups to choose from", remedy)
+    if rounds > 1 and not filters:
+        wanted, remedy = "a filter that rejects groups", "set filter, or remove filter_rounds"
+        yield Mistake("rollout.filter_rounds", None, f"{rounds} without rollout.filter", wanted, remedy)
 
 
 def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:

@@ -30,6 +30,17 @@ def overlapping_phases(config: RunConfig) -> Iterator[Mistake]:
         yield Mistake(SCHEDULE.key, None, found, wanted, remedy)
 
 
+def what_is_left_is_kept(config: RunConfig) -> Iterator[Mistake]:
+    """A step whose rollout draws further rows needs a schedule that takes its state from the rollout."""
+    rounds, schedule = config.rollout.filter_rounds, config.placement.schedule
+    if rounds == 1 or schedule in SCHEDULE.builtins or said(schedule).own.get("keeps_rest") is True:
+        return
+    found = f"{rounds} with placement.schedule {schedule}"
+    wanted = "a schedule that counts all rows that a rollout has drawn"
+    remedy = "set the state by state.after(made) in it, and say keeps_rest = True; or set filter_rounds to 1"
+    yield Mistake("rollout.filter_rounds", None, found, wanted, remedy)
+
+
 def may_take_turns(placement: PlacementConfig) -> bool:
     """Whether trainers and engines may give memory back to each other; `auto` depends on GPUs not known here."""
     if placement.engines != "colocated" or placement.offload == "off":

@@ -72,6 +72,7 @@ RULES = (
     Rule(algorithm.importance, ("algorithm",)),
     Rule(engine_options.engine_options, ("placement",)),
     Rule(overlap.overlapping_phases, ("placement",)),
+    Rule(overlap.what_is_left_is_kept, ("placement", "rollout")),
     Rule(sinks.sinks, ("logging",)),
     Rule(generation.is_asynchronous, ("rollout",)),
     Rule(dialogue.who_speaks, ("rollout",)),

@@ -129,10 +129,16 @@ class RolloutConfig(Section):
         None,
         description="groups drawn per step, for `filter` to choose from; null: rollout_batch_size",
     )
-    filter: Literal["none", "nonzero_std"] = Field(
+    filter: str = Field(
         "none",
         description="which groups drawn are trained; nonzero_std: the first whose rewards differ, and where these are "
-        "too few the first others",
+        "too few the first others; or module.py:function / package.module:function of your own, called as f(group) -> "
+        "True, False or the reason why not",
+    )
+    filter_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
+    filter_rounds: PositiveInt = Field(
+        1,
+        description="how often a step draws over_sampling_batch_size groups at most, if too few have passed `filter`",
     )
     n_samples_per_prompt: PositiveInt = Field(
         8, description="samples per prompt (the group); 1 where `generate` is rows"

@@ -37,8 +37,7 @@ def run(parts: Parts) -> bool:
         if step == parts.num_steps:
             return True
         with phase("rollout", step):
-            request = parts.request(state, version)
-            made = parts.rollout.generate(request)
+            made = parts.rollout.generate(parts.request(state, version))
         try:
             with phase("score", step):
                 samples = parts.rollout.settle(made)
@@ -51,7 +50,7 @@ def run(parts: Parts) -> bool:
         with phase("update", step):
             result = trainer.update(batch.train_samples())
         parts.journal.stepped(step, batch, result, phase.take_times())
-        state = parts.state = state.after_step(num_prompts=len(request.prompts))
+        state = parts.state = state.after(made)
         if parts.checkpoints.due(state.next_step):
             with phase("save", step):
                 parts.checkpoints.save(state)

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
+
+
+class Used(Protocol):
+    """What a step's rollout has used up: `core.rollout.request.Generated`."""
+
+    @property
+    def num_drawn(self) -> int:
+        """Rows of the data."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -16,6 +25,10 @@ class LoopState:
     def after_step(self, num_prompts: int) -> LoopState:
         """The state once the current step is complete."""
         return LoopState(self.next_step + 1, self.data_position + num_prompts)
+
+    def after(self, made: Used) -> LoopState:
+        """The state once the current step is complete, of which this is the rollout."""
+        return self.after_step(made.num_drawn)
 
     def to_dict(self) -> dict[str, Any]:
         """Fields for the manifest."""

@@ -9,7 +9,7 @@ from core.data import PromptSource
 from core.loop.state import LoopState
 from core.rollout.request import Request
 from core.rollout.seeds import train_seed
-from core.samples import SamplingParams
+from core.samples import Prompt, SamplingParams
 
 
 def weight_version(step: int) -> str:
@@ -27,17 +27,29 @@ class TrainRequests:
 
     def __call__(self, state: LoopState, weight_version: str) -> Request:
         """The request of step `state.next_step`, to weights of this version. Collective: none; equal on every rank."""
-        num_drawn = self._config.over_sampling_batch_size or self._config.rollout_batch_size
-        positions = range(state.data_position, state.data_position + num_drawn)
         return Request(
             key=f"train/{state.next_step}",
-            prompts=[self._source.prompt(position) for position in positions],
+            prompts=self._prompts(state.data_position),
             num_samples=self._config.n_samples_per_prompt,
             sampling=partial(self._sampling, state.next_step),
             weight_version=weight_version,
             step=state.next_step,
             num_trained=self._config.rollout_batch_size,
+            more=partial(self._more, state.data_position),
         )
+
+    @property
+    def _num_drawn(self) -> int:
+        """Groups that are drawn at a time."""
+        return self._config.over_sampling_batch_size or self._config.rollout_batch_size
+
+    def _prompts(self, position: int) -> list[Prompt]:
+        return [self._source.prompt(place) for place in range(position, position + self._num_drawn)]
+
+    def _more(self, position: int, num_drawn: int) -> list[Prompt]:
+        """What a step draws next that began at this position; none where it has drawn as often as it may."""
+        has_rounds_left = num_drawn < self._config.filter_rounds * self._num_drawn
+        return self._prompts(position + num_drawn) if has_rounds_left else []
 
     def _sampling(self, step: int, group: int, index: int) -> SamplingParams:
         return SamplingParams(

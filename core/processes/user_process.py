@@ -12,6 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
+
+from core.processes.die_with_parent import die_with_parent
 
 KEYS = ("EBBTIDE_API_KEY", "EBBTIDE_ENGINE_API_KEY")
 START_TIMEOUT_S = 120.0  # imports on a slow shared file system
@@ -72,6 +75,14 @@ class UserProcess:
         if code < 0:
             return f"died of {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+
+def connection_to_owner() -> Connection:
+    """The socket that this process, which was started by `UserProcess` with one descriptor, speaks over."""
+    descriptor, parent_pid = map(int, sys.argv[1:])
+    die_with_parent(parent_pid)
+    os.set_inheritable(descriptor, False)  # or a program that a user's function starts would keep the socket open
+    return Connection(descriptor)
 
 
 def short(text: str) -> str:

@@ -41,6 +41,18 @@ class RewardInput:
 
 
 @dataclass(frozen=True)
+class ScoredSample(RewardInput):
+    """A response with its reward, as `rollout.filter` sees it.
+
+    Attributes:
+        reward: None: there is none, and `failure` says why.
+    """
+
+    reward: float | None = None
+    failure: str | None = None
+
+
+@dataclass(frozen=True)
 class Score:
     """A reward, or the reason why there is none. Exactly one of the two is set."""
 

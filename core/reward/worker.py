@@ -12,7 +12,6 @@ import inspect
 import itertools
 import math
 import os
-import sys
 import traceback
 from collections.abc import Awaitable
 from multiprocessing.connection import Connection
@@ -22,8 +21,7 @@ from typing import Any
 
 from core.config.schema import RewardConfig
 from core.processes import plain
-from core.processes.die_with_parent import die_with_parent
-from core.processes.user_process import short
+from core.processes.user_process import connection_to_owner, short
 from core.reward.overlong import overlong_penalty
 from core.reward.remote_messages import dump_score, load_samples
 from core.reward.sample import READY, RewardInput, Score
@@ -99,13 +97,6 @@ async def _awaited(made: Awaitable[Any]) -> Any:
     return await made
 
 
-def main() -> None:
-    descriptor, parent_pid = map(int, sys.argv[1:])
-    die_with_parent(parent_pid)
-    os.set_inheritable(descriptor, False)  # or a program that a reward function starts would keep the socket open
-    with Connection(descriptor) as connection:
-        serve(connection)
-
-
 if __name__ == "__main__":
-    main()
+    with connection_to_owner() as connection_of_this:
+        serve(connection_of_this)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from core.reward import Score
+from core.rollout.group_filter import Verdict
 from core.rollout.task import Task
 from core.samples import Prompt, Sample, SamplingParams
 
@@ -25,6 +26,7 @@ class Request:
     step: int = 0
     evaluation: str = ""  # name of the evaluation set; empty: training
     num_trained: int | None = None  # groups, of those drawn; None: none is left out
+    more: Callable[[int], Sequence[Prompt]] = lambda _num_drawn: ()  # what is drawn next where too few pass the filter
 
     def tasks(self, group: int) -> list[Task]:
         """What is to be made for group `group`."""
@@ -54,9 +56,18 @@ class Request:
 
 @dataclass
 class Generated:
-    """The samples that this rank's engines made, each with its score under way."""
+    """What was made of a request: `samples` and `scores` by this rank's engines, all else alike on every rank."""
 
-    prompts: Sequence[Prompt] = ()  # by group, of all ranks
+    prompts: list[Prompt] = field(default_factory=list)  # by group; grows where more are drawn
     samples: list[Sample] = field(default_factory=list)
-    scores: list[Future[Score]] = field(default_factory=list)
+    scores: list[Future[Score]] = field(default_factory=list)  # of each of them, under way
     num_trained: int | None = None  # as in the request
+    step: int = 0  # likewise
+    num_rounds: int = 0  # in which engines were asked
+    scored: list[Sample] = field(default_factory=list)  # of all ranks, brought together so far
+    verdicts: dict[int, Verdict] = field(default_factory=dict)  # of `rollout.filter`, by group
+
+    @property
+    def num_drawn(self) -> int:
+        """Rows of the data that were used up."""
+        return len(self.prompts)

@@ -26,7 +26,7 @@ from core.rollout.generate import Answer, GroupGenerator, OneTurn
 from core.rollout.group_filter import GroupFilter
 from core.rollout.request import Generated, Request
 from core.rollout.sample_bytes import gather_samples
-from core.samples import Sample, Status
+from core.samples import Prompt, Sample, Status
 from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
 from core.weights.sync import WeightSync
@@ -122,26 +122,48 @@ class Rollout:
         if self._under_way:
             raise RuntimeError(f"rollout {request.key} started while {self._under_way} is under way: finish that first")
         self._under_way = request.key
-        made = Generated(request.prompts, num_trained=request.num_trained)
-        first = in_background(self._answer, request, 0, range(len(request.prompts)), made)
+        made = Generated(list(request.prompts), num_trained=request.num_trained, step=request.step)
+        first = in_background(self._answer, request, range(len(request.prompts)), made)
         return Pending(first, partial(self._complete, request, made))
 
     def _complete(self, request: Request, made: Generated, weight_version: str | None) -> Generated:
-        """Further rounds, while groups are missing."""
+        """All groups that are asked for, and further ones while too few have passed the filter."""
         self._under_way = ""
-        for number in range(1, MAX_ROUNDS):
+        while True:
+            self._answer_missing(request, made, weight_version)
+            prompts = self._draw_more(request, made)
+            if not prompts:
+                return made
+            asked = range(len(made.prompts), len(made.prompts) + len(prompts))
+            log.info("rollout=%s groups_drawn=%d more=%d", request.key, len(made.prompts), len(prompts))
+            made.prompts += prompts
+            request = replace(request, prompts=made.prompts)
+            self._answer(request, asked, made)
+
+    def _answer_missing(self, request: Request, made: Generated, weight_version: str | None) -> None:
+        """Further rounds, while groups are missing."""
+        for _ in range(1, MAX_ROUNDS):
             missing = _missing(made)
             if not missing:
-                return made
+                return
             self._leave_if_asked()
-            log.warning("rollout=%s round=%d groups_missing=%d", request.key, number - 1, len(missing))
+            log.warning("rollout=%s round=%d groups_missing=%d", request.key, made.num_rounds - 1, len(missing))
             if not any_rank(bool(self._engines.alive())):
                 self._engines.await_restarted()
             self._sync.push(weight_version or request.weight_version)
-            self._answer(request, number, missing, made)
+            self._answer(request, missing, made)
         if missing := _missing(made):
             raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
-        return made
+
+    def _draw_more(self, request: Request, made: Generated) -> Sequence[Prompt]:
+        """The prompts to go on with: where too few groups have passed, and the run file allows more. Collective."""
+        more = request.more(len(made.prompts))
+        if not more or made.num_trained is None or self._filter is None:
+            return ()
+        if self._bring_together(made):  # nobody scores, which `settle` says
+            return ()
+        passed = sum(not verdict.reason for verdict in made.verdicts.values())
+        return () if passed >= made.num_trained else more
 
     def _leave_if_asked(self) -> None:
         """Raise PauseAsked if the run is to pause. Collective: all trainer ranks, which may hear of it one by one."""
@@ -151,9 +173,10 @@ class Rollout:
     def _pause_reason(self) -> str | None:
         return self._rendezvous.get(keys.PAUSE_ASKED) if self._may_break_off else None
 
-    def _answer(self, request: Request, number: int, groups: Sequence[int], made: Generated) -> None:
+    def _answer(self, request: Request, groups: Sequence[int], made: Generated) -> None:
         """This rank's part in a round."""
-        claims = Claims(self._rendezvous, f"{request.key}/{number}", groups)
+        claims = Claims(self._rendezvous, f"{request.key}/{made.num_rounds}", groups)
+        made.num_rounds += 1
         asyncio.run(self._round(claims, self._width(len(groups), request), request, made))
 
     def settle(self, made: Generated) -> list[Sample]:
@@ -166,13 +189,29 @@ class Rollout:
             RewardsUnavailable: on every rank, if some rank's samples can be scored by nobody.
         Collective: all trainer ranks. Waits as long as the reward pool's own time limits allow.
         """
-        if unavailable := gather_lists(_take_scores(made)):
-            raise RewardsUnavailable(unavailable[0])
-        samples = gather_samples(made.samples, made.prompts)
-        samples = sorted(samples, key=lambda sample: (sample.group, sample.index))
-        if self._filter is None or made.num_trained is None:
+        if unavailable := self._bring_together(made):
+            raise RewardsUnavailable(unavailable)
+        samples = sorted(made.scored, key=lambda sample: (sample.group, sample.index))
+        if self._filter is None or self._filter.takes_all or made.num_trained is None:
             return samples
-        return self._filter(samples, made.num_trained)
+        chosen = self._filter.choose(samples, made.verdicts, made.num_trained)
+        return [sample for sample in samples if sample.group in chosen]
+
+    def _bring_together(self, made: Generated) -> str:
+        """Every rank's samples, with their scores, on every rank, judged by the filter.
+
+        Returns:
+            why nobody scores; empty: it is done.
+        """
+        if unavailable := gather_lists(_take_scores(made)):
+            return unavailable[0]
+        new = gather_samples(made.samples, made.prompts)
+        new = sorted(new, key=lambda sample: (sample.group, sample.index))
+        made.samples, made.scores = [], []
+        made.scored += new
+        if self._filter is not None and made.num_trained is not None:
+            made.verdicts |= self._filter.verdicts(new, made.step)
+        return ""
 
     def _width(self, num_groups: int, request: Request) -> Width:
         in_flight = max(1, self._max_running_requests // request.num_samples)
@@ -239,7 +278,8 @@ class Rollout:
 
 def _missing(made: Generated) -> list[int]:
     """The groups that no rank has. Collective: all trainer ranks."""
-    done = set(gather_lists(sorted({sample.group for sample in made.samples})))
+    done = {sample.group for sample in made.scored}
+    done.update(gather_lists(sorted({sample.group for sample in made.samples})))
     return [group for group in range(len(made.prompts)) if group not in done]
 
 

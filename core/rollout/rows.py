@@ -47,7 +47,7 @@ class RowRollout:
         samples = [self._sample(group, prompt) for group, prompt in enumerate(request.prompts)]
         done: Future[None] = Future()
         done.set_result(None)
-        return Pending(done, lambda _version: Generated(request.prompts, samples))
+        return Pending(done, lambda _version: Generated(list(request.prompts), samples))
 
     def settle(self, made: Generated) -> list[Sample]:
         """The samples, one per group, in order."""

@@ -75,7 +75,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
     plan = expected_memory(rank, trainer, in_turns)
     residency = build_residency(rank, trainer, owner, plan)
     sync = engines.weight_sync(trainer, residency if in_turns else None)
-    group_filter = GroupFilter(config.rollout.filter, config.reward.max_failed_share)
+    group_filter = build_filter(rank, stack)
     without_engines = config.rollout.generate == ROWS
     made = from_rows(rank, trainer) if without_engines else sampled(rank, engines, sync, group_filter, stack)
     if in_turns:
@@ -211,6 +211,14 @@ def build_rollout(
         generator=generator,
         group_filter=group_filter,
     )
+
+
+def build_filter(rank: ThisRank, stack: ExitStack) -> GroupFilter:
+    """What chooses groups; a function of the user's own gets its process beside rank 0."""
+    config = rank.config
+    share, timeout_s = config.reward.max_failed_share, config.reward.timeout_s
+    made = GroupFilter(config.rollout, max_failed_share=share, timeout_s=timeout_s, first_rank=rank.first)
+    return stack.enter_context(made)
 
 
 def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:

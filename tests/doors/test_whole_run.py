@@ -1,4 +1,4 @@
-"""One whole run with a reward, an advantage, a loss and sinks from files outside the package.
+"""One whole run with a reward, a filter, an advantage, a loss and sinks from files outside the package.
 
 A run is started once, as starting it takes most of the time; generation and schedules have runs of their own.
 """
@@ -25,12 +25,19 @@ def length(sample: RewardInput, most=10):
     return min(len(sample.response_text), most) / most
 """
 
+FILTER = """
+def keep(group):
+    assert all(sample.reward is not None for sample in group)
+    return group[0].row % 3 > 0 or "every third"
+"""
+
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run of two steps through four doors."""
+    """The directory of a run of two steps through five doors."""
     folder = tmp_path_factory.mktemp("own")
     write_file(folder, REWARD, "reward_of_mine.py")
+    write_file(folder, FILTER, "filter_of_mine.py")
     write_file(folder, SINKS, "sinks.py")
     write_file(folder, example("Advantage"), "discounted.py")
     write_file(folder, example("Loss"), "gspo.py")
@@ -41,7 +48,10 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_file = write_run(
         folder,
         algorithm=algorithm,
-        rollout={"num_rollout": 2},
+        rollout={
+            **{"num_rollout": 2, "over_sampling_batch_size": 5},
+            **{"filter": "filter_of_mine.py:keep", "filter_rounds": 2},
+        },
         checkpoint={"save_hf": "off"},
         eval={"sets": {"held_out": {"path": "data.jsonl", "max_prompt_tokens": 64}}},
         logging={
@@ -61,6 +71,18 @@ def test_a_users_function_rewards(run_dir: Path) -> None:
         record = read_step(step_path(run_dir, event["step"]))
         texts = [text.replace("␀", "\0") for text in record.response_text]  # as HDF5 has it
         np.testing.assert_allclose(record.reward, [min(len(text), 10) / 10 for text in texts], rtol=1e-6)
+
+
+def test_its_filter_chooses_the_groups_and_has_more_drawn_where_it_rejects_too_many(run_dir: Path) -> None:
+    trained: list[int] = []
+    for event in events(run_dir, "step"):
+        record = read_step(step_path(run_dir, event["step"]))
+        counts = {name.removeprefix("rollout/filter/"): value for name, value in event["metrics"].items()}
+        assert all(row % 3 for row in record.row)
+        assert counts["drawn"] == (5 if counts["rejected/every_third"] <= 1 else 10)
+        assert (len(record), counts["rejected_but_trained"]) == (16, 0)
+        trained += record.row[::4].tolist()
+    assert len(set(trained)) == len(trained) == 8
 
 
 def test_its_advantage_gives_each_token_its_own(run_dir: Path) -> None:

@@ -66,7 +66,7 @@ class Rollout:
 
     def generate(self, request: Request) -> Generated:
         self.calls.append(f"generate {request.key} {request.weight_version}")
-        return Generated()
+        return Generated([PROMPT] * NUM_PROMPTS)
 
     def start(self, request: Request) -> Pending:
         raise NotImplementedError

@@ -7,6 +7,8 @@ from launchers.moving_in.flags import Flags, whole
 from launchers.moving_in.local_files import lines_of_file
 
 NONZERO_STD = "check_reward_nonzero_std"
+FALLBACK = "_with_fallback"  # the end of the name of a filter beside which no further round is drawn
+MOST_ROUNDS = 10
 SUPERVISED = "sft_rollout"
 ASYNCHRONOUS = "fully_async_rollout"
 ONE_STEP_AHEAD = "take the schedule of docs/doors.md that samples a step ahead: placement.schedule"
@@ -47,20 +49,27 @@ def _chosen_groups(flags: Flags, draft: Draft) -> None:
     """Over-sampling and the filter, which belong together here."""
     drawn, kept = flags.take("over_sampling_batch_size"), flags.take("dynamic_sampling_filter_path")
     least = draft.value("rollout.rollout_batch_size", 1)
-    if kept and NONZERO_STD not in kept.text:
-        draft.lose(
-            kept, "groups are chosen by nonzero_std only", "set rollout.filter: nonzero_std, if that is meant", "code"
-        )
-        kept = None
-    if kept:
-        more = whole(drawn.text, 0) if drawn else 0
+    more = whole(drawn.text, 0) if drawn else 0
+    if kept is None:
+        if drawn and more > least:
+            draft.skip(drawn, "without a filter the first groups would be taken, so no more are drawn")
+        elif drawn:
+            draft.skip(drawn, "it is rollout_batch_size")
+        return
+    if NONZERO_STD in kept.text:
         draft.put("rollout.filter", "nonzero_std", kept)
-        why = "slime draws until the batch is full; here this number is drawn once, and the first others fill up"
-        draft.put("rollout.over_sampling_batch_size", more if more > least else 2 * least, drawn, why)
-    elif drawn and whole(drawn.text, 0) > least:
-        draft.skip(drawn, "without a filter the first groups would be taken, so no more are drawn")
+    else:
+        draft.put("rollout.filter", dotted(kept.text), kept, "to be rewritten: def f(group)")
+        draft.lose(kept, "its function has another interface", "rewrite it as def f(group) (docs/doors.md)", "code")
+    if kept.text.endswith(FALLBACK):
+        draft.put("rollout.over_sampling_batch_size", more if more > least else 2 * least, drawn)
+        return
+    if drawn and more > least:
+        draft.put("rollout.over_sampling_batch_size", more, drawn)
     elif drawn:
         draft.skip(drawn, "it is rollout_batch_size")
+    why = "slime draws until the batch is full; here the first rejected ones fill up after these rounds"
+    draft.default("rollout.filter_rounds", MOST_ROUNDS, why)
 
 
 def _functions(flags: Flags, draft: Draft) -> None:

@@ -22,7 +22,7 @@ class Rollout:
 
     def generate(self, request: Request) -> Generated:
         self.asked.append(request)
-        return Generated(request.prompts)
+        return Generated(list(request.prompts))
 
     def settle(self, made: Generated) -> list[Sample]:
         pairs = [(g, i) for g in range(len(made.prompts)) for i in range(self.asked[-1].num_samples)]

@@ -13,7 +13,7 @@ from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version
 from core.rollout.generate import group_request
-from core.rollout.request import Request
+from core.rollout.request import Generated, Request
 from core.rollout.seeds import sample_seed
 from core.samples import Prompt, SamplingParams
 
@@ -67,6 +67,19 @@ def test_over_sampling_draws_more_rows_and_says_how_many_are_trained() -> None:
     assert [request.num_trained for request in found] == [BATCH, BATCH]
 
 
+def test_a_step_draws_the_rows_after_its_own_if_too_few_pass_and_the_next_step_those_after_them() -> None:
+    asked = requests(shuffle=False, over_sampling_batch_size=5, filter="nonzero_std", filter_rounds=2)
+    request = asked(LoopState(data_position=1), "v")
+    more = request.more(len(request.prompts))
+    assert [prompt.row for prompt in (*request.prompts, *more)] == [*range(1, 11)]
+    assert request.more(10) == [], "it has drawn as often as it may"
+    seeds = {request.sampling(group, 0).seed for group in range(10)}
+    assert len(seeds) == 10
+    made = Generated([*request.prompts, *more])
+    assert rows(asked(LoopState(data_position=1).after(made), "v"))[0] == 11
+    assert requests()(LoopState(), "v").more(BATCH) == []
+
+
 def test_rows_come_from_the_position_and_not_from_the_step() -> None:
     """A run that was resumed with another batch size has a position that is no multiple of it."""
     assert rows(requests(shuffle=False)(LoopState(next_step=7, data_position=2), "v")) == [2, 3, 4, 5]
@@ -104,7 +117,7 @@ def test_a_repeated_step_asks_for_the_same() -> None:
     first, again = requests()(state, "v"), requests()(state, "v")
     first_groups, groups = ([request.tasks(g) for g in range(BATCH)] for request in (first, again))
     assert groups == first_groups
-    assert replace(again, sampling=first.sampling) == first
+    assert replace(again, sampling=first.sampling, more=first.more) == first
 
 
 @pytest.mark.parametrize("seed", [0, 6])

@@ -12,6 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from core.algorithm.batch import TooManyFailures
+from core.config.schema import RolloutConfig
 from core.reward import Score
 from core.rollout.group_filter import GroupFilter
 from core.rollout.request import Generated
@@ -35,10 +36,15 @@ def trained(
     samples: list[Sample], num_groups: int, max_failed_share: float = 1.0
 ) -> tuple[list[int], dict[str, float]]:
     """The groups chosen, in their order, and the counts without their common prefix."""
-    group_filter = GroupFilter("nonzero_std", max_failed_share)
-    chosen = group_filter(samples, num_groups)
+    group_filter = by("nonzero_std", max_failed_share)
+    chosen = group_filter.choose(samples, group_filter.verdicts(samples, 0), num_groups)
     counts = {name.removeprefix("rollout/filter/"): value for name, value in group_filter.take_counts().items()}
-    return list(dict.fromkeys(sample.group for sample in chosen)), counts
+    return sorted(chosen), counts
+
+
+def by(name: str, max_failed_share: float = 1.0) -> GroupFilter:
+    config = RolloutConfig(num_rollout=1, rollout_batch_size=1, filter=name)
+    return GroupFilter(config, max_failed_share=max_failed_share, timeout_s=1.0)
 
 
 def test_the_first_groups_that_pass_are_trained_whole() -> None:
@@ -53,7 +59,6 @@ def test_the_first_groups_that_pass_are_trained_whole() -> None:
         "rejected_but_trained": 0,
         "surplus": 1,
     }
-    assert GroupFilter("nonzero_std", 1.0)(samples, 2) == [sample for sample in samples if sample.group in (1, 2)]
 
 
 def test_rejected_groups_fill_the_step_those_without_failures_first() -> None:
@@ -80,15 +85,16 @@ def test_failures_in_groups_that_are_left_out_are_not_overlooked() -> None:
         trained(samples, 1, max_failed_share=0.2)
 
 
-def test_without_a_filter_nothing_is_left_out_or_counted() -> None:
-    group_filter, samples = GroupFilter("none", 0.0), drawn(ALIKE, FAILED)
-    assert group_filter(samples, 2) is samples
+def test_without_a_filter_every_group_passes() -> None:
+    group_filter, samples = by("none"), drawn(ALIKE, FAILED)
+    assert group_filter.takes_all
+    assert group_filter.verdicts(samples, 0) == {0: ("", ""), 1: ("", "")}
     assert group_filter.take_counts() == {}
 
 
 def test_counts_are_told_once() -> None:
-    group_filter = GroupFilter("nonzero_std", 1.0)
-    group_filter(drawn(ALIKE, PASSES), 1)
+    group_filter, samples = by("nonzero_std"), drawn(ALIKE, PASSES)
+    group_filter.choose(samples, group_filter.verdicts(samples, 0), 1)
     assert group_filter.take_counts()
     assert group_filter.take_counts() == {}
 
@@ -97,7 +103,7 @@ def test_counts_are_told_once() -> None:
 def rollout(tmp_path: Path) -> Iterator[Rollout]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     nobody: Any = None
-    group_filter = GroupFilter("nonzero_std", 0.5)
+    group_filter = by("nonzero_std", 0.5)
     yield Rollout(nobody, nobody, nobody, nobody, nobody, 1, 1, group_filter=group_filter)
     dist.destroy_process_group()
 

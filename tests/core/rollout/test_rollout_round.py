@@ -6,17 +6,20 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch.distributed as dist
 
+from core.config.schema import RolloutConfig
 from core.engines.roster import Engine
 from core.processes import keys
 from core.processes.rendezvous import Rendezvous
-from core.reward import Score
+from core.reward import RewardInput, Score
 from core.rollout.claims import Width, engine_width
+from core.rollout.group_filter import GroupFilter
 from core.rollout.request import WAIT_TOKENS, Generated, Request
 from core.rollout.rollout import PAUSE_LOOK_S, PauseAsked, Rollout
 from core.samples import Prompt, SamplingParams, Status
@@ -77,9 +80,10 @@ class Parts:
         self.engines: list[Any] = [Engine(str(i), None, one) for i, one in enumerate(engines)]  # type: ignore[arg-type]
         self.pushed: list[str] = []
 
-    def rollout(self, max_running_requests: int) -> Rollout:
+    def rollout(self, max_running_requests: int, group_filter: GroupFilter | None = None) -> Rollout:
         any_self: Any = self
-        return Rollout(self.store, any_self, any_self, any_self, any_self, max_running_requests, len(self.engines))
+        parts = (self.store, any_self, any_self, any_self, any_self, max_running_requests, len(self.engines))
+        return Rollout(*parts, group_filter=group_filter)
 
     def alive(self) -> list[Engine]:
         return [engine for engine in self.engines if engine.alive]
@@ -93,9 +97,10 @@ class Parts:
     def decode(self, tokens: Sequence[int]) -> str:
         return str(tokens[0])
 
-    def submit(self, _sample: Any) -> Future[Score]:
+    def submit(self, sample: RewardInput) -> Future[Score]:
+        """Samples of a group get different rewards where its number is a multiple of 4."""
         done: Future[Score] = Future()
-        done.set_result(Score(1.0))
+        done.set_result(Score(float(sample.index) if sample.group % 4 == 0 else 1.0))
         return done
 
 
@@ -244,3 +249,53 @@ def test_a_pause_breaks_off_nothing_that_an_update_may_lie_beside(store: Rendezv
     store.set(keys.PAUSE_ASKED, "stopped")
     threading.Timer(2 * PAUSE_LOOK_S, engine.may_answer.set).start()
     assert sampled(pending.finish()) == every_sample(1)
+
+
+def drawing(num_groups: int, num_trained: int, rounds: int) -> Request:
+    """Draws its groups again, while there are rounds left."""
+
+    def more(num_drawn: int) -> list[Prompt]:
+        left = num_drawn < rounds * num_groups
+        return [Prompt(row, str(row), (row,), "x") for row in range(num_drawn, num_drawn + num_groups)] if left else []
+
+    return replace(request(num_groups), num_trained=num_trained, more=more)
+
+
+def by_spread() -> GroupFilter:
+    config = RolloutConfig(num_rollout=1, rollout_batch_size=1, filter="nonzero_std")
+    return GroupFilter(config, max_failed_share=0.0, timeout_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("num_trained", "rounds", "num_drawn", "trained"),
+    [(1, 3, 3, [0]), (2, 3, 6, [0, 4]), (4, 4, 12, [0, 1, 4, 8]), (2, 1, 3, [0, 1])],
+    ids=["enough", "once more", "until the bound", "no further round"],
+)
+def test_more_groups_are_drawn_while_too_few_pass(
+    num_trained: int, rounds: int, num_drawn: int, trained: list[int], store: Rendezvous
+) -> None:
+    """Groups 0, 4, 8, … pass. What is lacking at the bound is taken from the first rejected."""
+    engine, group_filter = StandIn(), by_spread()
+    rollout = Parts(store, engine).rollout(32, group_filter)
+    made = rollout.generate(drawing(3, num_trained, rounds))
+    assert made.num_drawn == num_drawn
+    assert sorted(group for groups in engine.asked for group in groups) == list(range(num_drawn))
+    samples = rollout.settle(made)
+    assert [(sample.group, sample.index) for sample in samples] == [(g, i) for g in trained for i in range(GROUP_SIZE)]
+    assert [sample.response_tokens for sample in samples] == [[100 * s.group + s.index] for s in samples]
+    assert group_filter.take_counts()["rollout/filter/drawn"] == num_drawn
+
+
+def test_groups_of_a_later_draw_outlive_their_engine(store: Rendezvous) -> None:
+    parts = Parts(store, StandIn(), StandIn(dies=1))
+    rollout = parts.rollout(32, by_spread())
+    made = rollout.generate(drawing(4, 2, 3))
+    assert made.num_drawn == 8
+    assert [sample.group for sample in rollout.settle(made)] == [0] * GROUP_SIZE + [4] * GROUP_SIZE
+    assert parts.pushed == ["v"]
+
+
+def test_evaluations_draw_nothing_more(store: Rendezvous) -> None:
+    rollout = Parts(store, StandIn()).rollout(32, by_spread())
+    made = rollout.generate(replace(drawing(3, 2, 3), num_trained=None))
+    assert len(rollout.settle(made)) == 3 * GROUP_SIZE

@@ -197,6 +197,9 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
     assert {key: found[key] for key in expected} == expected
 
 
+FILTER = "--dynamic-sampling-filter-path"
+
+
 @pytest.mark.parametrize(
     ("flags", "key", "value"),
     [
@@ -213,7 +216,9 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
         ("--max-tokens-per-gpu 100 --rollout-max-response-len 500", "train.max_tokens_per_micro_batch", 1524),
         ("--rollout-max-context-len 600 --rollout-max-response-len 500", "data.max_prompt_tokens", 100),
         ("--rollout-stop-token-ids 5 6", "rollout.stop_token_ids", [5, 6]),
-        ("--dynamic-sampling-filter-path a.check_reward_nonzero_std", "rollout.over_sampling_batch_size", 8),
+        (f"{FILTER} a.check_reward_nonzero_std", "rollout.filter_rounds", 10),
+        (f"{FILTER} a.check_reward_nonzero_std_with_fallback", "rollout.over_sampling_batch_size", 8),
+        (f"{FILTER} a.b.hard", "rollout.filter", "a.b:hard"),
         ("--rm-type gpqa", "reward.type", "choice"),
         ("--rm-type boxed_math", "reward.type", "math"),
         ("--custom-rm-path mine.score", "reward.type", "mine:score"),
