@@ -6,10 +6,11 @@ Pure, and without torch: a login node can plan. How near the figures come: docs/
 
 from __future__ import annotations
 
+from core.planner.decisions import plan_memory, streams, takes_turns
 from core.planner.disk import plan_disk
 from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
-from core.planner.memory import Device, MemoryPlan, plan_memory, streams, takes_turns
+from core.planner.memory import Device, MemoryPlan
 from core.planner.remedy import size_problems
 
 __all__ = [

@@ -9,8 +9,9 @@ from typing import Any
 from common.mistake import Mistake
 from core.checks import batch, model, parallel
 from core.config.schema import RunConfig
+from core.planner.decisions import plan_memory
 from core.planner.engine import sample_tokens
-from core.planner.memory import GENERATING, TIGHT, TRAINING, Device, plan_memory
+from core.planner.memory import GENERATING, TIGHT, TRAINING, Device
 from modelcfg import ModelShape
 
 STEP_TOKENS = 256

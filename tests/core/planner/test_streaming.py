@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.megatron.sizes.streaming import PIECE, SLOTS
-from core.planner.memory import STAGING, TIGHT, Device
+from core.planner.memory import TIGHT, Device
+from core.planner.stages import STAGING
 from tests.support.plans import CPU, H200, plan, run
 
 AUTO = {"train": {"optimizer_state": "auto"}}

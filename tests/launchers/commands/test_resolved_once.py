@@ -22,7 +22,7 @@ def count_calls(frame, event, argument):
     code = frame.f_code
     if event == "call" and code.co_name == "make_plan" and code.co_filename.endswith("job_plan.py"):
         plans.append(code.co_name)
-    if event == "call" and code.co_name == "plan_memory" and code.co_filename.endswith("planner/memory.py"):
+    if event == "call" and code.co_name == "plan_memory" and code.co_filename.endswith("planner/decisions.py"):
         memory.append(repr((frame.f_locals["config"], frame.f_locals["device"])))
 
 def count_opens(event, arguments):
