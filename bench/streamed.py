@@ -27,7 +27,7 @@ from bench.park import ALL, PAUSE_S, timed
 from bench.record import report
 from common.units import GIB
 from core.planner import Device, plan_memory
-from core.planner.remedy import apply
+from core.planner.changes import apply
 from core.residency.memory import read_memory
 
 SHAPE, FIT_SHAPE, STEPS, CHUNK = "qwen3-4b", "qwen3-8b", 6, 2**26

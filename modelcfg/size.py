@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.weights import after_layers, before_layers
@@ -9,6 +12,11 @@ from modelcfg.weights import after_layers, before_layers
 
 def parameter_parts(shape: ModelShape) -> dict[str, int]:
     """Parameters by part of the model, over all layers. A tied output layer counts as 0."""
+    return dict(_parts(shape))
+
+
+@lru_cache(maxsize=256)  # a search for a layout asks thousands of times
+def _parts(shape: ModelShape) -> Mapping[str, int]:
     counts = dict.fromkeys(("embedding", "attention", "router", "feed-forward", "norms", "output"), 0)
     for weight in (before_layers(shape), *after_layers(shape)):
         counts[weight.part] += weight.numel

@@ -6,12 +6,12 @@ Pure, and without torch: a login node can plan. How near the figures come: docs/
 
 from __future__ import annotations
 
+from core.planner.changes import size_problems
 from core.planner.decisions import plan_memory, streams, takes_turns
 from core.planner.disk import plan_disk
 from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
 from core.planner.memory import Device, MemoryPlan
-from core.planner.remedy import size_problems
 
 __all__ = [
     "Device",

@@ -9,8 +9,9 @@ from common.mistake import Mistake
 from common.units import GIB
 from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
+from core.planner.engine_room import wanted_samples
 from core.planner.memory import GENERATING, TIGHT, TRAINING, MemoryPlan
-from core.planner.remedy import engine_remedy, update_remedy
+from core.planner.remedy import engine_remedy, machine_remedy, update_remedy
 from core.residency.memory import describe, gib
 from core.residency.table import TABLE
 from modelcfg import ModelShape
@@ -39,7 +40,7 @@ def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
             None,
             f"a KV cache of {plan.cache.tokens} tokens beside the engine's weights",
             f"room for one sample of {longest} tokens",
-            f"raise it to {longest} or more" if small else engine_remedy(config, shape, plan.device, 1),
+            f"raise it to {longest} or more" if small else _engine(config, shape, plan),
         )
 
 
@@ -50,8 +51,14 @@ def _phase(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
         remedy = update_remedy(config, shape, plan.device)
         yield Mistake("train.max_tokens_per_micro_batch", None, _need(plan, TRAINING), wanted, remedy)
     elif not plan.fits(GENERATING):
-        remedy = engine_remedy(config, shape, plan.device, 1)
+        remedy = _engine(config, shape, plan)
         yield Mistake("placement.engine_memory_fraction", None, _need(plan, GENERATING), wanted, remedy)
+
+
+def _engine(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> str:
+    """An engine of other sizes, or a machine that has room for one."""
+    fitting = engine_remedy(config, shape, plan.device, wanted_samples(config))
+    return fitting or machine_remedy(config, shape, plan.device)
 
 
 def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Mistake]:
@@ -85,11 +92,9 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
 def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     if plan.cache is None:
         return
-    rollout = config.rollout
-    step = (rollout.over_sampling_batch_size or rollout.rollout_batch_size) * rollout.n_samples_per_prompt
-    wanted, room = min(step, config.placement.engine_max_running_requests), plan.cache.samples(sample_tokens(config))
+    wanted, room = wanted_samples(config), plan.cache.samples(sample_tokens(config))
     if 0 < room < wanted:
-        raised = engine_remedy(config, shape, plan.device, wanted) if plan.device.kind == "cuda" else ""
+        raised = engine_remedy(config, shape, plan.device, wanted, wanted) if plan.device.kind == "cuda" else ""
         lowered = f"lower it to {room}, for the rest only waits"
         yield Mistake(
             "placement.engine_max_running_requests",

@@ -26,12 +26,14 @@ class Device:
     Attributes:
         total_bytes: None: not known.
         capability: of a GPU, NVIDIA's compute capability; None: not known.
+        per_node: GPUs of a node; None: not known.
     """
 
     kind: Literal["cuda", "cpu"]
     total_bytes: int | None
     name: str = ""
     capability: float | None = None
+    per_node: int | None = None
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,9 @@ class How:
 
 
 def stage_plans(config: RunConfig, shape: ModelShape, device: Device, how: How) -> list[MemoryPlan]:
-    """Plans of the pipeline stages, one each."""
-    return [stage_plan(config, shape, device, how, stage) for stage in range(config.placement.pipeline_parallel)]
+    """Plans of the pipeline stages. Those between the first and the last hold the same; the first has most rows."""
+    last = config.placement.pipeline_parallel - 1
+    return [stage_plan(config, shape, device, how, stage) for stage in sorted({0, min(1, last), last})]
 
 
 def fullest_stage(config: RunConfig, shape: ModelShape, device: Device, how: How) -> MemoryPlan:

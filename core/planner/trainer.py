@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from core.checks.needs import loss_needs
@@ -18,6 +19,7 @@ from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.shards import rank_parameters
 
+Split = tuple[int, int, int, int]  # tensor parallel, pipeline parallel, stage, expert parallel
 ELEMENT_BYTES = {"bfloat16": 2, "float32": 4}
 
 
@@ -45,13 +47,13 @@ def part_bytes(
 ) -> dict[str, int]:
     """Part -> bytes of the flat buffers of a rank on its device, exact to the byte."""
     sharing, kl = _sharing(config, shape, dp_rank), loss_needs(config.algorithm).reference
-    parameters = _parameters(config, shape, stage)
-    return buffer_bytes(parameters, element_bytes(config, device), sharing, kl, streamed)
+    split = _split(config, stage)
+    return dict(_buffer_bytes(shape, split, element_bytes(config, device), sharing, kl, streamed))
 
 
 def streamed_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> Streamed:
     """A rank's masters and moments where they stay on the host, exact to the byte."""
-    elements = state_elements(_parameters(config, shape, stage), _sharing(config, shape, dp_rank))
+    elements = _state_elements(shape, _split(config, stage), _sharing(config, shape, dp_rank))
     has_masters = element_bytes(config, device) < ELEMENT_BYTES["float32"]
     return Streamed(state_bytes(elements, has_masters), staging_bytes(elements, has_masters))
 
@@ -130,11 +132,22 @@ def largest_row(config: RunConfig) -> RowSize:
     return RowSize(tokens, min(tokens, samples * response))
 
 
-def _parameters(config: RunConfig, shape: ModelShape, stage: int) -> Mapping[str, int]:
-    """Elements of each parameter of a rank of this stage."""
+def _split(config: RunConfig, stage: int) -> Split:
     placement = config.placement
-    parallel = placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
-    return rank_parameters(shape, *parallel)
+    return placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
+
+
+# A search for a layout asks for the same sizes many times, and with experts there are tens of thousands of parameters.
+@lru_cache(maxsize=4096)
+def _buffer_bytes(
+    shape: ModelShape, split: Split, element_bytes: int, sharing: Sharing, kl: bool, streamed: bool
+) -> Mapping[str, int]:
+    return buffer_bytes(rank_parameters(shape, *split), element_bytes, sharing, kl, streamed)
+
+
+@lru_cache(maxsize=4096)
+def _state_elements(shape: ModelShape, split: Split, sharing: Sharing) -> int:
+    return state_elements(rank_parameters(shape, *split), sharing)
 
 
 def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -100,7 +101,7 @@ def _device(config: RunConfig, site: Site, gpu_memory: str | None) -> Device | N
         fail("--gpu-memory: found placement.device cpu beside it; wanted one of the two: leave the other out")
     try:
         if gpu_memory is not None:
-            return named_gpu(gpu_memory)
+            return replace(named_gpu(gpu_memory), per_node=site.gpus_per_node or None)
     except Wrong as wrong:
         fail(f"--gpu-memory: {wrong}")
     if on_cpu(config, site):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from common.memory_size import gpu_memory_bytes
 from common.mistake import Wrong, show
@@ -36,12 +37,13 @@ def site_device(config: RunConfig, site: Site) -> Device | None:
 
 def site_gpu(site: Site) -> Device | None:
     """What the site file says; None if it does not. Of a kind that is too old its memory may be missing."""
-    kind = site.gpu_type or ""
+    kind, per_node = site.gpu_type or "", site.gpus_per_node
     capability = capability_of(kind)
     if site.gpu_memory is not None:
-        return Device("cuda", gpu_memory_bytes(site.gpu_memory), "gpu_memory of the site file", capability)
+        total = gpu_memory_bytes(site.gpu_memory)
+        return Device("cuda", total, "gpu_memory of the site file", capability, per_node)
     if card := card_of(kind):
-        return _of_card(card, f"{card}, gpu_type of the site file")
+        return replace(_of_card(card, f"{card}, gpu_type of the site file"), per_node=per_node)
     too_old = capability is not None and capability < MIN_CAPABILITY
     return Device("cuda", None, f"{kind}, gpu_type of the site file", capability) if too_old else None
 
@@ -52,7 +54,8 @@ def own_gpu() -> Device | None:
     if not gpus:
         return None
     capability = min((gpu.capability for gpu in gpus if gpu.capability is not None), default=None)
-    return Device("cuda", min(gpu.total_mib for gpu in gpus) * MIB - DRIVER_BYTES, "of this machine", capability)
+    total = min(gpu.total_mib for gpu in gpus) * MIB - DRIVER_BYTES
+    return Device("cuda", total, "of this machine", capability, len(gpus))
 
 
 def own_host() -> Device:

@@ -11,8 +11,8 @@ import yaml
 import modelcfg
 from core.config.schema import RunConfig, SlurmComponent
 from core.planner import notices, problems, size_problems
-from core.planner.memory import TIGHT, Device
-from core.planner.remedy import TRAINING, apply
+from core.planner.changes import apply
+from core.planner.memory import TIGHT, TRAINING, Device
 from tests.support.plans import A100_40, CPU, GIB, H100, plan, run
 
 
@@ -88,7 +88,7 @@ def test_the_proposed_number_of_layers_is_the_smallest() -> None:
 def test_experts_are_shared_out_where_layers_would_be_split() -> None:
     (message,) = refused(run(**NO_FIT["experts on eight"][0]))
     assert "placement.expert_parallel: " in message
-    assert "tensor_parallel" not in message.partition(": set ")[2]
+    assert "tensor_parallel: " not in message.partition(": set ")[2].replace("engine_tensor_parallel", "")
 
 
 def test_the_distributed_optimiser_is_proposed_before_other_gpus() -> None:
@@ -96,11 +96,29 @@ def test_the_distributed_optimiser_is_proposed_before_other_gpus() -> None:
     assert proposals(message)[0]["train.use_distributed_optimizer"] is True
 
 
-def test_a_model_that_no_setting_fits() -> None:
-    (message,) = refused(run("llama-3.1-8b"), Device("cuda", 8 * GIB))[-1:]
+def test_a_model_that_no_setting_fits_on_one_gpu_is_told_what_was_tried_and_the_smallest_machine() -> None:
+    config, small = run("llama-3.1-8b"), Device("cuda", 24 * GIB)
+    message = refused(config, small)[-1]
     assert message.endswith(
-        "use GPUs with more memory, or more of them: no setting of these keys makes it fit on 8 per node"
+        ", for 4 GPUs, the smallest machine that would do; on 1 GPU no layout fits (tried: all layers recomputed, "
+        "rows down to 2048 tokens, an optimizer state that streams)"
     )
+    changed = apply(config, proposals(message.replace(", for 4 GPUs", ""))[0])
+    assert changed.placement.trainers_per_node == 4
+    assert refused(changed, small) == []
+
+
+def test_a_model_that_is_too_large_for_any_number_of_gpus_wants_larger_ones() -> None:
+    (message, _) = refused(run("llama-3.1-405b", placement={"trainers_per_node": 8}), Device("cuda", 80 * GIB))
+    assert ", for 6 nodes × 8 GPUs of 139.7 GiB, the smallest machine that would do; on 8 GPUs no layout " in message
+    assert "(tried: tensor_parallel 1, 2, 4, 8, pipeline_parallel 1, 2, all layers recomputed, " in message
+
+
+def test_no_more_gpus_are_proposed_than_a_node_has() -> None:
+    config, two = run("llama-3.1-8b"), Device("cuda", 24 * GIB, per_node=2)
+    message = refused(config, two)[-1]
+    assert ", for 2 nodes × 2 GPUs, the smallest machine" in message
+    assert refused(apply(config, proposals(message.replace(", for 2 nodes", ""))[0]), two) == []
 
 
 def test_the_engines_share_too_large_and_too_small() -> None:
@@ -119,15 +137,8 @@ def test_the_engines_share_too_large_and_too_small() -> None:
     assert small.startswith("placement.engine_memory_fraction: found ")
     assert refused(apply(run(), proposals(small)[0])) == []
     (limited,) = refused(run(placement={"engine_memory_fraction": 0.05, "engine_max_total_tokens": 2048}))
-    assert limited == small, "the limit is no hindrance"
-
-
-def test_a_model_beside_which_no_share_of_a_gpu_holds_a_sample() -> None:
-    message = refused(run("llama-3.1-8b"), Device("cuda", 8 * GIB))[0]
-    assert message == (
-        "placement.engine_memory_fraction: found a KV cache of 0 tokens beside the engine's weights; wanted room for "
-        "one sample of 2048 tokens: use GPUs with more memory, or a smaller model: no share of a GPU has room for 1"
-    )
+    assert limited.partition(": set ")[0] == small.partition(": set ")[0], "the limit is no hindrance"
+    assert refused(apply(run(), proposals(limited)[0])) == []
 
 
 def test_a_limit_of_tokens_below_one_sample() -> None:

@@ -7,19 +7,19 @@ from typing import Any
 import pytest
 
 import modelcfg
-from core.planner import remedy
+from core.planner import engine_room, plan_memory, remedy
+from core.planner.changes import apply, in_words, without_present
 from core.planner.memory import Device
-from core.planner.remedy import ALL_LAYERS
+from core.planner.search import ALL_LAYERS, budgets
 from tests.support.plans import GIB, H100, run
 
 QWEN = modelcfg.load("qwen3-0.6b")  # 28 layers, 8 key heads
 EXPERTS = modelcfg.load("qwen3-30b-a3b")
-STATE = {"train.use_distributed_optimizer": True, "train.optimizer_state": "auto"}
 TOKENS = "train.max_tokens_per_micro_batch"
 
 
 @pytest.mark.parametrize(
-    ("present", "response", "budgets"),
+    ("present", "response", "tokens"),
     [
         (3000, 1536, [2816, 2560, 2304, 2048]),
         (2816, 1536, [2560, 2304, 2048]),
@@ -29,9 +29,9 @@ TOKENS = "train.max_tokens_per_micro_batch"
         (2048, 1536, []),
     ],
 )
-def test_budgets_fall_by_256_tokens_to_the_longest_sample(present: int, response: int, budgets: list[int]) -> None:
+def test_budgets_fall_by_256_tokens_to_the_longest_sample(present: int, response: int, tokens: list[int]) -> None:
     config = run(train={"max_tokens_per_micro_batch": present}, rollout={"max_response_tokens": response})
-    assert remedy._tokens(config) == [{TOKENS: tokens} for tokens in budgets]
+    assert budgets(config) == [{TOKENS: count} for count in tokens]
 
 
 @pytest.mark.parametrize(
@@ -70,75 +70,72 @@ def test_the_optimiser_is_shared_out_over_replicas(changes: dict[str, Any], trie
     assert remedy._distributed(run("qwen3-0.6b", **changes)) == tried
 
 
+TENSOR, EXPERT, PIPELINE = remedy.SPLITS
+
+
 @pytest.mark.parametrize(
-    ("shape", "placement", "tried"),
+    ("shape", "placement", "key", "tried"),
     [
-        (QWEN, {"trainers_per_node": 8}, [{"placement.tensor_parallel": size} for size in (2, 4, 8)]),
-        (QWEN, {"trainers_per_node": 8, "tensor_parallel": 2}, [{"placement.tensor_parallel": s} for s in (4, 8)]),
-        (QWEN, {"trainers_per_node": 2, "tensor_parallel": 2}, []),
-        (QWEN, {"trainers_per_node": 6}, [{"placement.tensor_parallel": 2}]),  # 6 GPUs are no multiple of 4
-        (EXPERTS, {"trainers_per_node": 4}, [{"placement.expert_parallel": size} for size in (2, 4)]),
+        (QWEN, {"trainers_per_node": 8}, TENSOR, [2, 4, 8]),
+        (QWEN, {"trainers_per_node": 8, "tensor_parallel": 2}, TENSOR, [4, 8]),
+        (QWEN, {"trainers_per_node": 2, "tensor_parallel": 2}, TENSOR, []),
+        (QWEN, {"trainers_per_node": 6}, TENSOR, [2]),  # 6 GPUs are no multiple of 4
+        (QWEN, {"trainers_per_node": 2, "num_nodes": 2}, TENSOR, [2]),  # within a node
+        (QWEN, {"trainers_per_node": 2, "num_nodes": 4}, PIPELINE, [2, 4]),  # 28 layers
+        (QWEN, {"trainers_per_node": 4}, EXPERT, []),
+        (EXPERTS, {"trainers_per_node": 4}, EXPERT, [2, 4]),
+        (EXPERTS, {"trainers_per_node": 4, "expert_parallel": 2}, PIPELINE, [2]),  # two ranks are left for the experts
     ],
 )
-def test_layers_are_split_over_the_gpus_of_a_node(
-    shape: modelcfg.ModelShape, placement: dict[str, int], tried: list[dict[str, int]]
+def test_a_model_is_split_over_the_gpus_that_there_are(
+    shape: modelcfg.ModelShape, placement: dict[str, int], key: str, tried: list[int]
 ) -> None:
     train = {"global_batch_size": 120, "recompute": "full"}
     rollout = {"rollout_batch_size": 15}
     config = run(shape.name, placement=placement, train=train, rollout=rollout)
-    assert remedy._split(config, shape) == tried
+    assert remedy._split(config, shape, key) == [{key: size} for size in tried]
 
 
-def test_several_changes_at_once_go_on_to_more_gpus_per_node() -> None:
-    placement = {"trainers_per_node": 2, "offload": "off"}
-    config = run("qwen3-0.6b", placement=placement, train={"max_tokens_per_micro_batch": 2304})
-    free = {"placement.offload": "auto", **STATE, **ALL_LAYERS}
-    splits: list[dict[str, Any]] = [
-        {},
-        {"placement.tensor_parallel": 2, "placement.sequence_parallel": True},
-        {"placement.tensor_parallel": 4, "placement.sequence_parallel": True, "placement.trainers_per_node": 4},
-        {"placement.tensor_parallel": 8, "placement.sequence_parallel": True, "placement.trainers_per_node": 8},
-    ]
-    wanted = [[free | split, free | split | {TOKENS: 2048}] for split in splits]
-    assert list(remedy._together(config, QWEN)) == wanted
-
-
-def test_experts_are_shared_out_where_several_changes_are_made_at_once() -> None:
-    placement = {"trainers_per_node": 4, "expert_parallel": 4, "offload": "auto"}
-    config = run("qwen3-30b-a3b", placement=placement, train={"max_tokens_per_micro_batch": 2048})
-    alone = {**STATE, **ALL_LAYERS}
-    more = alone | {"placement.expert_parallel": 8, "placement.trainers_per_node": 8}
-    assert list(remedy._together(config, EXPERTS)) == [[alone], [more]]
-
-
-def test_shares_of_a_gpu_are_tried_from_the_present_one_outwards_then_more_gpus_per_engine() -> None:
-    placement = {"trainers_per_node": 8, "engines_per_node": 2, "engine_memory_fraction": 0.9}
-    shares = list(remedy._shares(run("qwen3-0.6b", placement=placement)))
-    percents = [round(change["placement.engine_memory_fraction"] * 100, 6) for change in shares[:-2]]
-    assert percents[:8] == [90, 89, 91, 88, 92, 87, 93, 86]
-    assert sorted(percents) == list(range(5, 96))
-    assert shares[-2:] == [{"placement.engine_tensor_parallel": 2}, {"placement.engine_tensor_parallel": 4}]
-
-
-def test_an_engine_on_two_gpus_is_tried_on_more() -> None:
-    placement = {"trainers_per_node": 4, "engine_tensor_parallel": 2}
-    shares = list(remedy._shares(run("qwen3-0.6b", placement=placement)))
-    assert shares[-1] == {"placement.engine_tensor_parallel": 4}
-    assert len(shares) == 91 + 1
+@pytest.mark.parametrize(
+    ("placement", "splits"),
+    [
+        ({"trainers_per_node": 8, "engines_per_node": 2}, [(2, 2), (4, 2), (8, 1)]),
+        ({"trainers_per_node": 8, "engines_per_node": 8}, [(2, 4), (4, 2), (8, 1)]),
+        ({"trainers_per_node": 4, "engine_tensor_parallel": 2}, [(4, 1)]),
+        ({"trainers_per_node": 1}, []),
+        ({"trainers_per_node": 4, "engines": "own_gpus"}, [(2, 1), (4, 1)]),  # of the 8 of a node 4 are left
+    ],
+)
+def test_an_engine_is_tried_on_more_gpus(placement: dict[str, Any], splits: list[tuple[int, int]]) -> None:
+    wanted = [{engine_room.SPLIT: size, engine_room.COUNT: count} for size, count in splits]
+    assert list(engine_room.engine_splits(run("qwen3-0.6b", placement=placement), H100)) == [{}, *wanted]
 
 
 def test_room_for_exactly_as_many_samples_is_enough() -> None:
     config, shape = run(), modelcfg.load("qwen3-4b")
-    (share,) = remedy.engine_remedy(config, shape, H100, 1).split("set placement.engine_memory_fraction: ")[1:]
-    assert float(share) == 0.6
-    changed = remedy.apply(config, {"placement.engine_memory_fraction": float(share)})
-    room = remedy.plan_memory(changed, shape, H100).cache.samples(2048)
-    assert remedy.engine_remedy(config, shape, H100, room) == f"set placement.engine_memory_fraction: {share}"
-    assert remedy.engine_remedy(config, shape, H100, room + 1) == "set placement.engine_memory_fraction: 0.61"
+    room = plan_memory(config, shape, H100).cache.samples(2048)
+    assert engine_room.engine_changes(config, shape, H100, room, room) == {}
+    assert engine_room.engine_changes(config, shape, H100, room + 1, room + 1) == {engine_room.FRACTION: 0.61}
 
 
-def test_where_no_share_has_room_other_gpus_are_the_remedy_for_one_sample_alone() -> None:
-    config, shape, small = run("llama-3.1-8b"), modelcfg.load("llama-3.1-8b"), Device("cuda", 8 * GIB)
-    wanted = "use GPUs with more memory, or a smaller model: no share of a GPU has room for 1"
-    assert remedy.engine_remedy(config, shape, small, 1) == wanted
-    assert remedy.engine_remedy(config, shape, small, 2) == ""
+def test_a_share_gives_the_samples_that_are_wanted_or_as_many_as_there_is_room_for() -> None:
+    config, shape = run(placement={"engine_memory_fraction": 0.05}), modelcfg.load("qwen3-4b")
+
+    def room(wanted: int) -> int:
+        changed = apply(config, engine_room.engine_changes(config, shape, H100, wanted) or {})
+        return plan_memory(changed, shape, H100).cache.samples(2048)
+
+    assert [room(wanted) >= wanted for wanted in (1, 16, 64, 4096)] == [True, True, True, False]
+    assert room(1) < room(16) < room(64) < room(4096)
+    assert engine_room.engine_changes(config, shape, H100, 4096, 4096) is None
+
+
+def test_no_share_of_a_small_gpu_has_room() -> None:
+    config, shape = run("llama-3.1-8b"), modelcfg.load("llama-3.1-8b")
+    assert remedy.engine_remedy(config, shape, Device("cuda", 8 * GIB), 1) == ""
+
+
+def test_what_is_set_already_is_not_said_and_what_is_taken_back_is_null() -> None:
+    config = run("qwen3-0.6b", train={"recompute": "full", "recompute_layers": 4})
+    changes = without_present(config, {**ALL_LAYERS, "placement.sequence_parallel": True})
+    assert in_words(changes) == "train.recompute_layers: null and placement.sequence_parallel: true"

@@ -1,0 +1,71 @@
+"""Settings of a run file that a remedy would change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from common.mistake import Mistake
+from core.checks import batch, model, overlap, parallel, schedule, slurm
+from core.config.schema import RunConfig
+from modelcfg import ModelShape
+
+Changes = Mapping[str, Any]
+
+SIZE_RULES = (
+    batch.a_sample_fits_a_micro_batch,
+    parallel.ranks_divide,
+    parallel.experts_divide,
+    parallel.batch_divides_over_replicas,
+)
+CHANGE_RULES = (
+    *SIZE_RULES,
+    parallel.sequence_parallel_has_peers,
+    parallel.engines_fit_devices,
+    parallel.own_gpus_are_not_shared,
+    overlap.overlapping_phases,
+    schedule.recomputed_layers,
+    slurm.trainers_have_their_nodes,
+    slurm.gpus_suffice,
+)
+
+
+def size_problems(config: RunConfig, shape: ModelShape | None) -> list[Mistake]:
+    """What a plan cannot be made of: sizes that do not divide, samples that fit no row."""
+    return [*(problem for rule in SIZE_RULES for problem in rule(config)), *model.shape_divides(config, shape)]
+
+
+def accepted(config: RunConfig, shape: ModelShape) -> bool:
+    """Whether a run file with other sizes would pass the checks that these touch."""
+    if any(problem for rule in CHANGE_RULES for problem in rule(config)):
+        return False
+    return next(model.shape_divides(config, shape), None) is None
+
+
+def apply(config: RunConfig, changes: Changes) -> RunConfig:
+    """The run file with other values, as `--set` would change it."""
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        changed = getattr(config, section).model_copy(update={name: value})
+        config = config.model_copy(update={section: changed})
+    return config
+
+
+def without_present(config: RunConfig, changes: Changes) -> Changes:
+    """The changes that change something."""
+    return {key: value for key, value in changes.items() if value != present(config, key)}
+
+
+def present(config: RunConfig, key: str) -> Any:
+    """The value of a key of a section."""
+    section, _, name = key.partition(".")
+    return getattr(getattr(config, section), name)
+
+
+def in_words(changes: Changes) -> str:
+    """train.recompute: full and placement.tensor_parallel: 2"""
+    return " and ".join(f"{key}: {_value(value)}" for key, value in changes.items())
+
+
+def _value(value: Any) -> str:
+    return "null" if value is None else str(value).lower()
