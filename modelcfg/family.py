@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelcfg.weights import Weight, attention, feed_forward, norm
+from modelcfg.weights import Weight, attention, experts, feed_forward, norm
 
 if TYPE_CHECKING:
     from modelcfg.shape import ModelShape
@@ -24,14 +24,21 @@ REQUIRED = (
 )
 
 
-def decoder_layer(shape: ModelShape) -> list[Weight]:
-    """A norm, the attention, a norm, the feed-forward: the layer of Llama and of those that follow it."""
+def decoder_layer(shape: ModelShape, layer: int) -> list[Weight]:
+    """A norm, the attention, a norm, the feed-forward or experts: the layer of Llama and of those that follow it."""
+    width = shape.dense_ffn_hidden_size or shape.ffn_hidden_size
     return [
         norm("input_layernorm", "input_layernorm", shape.hidden_size),
         *attention(shape),
         norm("pre_mlp_layernorm", "post_attention_layernorm", shape.hidden_size),
-        *feed_forward(shape),
+        *(experts(shape) if shape.has_experts(layer) else feed_forward(shape.hidden_size, width)),
     ]
+
+
+def layers_behind(shape: ModelShape) -> tuple[str, ...]:
+    """Layers for predicting several tokens, numbered on behind the last."""
+    first = shape.num_layers
+    return tuple(f"model.layers.{layer}." for layer in range(first, first + shape.carried_layers))
 
 
 def nothing(_: Config) -> dict[str, Any]:
@@ -46,21 +53,24 @@ class Family:
     Attributes:
         model_type: HuggingFace's; `architecture` of a shape.
         hf_class: HuggingFace's class, as `architectures` of a config.json names it.
-        layer: the weights of one layer, in HuggingFace's order.
+        layer: the weights of a layer, by its number, in HuggingFace's order.
         fields: those of `ModelShape` that the common reading does not have, or has otherwise.
         refused: key of config.json → whether its value makes a model that the shape cannot express. It takes the place
             of what is refused in all families where it has the same key.
         required: further keys that must be there.
         renamed: key → another name under which it may stand.
+        carried: beginnings of the names of tensors that a model directory may hold beside the model: heads for several
+            tokens. They are neither computed, trained nor synced, and written out with the model as they were.
     """
 
     model_type: str
     hf_class: str
-    layer: Callable[[ModelShape], list[Weight]] = decoder_layer
+    layer: Callable[[ModelShape, int], list[Weight]] = decoder_layer
     fields: Callable[[Config], dict[str, Any]] = nothing
     refused: Callable[[Config], dict[str, bool]] = nothing
     required: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
 
 
 def or_default(config: Config, key: str, default: Any) -> Any:

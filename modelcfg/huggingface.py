@@ -20,8 +20,8 @@ from modelcfg.family import REQUIRED, Family, or_default
 from modelcfg.shape import ModelShape, RopeScaling
 
 # Base and instruct checkpoints of one model are published with different limits (Qwen2.5-1.5B: 131072 and 32768), and
-# no weight depends on the limit.
-NOT_COMPARED = ("name", "hub", "max_position_embeddings")
+# no weight depends on the limit. Heads for several tokens are not trained.
+NOT_COMPARED = ("name", "hub", "max_position_embeddings", "carried_layers")
 
 
 class UnsupportedModelError(Wrong):
@@ -83,6 +83,7 @@ def _shape(config: Mapping[str, Any], family: Family, name: str) -> ModelShape:
         "qkv_bias": False,
         "qk_norm": False,
         "max_position_embeddings": config["max_position_embeddings"],
+        "carried_layers": or_default(config, "num_nextn_predict_layers", 0),
     }
     return ModelShape.model_validate(
         {"name": name, "architecture": family.model_type, **common, **family.fields(config)}

@@ -28,6 +28,19 @@ class RopeScaling(Frozen):
     original_max_position_embeddings: PositiveInt
 
 
+class SigmoidRouter(Frozen):
+    """A router that gives each expert a score of its own. Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
+
+    The experts of the best scores are chosen with a bias on them that no gradient changes; of `groups` groups of
+    experts only the `groups_per_token` whose two best biased scores make the largest sum take part. The scores
+    themselves, made to sum to `scale`, weigh the results.
+    """
+
+    groups: PositiveInt = 1
+    groups_per_token: PositiveInt = 1
+    scale: PositiveFloat = 1.0
+
+
 class ModelShape(Frozen):
     """A decoder with RMSNorm, rotary positions, grouped-query attention and a SwiGLU feed-forward.
 
@@ -36,8 +49,11 @@ class ModelShape(Frozen):
     `post_norms` are norms behind the attention and behind the feed-forward. `rotary_fraction` is the part of each head,
     from its start, that positions turn; `rotary_interleaved`: a channel is turned with its neighbour, else with the one
     half of that part further on.
-    With `num_experts` every layer has that number of feed-forwards of `ffn_hidden_size`, not one, and a router that
-    sends a token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results.
+    With `num_experts` a layer has that number of feed-forwards of `ffn_hidden_size`, not one, and a router that sends a
+    token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results (or as
+    `router` says). Beside them every token passes a feed-forward of `shared_ffn_hidden_size`, unless that is 0. The
+    first `dense_layers` have no experts, but one feed-forward of `dense_ffn_hidden_size`.
+    `carried_layers` are layers behind the last, for predicting several tokens: see `Family.carried`.
     """
 
     name: str
@@ -62,6 +78,11 @@ class ModelShape(Frozen):
     max_position_embeddings: PositiveInt
     num_experts: Natural = 0
     experts_per_token: Natural = 0
+    router: SigmoidRouter | None = None
+    shared_ffn_hidden_size: Natural = 0
+    dense_layers: Natural = 0
+    dense_ffn_hidden_size: Natural = 0
+    carried_layers: Natural = 0
 
     @field_validator("architecture")
     @classmethod
@@ -87,6 +108,32 @@ class ModelShape(Frozen):
                 "to the number of experts, or 0 of 0"
             )
         return self
+
+    @model_validator(mode="after")
+    def _some_layers_have_experts(self) -> ModelShape:
+        fewer = self.num_experts and self.dense_layers < self.num_layers
+        if (self.dense_layers or self.shared_ffn_hidden_size or self.router) and not fewer:
+            raise ValueError("no layer with experts: wanted fewer dense layers than layers, and experts in the others")
+        if bool(self.dense_layers) != bool(self.dense_ffn_hidden_size):
+            raise ValueError("dense_layers and dense_ffn_hidden_size go together: wanted both, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _groups_share_the_experts(self) -> ModelShape:
+        if self.router is None:
+            return self
+        groups, chosen = self.router.groups, self.router.groups_per_token
+        size, rest = divmod(self.num_experts, groups)
+        if rest or chosen > groups or chosen * size < self.experts_per_token or (groups > 1 and size < 2):
+            raise ValueError(
+                f"{chosen} of {groups} groups of the {self.num_experts} experts: wanted equal groups of two or more, "
+                f"of which the chosen have {self.experts_per_token} experts"
+            )
+        return self
+
+    def has_experts(self, layer: int) -> bool:
+        """Whether a layer has experts, not one feed-forward."""
+        return bool(self.num_experts) and layer >= self.dense_layers
 
     @property
     def query_size(self) -> int:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
-from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, Weight, after_layers, before_layers
+from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, SHARED, Weight, after_layers, before_layers
 
 __all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters"]
 
-# the order in which Megatron makes the modules of a layer; what is not listed comes last, as it stands in the table
-MADE_FIRST = (
+# the order in which Megatron makes the modules of a layer, as far as it is not that of the table
+MADE = (
     "input_layernorm.",
     "self_attention.linear_proj.",
     "self_attention.linear_qkv.",
     "self_attention.",
     "pre_mlp_layernorm.",
+    "mlp.",
+    f"mlp.{EXPERTS}",
+    SHARED,
 )
 
 
@@ -29,8 +34,9 @@ def rank_parameters(
     is_last = stage == pipeline_parallel - 1
     embedding = before_layers(shape)
     found = {EMBEDDING: embedding.numel_of_rank(tensor_parallel)} if stage == 0 else {}
-    layer = _layer(shape, tensor_parallel, expert_parallel)
-    for index in range(shape.num_layers // pipeline_parallel):
+    per_stage = shape.num_layers // pipeline_parallel
+    for index in range(per_stage):
+        layer = _layer(shape, stage * per_stage + index, tensor_parallel, expert_parallel)
         found |= {f"decoder.layers.{index}.{name}": count for name, count in layer.items()}
     if is_last:
         found |= {weight.local: weight.numel_of_rank(tensor_parallel) for weight in after_layers(shape)}
@@ -39,15 +45,17 @@ def rank_parameters(
     return found
 
 
-def _layer(shape: ModelShape, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
-    table = sorted(families()[shape.architecture].layer(shape), key=_made)
-    found = {w.local: w.numel_of_rank(tensor_parallel) for w in table if not w.of_expert}
-    for place in range(shape.num_experts // expert_parallel):
-        found |= {w.local.format(place=place): w.numel_of_rank(tensor_parallel) for w in table if w.of_expert}
+def _layer(shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
+    table = sorted((w for w in families()[shape.architecture].layer(shape, layer) if not w.fixed), key=_made)
+    found: dict[str, int] = {}
+    for of_expert, weights in groupby(table, key=lambda weight: weight.of_expert):
+        held = list(weights)
+        for place in range(shape.num_experts // expert_parallel if of_expert else 1):
+            found |= {w.local.format(place=place): w.numel_of_rank(tensor_parallel) for w in held}
     return found
 
 
 def _made(weight: Weight) -> int:
     """Place of the parameter's module among those of a layer."""
-    places = (place for place, start in enumerate(MADE_FIRST) if weight.local.startswith(start))
-    return next(places, len(MADE_FIRST))
+    fitting = [place for place, start in enumerate(MADE) if weight.local.startswith(start)]
+    return max(fitting, key=lambda place: len(MADE[place]))

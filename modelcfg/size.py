@@ -20,8 +20,10 @@ def _parts(shape: ModelShape) -> Mapping[str, int]:
     counts = dict.fromkeys(("embedding", "attention", "router", "feed-forward", "norms", "output"), 0)
     for weight in (before_layers(shape), *after_layers(shape)):
         counts[weight.part] += weight.numel
-    for weight in families()[shape.architecture].layer(shape):
-        counts[weight.part] += shape.num_layers * weight.numel * (shape.num_experts if weight.of_expert else 1)
+    for layer in range(shape.num_layers):
+        for weight in families()[shape.architecture].layer(shape, layer):
+            if not weight.fixed:
+                counts[weight.part] += weight.numel * (shape.num_experts if weight.of_expert else 1)
     return {part: count for part, count in counts.items() if count or part != "router"}
 
 
@@ -33,5 +35,6 @@ def num_parameters(shape: ModelShape) -> int:
 def active_parameters(shape: ModelShape) -> int:
     """Number of parameters that compute a token: all, but among the experts only the chosen ones."""
     idle = shape.num_experts - shape.experts_per_token
-    of_one = sum(weight.numel for weight in families()[shape.architecture].layer(shape) if weight.of_expert)
-    return num_parameters(shape) - shape.num_layers * idle * of_one
+    layer = families()[shape.architecture].layer
+    tables = (layer(shape, number) for number in range(shape.num_layers))
+    return num_parameters(shape) - idle * sum(weight.numel for table in tables for weight in table if weight.of_expert)

@@ -22,6 +22,7 @@ Part = Literal["embedding", "attention", "router", "feed-forward", "norms", "out
 EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
 EXPERTS = "experts.local_experts."  # in the names of their parameters
+SHARED = "mlp.shared_experts"  # the feed-forward of all tokens beside them
 HF_EMBEDDING = "model.embed_tokens.weight"
 
 
@@ -35,6 +36,8 @@ class Weight:
             the expert.
         shapes: [rows, columns] or [numbers] of each of these tensors, whole.
         part: the part of the model that it is counted as.
+        fixed: loaded, saved and synced, but trained by no gradient, and float32 whatever the model's precision. It is
+            counted as no parameter.
     """
 
     local: str
@@ -42,6 +45,7 @@ class Weight:
     kind: Kind
     shapes: tuple[tuple[int, ...], ...]
     part: Part
+    fixed: bool = False
 
     @property
     def of_expert(self) -> bool:
@@ -85,9 +89,9 @@ def attention(shape: ModelShape) -> list[Weight]:
     return [*table, Weight(local, hf_output, "columns", whole, "attention")]
 
 
-def feed_forward(shape: ModelShape, local: str = "mlp", hf: str = "mlp") -> list[Weight]:
+def feed_forward(hidden: int, width: int, local: str = "mlp", hf: str = "mlp") -> list[Weight]:
     """Gate, up and down projection."""
-    up, down = (shape.ffn_hidden_size, shape.hidden_size), (shape.hidden_size, shape.ffn_hidden_size)
+    up, down = (width, hidden), (hidden, width)
     gate_up = (f"{hf}.gate_proj.weight", f"{hf}.up_proj.weight")
     return [
         Weight(f"{local}.linear_fc1.weight", gate_up, "gate_up", (up, up), "feed-forward"),
@@ -96,12 +100,16 @@ def feed_forward(shape: ModelShape, local: str = "mlp", hf: str = "mlp") -> list
 
 
 def experts(shape: ModelShape) -> list[Weight]:
-    """The router, and a feed-forward for each expert."""
-    router = ((shape.num_experts, shape.hidden_size),)
-    return [
-        Weight("mlp.router.weight", ("mlp.gate.weight",), "replicated", router, "router"),
-        *feed_forward(shape, f"mlp.{EXPERTS}{{place}}", "mlp.experts.{expert}"),
-    ]
+    """The router, a feed-forward for each expert and, where the shape has it, one for all tokens."""
+    hidden, router = shape.hidden_size, ((shape.num_experts, shape.hidden_size),)
+    table = [Weight("mlp.router.weight", ("mlp.gate.weight",), "replicated", router, "router")]
+    if shape.router is not None:
+        bias, numbers = ("mlp.gate.e_score_correction_bias",), ((shape.num_experts,),)
+        table.append(Weight("mlp.router.expert_bias", bias, "replicated", numbers, "router", fixed=True))
+    table += feed_forward(hidden, shape.ffn_hidden_size, f"mlp.{EXPERTS}{{place}}", "mlp.experts.{expert}")
+    if shape.shared_ffn_hidden_size:
+        table += feed_forward(hidden, shape.shared_ffn_hidden_size, SHARED, SHARED)
+    return table
 
 
 def before_layers(shape: ModelShape) -> Weight:

@@ -95,6 +95,9 @@ def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mista
     if shape.num_experts and shape.ffn_hidden_size % engine:
         what = "columns of an expert"
         yield _indivisible("engine_tensor_parallel", engine, what, shape.ffn_hidden_size, shape.name)
+    elif shape.dense_ffn_hidden_size % engine:
+        what = "columns of a dense layer"
+        yield _indivisible("engine_tensor_parallel", engine, what, shape.dense_ffn_hidden_size, shape.name)
     elif shape.num_attention_heads % engine:
         yield _indivisible("engine_tensor_parallel", engine, "attention heads", shape.num_attention_heads, shape.name)
     elif shape.num_query_groups % engine and engine % shape.num_query_groups:  # an engine may hold copies of a group

@@ -6,6 +6,7 @@ Legend: T row tokens (per rank a part of them under sequence parallel), R target
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,6 +29,7 @@ from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import RMSNorm
 from core.megatron.layers.post_norm import NormedAttention, NormedMLP
 from core.megatron.layers.rotary import RowRotary
+from core.megatron.layers.routers import FIXED
 from core.megatron.layers.vocab import target_log_probs
 from core.megatron.rows.packing import Row
 from core.megatron.rows.to_device import to_device
@@ -83,6 +86,10 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
             self.output_layer.allreduce_dgrad = options.tensor_parallel > 1
             if shape.tied_embeddings:  # Megatron would have to add zeros, for the embedding's own gradient comes later
                 self.output_layer.gradient_accumulation_fusion = False
+
+    def fixed_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """What is loaded, saved and synced as weights are, but trained by no gradient."""
+        return ((name, tensor) for name, tensor in self.named_buffers() if name.endswith(FIXED))
 
     def _postprocess(self, hidden_states: Tensor, *, packed_seq_params: RowParams, **_: Any) -> Any:
         if not self.post_process:
@@ -146,7 +153,7 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
     return TransformerConfig(
         num_layers=shape.num_layers,
         hidden_size=shape.hidden_size,
-        ffn_hidden_size=shape.ffn_hidden_size,
+        ffn_hidden_size=shape.dense_ffn_hidden_size or shape.ffn_hidden_size,
         num_attention_heads=shape.num_attention_heads,
         num_query_groups=shape.num_query_groups,
         kv_channels=shape.head_dim,
@@ -196,14 +203,21 @@ def _leave_as_is(weight: Tensor) -> Tensor:
 
 
 def _block_spec(config: Any, shape: ModelShape) -> Any:
-    """Megatron's local spec with our norms and our attention."""
-    layer = get_gpt_layer_local_spec(qk_layernorm=config.qk_layernorm, normalization="RMSNorm")
+    """The layers of this stage: Megatron's local spec with our norms, our attention and our feed-forwards."""
+    first = get_transformer_layer_offset(config)
+    layers = [_layer_spec(shape, first + index) for index in range(get_num_layers_to_build(config))]
+    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)
+
+
+def _layer_spec(shape: ModelShape, number: int) -> Any:
+    layer = get_gpt_layer_local_spec(qk_layernorm=shape.qk_norm, normalization="RMSNorm")
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
     parts.input_layernorm = parts.pre_mlp_layernorm = RMSNorm
     attention.core_attention = RowAttention
-    parts.mlp = expert_layer() if config.num_moe_experts else NormedMLP if shape.post_norms else GatedMLP
+    dense = NormedMLP if shape.post_norms else GatedMLP
+    parts.mlp = expert_layer(shape) if shape.has_experts(number) else dense
     if shape.post_norms:
         parts.self_attention.module = NormedAttention
-    if config.qk_layernorm:
+    if shape.qk_norm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
-    return TransformerBlockSubmodules(layer_specs=[layer] * get_num_layers_to_build(config), layer_norm=RMSNorm)
+    return layer

@@ -70,6 +70,7 @@ class MegatronTrainer:
         self._parameters = dict(model.named_parameters())
         if not shared_out:  # which has a flat buffer of its own
             move_into_flat(list(self._parameters.values()))
+        self._fixed = dict(model.fixed_tensors())
         self._load_weights()
         self._reference = self._load_reference() if loss_needs(config.algorithm).reference else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
@@ -128,11 +129,11 @@ class MegatronTrainer:
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
         """Full tensors under HuggingFace names: see `hf.named_buckets`."""
-        return hf.named_buckets(self._parameters, self.shape, self.layout, max_bytes)
+        return hf.named_buckets(self._parameters | self._fixed, self.shape, self.layout, max_bytes)
 
     def save_hf(self, directory: Path) -> None:
         """Write the model as a HuggingFace directory; global rank 0 writes."""
-        hf.save_hf(self._parameters, self.shape, self.layout, self._model_dir, directory)
+        hf.save_hf(self._parameters | self._fixed, self.shape, self.layout, self._model_dir, directory)
 
     def save(self, directory: Path) -> None:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""
@@ -155,7 +156,7 @@ class MegatronTrainer:
         return self.shape.tied_embeddings and self.layout.pp_size > 1
 
     def _load_weights(self) -> None:
-        hf.load_hf(self._parameters, self.shape, self.layout, self._model_dir)
+        hf.load_hf(self._parameters | self._fixed, self.shape, self.layout, self._model_dir)
 
     def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], list[list[float]]]:
         """One optimiser step over one global batch: metrics and log-probs."""
@@ -231,7 +232,7 @@ class MegatronTrainer:
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
         if self._reference is None or all(sample.logprobs_ref is not None for sample in samples):
             return samples
-        with self._holding(self._reference):
+        with self._holding(self._reference | self._fixed_reference):
             found = self.log_probs(samples)
         return [replace(sample, logprobs_ref=values) for sample, values in zip(samples, found, strict=True)]
 
@@ -239,23 +240,25 @@ class MegatronTrainer:
         """This rank's part of the reference model; equal to the policy's until that is trained."""
         path = self.config.model.reference_path
         reference = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self._fixed_reference = {name: tensor.clone() for name, tensor in self._fixed.items()}
         if path is not None:
             from core.pretrained.locate import locate
 
-            hf.load_hf(reference, self.shape, self.layout, locate(path))
+            hf.load_hf(reference | self._fixed_reference, self.shape, self.layout, locate(path))
         return reference
 
     @contextmanager
     def _holding(self, weights: dict[str, Tensor]) -> Iterator[None]:
         """Let the model compute with other weights for a while; nothing is copied."""
-        own = {name: parameter.data for name, parameter in self._parameters.items()}
-        for name, parameter in self._parameters.items():
-            parameter.data = weights[name]
+        tensors = self._parameters | self._fixed
+        own = {name: tensor.data for name, tensor in tensors.items()}
+        for name, tensor in tensors.items():
+            tensor.data = weights[name]
         try:
             yield
         finally:
-            for name, parameter in self._parameters.items():
-                parameter.data = own[name]
+            for name, tensor in tensors.items():
+                tensor.data = own[name]
 
 
 def _model_options(config: RunConfig, device: str) -> ModelOptions:

@@ -40,7 +40,8 @@ def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
 def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes of a weight sync's buckets on the trainer's side. A tensor larger than a bucket has a bucket of its own."""
     size = element_bytes(config, device)
-    largest = max(shape.vocab_size, shape.ffn_hidden_size, shape.query_size) * shape.hidden_size
+    widths = shape.vocab_size, shape.ffn_hidden_size, shape.dense_ffn_hidden_size, shape.query_size
+    largest = max(widths) * shape.hidden_size
     return min(BUCKETS * max(BUCKET_BYTES, largest * size), num_parameters(shape) * size * BUCKETS)
 
 

@@ -177,4 +177,5 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         is_last=stage == placement.pipeline_parallel - 1,
         attention="whole" if device == "cuda" and size == ELEMENT_BYTES["bfloat16"] else "plain",
         expert_parallel=placement.expert_parallel,
+        dense=max(0, min(layers, shape.dense_layers - stage * layers)),
     )

@@ -7,17 +7,17 @@ are byte for byte those of the safetensors library (https://huggingface.co/docs/
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
 
-from core.pretrained.header import LENGTH_BYTES
+from core.pretrained.header import BITS, LENGTH_BYTES, StoredTensor
 from core.pretrained.side_files import copy_side_files, write_dtype
 from core.pretrained.weight_files import WHOLE, write_index
 
@@ -26,6 +26,14 @@ ALIGNMENT = 8  # of the header
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+class Slot(NamedTuple):
+    """What a file holds of a tensor. `dtype` is spelled as the format has it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    num_bytes: int
 
 
 @dataclass(frozen=True)
@@ -38,30 +46,37 @@ class Shard:
     num_bytes: int
 
 
-def plan_shards(shapes: Shapes, dtype: torch.dtype, shard_bytes: int = SHARD_BYTES) -> list[Shard]:
+def plan_shards(slots: Mapping[str, Slot], shard_bytes: int = SHARD_BYTES) -> list[Shard]:
     """The files that hold these tensors, filled in their order; a tensor that is larger than a file has its own."""
-    groups: list[dict[str, tuple[int, ...]]] = [{}]
+    groups: list[dict[str, Slot]] = [{}]
     used = 0
-    for name, shape in shapes.items():
-        num_bytes = prod(shape) * dtype.itemsize
-        if groups[-1] and used + num_bytes > shard_bytes:
+    for name, slot in slots.items():
+        if groups[-1] and used + slot.num_bytes > shard_bytes:
             groups.append({})
             used = 0
-        groups[-1][name] = shape
-        used += num_bytes
+        groups[-1][name] = slot
+        used += slot.num_bytes
     one = len(groups) == 1
-    return [_shard(WHOLE if one else f"model-{i:05d}.safetensors", group, dtype) for i, group in enumerate(groups)]
+    return [_shard(WHOLE if one else f"model-{i:05d}.safetensors", group) for i, group in enumerate(groups)]
 
 
 @contextmanager
 def written_model(
-    directory: Path, source: Path, shapes: Shapes, dtype: torch.dtype, shard_bytes: int = SHARD_BYTES
+    directory: Path,
+    source: Path,
+    shapes: Shapes,
+    dtype: torch.dtype,
+    fixed: Collection[str] = (),
+    carried: Mapping[str, StoredTensor] | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> Iterator[ModelWriter]:
     """A writer of all these tensors; the directory is a model when the block is left.
 
     Args:
         directory: new or empty.
         source: the model's directory that config.json, tokenizer and chat template are copied from.
+        fixed: names of the tensors that are float32, whatever the `dtype` of the others.
+        carried: further tensors, which are copied as they lie in their files.
     Raises:
         ValueError: at the end, if a tensor was not written.
         OSError: the place cannot be written to, or is full.
@@ -69,11 +84,17 @@ def written_model(
     directory.mkdir(parents=True, exist_ok=True)
     copy_side_files(source, directory)
     write_dtype(directory, str(dtype).removeprefix("torch."))
-    shards = plan_shards(shapes, dtype, shard_bytes)
+    dtypes = {name: torch.float32 if name in fixed else dtype for name in shapes}
+    slots = {name: _slot(shape, dtypes[name]) for name, shape in shapes.items()}
+    carried = carried or {}
+    slots |= {name: Slot(one.dtype, one.shape, one.num_bytes) for name, one in carried.items()}
+    shards = plan_shards(slots, shard_bytes)
     with ExitStack() as stack:
         files = {shard.name: stack.enter_context((directory / shard.name).open("wb")) for shard in shards}
-        writer = ModelWriter(shapes, dtype, shards, files)
+        writer = ModelWriter(shapes, dtypes, shards, files)
         yield writer
+        for name, tensor in carried.items():
+            writer.put(name, tensor.read())
         if left := writer.left:
             raise ValueError(f"nothing was written for {', '.join(sorted(left)[:3])}")
     if len(shards) > 1:  # a single file needs no index
@@ -84,8 +105,10 @@ def written_model(
 class ModelWriter:
     """Writes each tensor once, in any order."""
 
-    def __init__(self, shapes: Shapes, dtype: torch.dtype, shards: list[Shard], files: Mapping[str, IO[bytes]]) -> None:
-        self._shapes, self._dtype, self._files = shapes, dtype, files
+    def __init__(
+        self, shapes: Shapes, dtypes: Mapping[str, torch.dtype], shards: list[Shard], files: Mapping[str, IO[bytes]]
+    ) -> None:
+        self._shapes, self._dtypes, self._files = shapes, dtypes, files
         self._shard_of = {name: shard for shard in shards for name in shard.places}
         self.left = set(shapes)
         for shard in shards:
@@ -101,10 +124,14 @@ class ModelWriter:
             wanted = list(self._shapes[name]) if name in self.left else "a tensor that is still to come"
             raise ValueError(f"{name}: found {list(tensor.shape)}; wanted {wanted}")
         self.left.remove(name)
+        self.put(name, host_bytes(tensor, self._dtypes[name]))
+
+    def put(self, name: str, content: memoryview | bytearray) -> None:
+        """Write the bytes of a tensor as they are to lie in its file."""
         shard = self._shard_of[name]
         file = self._files[shard.name]
         file.seek(LENGTH_BYTES + len(shard.header) + shard.places[name])
-        file.write(host_bytes(tensor, self._dtype))
+        file.write(content)
 
 
 def host_bytes(tensor: Tensor, dtype: torch.dtype) -> memoryview:
@@ -113,17 +140,19 @@ def host_bytes(tensor: Tensor, dtype: torch.dtype) -> memoryview:
     return on_host.view(-1).view(torch.uint8).numpy().data
 
 
-def _shard(name: str, group: Shapes, dtype: torch.dtype) -> Shard:
-    """The tensors of a file lie in the order of their names, as the library has them."""
+def _slot(shape: tuple[int, ...], dtype: torch.dtype) -> Slot:
+    return Slot(DTYPES[dtype], shape, prod(shape) * dtype.itemsize)
+
+
+def _shard(name: str, group: Mapping[str, Slot]) -> Shard:
+    """The tensors of a file lie by size of their elements, widest first, and by name, as the library has them."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     places, end = {}, 0
-    for tensor, shape, num_bytes in _sorted(group, dtype):
-        entries[tensor] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [end, end + num_bytes]}
+    for tensor in sorted(group, key=lambda name: (-BITS.get(group[name].dtype, 0), name)):
+        slot = group[tensor]
+        offsets = [end, end + slot.num_bytes]
+        entries[tensor] = {"dtype": slot.dtype, "shape": list(slot.shape), "data_offsets": offsets}
         places[tensor] = end
-        end += num_bytes
+        end += slot.num_bytes
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     return Shard(name, text + b" " * (-len(text) % ALIGNMENT), places, end)
-
-
-def _sorted(group: Shapes, dtype: torch.dtype) -> Iterator[tuple[str, tuple[int, ...], int]]:
-    return ((name, group[name], prod(group[name]) * dtype.itemsize) for name in sorted(group))

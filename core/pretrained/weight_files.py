@@ -13,8 +13,7 @@ from typing import Any
 
 from common.mistake import Wrong
 from core.pretrained.header import StoredTensor, read_header, told_by_first_bytes
-from modelcfg import ModelShape
-from modelcfg.tensors import hf_tensors
+from modelcfg import ModelShape, hf_tensors, is_carried
 
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
@@ -88,7 +87,8 @@ def misfits(directory: Path, tensors: dict[str, StoredTensor], shape: ModelShape
     if missing := [name for name in wanted if name not in tensors]:
         found = f"no {missing[0]}{_others(missing)} in {directory}"
         yield Wrong(found, "every tensor that config.json asks for", "take config.json and weights of one model")
-    if unknown := {name: one for name, one in tensors.items() if name not in known}:
+    unknown = {name: one for name, one in tensors.items() if name not in known and not is_carried(shape, name)}
+    if unknown:
         name, one = next(iter(unknown.items()))
         found = f"{name}{_others(unknown)} in {one.file}"
         wanted_only = f"tensors of {shape.architecture} with {shape.num_layers} layers, as config.json says, alone"
@@ -96,7 +96,7 @@ def misfits(directory: Path, tensors: dict[str, StoredTensor], shape: ModelShape
 
 
 def fitting_tensors(directory: Path, shape: ModelShape) -> dict[str, StoredTensor]:
-    """The tensors of a directory, if they are those of a model of this shape.
+    """The tensors of a directory, if they are those of a model of this shape, with what it carries beside them.
 
     Raises:
         Wrong: they are not, or cannot be read.
@@ -105,6 +105,13 @@ def fitting_tensors(directory: Path, shape: ModelShape) -> dict[str, StoredTenso
     for wrong in misfits(directory, tensors, shape):
         raise wrong
     return tensors
+
+
+def carried_tensors(directory: Path, shape: ModelShape) -> dict[str, StoredTensor]:
+    """What a directory holds beside the model, and another one is to hold as well: see `Family.carried`."""
+    if not shape.carried_layers:
+        return {}
+    return {name: one for name, one in stored_tensors(directory).items() if is_carried(shape, name)}
 
 
 def _weight_map(index: Path) -> dict[str, str]:

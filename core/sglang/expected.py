@@ -9,6 +9,7 @@ from pathlib import Path
 from common.mistake import Wrong
 from core.pretrained.weight_files import stored_tensors
 from core.sglang.errors import WeightsRefused
+from modelcfg import from_hf, is_carried
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -17,7 +18,8 @@ Shapes = dict[str, tuple[int, ...]]
 def expected_tensors(model_dir: str | Path) -> Shapes:
     """Name and shape of every weight of a HuggingFace directory, from its safetensors headers.
 
-    With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it. Read once per directory.
+    With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it, and so is what lies
+    there beside the model. Read once per directory.
 
     Raises:
         WeightsRefused: there are no weights, or not all of them.
@@ -27,9 +29,11 @@ def expected_tensors(model_dir: str | Path) -> Shapes:
         shapes = {name: tensor.shape for name, tensor in stored_tensors(directory).items()}
     except Wrong as wrong:
         raise WeightsRefused(str(wrong)) from wrong
-    if json.loads((directory / "config.json").read_text()).get("tie_word_embeddings"):
+    config = json.loads((directory / "config.json").read_text())
+    if config.get("tie_word_embeddings"):
         shapes.pop("lm_head.weight", None)
-    return shapes
+    model = from_hf(config)
+    return {name: shape for name, shape in shapes.items() if not is_carried(model, name)}
 
 
 class Checklist:

@@ -94,9 +94,10 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
 
 def _one(shape: ModelShape) -> str:
     parameters = modelcfg.num_parameters(shape)
-    fields = {key: str(value) for key, value in shape if key != "rope_scaling"}
-    scaling = shape.rope_scaling
+    fields = {key: str(value) for key, value in shape if key not in ("rope_scaling", "router")}
+    scaling, router = shape.rope_scaling, shape.router
     fields["rope_scaling"] = "none" if scaling is None else f"llama3 ({scaling!s})"
+    fields["router"] = ("softmax" if shape.num_experts else "none") if router is None else f"sigmoid ({router!s})"
     fields |= {f"parameters, {part}": f"{count:,}" for part, count in modelcfg.parameter_parts(shape).items()}
     fields["parameters"] = f"{parameters:,}"
     if shape.num_experts:

@@ -26,7 +26,7 @@ from core.loop.manifest import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
 from core.pretrained.locate import locate
 from core.pretrained.model_writer import host_bytes, written_model
-from core.pretrained.weight_files import fitting_tensors, weight_files
+from core.pretrained.weight_files import carried_tensors, fitting_tensors, weight_files
 from core.run_dir.run_directory import RunDirectory
 from modelcfg import ModelShape, num_parameters
 
@@ -106,7 +106,8 @@ def _write(
     wrote: Callable[[int, int], None],
 ) -> None:
     done, whole = 0, num_parameters(shape)
-    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype) as writer:
+    carried, fixed = carried_tensors(source, shape), modelcfg.fixed_tensors(shape)
+    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype, fixed, carried) as writer:
         for name, tensor in stored.tensors():
             writer.write(name, tensor)
             done += tensor.numel()
@@ -115,9 +116,9 @@ def _write(
 
 def _compare(stored: StoredModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:
     """Hold every weight that was written against the checkpoint's, bit by bit."""
-    written = fitting_tensors(directory, shape)
+    written, fixed = fitting_tensors(directory, shape), modelcfg.fixed_tensors(shape)
     for name, tensor in stored.tensors():
-        if written[name].read() != host_bytes(tensor, dtype):
+        if written[name].read() != host_bytes(tensor, torch.float32 if name in fixed else dtype):
             found = f"another {name} in {written[name].file.name} than in the checkpoint, which was written from it"
             raise Wrong(found, "equal weights", "export again to another disk: this one, or the memory, is not sound")
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ROTARY_FRACTION = 0.5
 
 
-def _layer(shape: ModelShape) -> list[Weight]:
+def _layer(shape: ModelShape, _: int) -> list[Weight]:
     hidden, ffn = shape.hidden_size, shape.ffn_hidden_size
     gate_up = ("mlp.gate_up_proj.weight",)
     return [
@@ -28,14 +28,19 @@ def _layer(shape: ModelShape) -> list[Weight]:
     ]
 
 
-def _fields(config: Config) -> dict[str, Any]:
+def rotary_fraction(config: Config) -> float:
+    """What of each head positions turn, from either spelling."""
     rope = {**config, **(config.get("rope_parameters") or {})}
+    return float(or_default(rope, "partial_rotary_factor", ROTARY_FRACTION))
+
+
+def _fields(config: Config) -> dict[str, Any]:
     return {
         "head_dim": or_default(config, "head_dim", HEAD_DIM),
         "qkv_bias": bool(or_default(config, "attention_bias", True)),
         "post_norms": True,
         "rotary_interleaved": True,
-        "rotary_fraction": or_default(rope, "partial_rotary_factor", ROTARY_FRACTION),
+        "rotary_fraction": rotary_fraction(config),
     }
 
 

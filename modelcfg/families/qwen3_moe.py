@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from modelcfg.families import qwen3
 from modelcfg.family import Config, Family, or_default
-from modelcfg.weights import Weight, attention, experts, norm
-
-if TYPE_CHECKING:
-    from modelcfg.shape import ModelShape
-
-
-def _layer(shape: ModelShape) -> list[Weight]:
-    return [
-        norm("input_layernorm", "input_layernorm", shape.hidden_size),
-        *attention(shape),
-        norm("pre_mlp_layernorm", "post_attention_layernorm", shape.hidden_size),
-        *experts(shape),
-    ]
 
 
 def _fields(config: Config) -> dict[str, Any]:
@@ -44,7 +31,6 @@ def _refused(config: Config) -> dict[str, bool]:
 FAMILY = Family(
     "qwen3_moe",
     "Qwen3MoeForCausalLM",
-    layer=_layer,
     fields=_fields,
     refused=_refused,
     required=("num_experts", "num_experts_per_tok", "moe_intermediate_size"),

@@ -8,10 +8,20 @@ import pytest
 import modelcfg
 from modelcfg import catalogue
 
+# What lies in the files and is not trained: the layer behind the last (a layer with experts, a matrix [H, 2 H], three
+# norms, an embedding and an output layer), and the biases of all routers.
+CARRIED = {
+    "glm4.5-106b-a12b": 2_341_492_736 + 2 * 4096**2 + 3 * 4096 + 2 * 151_552 * 4096 + 46 * 128,
+    "glm4.5-355b-a32b": 3_935_625_472 + 2 * 5120**2 + 3 * 5120 + 2 * 151_552 * 5120 + 90 * 160,
+}
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
     "glm4-9b": 9_400_279_040,
     "glm4-32b": 32_566_081_536,
+    "glm4.5-106b-a12b": 110_468_824_832 - CARRIED["glm4.5-106b-a12b"],
+    "glm4.5-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
+    "glm4.6-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
+    "glm4.7-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
     "llama-3-8b": 8_030_261_248,
     "llama-3-70b": 70_553_706_496,
     "llama-3.1-8b": 8_030_261_248,

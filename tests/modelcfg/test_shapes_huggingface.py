@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 import modelcfg
 from modelcfg import Mismatch, UnsupportedModelError
+from modelcfg.families import families
 from tests.support.hf_forms import published_form
 
 
@@ -22,9 +23,11 @@ def transformers_config(name: str, **changes: Any) -> Any:
 @pytest.mark.parametrize("name", modelcfg.names())
 def test_transformers_builds_two_layers_of_the_same_parameters_biases_and_norms(name: str) -> None:
     """With all their layers they would take minutes; how many there are is in the published number."""
-    shape = modelcfg.load(name).model_copy(update={"num_layers": 2})
+    known = modelcfg.load(name)
+    layers = known.dense_layers + 2
+    shape = known.model_copy(update={"num_layers": layers})
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(transformers_config(name, num_hidden_layers=2))
+        model = AutoModelForCausalLM.from_config(transformers_config(name, num_hidden_layers=layers))
     assert modelcfg.num_parameters(shape) == sum(p.numel() for p in model.parameters())
     layer = model.model.layers[0].self_attn
     assert (layer.q_proj.bias is not None, layer.o_proj.bias is not None) == (shape.qkv_bias, False)
@@ -122,8 +125,7 @@ def test_a_refusal_in_full() -> None:
         modelcfg.from_hf(form | {"architectures": ["GPT2LMHeadModel"]})
     assert str(other.value) == (
         "found the architecture GPT2LMHeadModel; wanted a model that this project can train: use one of "
-        "Glm4ForCausalLM, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, "
-        "Qwen3MoeForCausalLM"
+        + ", ".join(family.hf_class for family in families().values())
     )
     for change, where in (({"num_key_value_heads": 2}, "shape"), ({"vocab_size": 0}, "vocab_size")):
         with pytest.raises(UnsupportedModelError, match=rf"that contradicts itself \({where}: .*publisher$"):
@@ -161,6 +163,41 @@ def test_what_a_shape_cannot_express_is_refused(change: dict[str, Any], message:
     form = published_form(modelcfg.load("smollm2-135m")) | change
     with pytest.raises(UnsupportedModelError, match=re.escape(message)):
         modelcfg.from_hf(form)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"norm_topk_prob": False}, "norm_topk_prob: False in config.json"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings: True"),
+        ({"moe_layer_freq": 2}, "moe_layer_freq: 2"),
+        ({"scoring_func": "softmax"}, "scoring_func: softmax"),
+        ({"topk_method": "greedy"}, "topk_method: greedy"),
+        ({"first_k_dense_replace": 46}, "no layer with experts"),
+        ({"n_group": 3}, "1 of 3 groups of the 128 experts"),
+        ({"n_group": 8, "topk_group": 9}, "9 of 8 groups"),
+        ({"n_group": 128, "topk_group": 64}, "64 of 128 groups"),
+        ({"n_group": 64}, "of which the chosen have 8 experts"),
+        ({"n_routed_experts": None}, "config.json without n_routed_experts"),
+    ],
+)
+def test_sigmoid_experts_that_a_shape_cannot_express_are_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("glm4.5-106b-a12b"))
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | change)
+
+
+def test_sigmoid_experts_by_what_may_be_left_out() -> None:
+    shape = modelcfg.load("glm4.5-106b-a12b")
+    form = published_form(shape)
+    for key in ("n_group", "topk_group", "routed_scaling_factor", "first_k_dense_replace", "n_shared_experts"):
+        del form[key]
+    for key in ("head_dim", "partial_rotary_factor", "num_nextn_predict_layers", "norm_topk_prob", "use_qk_norm"):
+        del form[key]
+    assert modelcfg.compare(shape, form) == []
+    assert modelcfg.from_hf(form).carried_layers == 0
+    all_experts = modelcfg.from_hf(form | {"first_k_dense_replace": 0})
+    assert (all_experts.dense_layers, all_experts.dense_ffn_hidden_size) == (0, 0)
 
 
 @pytest.mark.parametrize(

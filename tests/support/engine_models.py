@@ -49,8 +49,9 @@ def perturbed(model: Any, seed: int) -> list[tuple[str, torch.Tensor]]:
     from transformers.core_model_loading import revert_weight_conversion
 
     generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.empty_like(parameter).normal_(0, 0.02, generator=generator))
-    found = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    stored = model.state_dict()  # tied ones twice
+    biases = {name: buffer for name, buffer in model.named_buffers() if name in stored}
+    found = {name: parameter.detach() for name, parameter in model.named_parameters()} | biases
+    for tensor in found.values():
+        tensor.add_(torch.empty_like(tensor).normal_(0, 0.02, generator=generator))
     return list(revert_weight_conversion(model, found).items())  # it has the experts of a layer in one tensor

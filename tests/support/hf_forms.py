@@ -14,7 +14,22 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         rope["rope_scaling"] = {"rope_type": "llama3", **shape.rope_scaling.model_dump()}
     family = shape.architecture.title().replace("_", "")
     experts: dict[str, Any] = {}
-    if shape.num_experts:
+    if shape.router is not None:
+        width = shape.ffn_hidden_size
+        experts = {
+            "intermediate_size": shape.dense_ffn_hidden_size,
+            "n_routed_experts": shape.num_experts,
+            "n_shared_experts": shape.shared_ffn_hidden_size // width,
+            "num_experts_per_tok": shape.experts_per_token,
+            "moe_intermediate_size": width,
+            "first_k_dense_replace": shape.dense_layers,
+            "n_group": shape.router.groups,
+            "topk_group": shape.router.groups_per_token,
+            "routed_scaling_factor": shape.router.scale,
+            "norm_topk_prob": True,
+            "num_nextn_predict_layers": shape.carried_layers,
+        }
+    elif shape.num_experts:
         experts = {
             "num_experts": shape.num_experts,
             "num_experts_per_tok": shape.experts_per_token,
@@ -41,5 +56,6 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         **experts,
         **({"partial_rotary_factor": shape.rotary_fraction} if shape.rotary_fraction != 1 else {}),
         **({"sliding_window": None} if shape.architecture == "mistral" else {}),
-        **({"attention_bias": shape.qkv_bias} if shape.architecture == "glm4" else {}),
+        **({"attention_bias": shape.qkv_bias} if shape.architecture.startswith("glm4") else {}),
+        **({"use_qk_norm": shape.qk_norm} if shape.architecture == "glm4_moe" else {}),
     }

@@ -6,7 +6,7 @@ Legend: T response tokens of one sample, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +28,21 @@ class Settings:
     clip_grad: float
     clip_ratio: tuple[float, float]
     temperature: float
+
+
+def _as_stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies; those of all experts, which transformers computes with as one, under the names that files have."""
+    found = {}
+    for name, tensor in tensors.items():
+        begin, experts, last = name.rpartition(".experts.")
+        if not experts:
+            found[name] = tensor.clone()
+            continue
+        projections = ("gate_proj", "up_proj") if last == "gate_up_proj" else (last,)
+        for number, one in enumerate(tensor.unbind()):
+            parts = zip(projections, one.chunk(len(projections)), strict=True)
+            found |= {f"{begin}.experts.{number}.{projection}.weight": part.clone() for projection, part in parts}
+    return found
 
 
 class PlainTrainer:
@@ -62,9 +77,9 @@ class PlainTrainer:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Copies of weights and both moments, by parameter name."""
         named = dict(self.model.named_parameters())
-        weights = {name: p.detach().clone() for name, p in named.items()}
+        weights = _as_stored({name: p.detach() for name, p in named.items()})
         moments = {
-            key: {name: self.adam.state[p][key].clone() for name, p in named.items()}
+            key: _as_stored({name: self.adam.state[p][key] for name, p in named.items()})
             for key in ("exp_avg", "exp_avg_sq")
         }
         return {"weights": weights, **moments}

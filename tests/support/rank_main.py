@@ -169,7 +169,7 @@ def dump(trainer: Any, directory: Path) -> None:
     states = {"exp_avg": moments(trainer, "exp_avg"), "exp_avg_sq": moments(trainer, "exp_avg_sq")}
     directory.mkdir()
     for kind, tensors in {"weights": trainer._parameters, **states}.items():
-        buckets = named_buckets(tensors, trainer.shape, trainer.layout, 2**40)
+        buckets = named_buckets(tensors, trainer.shape, trainer.layout, 2**40, fixed=False)
         save_file({name: t.detach().contiguous() for bucket in buckets for name, t in bucket}, directory / kind)
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
 POST_NORMS = "glm4"  # with biases on query, key and value, too
 OWN_HEADS = "mistral"  # as Llama, with a head dim that is not hidden / heads
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
+SIGMOID_EXPERTS = ("glm4_moe",)  # with a dense layer, a feed-forward of all tokens and a router with a bias
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
@@ -24,7 +26,15 @@ def tiny_config(kind: str, **changes: Any) -> Any:
 
     Grouped attention (4 heads, 2 groups) everywhere; Qwen3 and Mistral have a head dim that is not hidden / heads.
     """
-    from transformers import Glm4Config, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
+    from transformers import (
+        Glm4Config,
+        Glm4MoeConfig,
+        LlamaConfig,
+        MistralConfig,
+        Qwen2Config,
+        Qwen3Config,
+        Qwen3MoeConfig,
+    )
 
     family, _, tied = kind.partition("-")
     fields: dict[str, Any] = {
@@ -44,6 +54,12 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     }
     if family == "glm4":
         fields |= {"pad_token_id": None, "head_dim": 16, "partial_rotary_factor": 0.5}
+    if family in SIGMOID_EXPERTS:
+        fields |= {"n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48, "n_shared_experts": 1}
+        fields |= {"n_group": 4, "topk_group": 2, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5}
+        fields |= {"norm_topk_prob": True, "num_hidden_layers": 4}
+    if family == "glm4_moe":
+        fields |= {"head_dim": 32, "use_qk_norm": True, "attention_bias": True}
     if family == "mistral":
         fields |= {"head_dim": 24, "sliding_window": None}
     if family.startswith("qwen3"):
@@ -52,6 +68,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         fields |= {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True}
     classes = {
         "glm4": Glm4Config,
+        "glm4_moe": Glm4MoeConfig,
         "llama": LlamaConfig,
         "mistral": MistralConfig,
         "qwen2": Qwen2Config,
@@ -77,6 +94,23 @@ def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Pat
         for name, parameter in model.named_parameters():
             noise = torch.empty_like(parameter).normal_(0.0, 0.1, generator=generator)
             parameter.copy_(1.0 + noise if name.endswith("norm.weight") else noise)
+        for name, buffer in model.named_buffers():
+            if name.endswith("e_score_correction_bias"):  # as far apart as the scores
+                buffer.normal_(0.0, 0.3, generator=generator)
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
+    return directory
+
+
+def with_layer_behind(directory: Path) -> Path:
+    """Give a model two tensors of a layer for predicting several tokens, of other types than its own."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((directory / "config.json").read_text())
+    begin = f"model.layers.{config['num_hidden_layers']}."
+    more = {f"{begin}eh_proj.weight": torch.rand(4, 8).bfloat16(), f"{begin}enorm.weight": torch.rand(3).half()}
+    file = directory / "model.safetensors"
+    save_file(load_file(file) | more, file, {"format": "pt"})
+    (directory / "config.json").write_text(json.dumps(config | {"num_nextn_predict_layers": 1}))
     return directory

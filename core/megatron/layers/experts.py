@@ -1,17 +1,16 @@
-"""Feed-forwards of several experts: Megatron's router and parameters, and on GPUs products over all experts at once.
+"""Feed-forwards of several experts: Megatron's parameters, and on GPUs products over all experts at once.
 
-A token goes to the `experts_per_token` experts that its router finds most probable, and their results are added with
-these probabilities, made to sum to 1 (Qwen3, arXiv:2505.09388). No token is dropped, and no loss balances the experts:
-what is trained is the policy's reward alone. Under expert parallelism tokens travel to the rank of their expert and
-back (Megatron's dispatcher, all-to-all), in the forward and the backward pass, so all these ranks need the same number
-of micro-batches. On CPUs Megatron's loop over the experts computes them.
+A token goes to the `experts_per_token` experts that its router chooses (`routers.py`), and their results are added with
+its weights; that of a feed-forward for all tokens is added to them, where the shape has one. No token is dropped, and
+no loss balances the experts: what is trained is the policy's reward alone. Under expert parallelism tokens travel to
+the rank of their expert and back (Megatron's dispatcher, all-to-all), in the forward and the backward pass, so all
+these ranks need the same number of micro-batches. On CPUs Megatron's loop over the experts computes them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLPSubmodules
 from megatron.core.transformer.moe import moe_utils
@@ -22,6 +21,8 @@ from torch import Tensor
 
 from core.megatron.layers.expert_places import Slots
 from core.megatron.layers.grouped_experts import Products, Projection, can_group
+from core.megatron.layers.mlp import SharedMLP
+from core.megatron.layers.routers import router_of
 from modelcfg import ModelShape
 
 
@@ -34,19 +35,26 @@ def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
         "num_moe_experts": shape.num_experts,
         "moe_router_topk": shape.experts_per_token,
         "moe_ffn_hidden_size": shape.ffn_hidden_size,
+        "moe_shared_expert_intermediate_size": shape.shared_ffn_hidden_size or None,
+        "moe_layer_freq": [0] * shape.dense_layers + [1] * (shape.num_layers - shape.dense_layers)
+        if shape.dense_layers
+        else 1,
+        "moe_router_dtype": "fp32" if shape.router else None,
         "moe_router_load_balancing_type": "none",
         "moe_aux_loss_coeff": 0.0,
         "expert_model_parallel_size": expert_parallel,
     }
 
 
-def expert_layer() -> Any:
+def expert_layer(shape: ModelShape) -> Any:
     """What takes the feed-forward's place in a layer."""
     if not moe_utils.HAVE_TE:
         moe_utils.te_general_gemm = None  # megatron-core 0.16 asks whether it is None, and has not set it then
     feed_forward = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
     experts = ModuleSpec(module=Experts, submodules=feed_forward)
-    return ModuleSpec(module=ExpertLayer, submodules=MoESubmodules(experts=experts))
+    shared = ModuleSpec(module=SharedMLP, submodules=feed_forward)
+    parts = MoESubmodules(experts=experts, shared_experts=shared, router=router_of(shape))
+    return ModuleSpec(module=ExpertLayer, submodules=parts)
 
 
 class Experts(SequentialMLP):  # type: ignore[misc]
@@ -85,8 +93,7 @@ class ExpertLayer(MoELayer):  # type: ignore[misc]
 
     def _on_this_rank(self, hidden_states: Tensor) -> Tensor:
         tokens = hidden_states.flatten(0, -2)
-        logits = self.router.gating(tokens)
-        scores, chosen = logits.topk(self.config.moe_router_topk, dim=1)
-        probabilities = scores.softmax(1, dtype=torch.float32).type_as(logits)
+        probabilities, chosen = self.router.choose(self.router.gating(tokens))
         output: Tensor = self.experts.products(tokens, probabilities, Slots.of(chosen, self.config.num_moe_experts))
-        return output.view_as(hidden_states)
+        output = output.view_as(hidden_states)
+        return output if self.shared_experts is None else output + self.shared_experts(hidden_states)

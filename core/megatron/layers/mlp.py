@@ -6,6 +6,7 @@ from typing import Any
 
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from megatron.core.transformer.moe.shared_experts import SharedExpertMLP
 from torch import Tensor
 
 from core.megatron.layers.fused import load
@@ -22,9 +23,22 @@ class GatedMLP(MLP):  # type: ignore[misc]
 
     def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
         """([T, 1, H], no bias). On a CPU as Megatron does it."""
-        if fused_swiglu is None or not hidden_states.is_cuda:
-            result: tuple[Tensor, Tensor | None] = super().forward(hidden_states, *arguments, **options)
-            return result
-        both, _ = self.linear_fc1(hidden_states)
-        output, bias = self.linear_fc2(fused_swiglu.swiglu(both))
-        return output, bias
+        return _forward(self, hidden_states, *arguments, **options)
+
+
+class SharedMLP(SharedExpertMLP):  # type: ignore[misc]
+    """The same beside experts, for all tokens."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[T, 1, H]."""
+        output, _ = _forward(self, hidden_states)
+        return output
+
+
+def _forward(layer: MLP, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+    if fused_swiglu is None or not hidden_states.is_cuda:
+        result: tuple[Tensor, Tensor | None] = MLP.forward(layer, hidden_states, *arguments, **options)
+        return result
+    both, _ = layer.linear_fc1(hidden_states)
+    output, bias = layer.linear_fc2(fused_swiglu.swiglu(both))
+    return output, bias

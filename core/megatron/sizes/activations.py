@@ -8,11 +8,12 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
     2 F            gate and up                      F             what the down projection reads
     2 H            what norms behind attention and feed-forward read, where there are any (GLM-4)
 
-with experts, k of E per token and all used alike, 2 k F instead, the tokens' gate and up at each of them, and what the
-router chose; under expert parallelism k H more, the tokens that have come. On a CPU k (H + 6 F), as the activation is
-made in steps. In fp32 one number per norm and head. Beside the layers: the final norm, the rows that are predicted,
-their logits (whose gradient is written over them) and the gradient of the output layer's weight, which is what is there
-when memory is fullest. Layers that are recomputed keep their input only.
+with experts, k of E per token and all used alike, 2 k F instead, the tokens' gate and up at each of them, 3 F of the
+feed-forward of all tokens, where there is one, and what the router chose; under expert parallelism k H more, the tokens
+that have come. On a CPU k (H + 6 F), as the activation is made in steps. In fp32 one number per norm and head. Beside
+the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
+gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
+their input only.
 Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F width of a feed-forward or expert,
 V vocabulary.
 """
@@ -40,6 +41,7 @@ class Pass:
         element_bytes: of an activation: 2 (bf16) or 4 (fp32).
         recomputed: layers of this stage that keep their input only.
         in_flight: rows that have gone forward and not yet backward: more than one on the first of several stages.
+        dense: layers of this stage without experts, which come first, of a model that has experts.
     """
 
     element_bytes: int
@@ -52,13 +54,15 @@ class Pass:
     is_last: bool = True
     attention: Attention = "flash"
     expert_parallel: int = 1
+    dense: int = 0
 
 
-def layer_bytes(shape: ModelShape, how: Pass) -> int:
-    """Bytes per token of a layer that is not recomputed."""
+def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) -> int:
+    """Bytes per token of a layer that is not recomputed; with experts or without, None: with those of the shape."""
     tp = how.tensor_parallel
     query, key = shape.query_size // tp, shape.key_value_size // tp
-    ffn, router = _feed_forward(shape, how), _router_bytes(shape, how)
+    experts = bool(shape.num_experts) if experts is None else experts
+    ffn, router = _feed_forward(shape, how, experts=experts), _router_bytes(shape, how) if experts else 0
     heads, groups = shape.num_attention_heads // tp, max(1, shape.num_query_groups // tp)
     if how.attention == "plain":
         gathered = (query + 2 * key) * MAX_WASTE + 2 * query  # in padded blocks; the output in two orders
@@ -72,27 +76,37 @@ def layer_bytes(shape: ModelShape, how: Pass) -> int:
     return elements * how.element_bytes + numbers * FP32_BYTES + router
 
 
-def _feed_forward(shape: ModelShape, how: Pass) -> int:
+def _feed_forward(shape: ModelShape, how: Pass, *, experts: bool) -> int:
     """Elements that it keeps of one token."""
-    if shape.num_experts:
+    times = 4 if how.attention == "plain" else 3
+    if experts:
+        shared = times * shape.shared_ffn_hidden_size
         if how.attention == "plain":
-            return shape.experts_per_token * (shape.hidden_size + 6 * shape.ffn_hidden_size)
+            return shared + shape.experts_per_token * (shape.hidden_size + 6 * shape.ffn_hidden_size)
         arrived = shape.hidden_size if how.expert_parallel > 1 else 0
-        return shape.experts_per_token * (arrived + 2 * shape.ffn_hidden_size)
-    return (4 if how.attention == "plain" else 3) * shape.ffn_hidden_size // how.tensor_parallel
+        return shared + shape.experts_per_token * (arrived + 2 * shape.ffn_hidden_size)
+    return times * _dense_width(shape) // how.tensor_parallel
+
+
+def _dense_width(shape: ModelShape) -> int:
+    return shape.dense_ffn_hidden_size or shape.ffn_hidden_size
 
 
 def _router_bytes(shape: ModelShape, how: Pass) -> int:
     """Bytes of one token.
 
     Without a dispatcher an index, two places and two probabilities per chosen expert. For one, a flag and a probability
-    per expert; two indices and three probabilities per chosen one.
+    per expert; two indices and three probabilities per chosen one. A sigmoid router keeps the scores of all experts,
+    and an index and three numbers more per chosen one.
     """
+    scores = 0
+    if shape.router is not None:
+        scores = shape.num_experts * FP32_BYTES + shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES)
     if how.attention != "plain" and how.expert_parallel == 1:
-        return shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES + how.element_bytes)
+        return scores + shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES + how.element_bytes)
     each = 1 + how.element_bytes
     chosen = 2 * INT64_BYTES + FP32_BYTES + 2 * how.element_bytes
-    return shape.num_experts * each + shape.experts_per_token * chosen
+    return scores + shape.num_experts * each + shape.experts_per_token * chosen
 
 
 def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dict[str, int]:
@@ -101,9 +115,11 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     Args:
         tokens: T, targets: R; of the largest row.
     """
-    layer = tokens * layer_bytes(shape, how)
+    dense, other = (tokens * layer_bytes(shape, how, experts=experts) for experts in (False, None))
     inputs = tokens * _row(shape, how) * how.element_bytes
-    kept = (how.num_layers - how.recomputed) * layer + how.recomputed * inputs
+    whole_dense = max(0, how.dense - how.recomputed)  # the first ones are recomputed
+    layers = whole_dense * dense + (how.num_layers - how.recomputed - whole_dense) * other
+    kept = layers + how.recomputed * inputs
     weight = -(-shape.vocab_size // how.tensor_parallel) * shape.hidden_size * how.element_bytes
     predicted = targets * shape.hidden_size * how.element_bytes
     logits = targets * -(-shape.vocab_size // how.tensor_parallel) * how.element_bytes + weight + predicted
@@ -111,8 +127,8 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     at_logits = kept + (last + logits if how.is_last else 0)
     # later, while a layer is made again and goes backward: its own activations and their gradients
     tied = weight if shape.tied_embeddings and how.is_first and how.is_last else 0
-    first_kept = 0 if how.recomputed else (how.num_layers - 1) * layer
-    in_layer = how.recomputed * inputs + first_kept + layer + tokens * _gradients(shape, how) + tied
+    in_work = (max(dense, other) if how.dense else other) if how.recomputed else layers
+    in_layer = how.recomputed * inputs + in_work + tokens * _gradients(shape, how) + tied
     at_embedding = (3 if tied else 2) * weight if how.is_first else 0
     peak = max(at_logits, in_layer, at_embedding)
     waiting = (how.in_flight - 1) * kept
@@ -127,6 +143,7 @@ def _row(shape: ModelShape, how: Pass) -> int:
 
 def _gradients(shape: ModelShape, how: Pass) -> int:
     """Bytes per token while a layer goes backward: through the feed-forward, or through the attention in fp32."""
+    dense = 3 * _dense_width(shape) + 2 * shape.hidden_size
     feed_forward = 3 * shape.ffn_hidden_size + 2 * shape.hidden_size
     if shape.num_experts and how.attention == "plain":
         feed_forward *= shape.experts_per_token
@@ -134,4 +151,5 @@ def _gradients(shape: ModelShape, how: Pass) -> int:
         widest = 2 * shape.ffn_hidden_size + max(2 * shape.ffn_hidden_size, shape.hidden_size)
         feed_forward = shape.experts_per_token * widest + shape.hidden_size
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
-    return max(feed_forward, attention) // how.tensor_parallel * how.element_bytes
+    widest = max(feed_forward, attention, dense if how.dense else 0)
+    return widest // how.tensor_parallel * how.element_bytes

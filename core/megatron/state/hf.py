@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -14,16 +14,15 @@ from torch import Tensor
 from core.megatron.parallel import Layout
 from core.megatron.state.names import Entry, export_entries, join, load_entries, split
 from core.pretrained.model_writer import written_model
-from core.pretrained.weight_files import fitting_tensors
-from modelcfg import ModelShape
-from modelcfg.tensors import hf_tensors
+from core.pretrained.weight_files import carried_tensors, fitting_tensors
+from modelcfg import ModelShape, fixed_tensors, hf_tensors
 
 
 def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, model_dir: Path) -> None:
     """Fill this rank's parameters from safetensors files, reading only the slices that it holds.
 
     Args:
-        parameters: the stage's named parameters; each must be met exactly once.
+        parameters: the stage's named parameters, and what is fixed; each must be met exactly once.
     Raises:
         ValueError: the directory does not hold the weights of this shape, all of them and no others (`weight_files`),
             or they are not those of the parameters.
@@ -47,17 +46,19 @@ def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout,
 
 
 def named_buckets(
-    parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, max_bytes: int
+    parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, max_bytes: int, *, fixed: bool = True
 ) -> Iterator[list[tuple[str, Tensor]]]:
     """All weights as full tensors under HuggingFace names, in a fixed order, in buckets of at most `max_bytes`.
 
     A tensor larger than `max_bytes` gets a bucket of its own. Tensors may share memory with the parameters: use them
-    before the next update.
+    before the next update. Without `fixed`, of parameters alone.
     Collective: every trainer rank must iterate to the end, and each gets every tensor.
     """
     bucket: list[tuple[str, Tensor]] = []
     used = 0
     for entry in export_entries(shape, layout.pp_size, layout.ep_size):
+        if entry.fixed and not fixed:
+            continue
         for name, tensor in _gather(entry, parameters, shape, layout):
             num_bytes = tensor.numel() * tensor.element_size()
             if bucket and used + num_bytes > max_bytes:
@@ -72,13 +73,18 @@ def named_buckets(
 def save_hf(
     parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, source_dir: Path, directory: Path
 ) -> None:
-    """Write a HuggingFace directory: weights in the trainer's precision, config and tokenizer files from `source_dir`.
+    """Write a HuggingFace directory: weights in the trainer's precision, config and tokenizer files from `source_dir`,
+    and what tensors that has beside the model.
 
     Collective: every trainer rank must call; global rank 0 writes. No rank holds more than a parameter at a time.
     """
     dtype = next(iter(parameters.values())).dtype
-    writes = dist.get_rank() == 0
-    with written_model(directory, source_dir, hf_tensors(shape), dtype) if writes else nullcontext() as writer:
+    with ExitStack() as stack:
+        writer = None
+        if dist.get_rank() == 0:
+            carried = carried_tensors(source_dir, shape)
+            model = written_model(directory, source_dir, hf_tensors(shape), dtype, fixed_tensors(shape), carried)
+            writer = stack.enter_context(model)
         for bucket in named_buckets(parameters, shape, layout, max_bytes=1):
             if writer is not None:
                 for name, tensor in bucket:
@@ -114,8 +120,9 @@ def _gather(
         tensors = [pair for held, part in of_all for pair in join(held, _all_parts(held, part, layout), shape)]
     else:
         like = next(iter(parameters.values()))
+        dtype = torch.float32 if entry.fixed else like.dtype
         sizes = [pair for held in ranks for pair in zip(held.hf, held.shapes, strict=True)]
-        tensors = [(name, torch.empty(size, dtype=like.dtype, device=like.device)) for name, size in sizes]
+        tensors = [(name, torch.empty(size, dtype=dtype, device=like.device)) for name, size in sizes]
     if layout.pp_size > 1:
         source = dist.get_process_group_ranks(layout.pp_group)[entry.stage]
         tensors = [(name, tensor.contiguous()) for name, tensor in tensors]

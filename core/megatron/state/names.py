@@ -23,7 +23,7 @@ class Entry:
 
     `shapes` are the whole shapes of these tensors, `kind` says how they are cut.
     An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
-    by rank, and `of_rank` what one of them holds.
+    by rank, and `of_rank` what one of them holds. A `fixed` one is not trained, and float32.
     """
 
     stage: int
@@ -32,6 +32,7 @@ class Entry:
     kind: Kind
     shapes: tuple[tuple[int, ...], ...]
     expert_ranks: int = 0  # 0: the same on all ranks
+    fixed: bool = False
 
     def of_rank(self, rank: int) -> Entry:
         """The entry as expert-parallel rank `rank` holds it."""
@@ -44,11 +45,12 @@ class Entry:
 
 def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) -> list[Entry]:
     """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank."""
-    per_stage, table = shape.num_layers // num_stages, families()[shape.architecture].layer(shape)
+    per_stage = shape.num_layers // num_stages
     entries = [_entry(before_layers(shape), 0)]
     for layer in range(shape.num_layers):
         stage, index = divmod(layer, per_stage)
         local, hf = f"decoder.layers.{index}.", f"model.layers.{layer}."
+        table = families()[shape.architecture].layer(shape, layer)
         entries += [_entry(weight, stage, local, hf) for weight in table if not weight.of_expert]
         for place in range(shape.num_experts // expert_ranks):
             entries += [
@@ -60,7 +62,8 @@ def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) ->
 
 
 def _entry(weight: Weight, stage: int, local: str = "", hf: str = "") -> Entry:
-    return Entry(stage, local + weight.local, tuple(hf + x for x in weight.hf), weight.kind, weight.shapes)
+    names = tuple(hf + x for x in weight.hf)
+    return Entry(stage, local + weight.local, names, weight.kind, weight.shapes, fixed=weight.fixed)
 
 
 def _of_experts(

@@ -1,8 +1,8 @@
 """Weights out of a trainer's checkpoint under HuggingFace names, without Megatron, a process group or a GPU.
 
 Whatever layout wrote it: the files hold a parameter of all layers as one tensor [layers, …], of experts as
-[layers, experts, …], in pieces, one or more for each layer. Only those of the parameter at hand are read. Left out: the
-optimiser's state.
+[layers, experts, …], in pieces, one or more for each layer; where layers differ, a parameter of each as a tensor of its
+own. Only those of the parameter at hand are read. Left out: the optimiser's state.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ RENAMED = (
     ("mlp.experts.local_experts.", "mlp.experts.experts."),
 )
 NUMBERED = re.compile(r"\.(?:layers|local_experts)\.(\d+)(?=\.)")
+EXPERT = re.compile(r"\.local_experts\.(\d+)(?=\.)")
 
-Place = tuple[int, ...]  # layer, or layer and expert, of a parameter
+Place = tuple[int, ...]  # layer, layer and expert, or expert, of a parameter
 
 
 class StoredModel:
@@ -78,7 +79,7 @@ class StoredModel:
     def _read(self, entry: Entry) -> Tensor:
         """The whole parameter, of all tensor-parallel ranks."""
         place = tuple(int(number) for number in NUMBERED.findall(entry.local))
-        key, stored = self._stored(NUMBERED.sub(_without_number, entry.local), place)
+        key, stored, place = self._stored(entry.local, place)
         size = stored.size[len(place) :]
         region = ChunkStorageMetadata(torch.Size([*place, *[0] * len(size)]), torch.Size([*[1] * len(place), *size]))
         of_place = TensorStorageMetadata(stored.properties, stored.size, self._of_places(key, len(place))[place])
@@ -89,21 +90,21 @@ class StoredModel:
         self._reader.read_data(LoadPlan(items), _Into(whole))
         return whole.view(size)
 
-    def _stored(self, name: str, place: Place) -> tuple[str, TensorStorageMetadata]:
-        """Key and description of the tensor in which a parameter lies; `name` is without its numbers."""
-        renamed = name
-        for here, there in RENAMED:
-            renamed = renamed.replace(here, there)
-        for key in (name, renamed):
+    def _stored(self, local: str, place: Place) -> tuple[str, TensorStorageMetadata, Place]:
+        """Key and description of the tensor in which a parameter lies, and the place in it."""
+        name = NUMBERED.sub(_without_number, local)
+        of_layer = EXPERT.sub(_without_number, local)  # where layers differ
+        places = {name: place, _renamed(name): place, of_layer: place[1:], _renamed(of_layer): place[1:]}
+        for key, within in places.items():
             stored = self._tensors.get(key)
-            if stored is not None and all(number < size for number, size in zip(place, stored.size, strict=False)):
-                return key, stored
+            if stored is not None and all(number < size for number, size in zip(within, stored.size, strict=False)):
+                return key, stored, within
         where = f" {', '.join(map(str, place))}" if place else ""
         found = f"no {name}{where} in {self._folder}"
         raise Wrong(found, "the model of config.json", "give the run its model back, as it was trained")
 
     def _of_places(self, key: str, depth: int) -> dict[Place, list[ChunkStorageMetadata]]:
-        """Pieces of a tensor by the layer, or layer and expert, that they are of."""
+        """Pieces of a tensor by the place that they are of."""
         if key not in self._chunks:
             found = defaultdict(list)
             for chunk in self._tensors[key].chunks:
@@ -117,6 +118,12 @@ class StoredModel:
         found = f"{list(whole.shape)} for {entry.local} in {self._folder}"
         wanted = f"{' and '.join(str(list(shape)) for shape in entry.shapes)}, by config.json"
         return Wrong(found, wanted, "give the run its model back, as it was trained")
+
+
+def _renamed(name: str) -> str:
+    for here, there in RENAMED:
+        name = name.replace(here, there)
+    return name
 
 
 def _without_number(match: re.Match[str]) -> str:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import posixpath
+import re
+from typing import Any
 
 import modelcfg
 from launchers.moving_in.flags import Flags, number, whole
-from modelcfg import ModelShape
+from modelcfg import ModelShape, SigmoidRouter
 
 GLM4 = "glm4"  # the name in --spec of layers that a family here has
 OF_NO_FAMILY = {
     "multi_latent_attention": "multi-latent attention",
     "spec": "layers of its own (--spec)",
-    "moe_shared_expert_intermediate_size": "shared experts",
-    "moe_router_enable_expert_bias": "a router with expert biases",
     "attention_output_gate": "gated attention",
     "softmax_type": "attention sinks",
     "mtp_num_layers": "heads for several tokens",
 }
 SIZES = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
 LONGEST = 1 << 20  # positions: flags do not say them, and no weight depends on them
-SAME = ("max_position_embeddings", "name", "hub", "norm_eps", "rope_scaling")
+SAME = ("max_position_embeddings", "name", "hub", "norm_eps", "rope_scaling", "carried_layers")
+LIST = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,3}))?")
 
 
 def unknown_family(flags: Flags) -> str:
@@ -28,8 +29,11 @@ def unknown_family(flags: Flags) -> str:
     for name, what in OF_NO_FAMILY.items():
         if flags.look(name) and not (name == "spec" and GLM4 in flags.said("spec")):
             return what
-    if flags.look("num_experts") and not flags.look("qk_layernorm"):
-        return "experts without norms of query and key"
+    if flags.look("num_experts") and not _has_sigmoid_router(flags):
+        if not flags.look("qk_layernorm"):
+            return "experts without norms of query and key"
+        if flags.look("moe_shared_expert_intermediate_size"):
+            return "a feed-forward of all tokens beside a softmax router"
     return ""
 
 
@@ -38,7 +42,6 @@ def shape_of(flags: Flags) -> ModelShape | None:
     layers, hidden, heads, vocabulary = (whole(flags.said(name), 0) for name in SIZES)
     if min(layers, hidden, heads, vocabulary) <= 0 or unknown_family(flags):
         return None
-    experts = whole(flags.said("num_experts"), 0)
     try:
         return ModelShape(
             name="of-flags",
@@ -59,11 +62,54 @@ def shape_of(flags: Flags) -> ModelShape | None:
             rotary_fraction=number(flags.said("rotary_percent"), 1.0),
             rotary_interleaved=flags.look("rotary_interleaved") is not None,
             max_position_embeddings=LONGEST,
-            num_experts=experts,
-            experts_per_token=whole(flags.said("moe_router_topk"), 2) if experts else 0,
+            **_experts(flags, layers),
         )
     except ValueError:  # sizes that no model has
         return None
+
+
+def _experts(flags: Flags, layers: int) -> dict[str, Any]:
+    """Fields of the shape that only models with experts have."""
+    experts = whole(flags.said("num_experts"), 0)
+    found: dict[str, Any] = {"num_experts": experts}
+    if experts:
+        found["experts_per_token"] = whole(flags.said("moe_router_topk"), 2)
+    if not experts or not _has_sigmoid_router(flags):
+        return found
+    router = {
+        "groups": whole(flags.said("moe_router_num_groups"), 1),
+        "groups_per_token": whole(flags.said("moe_router_group_topk"), 1),
+        "scale": number(flags.said("moe_router_topk_scaling_factor"), 1.0),
+    }
+    dense = _dense_layers(flags.said("moe_layer_freq"), layers)
+    return found | {
+        "router": SigmoidRouter(**router),
+        "shared_ffn_hidden_size": whole(flags.said("moe_shared_expert_intermediate_size"), 0),
+        "dense_layers": dense,
+        "dense_ffn_hidden_size": whole(flags.said("ffn_hidden_size"), 0) if dense else 0,
+    }
+
+
+def _dense_layers(frequency: str, layers: int) -> int:
+    """Dense layers at first, of `[0]*1+[1]*45` or `[0,1,1]`.
+
+    Raises:
+        ValueError: no such list, or another order.
+    """
+    pattern = ""
+    for term in frequency.replace(" ", "").split("+") if frequency else []:
+        match = LIST.fullmatch(term)
+        if match is None:
+            raise ValueError(f"found {frequency}; wanted a list of 0 and 1: give it as --moe-layer-freq '[0]*1+[1]*45'")
+        pattern += match[1].replace(",", "") * int(match[2] or 1)
+    dense = len(pattern) - len(pattern.lstrip("0"))
+    if pattern and pattern != "0" * dense + "1" * (layers - dense):
+        raise ValueError(f"found {frequency} for {layers} layers; wanted dense layers first, then layers with experts")
+    return dense
+
+
+def _has_sigmoid_router(flags: Flags) -> bool:
+    return flags.said("moe_router_score_function") == "sigmoid"
 
 
 def known_name(flags: Flags, path: str) -> str | None:
@@ -79,6 +125,8 @@ def known_name(flags: Flags, path: str) -> str | None:
 def _architecture(flags: Flags) -> str:
     if flags.look("spec"):
         return GLM4
+    if flags.look("num_experts") and _has_sigmoid_router(flags):
+        return "glm4_moe"
     if flags.look("qk_layernorm"):
         return "qwen3_moe" if flags.look("num_experts") else "qwen3"
     return "qwen2" if flags.look("add_qkv_bias") else "llama"

@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.support.plain_update import PlainTrainer, Settings
 from tests.support.rank_main import make_samples
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import tiny_model
+from tests.support.tiny_models import SIGMOID_EXPERTS, tiny_model
 
 NUM_UPDATES = 2
 SETTINGS = Settings(
@@ -43,7 +43,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     },
 }
 # of them, qwen2 has biases, qwen3 norms of heads, glm4 norms behind the layers and heads that are turned in part
-KINDS = ("llama", "llama-tied", "qwen2-tied", "qwen3", "glm4")
+KINDS = ("llama", "llama-tied", "qwen2-tied", "qwen3", "glm4", *SIGMOID_EXPERTS)
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 # kind of model, and changes of the section train
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -140,7 +140,8 @@ def test_metrics(found: dict[str, Course], wanted: dict[str, Course], name: str,
 @pytest.mark.parametrize("update", UPDATES)
 def test_weights(found: dict[str, Course], wanted: dict[str, Course], folder: Path, name: str, update: int) -> None:
     kind = CASES[name][0]
-    start = load_file(folder / kind / "model.safetensors")
+    stored = load_file(folder / kind / "model.safetensors")
+    start = {key: tensor for key, tensor in stored.items() if not key.endswith("e_score_correction_bias")}
     ours, plain = found[name].states[update]["weights"], wanted[kind].states[update]["weights"]
     assert set(ours) == set(plain) == set(start)
     off = {key: _off(ours[key], plain[key], start[key]) for key in plain}
@@ -161,7 +162,7 @@ def test_moments(found: dict[str, Course], wanted: dict[str, Course], name: str,
 def test_no_part_is_idle(found: dict[str, Course], wanted: dict[str, Course], name: str) -> None:
     """Clipping binds in some steps and not in others, ratios are clipped, rows are several and share prompts."""
     plain = wanted[CASES[name][0]].metrics
-    assert min(one["least_norm"] for one in plain) < SETTINGS.clip_grad < max(one["most_norm"] for one in plain) / 1.5
+    assert min(one["least_norm"] for one in plain) < SETTINGS.clip_grad < max(one["most_norm"] for one in plain) / 1.4
     for update in UPDATES:
         ours, samples = found[name].metrics[update], make_samples(update)
         assert plain[update]["pg_clipfrac"] > 0

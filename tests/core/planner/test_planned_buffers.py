@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, POST_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
@@ -40,31 +40,34 @@ WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
         "bf16-ep2": {**BF16, "placement": {**TWO, "expert_parallel": 2}},
         "bf16-ep2-shared": {**BF16, **SHARED, "placement": {**TWO, "expert_parallel": 2}},
         "bf16-dp2-shared": {**BF16, **SHARED, "placement": TWO},
+        "bf16-pp2-shared": {**BF16, **SHARED, "placement": {**TWO, "pipeline_parallel": 2}},
     },
     4: {"bf16-ep2-dp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, "expert_parallel": 2}}},
 }
+EXPERT_KINDS = (EXPERTS, *SIGMOID_EXPERTS)
 DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS)
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("planned")
-    kinds = (*DENSE, EXPERTS)
+    kinds = (*DENSE, *EXPERT_KINDS)
     models = {kind: str(tiny_model(kind, folder / kind, **ODD)) for kind in kinds}
     found: dict[str, list[Any]] = {}
     for size in (1, 2, 4):
         cases = {
             f"{kind} {name}": {"model": model, "config": config, "actions": ["off_plan"]}
             for kind, model in models.items()
-            for name, config in (WITH_EXPERTS if kind == EXPERTS else LAYOUTS).get(size, {}).items()
+            for name, config in (WITH_EXPERTS if kind in EXPERT_KINDS else LAYOUTS).get(size, {}).items()
         }
         found |= run_ranks(folder / f"ranks{size}", size, cases)
     return found
 
 
 @pytest.mark.parametrize("layout", [name for layouts in WITH_EXPERTS.values() for name in layouts])
-def test_experts_have_the_planned_bytes(outcomes: dict[str, list[Any]], layout: str) -> None:
-    assert outcomes[f"{EXPERTS} {layout}"] == [{}]
+@pytest.mark.parametrize("kind", EXPERT_KINDS)
+def test_experts_have_the_planned_bytes(outcomes: dict[str, list[Any]], kind: str, layout: str) -> None:
+    assert outcomes[f"{kind} {layout}"] == [{}]
 
 
 @pytest.mark.parametrize("layout", [name for layouts in LAYOUTS.values() for name in layouts])

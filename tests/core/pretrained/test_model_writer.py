@@ -36,7 +36,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def write(tensors: list[tuple[str, Tensor]], source: Path, folder: Path, dtype: torch.dtype, shard_bytes: int) -> None:
-    with written_model(folder, source, SHAPES, dtype, shard_bytes) as writer:
+    with written_model(folder, source, SHAPES, dtype, shard_bytes=shard_bytes) as writer:
         for name, tensor in reversed(tensors):  # in any order
             writer.write(name, tensor)
 

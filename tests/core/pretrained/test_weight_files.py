@@ -17,7 +17,7 @@ from core.config import load_run_file
 from core.config.schema import RunConfig
 from core.megatron.state.names import export_entries
 from core.pretrained.header import read_header
-from core.pretrained.weight_files import INDEX, fitting_tensors, stored_tensors, weight_files
+from core.pretrained.weight_files import INDEX, carried_tensors, fitting_tensors, stored_tensors, weight_files
 from modelcfg import ModelShape, from_hf, load, names
 from modelcfg.tensors import hf_tensors
 from tests.support.good_run import SHAPE, write_model, write_run, write_weights
@@ -225,7 +225,7 @@ def test_a_checkpoint_is_asked_for_what_the_trainer_loads(name: str) -> None:
     assert hf_tensors(shape) == loaded
 
 
-@pytest.mark.parametrize("kind", ["qwen3-tied", "qwen3_moe", "glm4"])
+@pytest.mark.parametrize("kind", ["qwen3-tied", "qwen3_moe", "glm4", "glm4_moe"])
 def test_what_transformers_writes_fits(kind: str, tmp_path: Path) -> None:
     from safetensors import safe_open
 
@@ -237,6 +237,18 @@ def test_what_transformers_writes_fits(kind: str, tmp_path: Path) -> None:
     with safe_open(directory / "model.safetensors", framework="pt") as file:
         theirs = {name: (file.get_slice(name).get_dtype(), file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     assert {name: (one.dtype, list(one.shape)) for name, one in found.items()} == theirs
+
+
+def test_a_layer_behind_the_last_is_carried_if_config_json_tells_of_it(tmp_path: Path) -> None:
+    from tests.support.tiny_models import tiny_model, with_layer_behind
+
+    directory = with_layer_behind(tiny_model("glm4_moe", tmp_path))
+    shape: ModelShape = from_hf(json.loads((directory / "config.json").read_text()))
+    behind = {"model.layers.4.eh_proj.weight", "model.layers.4.enorm.weight"}
+    assert fitting_tensors(directory, shape).keys() == {*hf_tensors(shape), *behind}
+    assert carried_tensors(directory, shape).keys() == behind
+    with pytest.raises(Wrong, match=r"model.layers.4.eh_proj.weight and 1 other in .* with 4 layers"):
+        fitting_tensors(directory, shape.model_copy(update={"carried_layers": 0}))
 
 
 def test_headers_of_any_bytes_are_refused_in_words(tmp_path: Path) -> None:

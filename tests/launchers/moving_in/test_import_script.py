@@ -320,6 +320,10 @@ SIZES = {
     " --num-query-groups 2 --vocab-size 151552 --rotary-base 10000 --rotary-percent 0.5 --rotary-interleaved"
     " --kv-channels 128 --untie-embeddings-and-output-weights --add-qkv-bias --post-self-attn-layernorm"
     " --spec plugins.glm4 a",
+    "glm4.5-106b-a12b": "--num-layers 46 --hidden-size 4096 --ffn-hidden-size 10944 --moe-ffn-hidden-size 1408"
+    " --num-attention-heads 96 --num-query-groups 8 --kv-channels 128 --vocab-size 151552 --rotary-base 1000000"
+    " --rotary-percent 0.5 --untie-embeddings-and-output-weights --add-qkv-bias --num-experts 128 --moe-router-topk 8"
+    " --moe-shared-expert-intermediate-size 1408 --moe-layer-freq [0]*1+[1]*45 --moe-router-score-function sigmoid",
     "qwen3-30b-a3b": "--num-layers 48 --hidden-size 2048 --ffn-hidden-size 6144 --moe-ffn-hidden-size 768"
     " --num-attention-heads 32 --num-query-groups 4 --kv-channels 128 --vocab-size 151936 --rotary-base 1000000"
     " --untie-embeddings-and-output-weights --qk-layernorm --num-experts 128 --moe-router-topk 8",
@@ -337,6 +341,13 @@ def test_a_known_model_is_found_by_its_sizes_and_by_all_of_them(tmp_path: Path, 
         "--spec x",
     ):
         assert of_flags(tmp_path, f"{SIZES[name]} {change}").model is None, change
+
+
+@pytest.mark.parametrize("frequency", ["[0]*2+[1]*44", "[1]*46", "[1]*45+[0]*1", "[0]*1+[1]*44", "2", "[0"])
+def test_layers_without_experts_have_to_be_those_of_the_model(tmp_path: Path, frequency: str) -> None:
+    assert of_flags(tmp_path, f"{SIZES['glm4.5-106b-a12b']} --moe-layer-freq {frequency}").model is None
+    listed = f"[0,{','.join('1' * 45)}]"
+    assert of_flags(tmp_path, f"{SIZES['glm4.5-106b-a12b']} --moe-layer-freq {listed}").model is not None
 
 
 def test_a_layout_that_is_not_possible_becomes_the_nearest_that_is(tmp_path: Path) -> None:
