@@ -13,7 +13,7 @@ SLOW_AT_A_TIME := -n 2 --dist loadgroup
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo screenshots test test-slow test-light test-real test-all test-gpu lint mutants bench clean
+.PHONY: help install slurm demo screenshots test test-slow test-light test-real test-all stress test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ test-all: test test-slow ## Run both, and all moments of those that try many
 
 slurm: ## Install Slurm from apt for the tests that start a cluster (as root; nothing to do where it is there)
 	$(PYTHON) -m tests.slurm_cluster install
+
+stress: install ## Disturb small runs at random, here and on a cluster, as root: make stress MINUTES=30
+	$(BIN)/python -m tests.stress --minutes $(or $(MINUTES),30)
 
 test-gpu: install ## Run the tests that need a GPU
 	$(BIN)/python -m pytest -m gpu

@@ -27,6 +27,7 @@ ON_A_CLUSTER = ROOT / "docs" / "slurm.md"
 IN_CI = {"make demo", "make lint", "make install", "make slurm"}
 TESTS = {"make test", "make test-slow"}  # in .ci/run the same tests, side by side
 BENCH = {"make bench", "make mutants"}  # minutes of measuring; their parts are run by hand
+STRESS = {"make stress MINUTES=30"}  # as long as one likes; a single seed of it is a test of tests/stress
 
 
 def commands_of(page: Path) -> list[str]:
@@ -42,7 +43,7 @@ def commands() -> list[str]:
 
 
 def test_every_documented_command_is_one_that_some_test_runs() -> None:
-    known = IN_CI | TESTS | BENCH | {"make help"}
+    known = IN_CI | TESTS | BENCH | STRESS | {"make help"}
     unknown = [line for line in commands() if line not in known and not line.startswith(("ebbtide ", "python "))]
     assert unknown == []
     ci = (ROOT / ".ci" / "run").read_text()

@@ -16,6 +16,7 @@ import psutil
 from common.waiting import wait_until
 from core.processes import die_with_parent
 
+SHARED_MEMORY = "/dev/shm"
 KILL_DEADLINE_S = 10.0  # how long a process may take to vanish after SIGKILL
 WRAPPER = str(Path(die_with_parent.__file__).resolve())
 
@@ -67,10 +68,22 @@ def shared_memory(pid: int) -> set[Path]:
     with contextlib.suppress(psutil.NoSuchProcess):
         root = psutil.Process(pid)
         for process in [root, *root.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                held |= {Path(entry.path) for entry in process.memory_maps() if entry.path.startswith("/dev/shm/")}
-                held |= {Path(entry.path) for entry in process.open_files() if entry.path.startswith("/dev/shm/")}
+            held |= {Path(name) for name in _files_of(process.pid) if name.startswith(f"{SHARED_MEMORY}/")}
     return held
+
+
+def _files_of(pid: int) -> list[str]:
+    """Files that a process has mapped or open; empty: it is gone, or another user's. Those without a name are not."""
+    process = Path(f"/proc/{pid}")
+    found: list[str] = []
+    with contextlib.suppress(OSError):  # /proc/PID/maps, as smaps would have the kernel count all pages
+        found += [
+            words[5] for line in (process / "maps").read_text().splitlines() if len(words := line.split(None, 5)) > 5
+        ]
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.append(os.readlink(descriptor))
+    return [name for name in found if not name.endswith(" (deleted)")]
 
 
 def kill_descendants(deadline_s: float = KILL_DEADLINE_S) -> None:

@@ -69,8 +69,7 @@ def open_attempt(
         number = directory.next_attempt()
         folder = directory.attempt(number)
         folder.mkdir(parents=True)
-        for earlier in directory.attempts():  # those of agents that were killed: who holds the lock is alone
-            AttemptFolder(earlier).key.unlink(missing_ok=True)
+        forget_keys(directory)
         key = secrets.token_hex(24)
         with open(os.open(AttemptFolder(folder).key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(key)
@@ -94,6 +93,14 @@ def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
     if attempts and attempts[-1].how != "complete":
         with locked(directory, wait_s):
             ledger.ended(attempts[-1].number, Outcome("complete"), 0)
+
+
+def forget_keys(directory: RunDirectory) -> list[Path]:
+    """Remove the keys of attempts whose agents were killed; the caller holds the lock, so none is at work."""
+    found = [key for folder in directory.attempts() if (key := AttemptFolder(folder).key).exists()]
+    for key in found:
+        key.unlink(missing_ok=True)
+    return found
 
 
 @contextmanager

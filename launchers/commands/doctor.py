@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +16,12 @@ from hpc.node.probe import container_runtimes, ephemeral_overlap, network_interf
 from hpc.site.cluster_facts import ClusterFacts, ask_cluster
 from hpc.site.first import site_text
 from hpc.slurm.commands import SlurmError
+from launchers.attempts.attempt import RunBusy, forget_keys, locked
 from launchers.attempts.exit_codes import FAILED
 from launchers.commands.cluster import load_checked_site
+from launchers.commands.directories import runs_in
 from launchers.commands.terminal import errors, fail, say
+from launchers.node.temporary import base_folder, common_folder, remove_what_dead_ones_left
 from launchers.submit.site_fit import site_mistakes, site_notices
 
 EXAMPLE = "ebbtide doctor --write site.yaml"
@@ -29,8 +33,11 @@ def command(
 ) -> None:
     """Ask Slurm what the cluster has and allows; print a first site file for it, or check the one there is.
 
-    Asks sinfo, scontrol and sacct once each. The exit code is 2 if the site file does not fit.
+    Asks sinfo, scontrol and sacct once each. The exit code is 2 if the site file does not fit. What killed runs of
+    yours have left on this machine is removed.
     """
+    for path in _remove_leftovers():
+        errors.print(f"removed: {path}, left by a run that was killed", highlight=False, markup=False, soft_wrap=True)
     checked = load_checked_site(site) if site is not None else None
     if write is not None and write.exists():
         fail(f"--write: found {write}; wanted a new file: remove it, or check it with `ebbtide doctor --site {write}`")
@@ -53,6 +60,15 @@ def command(
         return
     write.write_text(text, encoding="utf-8")
     say(f"written: {write}. Fill in what Slurm cannot know, then: ebbtide doctor --site {write}")
+
+
+def _remove_leftovers() -> list[Path]:
+    """Temporary folders and shared memory of dead agents on this machine, keys of dead attempts in runs/."""
+    found = remove_what_dead_ones_left(base_folder(common_folder()))
+    for directory in runs_in(Path("runs")):
+        with suppress(OSError, RunBusy), locked(directory):
+            found += forget_keys(directory)
+    return found
 
 
 def _table(facts: ClusterFacts) -> Table:

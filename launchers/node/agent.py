@@ -19,13 +19,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 
 from common.waiting import wait_until
 from core.config import load_run_file
 from core.config.layout import nodes
 from core.processes import keys
-from core.processes.children import kill_descendants, shared_memory, stop_all
+from core.processes.children import Child, kill_descendants, stop_all
 from core.processes.rendezvous import Address, Rendezvous
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
@@ -45,6 +46,7 @@ from launchers.attempts.stop_request import STOPPED, StopRequest
 from launchers.node import early
 from launchers.node.engine_slot import EngineSlot
 from launchers.node.gate import WATCHED, Gate
+from launchers.node.holdings import Holdings
 from launchers.node.ports import listen
 from launchers.node.pulse import BEAT_S, Pulse
 from launchers.node.rewards_slot import RewardsSlot
@@ -87,6 +89,7 @@ class NodeAgent:
         silence_s = self.config.placement.silence_timeout_s
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
         self.gate = Gate(self.config, directory, seat)
+        self._holdings: Holdings  # from the begin of `run` on
 
     @contextmanager
     def obeying_signals(self, pause_reason: Callable[[], str]) -> Iterator[None]:
@@ -108,13 +111,15 @@ class NodeAgent:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def run(self, conclude: Callable[[Outcome], None]) -> Outcome:
+    def run(self, conclude: Callable[[Outcome], None], temporary: Path) -> Outcome:
         """Start everything, watch until the attempt ends, clean up.
 
         Args:
             conclude: called as soon as it is known how the attempt ended. When a task of a job fails, Slurm ends the
                 others soon after, so what is to be written about the end is written first.
+            temporary: this agent's own folder.
         """
+        self._holdings = Holdings(temporary)
         try:
             self.pulse.start()
             outcome = self._pass_gate()
@@ -159,6 +164,7 @@ class NodeAgent:
     def _watch(self) -> Outcome:
         while True:
             self._note_step()
+            self._look_after_shared_memory()
             if (outcome := self._decided_outcome()) is not None:
                 return outcome
             if (failure := self._own_failure()) is not None:
@@ -189,6 +195,17 @@ class NodeAgent:
             leave_records(self.folder, [failure], leads=False)
             return outcome_of(failure)
         return None
+
+    def _look_after_shared_memory(self) -> None:
+        servers = [slot.child for slot in self.slots if slot.child]
+        children = [*self._trainers(), *servers]
+        for server in servers:
+            if server.exit_code() is not None:
+                self._holdings.remove_of(server, [child for child in children if child is not server])
+        self._holdings.look(children)
+
+    def _trainers(self) -> list[Child]:
+        return [self.trainers.child] if self.trainers is not None and self.trainers.child else []
 
     def _note_step(self) -> None:
         if self.pulse.moment.step != self._step[0]:
@@ -251,9 +268,9 @@ class NodeAgent:
 
     def _end_processes(self) -> None:
         """End all children and take away the shared memory that they had no time to take away themselves."""
-        trainers = [self.trainers.child] if self.trainers is not None and self.trainers.child else []
+        trainers = self._trainers()
         servers = [slot.child for slot in self.slots if slot.child]
-        leftovers = {path for child in [*trainers, *servers] for path in shared_memory(child.pid)}
+        self._holdings.look([*trainers, *servers], interval_s=0.0)
         for end in (partial(stop_all, trainers, STOP_GRACE_S), partial(stop_all, servers, 0.0), kill_descendants):
             try:
                 end()
@@ -261,8 +278,7 @@ class NodeAgent:
                 log.error("not ended: %s", error)
         for slot in self.slots:
             slot.close()
-        for path in leftovers:
-            path.unlink(missing_ok=True)
+        self._holdings.remove_all()
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -311,9 +327,9 @@ def run_agent(
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
         agent = NodeAgent(directory, seat)
-        with agent.obeying_signals(pause_reason), own_temporary_folder(seat.scratch):
+        with agent.obeying_signals(pause_reason), own_temporary_folder(seat.scratch) as own:
             call(agent.rendezvous.address)
-            return agent.run(conclude_once)
+            return agent.run(conclude_once, own)
     except Exception as error:
         if concluded:
             log.exception("after the end")

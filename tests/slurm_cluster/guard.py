@@ -85,10 +85,14 @@ class Guard:
             self._start_accounting()
         if self.settings.num_people:
             self._open_login()
-        self.spawn("slurmctld", [*self._knowing_people(), "slurmctld", "-D", "-c", "-f", f"{self.folder}/slurm.conf"])
+        self._start_controller("-c")
         for node in self.settings.nodes:
             self.start_node(node)
         self.wait_until("all nodes idle", self._all_idle)
+
+    def _start_controller(self, *options: str) -> None:
+        conf = f"{self.folder}/slurm.conf"
+        self.spawn("slurmctld", [*self._knowing_people(), "slurmctld", "-D", *options, "-f", conf])
 
     def _knowing_people(self) -> list[str]:
         """What a daemon's command begins with that looks up the users of jobs."""
@@ -191,6 +195,10 @@ class Guard:
                     self.end(node, signal.SIGKILL, 20.0)
                 case ["start-node", node] if node in self.settings.nodes:
                     self.start_node(node)
+                case ["stop-controller"]:
+                    self.end("slurmctld", signal.SIGKILL, 20.0)
+                case ["start-controller"] if "slurmctld" not in self.children:
+                    self._start_controller()
                 case ["requeue-delay", seconds]:
                     self.settings = replace(
                         self.settings, requeue_delay_s=None if seconds == "none" else float(seconds)

@@ -29,6 +29,7 @@ class Settings:
     heterogeneous: bool = True  # het jobs need the backfill scheduler; False: a cluster that cannot run them
     requeue: bool = True
     requeue_delay_s: float | None = 4.0  # None: Slurm's own 120 s before a requeued job may start again
+    kill_wait_s: int = 30  # Slurm's own: from SIGTERM to SIGKILL when a job is to end
     num_people: int = 0  # ordinary users; with any, the nodes see no folder that is closed to them (people.py)
     index: int = 0
 
@@ -134,7 +135,7 @@ def _times(settings: Settings) -> dict[str, object]:
         "SlurmdTimeout": 10,
         "SlurmctldTimeout": 10,
         "MessageTimeout": 10,
-        "KillWait": 5,
+        "KillWait": settings.kill_wait_s,
         "CompleteWait": 0,
         "UnkillableStepTimeout": 30,
         "InactiveLimit": 0,

@@ -35,7 +35,7 @@ def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome 
         def obeying_signals(self, pause_reason: Callable[[], str]) -> AbstractContextManager[None]:
             return nullcontext()
 
-        def run(self, conclude: Callable[[Outcome], None]) -> Outcome:
+        def run(self, conclude: Callable[[Outcome], None], temporary: Path) -> Outcome:
             if found is not None:
                 conclude(found)
             raise RuntimeError("processes 7 survived SIGKILL for 10 s")

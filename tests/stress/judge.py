@@ -1,0 +1,122 @@
+"""What has to be true of every run, whatever happened to it. Returns what is not, in words."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from launchers.attempts.history import Attempt
+from tests.stress.case import Case, Fault
+from tests.support.slurm_runs import attempts, losses
+
+# by kind of fault, and by target where there is one: how an attempt may end by it; complete always may be
+ENDS: dict[str, dict[str, str]] = {
+    "kill engine": {},
+    "kill engine child": {},
+    "kill rewards": {},
+    "kill rank": {"failed": r"trainer \d.*killed by signal 9", "node_failure": r"trainer \d.*killed by signal 9"},
+    "kill torchrun": {"failed": r"torchrun.*signal 9", "node_failure": r"torchrun.*signal 9"},
+    "kill agent": {"failed": "agent", "lost": "nobody was left|agent", "node_failure": "not heard of"},
+    "kill command": {"lost": "nobody was left", "failed": "the node agent died"},
+    "stop": {"node_failure": "not heard of for"},
+    "interrupt": {"interrupted": "stopped|signal|terminal"},
+    "terminate": {"interrupted": "stopped|signal|terminal"},
+    "full": {"failed": "No space left|MiB free"},
+    "unwritable": {"failed": "Operation not permitted|Permission denied"},
+    "frozen": {},
+    "slow": {},
+    "scancel": {"interrupted": "stopped"},
+    "cancel": {"interrupted": "stopped"},
+    "save and end": {"interrupted": "stopped"},
+    "requeue": {"interrupted": "stopped", "lost": "nobody was left", "preempted": ""},
+    "warn": {"preempted": "preempt|warning"},
+    "controller": {},
+    "lose": {"node_failure": "not heard of"},
+    "shorter": {"timeout": "time limit|saved and left|warning"},
+    "longer": {},
+}
+REMEDY = re.compile(r"ebbtide (resume|submit --resume)|log:|wanted|set it to|raise slurm\.")
+KEPT = (".lock", ".metadata")  # the second one is torch's, in every checkpoint
+MADE_WHILE_AT_WORK = ("key", "canary", "waits", "reserve")
+
+
+def ends_of(fault: Fault) -> Mapping[str, str]:
+    """How an attempt may end by a fault, besides complete: how -> what its cause says."""
+    return ENDS.get(fault.kind) or ENDS.get(f"{fault.kind} {fault.target}") or {}
+
+
+def judge_ledger(case: Case, run_dir: Path, guilty: Sequence[str]) -> Iterator[str]:
+    """Each attempt's end and its true cause, and who is left out by it.
+
+    Args:
+        guilty: the nodes that something was done to.
+    """
+    found = attempts(run_dir)
+    if not found:
+        yield "the ledger has no attempt"
+    for attempt in found:
+        yield from _judge_end(case, attempt, last=attempt is found[-1])
+        innocent = set(attempt.failed_nodes) - set(guilty)
+        if innocent:
+            yield f"attempt {attempt.number} leaves out {sorted(innocent)}, who did nothing; its cause: {attempt.cause}"
+    if found and found[-1].how != "complete":
+        yield f"the last attempt is {found[-1].how}: {found[-1].cause}"
+
+
+def _judge_end(case: Case, attempt: Attempt, last: bool) -> Iterator[str]:
+    allowed = {how: words for _, fault in case.faults for how, words in ends_of(fault).items()}
+    if attempt.how is None:
+        yield f"attempt {attempt.number} has no end in the ledger"
+    elif attempt.how == "complete":
+        if not last:
+            yield f"attempt {attempt.number} is complete, and another one follows"
+    elif attempt.how not in allowed:
+        yield f"attempt {attempt.number} ended as {attempt.how} ({attempt.cause}); expected {sorted(allowed) or 'none'}"
+    else:
+        words = "|".join(ends[attempt.how] for _, fault in case.faults if attempt.how in (ends := ends_of(fault)))
+        if not re.search(words, attempt.cause or ""):
+            yield f"attempt {attempt.number} ended as {attempt.how} by {attempt.cause!r}; expected {words!r}"
+
+
+def judge_losses(run_dir: Path, undisturbed: Mapping[int, float]) -> Iterator[str]:
+    """Bit for bit."""
+    found = losses(run_dir)
+    if found != undisturbed:
+        wrong = {step: (found.get(step), loss) for step, loss in undisturbed.items() if found.get(step) != loss}
+        yield f"losses differ: {wrong or sorted(found)}"
+
+
+def judge_files(run_dir: Path) -> Iterator[str]:
+    """What an attempt makes for its time only, unfinished files, and the lock."""
+    for attempt in sorted(run_dir.glob("attempts/[0-9]*")):
+        left = [name for name in MADE_WHILE_AT_WORK if (attempt / name).exists()]
+        if left:
+            yield f"left in attempts/{attempt.name}: {left}"
+    unfinished = [str(path.relative_to(run_dir)) for path in run_dir.rglob("*") if _is_unfinished(path)]
+    if unfinished:
+        yield f"left unfinished: {sorted(unfinished)[:8]}"
+    with (run_dir / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield "the lock is held"
+
+
+def _is_unfinished(path: Path) -> bool:
+    hidden = path.name.startswith(".") and path.name not in KEPT
+    return hidden or path.name.endswith((".before", ".tmp"))
+
+
+def left_in(folder: Path) -> list[str]:
+    """What is in a folder of temporary files and is not there to stay."""
+    return sorted(path.name for path in folder.iterdir() if "ebbtide-compiled" not in path.name)
+
+
+def judge_said(said: str, why: str) -> Iterator[str]:
+    """A run that ended before it was complete says what to do, and its command dies of no error of its own."""
+    if not REMEDY.search(said):
+        yield f"{why}: nothing says what to do: {said[-300:]!r}"
+    if "Traceback" in said and "launchers/cli.py" in said:
+        yield f"{why}: the command itself failed: {said[-400:]!r}"

@@ -1,0 +1,34 @@
+"""One seed of the stress program, as `make stress` takes it: the program works, and this case is as it has to be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stress.case import case_of
+
+ROOT = Path(__file__).parents[2]
+SEED = 4  # an engine is killed while the run starts: the shortest of all
+
+
+@pytest.mark.run
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a case has namespaces and a disk of its own: needs root")
+def test_a_seed(tmp_path: Path) -> None:
+    assert case_of(SEED).place == "local"
+    recipe = subprocess.run(
+        ["make", "--dry-run", "stress", "MINUTES=5"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()[-1]
+    assert recipe.split()[1:] == ["-m", "tests.stress", "--minutes", "5"]
+    command = [sys.executable, *recipe.split()[1:], "--seeds", str(SEED), "--folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    line, summary = map(json.loads, done.stdout.splitlines())
+    assert line["violations"] == [], line
+    assert line["done"], line
+    assert summary["summary"]["failed seeds"] == []
+    assert done.returncode == 0
