@@ -80,6 +80,11 @@ class AttemptFolder:
         return self.path / "reserve"
 
     @property
+    def made_for_its_time(self) -> tuple[Path, ...]:
+        """The files that the attempt itself removes at its end, at the latest."""
+        return self.key, self.canary, self.waits, self.reserve
+
+    @property
     def stop(self) -> Path:
         """The file that is there once somebody wants the attempt to save and end."""
         return self.path / "stop"

@@ -69,7 +69,7 @@ def open_attempt(
         number = directory.next_attempt()
         folder = directory.attempt(number)
         folder.mkdir(parents=True)
-        forget_keys(directory)
+        remove_what_dead_attempts_left(directory)
         key = secrets.token_hex(24)
         with open(os.open(AttemptFolder(folder).key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(key)
@@ -95,11 +95,18 @@ def note_complete(directory: RunDirectory, wait_s: float = 0.0) -> None:
             ledger.ended(attempts[-1].number, Outcome("complete"), 0)
 
 
-def forget_keys(directory: RunDirectory) -> list[Path]:
-    """Remove the keys of attempts whose agents were killed; the caller holds the lock, so none is at work."""
-    found = [key for folder in directory.attempts() if (key := AttemptFolder(folder).key).exists()]
-    for key in found:
-        key.unlink(missing_ok=True)
+def remove_what_dead_attempts_left(directory: RunDirectory) -> list[Path]:
+    """Remove keys, and what else is there while an attempt is, of those whose agents were killed.
+
+    The caller holds the lock, so no attempt is at work.
+
+    Returns:
+        what was removed.
+    """
+    attempts = map(AttemptFolder, directory.attempts())
+    found = [path for attempt in attempts for path in attempt.made_for_its_time if path.exists()]
+    for path in found:
+        path.unlink(missing_ok=True)
     return found
 
 

@@ -16,7 +16,7 @@ from hpc.node.probe import container_runtimes, ephemeral_overlap, network_interf
 from hpc.site.cluster_facts import ClusterFacts, ask_cluster
 from hpc.site.first import site_text
 from hpc.slurm.commands import SlurmError
-from launchers.attempts.attempt import RunBusy, forget_keys, locked
+from launchers.attempts.attempt import RunBusy, locked, remove_what_dead_attempts_left
 from launchers.attempts.exit_codes import FAILED
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.directories import runs_in
@@ -67,7 +67,7 @@ def _remove_leftovers() -> list[Path]:
     found = remove_what_dead_ones_left(base_folder(common_folder()))
     for directory in runs_in(Path("runs")):
         with suppress(OSError, RunBusy), locked(directory):
-            found += forget_keys(directory)
+            found += remove_what_dead_attempts_left(directory)
     return found
 
 

@@ -136,6 +136,7 @@ def _fields(status: Status) -> dict[str, str]:
     advance, last = status.advance, status.history.last
     job = f"job {status.job_id}" if status.job_id else ""
     where = f"on {', '.join(status.nodes)}" if status.nodes and status.live else ""
+    resume = "submit --resume" if status.job_id else "resume"
     running = status.state == RunState.RUNNING
     phase = f", {advance.phase}" if running and advance.phase else ""
     since = f" for {duration(status.now - advance.phase_began)}" if phase and advance.phase_began else ""
@@ -148,6 +149,7 @@ def _fields(status: Status) -> dict[str, str]:
         "reward": number(advance.reward, ".3f") if advance.reward is not None else "",
         "time left": duration(status.left_s) if status.left_s is not None else "",
         "failed nodes": ", ".join(last.failed_nodes) if last else "",
+        "go on": "" if status.live or status.history.complete else f"ebbtide {resume} {status.directory.path}",
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launchers.attempts.history import Attempt
+from launchers.node.temporary import ALIVE
 from tests.stress.case import Case, Fault
 from tests.support.slurm_runs import attempts, losses
 
@@ -33,12 +34,12 @@ ENDS: dict[str, dict[str, str]] = {
     "requeue": {"interrupted": "stopped", "lost": "nobody was left", "preempted": ""},
     "warn": {"preempted": "preempt|warning"},
     "controller": {},
-    "lose": {"node_failure": "not heard of"},
+    "lose": {"node_failure": "not heard of", "lost": "nobody was left"},  # lost: a job of one node
     "shorter": {"timeout": "time limit|saved and left|warning"},
     "longer": {},
 }
 REMEDY = re.compile(r"ebbtide (resume|submit --resume)|log:|wanted|set it to|raise slurm\.")
-KEPT = (".lock", ".metadata")  # the second one is torch's, in every checkpoint
+KEPT = (".lock", ".metadata", ".submission_file_")  # torch's in every checkpoint, Submitit's link to a script
 MADE_WHILE_AT_WORK = ("key", "canary", "waits", "reserve")
 
 
@@ -58,6 +59,8 @@ def judge_ledger(case: Case, run_dir: Path, guilty: Sequence[str]) -> Iterator[s
         yield "the ledger has no attempt"
     for attempt in found:
         yield from _judge_end(case, attempt, last=attempt is found[-1])
+        if attempt.how == "lost" and len(attempt.nodes) > 1 and any(fault.kind == "lose" for _, fault in case.faults):
+            yield f"attempt {attempt.number} is lost, though a node was left to say so"
         innocent = set(attempt.failed_nodes) - set(guilty)
         if innocent:
             yield f"attempt {attempt.number} leaves out {sorted(innocent)}, who did nothing; its cause: {attempt.cause}"
@@ -105,13 +108,24 @@ def judge_files(run_dir: Path) -> Iterator[str]:
 
 
 def _is_unfinished(path: Path) -> bool:
-    hidden = path.name.startswith(".") and path.name not in KEPT
+    hidden = path.name.startswith(".") and not path.name.startswith(KEPT)
     return hidden or path.name.endswith((".before", ".tmp"))
 
 
-def left_in(folder: Path) -> list[str]:
-    """What is in a folder of temporary files and is not there to stay."""
-    return sorted(path.name for path in folder.iterdir() if "ebbtide-compiled" not in path.name)
+def left_in(folder: Path, nodes: Sequence[str] | None = None) -> list[str]:
+    """What is in a folder of temporary files and is not there to stay.
+
+    Args:
+        nodes: those that had time to remove it; None: all.
+    """
+    found = [path for path in folder.iterdir() if "ebbtide-compiled" not in path.name]
+    return sorted(path.name for path in found if nodes is None or _host_of(path) in (*nodes, None))
+
+
+def _host_of(folder: Path) -> str | None:
+    """The node whose agent made a folder; None: it does not say."""
+    alive = folder / ALIVE
+    return alive.read_text() if alive.exists() else None
 
 
 def judge_said(said: str, why: str) -> Iterator[str]:

@@ -117,7 +117,7 @@ class SlurmWorld:
         for node in last:
             if names := self._cluster.on_node(node, "ls", "/dev/shm").split():
                 yield f"/dev/shm of {node}: {names}"
-        if names := left_in(self._scratch):
+        if names := left_in(self._scratch, last):
             yield f"scratch: {names}"
 
     def end(self) -> None:

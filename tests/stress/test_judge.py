@@ -53,7 +53,11 @@ def test_a_run_as_it_has_to_be(tmp_path: Path) -> None:
         ([LOST, COMPLETE], ["n1"], "leaves out ['n2'], who did nothing"),
         ([{}, COMPLETE], ["n2"], "attempt 1 has no end in the ledger"),
         ([LOST], ["n2"], "the last attempt is node_failure"),
-        ([{"how": "failed", "cause": "boom"}, COMPLETE], [], "ended as failed (boom); expected ['node_failure']"),
+        (
+            [{"how": "failed", "cause": "boom"}, COMPLETE],
+            [],
+            "ended as failed (boom); expected ['lost', 'node_failure']",
+        ),
         ([LOST | {"cause": "reset by peer"}, COMPLETE], ["n2"], "ended as node_failure by 'reset by peer'"),
         ([COMPLETE, COMPLETE], [], "attempt 1 is complete, and another one follows"),
     ],

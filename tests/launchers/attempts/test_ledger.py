@@ -63,14 +63,17 @@ def test_a_run_stopped_when_all_had_been_written_is_complete_once_somebody_looks
     assert len(directory.ledger.read_text().splitlines()) == 3
 
 
-def test_the_key_of_an_attempt_that_was_killed_goes_with_the_next_one(tmp_path: Path) -> None:
+def test_what_an_attempt_that_was_killed_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Its key, and what else it makes for its time only."""
     directory = RunDirectory(tmp_path)
     with open_attempt(directory, ["n1"]) as attempt:
-        left = AttemptFolder(attempt.folder).key
-    assert left.exists()
+        killed = AttemptFolder(attempt.folder)
+        killed.canary.touch()
+    assert killed.key.exists()
+    assert killed.reserve.exists()
     with open_attempt(directory, ["n1"]) as attempt:
         assert AttemptFolder(attempt.folder).key.exists()
-        assert not left.exists()
+        assert [path for path in killed.made_for_its_time if path.exists()] == []
 
 
 def test_the_key_is_its_users_only_and_gone_at_the_end(tmp_path: Path) -> None:

@@ -202,6 +202,25 @@ def test_one_run_in_full(tmp_path: Path) -> None:
     assert "reason" not in text
 
 
+@pytest.mark.parametrize(
+    ("ledger", "states", "said"),
+    [
+        ([began(1), ended(1, "interrupted")], {"7": JobState("CANCELLED")}, "go on  ebbtide submit --resume {path}"),
+        ([began(1, job=None), ended(1, "failed")], {}, "go on  ebbtide resume {path}"),
+        ([began(1), ended(1, "complete")], {"7": JobState("COMPLETED")}, None),
+        ([began(1)], {"7": FIRST_START}, None),
+    ],
+    ids=["cancelled", "failed here", "complete", "at work"],
+)
+def test_a_run_that_has_stopped_says_how_to_go_on(
+    ledger: list[dict[str, Any]], states: dict[str, JobState], said: str | None, tmp_path: Path
+) -> None:
+    directory = write_history(tmp_path / "a", ledger, [], RECORD if states else None)
+    text = shown(status_table.one(status_of(read_files(directory), states, BEGAN + 2200)))
+    line = next((" ".join(line.split()) for line in text.splitlines() if line.startswith("go on")), None)
+    assert line == (" ".join(said.format(path=directory.path).split()) if said else None)
+
+
 def test_many_runs_in_a_table(tmp_path: Path) -> None:
     line = shown(status_table.many([running(tmp_path)])).splitlines()[-2]
     assert line.split() == [
