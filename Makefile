@@ -41,7 +41,7 @@ test: install ## Run the tests that need no GPU; those on Slurm are skipped wher
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
 	$(BIN)/python -m pytest $(SLOW_AT_A_TIME) -m slow
 
-# the first computes in the time that the second waits: make --jobs=2 --output-sync test-light test-real is both of the above
+# both of the above again, for .ci/run: the first computes in the time that the second waits
 test-light: install ## Run those that need neither engines nor runs nor a cluster, with the time that others leave
 	nice -n 19 $(BIN)/python -m pytest $(AT_A_TIME) -m "not slow and not ($(REAL))"
 

@@ -42,18 +42,21 @@ def commands() -> list[str]:
     return sorted({line for page in PAGES if page != ON_A_CLUSTER for line in commands_of(page)})
 
 
+def in_ci() -> set[str]:
+    """The commands of `.ci/run` that it ends without if they fail."""
+    return {line.strip().removesuffix(' || failed="make test-real"') for line in (ROOT / ".ci" / "run").open()}
+
+
 def test_every_documented_command_is_one_that_some_test_runs() -> None:
     known = IN_CI | TESTS | BENCH | STRESS | {"make help"}
     unknown = [line for line in commands() if line not in known and not line.startswith(("ebbtide ", "python "))]
     assert unknown == []
-    ci = (ROOT / ".ci" / "run").read_text()
-    assert all(line in ci.splitlines() for line in IN_CI)
+    assert in_ci() >= IN_CI
 
 
 def test_ci_runs_the_tests_of_make_test_and_make_test_slow_once_each() -> None:
     """By every combination of marks."""
-    ci = (ROOT / ".ci" / "run").read_text()
-    assert re.search("^make .* test-light test-real( |$)", ci, re.MULTILINE)
+    assert in_ci() >= {"make test-light", "make test-real"}
     recipes = subprocess.run(
         ["make", "--dry-run", "test", "test-slow", "test-light", "test-real"],
         cwd=ROOT,

@@ -157,7 +157,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
 def _cpu_environment(spec: EngineSpec) -> dict[str, str]:
     variables = {
         "EBBTIDE_CPU_ENGINE": "1",
-        "EBBTIDE_HIDE_MODULES": f"{HIDDEN},scipy",  # of which transformers imports the optimisers
+        "EBBTIDE_HIDE_MODULES": f"{HIDDEN},scipy,mistral_common",  # transformers and gguf would import them
         "SGLANG_USE_CPU_ENGINE": "1",
         "SGLANG_EXTERNAL_MODEL_PACKAGE": "ebbtide_engine_models",
         "TORCH_COMPILE_DISABLE": "1",  # compiling the sampler takes longer than running it

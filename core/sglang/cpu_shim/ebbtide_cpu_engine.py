@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -71,13 +72,36 @@ def install() -> None:
 
 
 def leave_uncompiled() -> None:
-    """Have decorated functions stay as they are: decorating imports torch's compiler, two seconds of each start."""
+    """Have decorated functions stay as they are: torch's compiler, which decorating imports, is a third of each start.
+
+    transformers wants a name of it for masks that SGLang never makes. Whoever else asks gets the real compiler.
+    """
     import torch
 
-    def unchanged(function: Any = None, **_options: Any) -> Any:
-        return (lambda decorated: decorated) if function is None else function
+    torch.compile = _unchanged  # type: ignore[assignment]
+    for name in _Uncompiled.DECORATORS:
+        setattr(torch.compiler, name, _unchanged)
+    torch._dynamo = _Uncompiled()  # type: ignore[assignment, attr-defined]
+    sys.modules[_MASKS] = _StandInModule(_MASKS)
 
-    torch.compile = unchanged  # type: ignore[assignment]
+
+_MASKS = "torch._dynamo._trace_wrapped_higher_order_op"
+
+
+class _Uncompiled:
+    """`torch._dynamo` until something other than a decorator is wanted of it."""
+
+    DECORATORS = ("allow_in_graph", "assume_constant_result", "disable")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.DECORATORS:
+            return _unchanged
+        sys.modules.pop(_MASKS, None)
+        return getattr(import_module("torch._dynamo"), name)
+
+
+def _unchanged(function: Any = None, *_arguments: Any, **_options: Any) -> Any:
+    return function if callable(function) else lambda decorated: decorated
 
 
 def _fork_instead_of_spawn() -> None:

@@ -51,7 +51,7 @@ def test_cpu_environment() -> None:
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore:Duplicate Operation ID:UserWarning",
         "EBBTIDE_DIE_WITH_PARENT": "1",
-        "EBBTIDE_HIDE_MODULES": "megatron,scipy",
+        "EBBTIDE_HIDE_MODULES": "megatron,scipy,mistral_common",
         "EBBTIDE_ENGINE_API_KEY": "",
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

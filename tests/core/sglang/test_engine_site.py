@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import core
-from core.sglang.launch import ENGINE_SITE
+from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, environment
 from launchers.node.ports import ReservedPort
 from tests.support.engine_servers import has_ended, wait_ended
 
@@ -77,6 +77,20 @@ def test_key_is_kept_out_of_logs(call: str) -> None:
     out = run(code, [ENGINE_SITE], EBBTIDE_ENGINE_API_KEY="s3cret")
     assert "***" in out
     assert "s3cret" not in out
+
+
+def test_an_engine_on_a_cpu_imports_no_compiler_and_gets_it_where_it_is_asked_for() -> None:
+    code = """
+import sys
+import ebbtide_cpu_engine
+ebbtide_cpu_engine.leave_uncompiled()
+import sglang.srt.entrypoints.http_server, torch
+assert "torch._dynamo" not in sys.modules, "imported"
+print(torch._dynamo.config.__name__, torch._dynamo._trace_wrapped_higher_order_op.__file__ is not None)
+"""
+    spec = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 1)
+    variables = environment(spec, {}) | {"EBBTIDE_DIE_WITH_PARENT": "0"}
+    assert run(code, [ENGINE_SITE, CPU_SHIM], **variables) == "torch._dynamo.config True"
 
 
 SERVE = """
