@@ -1,0 +1,113 @@
+"""Whole runs of a known shape with random weights, on some GPUs of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from bench.model_dir import write_model_dir
+from common.waiting import wait_until
+from tests.support.tiny_runs import write_tokenizer
+
+ROOT = Path(__file__).parents[1]
+CHUNK = 2**27  # numbers made at a time
+DEADLINE_S = 500.0
+WORDS = "abcdefghijklmnopqrstuvwxyz"
+REWARD = '''
+import random
+
+
+def reward(sample):
+    """A coin: all samples of a group alike would not be trained on."""
+    return random.random()
+'''
+
+
+def write_model(name: str, folder: Path) -> Path:
+    """Write a model directory of a known shape, or NAME:LAYERS of it: noise of a usual size, norms of 1."""
+    directory = write_model_dir(name, folder)
+    write_tokenizer(directory)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    with (directory / "model.safetensors").open("r+b") as file:
+        start = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(start))
+        for tensor, place in header.items():
+            begin, end = place["data_offsets"]
+            file.seek(8 + start + begin)
+            for left in range(0, (end - begin) // 2, CHUNK):
+                count = min(CHUNK, (end - begin) // 2 - left)
+                numbers = torch.empty(count, dtype=torch.bfloat16, device=device)
+                numbers.fill_(1.0) if "norm" in tensor else numbers.normal_(0.0, 0.02)
+                file.write(numbers.cpu().view(torch.uint8).numpy().tobytes())
+    return directory
+
+
+def write_run(folder: Path, model: Path, prompt: int, sections: Mapping[str, Mapping[str, Any]]) -> Path:
+    """A run file with prompts of about `prompt` tokens, most of them one letter each; `sections` say all else."""
+    folder.mkdir(parents=True)
+    letters = [" ".join(WORDS[(row + place) % 26] for place in range(prompt * 5 // 8)) for row in range(512)]
+    (folder / "data.jsonl").write_text("".join(json.dumps({"prompt": text, "label": ""}) + "\n" for text in letters))
+    (folder / "reward.py").write_text(REWARD)
+    run: dict[str, Any] = {
+        "name": "shape",
+        "model": {"path": str(model)},
+        "data": {"path": "data.jsonl", "max_prompt_tokens": 2 * prompt},
+        "reward": {"type": "python", "path": "reward.py:reward"},
+        "placement": {"start_timeout_s": 400},
+        "checkpoint": {"interval": 0, "save_hf": "off"},
+        "logging": {"tensorboard": False},
+    }
+    for name, changes in sections.items():
+        run[name] = {**run.get(name, {}), **changes}
+    file = folder / "run.yaml"
+    file.write_text(yaml.safe_dump(run))
+    return file
+
+
+def run(file: Path, gpus: str, steps: int) -> list[dict[str, float]]:
+    """Run it on these GPUs until so many steps have ended, then kill it: saving would take longer. Their metrics.
+
+    Raises:
+        RuntimeError: with the ends of its logs, where it ended before, or took more than DEADLINE_S.
+    """
+    run_dir, log = file.parent / "out", file.parent / "log"
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "launchers", "run", str(file), "--run-dir", str(run_dir)]
+    env = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": gpus}
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=ROOT)
+    try:
+        wait_until(lambda: process.poll() is not None or len(_steps(run_dir)) >= steps, DEADLINE_S)
+    finally:
+        process.kill()
+        process.wait(30)
+    found = _steps(run_dir)
+    if len(found) < steps:
+        logs = [log, *sorted(run_dir.glob("attempts/1/*.log"))]
+        ends = [f"--- {one.name}\n" + "\n".join(one.read_text(errors="replace").splitlines()[-15:]) for one in logs]
+        raise RuntimeError(f"{file}: {len(found)} of {steps} steps\n" + "\n".join(ends))
+    return found
+
+
+def _steps(run_dir: Path) -> list[dict[str, float]]:
+    path = run_dir / "progress.jsonl"
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    events = [json.loads(line) for line in whole.splitlines()]
+    return [event["metrics"] for event in events if event["event"] == "step"]
+
+
+def medians(steps: list[dict[str, float]]) -> dict[str, float]:
+    """Of every metric that has seconds, over all steps but the first."""
+    later = steps[1:]
+    names = [name for name in later[0] if name.startswith("perf/") and name.endswith("_time")]
+    return {name.removeprefix("perf/"): statistics.median(step[name] for step in later) for name in names}
