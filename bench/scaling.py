@@ -36,7 +36,7 @@ def placement(layout: str) -> dict[str, int]:
 
 
 def sections(layout: str, options: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Of the run file: work in proportion to the GPUs."""
+    """Sections of the run file, with work in proportion to the GPUs."""
     number = int(layout[2:])
     samples = options.samples * number
     rollout = {"rollout_batch_size": samples // GROUP, "n_samples_per_prompt": GROUP, "num_rollout": STEPS + 1}

@@ -75,7 +75,7 @@ def write_run(folder: Path, model: Path, prompt: int, sections: Mapping[str, Map
 
 
 def run(file: Path, gpus: str, steps: int) -> list[dict[str, float]]:
-    """Run it on these GPUs until so many steps have ended, then kill it: saving would take longer. Their metrics.
+    """Run it on these GPUs until `steps` have ended, then kill it: saving would take longer. Returns their metrics.
 
     Raises:
         RuntimeError: with the ends of its logs, where it ended before, or took more than DEADLINE_S.
@@ -107,7 +107,7 @@ def _steps(run_dir: Path) -> list[dict[str, float]]:
 
 
 def medians(steps: list[dict[str, float]]) -> dict[str, float]:
-    """Of every metric that has seconds, over all steps but the first."""
+    """Median of every metric in seconds, over all steps but the first."""
     later = steps[1:]
     names = [name for name in later[0] if name.startswith("perf/") and name.endswith("_time")]
     return {name.removeprefix("perf/"): statistics.median(step[name] for step in later) for name in names}

@@ -6,10 +6,13 @@ all parts, in the order of the parts; the trainers' nodes come first.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 from core.config.schema import RunConfig, SlurmComponent
+
+FEWEST_RUNNING, MOST_RUNNING = 64, 256  # more add little to the speed, and want CUDA graphs and a KV cache
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,19 @@ def driven_engines(config: RunConfig, node: int) -> list[str]:
 def num_engines(config: RunConfig) -> int:
     """Engines of the whole run, those on nodes of their own included."""
     return sum(len(node.engines) for node in nodes(config))
+
+
+def running_requests(config: RunConfig, device: str) -> int:
+    """How many samples one engine makes at the same time: as said, or its share of a step's if a GPU may hold them.
+
+    Half of a step's at a time take longer than all at once: whoever comes last then began late.
+    """
+    asked = config.placement.engine_max_running_requests
+    if asked is not None or device == "cpu":
+        return asked or FEWEST_RUNNING
+    rollout = config.rollout
+    groups = math.ceil((rollout.over_sampling_batch_size or rollout.rollout_batch_size) / max(1, num_engines(config)))
+    return min(max(groups * rollout.n_samples_per_prompt, FEWEST_RUNNING), MOST_RUNNING)
 
 
 def engine_name(node: int, index: int) -> str:

@@ -380,7 +380,11 @@ class PlacementConfig(Section):
         default_factory=dict,
         description="further options of SGLang, under the names of its ServerArgs: schedule_policy, page_size, …",
     )
-    engine_max_running_requests: PositiveInt = Field(64, description="samples that one engine makes at the same time")
+    engine_max_running_requests: PositiveInt | None = Field(
+        None,
+        description="samples that one engine makes at the same time; null: on a GPU its share of a step's, 64 to 256, "
+        "and on a CPU 64",
+    )
     start_timeout_s: PositiveFloat = Field(600.0, description="deadline for all processes to be up")
     collective_timeout_s: PositiveFloat = Field(
         1800.0, description="deadline of a control collective (gloo); a rollout may last this long"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.config.layout import running_requests
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from core.sglang import engine_sizes
@@ -33,7 +34,7 @@ def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> 
 
 def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes while prompts are read: those of all samples at once, or a chunk of them."""
-    prompts = config.placement.engine_max_running_requests * config.data.max_prompt_tokens
+    prompts = running_requests(config, device) * config.data.max_prompt_tokens
     return engine_sizes.forward_bytes(shape, element_bytes(config, device), _split(config, device), prompts)
 
 

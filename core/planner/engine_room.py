@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
+from core.config.layout import FEWEST_RUNNING
 from core.config.schema import RunConfig
 from core.planner import engine
 from core.planner.changes import Changes, apply, without_present
@@ -66,4 +67,4 @@ def wanted_samples(config: RunConfig) -> int:
     """The samples that an engine would work on at a time, if its cache had room for them."""
     rollout = config.rollout
     step = (rollout.over_sampling_batch_size or rollout.rollout_batch_size) * rollout.n_samples_per_prompt
-    return min(step, config.placement.engine_max_running_requests)
+    return min(step, config.placement.engine_max_running_requests or FEWEST_RUNNING)

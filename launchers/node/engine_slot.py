@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.config.layout import Node, engine_name
+from core.config.layout import Node, engine_name, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
 from core.pretrained.shape import model_shape
@@ -55,7 +55,7 @@ class EngineSlot(ServerSlot):
             port=self.port.number,
             memory_fraction=placement.engine_memory_fraction,
             max_total_tokens=placement.engine_max_total_tokens,
-            max_running_requests=placement.engine_max_running_requests,
+            max_running_requests=running_requests(self._config, device),
             random_seed=self._config.rollout.seed,
             api_key=self.seat.key,
             deterministic=self._config.rollout.deterministic,

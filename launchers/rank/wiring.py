@@ -13,7 +13,7 @@ from common.mistake import Wrong
 from core import data
 from core.algorithm.estimate import build_advantages
 from core.checks.dialogue import prompt_sections, refuse_template, rendering
-from core.config.layout import num_engines, rewards_names
+from core.config.layout import num_engines, rewards_names, running_requests
 from core.config.schema import DataConfig
 from core.doors import ROWS, SCHEDULE
 from core.loop.checkpoints import Checkpoints
@@ -206,7 +206,7 @@ def build_rollout(
         sync,
         rank.tokenizer,
         rewards,
-        max_running_requests=rank.config.placement.engine_max_running_requests,
+        max_running_requests=running_requests(rank.config, rank.device),
         num_engines=num_engines(rank.config),
         generator=generator,
         group_filter=group_filter,

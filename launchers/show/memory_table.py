@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import modelcfg
 from common.units import MIB
 from core.checks.parallel import num_trainers, replica_size
+from core.config.layout import running_requests
 from core.config.schema import RunConfig
 from core.planner import Device, MemoryPlan, plan_disk, plan_memory, sample_tokens
 from core.processes.device import resolve_dtype
@@ -69,7 +70,7 @@ def _row(owner: str, part: str, cells: Sequence[str]) -> str:
 
 def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[str]:
     cache, longest, disk = plan.cache, sample_tokens(config), plan_disk(config, shape, plan.device.kind)
-    wanted = config.placement.engine_max_running_requests
+    wanted = running_requests(config, plan.device.kind)
     if cache is None:
         yield _fact("engines", "none")
     else:

@@ -81,7 +81,7 @@ def leave_uncompiled() -> None:
     torch.compile = _unchanged  # type: ignore[assignment]
     for name in _Uncompiled.DECORATORS:
         setattr(torch.compiler, name, _unchanged)
-    torch._dynamo = _Uncompiled()  # type: ignore[assignment, attr-defined]
+    torch._dynamo = _Uncompiled()  # type: ignore[assignment]
     sys.modules[_MASKS] = _StandInModule(_MASKS)
 
 

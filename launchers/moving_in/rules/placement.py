@@ -95,8 +95,8 @@ def _engines(flags: Flags, draft: Draft) -> None:
     if flag:
         draft.put("placement.engine_max_running_requests", max(1, whole(flag.text, 64)), flag)
     else:
-        why = "slime sends an engine up to 512 at a time; more need memory for their KV cache"
-        draft.default("placement.engine_max_running_requests", 64, why)
+        why = "its share of a step, up to 256; slime sends an engine up to 512 at a time"
+        draft.default("placement.engine_max_running_requests", None, why)
     if running and sent:
         draft.skip(sent, "an engine is sent what it can run at a time")
     if not flags.look("sglang_mem_fraction_static"):

@@ -127,7 +127,7 @@ def test_a_whole_script_becomes_a_run_file(tmp_path: Path) -> None:
             "sequence_parallel": True,
             "engine_memory_fraction": 0.7,
             "engine_options": {"schedule_policy": "lpm", "cuda_graph_bs_decode": [1, 2, 4]},
-            "engine_max_running_requests": 64,
+            "engine_max_running_requests": None,
         },
         "eval": {
             "interval": 20,
