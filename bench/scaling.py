@@ -5,7 +5,7 @@
 
 A layout is a way to split a replica (dp: not at all, tp: tensors, ep: experts) and a number of GPUs. Engines of tpN
 have N GPUs, those of dpN and epN one each. Weights are random, answers have a fixed length, rewards are coins. Shown
-are the seconds of each phase, and the step of `dp1` over that of each other: 1.0 is perfect.
+are the seconds of each phase and of syncs alone, and the step of `dp1` over that of each other: 1.0 is perfect.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.record import report
-from bench.shape_runs import medians, run, write_model, write_run
+from bench.shape_runs import medians, run, syncs, write_model, write_run
 
-STEPS, GROUP = 4, 8
+STEPS, GROUP = 3, 8
 SPLITS = {"dp": {}, "tp": {"tensor_parallel": 0, "engine_tensor_parallel": 0}, "ep": {"expert_parallel": 0}}
 
 
@@ -61,17 +61,18 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-scaling-"))
     model = write_model(options.shape, folder / "model")
-    steps = {}
+    steps, sync_s = {}, {}
     for layout in options.layouts:
         file = write_run(folder / layout, model, options.prompt, sections(layout, options))
         steps[layout] = run(file, ",".join(map(str, range(int(layout[2:])))), STEPS)
+        sync_s[layout] = syncs(file.parent)
         print(layout, {name: round(value, 3) for name, value in medians(steps[layout]).items()}, flush=True)
     shutil.rmtree(folder)
     phases = {layout: medians(found) for layout, found in steps.items()}
     of_one = phases.get("dp1", {}).get("step_time")
     efficiency = {name: of_one / found["step_time"] for name, found in phases.items() if of_one and name != "dp1"}
     seconds = {f"{name} step": [step["perf/step_time"] for step in found] for name, found in steps.items()}
-    seconds |= {f"{name} sync": [step["perf/update_weights_time"] for step in found] for name, found in steps.items()}
+    seconds |= {f"{name} sync": found for name, found in sync_s.items()}
     facts = {key: value for key, value in vars(options).items() if key != "layouts"}
     report("scaling", seconds, efficiency=efficiency, phases=phases, **facts)
 

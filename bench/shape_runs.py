@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -104,6 +105,16 @@ def _steps(run_dir: Path) -> list[dict[str, float]]:
     whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
     events = [json.loads(line) for line in whole.splitlines()]
     return [event["metrics"] for event in events if event["event"] == "step"]
+
+
+def syncs(folder: Path) -> list[float]:
+    """Seconds of each sync of the run in `folder`, without what left the GPUs for it, from the first rank's log."""
+    text = (folder / "out" / "attempts" / "1" / "trainer-0.log").read_text()
+    moved: dict[str, str] = {}
+    for step, seconds in re.findall(r"residency=sync step=(\d+) seconds=([\d.]+)", text):
+        moved.setdefault(step, seconds)
+    phases = re.findall(r"phase=sync step=(\d+) seconds=([\d.]+)", text)
+    return [float(seconds) - float(moved.get(step, 0.0)) for step, seconds in phases]
 
 
 def medians(steps: list[dict[str, float]]) -> dict[str, float]:
