@@ -119,6 +119,7 @@ def test_make_help_lists_every_target() -> None:
         "test-light",
         "test-real",
         "test-all",
+        "stress",
         "test-gpu",
         "lint",
         "bench",
