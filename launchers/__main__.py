@@ -1,5 +1,5 @@
 """`python -m launchers` is `ebbtide`, for places where the console script is not installed."""
 
-from launchers.cli import main
+from launchers.entry import main
 
 main()

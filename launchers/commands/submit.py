@@ -13,6 +13,7 @@ import typer
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.exit_codes import FAILED
 from launchers.attempts.job_record import JobRecord, read_record
+from launchers.attempts.reserve import room_for
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, note_memory, write_inputs
 from launchers.commands.directories import existing_run_dir, new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, fail, say
@@ -85,18 +86,21 @@ def send(submission: Submission, directory: RunDirectory) -> JobRecord:
 
     job, before = submission.job(directory.path), read_record(directory)
     ids: list[str] = []
+    directory.job_record.parent.mkdir(parents=True, exist_ok=True)
     try:
         for _ in range(chain_length(submission)):
             executor = JobExecutor(next_in_chain(job, ids[-1] if ids else None))
-            ids.append(str(executor.submit(SubmittedTask(directory.path)).job_id))
-            record = JobRecord(
-                job_id=ids[0],
-                chain=tuple(ids) if len(ids) > 1 else (),
-                site=str(submission.site_file) if submission.site_file else None,
-                script=str(directory.job_script),
-                earlier=(*before.earlier, *before.job_ids) if before else (),
-            )
-            record.write(directory)  # at once: what the queue has is known, whatever happens to the rest of a chain
+            with room_for(directory.job_record) as make_room:
+                ids.append(str(executor.submit(SubmittedTask(directory.path)).job_id))
+                make_room()
+                record = JobRecord(
+                    job_id=ids[0],
+                    chain=tuple(ids) if len(ids) > 1 else (),
+                    site=str(submission.site_file) if submission.site_file else None,
+                    script=str(directory.job_script),
+                    earlier=(*before.earlier, *before.job_ids) if before else (),
+                )
+                record.write(directory)  # at once: what the queue has is known, whatever happens to the rest of a chain
     except SubmitError as error:
         queued = f"\nsubmitted before it: job {', '.join(ids)}; `ebbtide cancel {directory.path}` ends them"
         fail(f"{error}{queued if ids else ''}", FAILED)
@@ -139,7 +143,9 @@ def _undone_on_failure(directory: RunDirectory, *, fresh: bool) -> Iterator[None
     try:
         directory.path.mkdir(parents=True, exist_ok=True)
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:  # a write that failed knows no name
+            error.filename = str(directory.path)
         if fresh and read_record(directory) is None:
             shutil.rmtree(directory.path, ignore_errors=True)
         raise

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,38 @@ def test_what_was_submitted_is_what_the_script_says(login: Login, run_file: Path
     login("submit", run_file, "--run-dir", "out")
     sent = login.folder / "out" / "slurm" / "submitit" / "7_submission.sh"
     assert sent.read_text() == (login.folder / "out" / "slurm" / "job.sbatch").read_text()
+
+
+@pytest.fixture
+def small_disk(login: Login) -> Iterator[Path]:
+    """A file system of 2 MiB in the login node's folder."""
+    if os.geteuid() != 0:
+        pytest.skip("mounts a file system: needs root")
+    folder = login.folder / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_told_in_a_line_and_no_job_is_sent_that_nobody_would_know(
+    login: Login, run_file: Path, small_disk: Path
+) -> None:
+    """However much there is room for before it is full."""
+    assert login("submit", run_file, "--run-dir", "disk/out", "--dry-run").returncode == 0
+    for pages in (0, 3, 12):
+        found = os.statvfs(small_disk)
+        with (small_disk / "filler").open("wb") as file:
+            file.write(b"0" * ((found.f_bavail - pages) * found.f_frsize))
+        done = login("submit", "--resume", "disk/out")
+        (small_disk / "filler").unlink()
+        place = small_disk / "out"
+        wanted = "found No space left on device; wanted a place that can be used: choose another, or see to its"
+        assert (done.returncode, done.stderr.splitlines()[-1][: len(f"{place}: {wanted}")]) == (1, f"{place}: {wanted}")
+        assert "Traceback" not in done.stderr
+        assert login.sent() == []
+    assert login("submit", "--resume", "disk/out").returncode == 0
+    assert record(small_disk / "out")["job_id"] == "7"
 
 
 def test_dry_run_shows_everything_and_submits_nothing(login: Login, run_file: Path) -> None:

@@ -33,24 +33,44 @@ def test_what_is_noted_is_taken_once(mode: str, number: int) -> None:
     assert (done.returncode, done.stdout) == (0, f"({int(number)},) ()\n"), done.stderr
 
 
-@pytest.mark.parametrize("module", ["launchers.node.slurm_task", "launchers.node.submitted_task"])
+@pytest.mark.parametrize("module", ["launchers.node.slurm_task", "launchers.node.submitted_task", "launchers.entry"])
 def test_the_entries_are_light(module: str) -> None:
     """What takes seconds to import comes after the first line that counts."""
     code = f"import sys, {module}; print(sorted({{'torch', 'pydantic', 'yaml', 'submitit'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_an_entry_ends_on_the_spot_while_it_imports() -> None:
+@pytest.mark.parametrize(
+    ("entry", "imports", "number"),
+    [
+        ("launchers.node.slurm_task", "launchers.node.task", signal.SIGTERM),
+        ("launchers.entry", "launchers.cli", signal.SIGINT),
+    ],
+)
+def test_an_entry_ends_on_the_spot_while_it_imports(entry: str, imports: str, number: signal.Signals) -> None:
     code = (
         "import builtins, os, signal\n"
         "real = builtins.__import__\n"
         "def importing(name, *rest):\n"
-        "    if name == 'launchers.node.task':\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    if name == {imports!r}:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
         "    return real(name, *rest)\n"
         "builtins.__import__ = importing\n"
-        "from launchers.node.slurm_task import main\n"
+        f"from {entry} import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 143, done.stderr
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stderr == f"ended by {number.name} before anything had begun\n"
+
+
+def test_a_command_that_has_begun_meets_signals_as_always() -> None:
+    """Commands have handlers of their own, or die of them."""
+    code = (
+        "import signal, launchers.cli, launchers.entry\n"
+        "wanted = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)]\n"
+        "found = lambda: [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)]\n"
+        "launchers.cli.main = lambda: print(found() == wanted)\n"
+        "launchers.entry.main()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "True\n"
