@@ -43,7 +43,7 @@ def one(status: Status, provenance: Provenance | None = None) -> RenderableType:
                 Text(name, style="bold"), Text(visible(value), style=_style(status) if name == "state" else "")
             )
     attempts = status.history.attempts
-    return Group(table, *([_attempts(attempts, status.now)] if attempts else []))
+    return Group(table, *([_attempts(attempts, status)] if attempts else []))
 
 
 def many(statuses: Sequence[Status]) -> Table:
@@ -153,7 +153,7 @@ def _fields(status: Status) -> dict[str, str]:
     }
 
 
-def _attempts(attempts: Sequence[Attempt], now: float) -> Table:
+def _attempts(attempts: Sequence[Attempt], status: Status) -> Table:
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for heading in ("attempt", "began", "lasted", "steps", "how it ended", "where"):
         table.add_column(heading, justify="right" if heading in ("attempt", "lasted", "steps") else "left")
@@ -161,12 +161,18 @@ def _attempts(attempts: Sequence[Attempt], now: float) -> Table:
         table.add_row(
             str(attempt.number),
             moment(attempt.began),
-            duration((attempt.ended or now) - attempt.began),
+            duration((attempt.ended or status.now) - attempt.began),
             "-" if attempt.steps_done is None else str(attempt.steps_done),
-            attempt.how or "-",
+            attempt.how or _without_end(attempt, status),
             ", ".join(attempt.nodes) or attempt.host,
         )
     return table
+
+
+def _without_end(attempt: Attempt, status: Status) -> str:
+    """What is said of an attempt whose end nobody wrote: it goes on, or nobody was left, as the ledger says later."""
+    goes_on = attempt is status.history.last and (status.state.at_work or status.state == RunState.UNKNOWN)
+    return "-" if goes_on else str(RunState.LOST)
 
 
 def _style(status: Status) -> str:

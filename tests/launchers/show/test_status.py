@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,14 @@ def test_a_run_that_has_stopped_says_how_to_go_on(
     text = shown(status_table.one(status_of(read_files(directory), states, BEGAN + 2200)))
     line = next((" ".join(line.split()) for line in text.splitlines() if line.startswith("go on")), None)
     assert line == (" ".join(said.format(path=directory.path).split()) if said else None)
+
+
+@pytest.mark.parametrize(("job", "how"), [(FIRST_START, "-"), (JobState("CANCELLED"), "lost"), (PENDING, "lost")])
+def test_an_attempt_whose_end_nobody_wrote(job: JobState, how: str, tmp_path: Path) -> None:
+    directory = write_history(tmp_path / "a", [began(1)], [], RECORD)
+    text = shown(status_table.one(status_of(read_files(directory), {"7": replace(job, restarts=1)}, BEGAN + 2200)))
+    line = next(line for line in text.splitlines() if line.split()[:1] == ["1"])
+    assert line.split()[5] == how, text
 
 
 def test_many_runs_in_a_table(tmp_path: Path) -> None:
