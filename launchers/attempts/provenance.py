@@ -28,6 +28,7 @@ from common.units import GIB
 from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from hpc.node.gpus import gpu_names
+from launchers.attempts.changed_files import changed_files
 from launchers.attempts.user_files import keep_user_files
 
 log = logging.getLogger(__name__)
@@ -100,18 +101,24 @@ class Provenance:
     @property
     def files(self) -> list[tuple[str, str, str]]:
         """Key, path and fingerprint, or what stands in its place, of the user's files."""
-        texts = [[str(one.get(name) or "") for name in ("key", "path", "problem", "sha256")] for one in self.user_files]
-        return [(key, path, problem or sha or "not taken: too large") for key, path, problem, sha in texts]
+        names = ("key", "path", "problem", "sha256", "pieces")
+        texts = [[str(one.get(name) or "") for name in names] for one in self.user_files]
+        return [
+            (key, path, problem or sha or some or "not taken: too large") for key, path, problem, sha, some in texts
+        ]
 
 
 def note_provenance(directory: RunDirectory, number: int) -> None:
     """Write the record of an attempt that begins now; a place without space costs the record, not the attempt."""
-    folder = AttemptFolder(directory.attempt(number))
+    folder, before = AttemptFolder(directory.attempt(number)), newest_files(directory)
     try:
-        found = gather(_settings(directory), folder.user_code)
+        found = gather(settings_of(directory), folder.user_code)
         write_atomically(folder.provenance, json.dumps(asdict(found), indent=1))
     except OSError as error:
         log.warning("%s: found %s; the attempt goes on without it", folder.provenance, error.strerror or error)
+        return
+    for one in changed_files(before, found.user_files):
+        log.warning("changed since the attempt before: %s: %s", one.key, one.found)
 
 
 def gather(settings: dict[str, Any], user_code: Path) -> Provenance:
@@ -145,6 +152,14 @@ def read_provenance(folder: Path) -> Provenance | None:
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
     return found
+
+
+def newest_files(directory: RunDirectory) -> tuple[dict[str, Any], ...]:
+    """The user's files as the newest attempt that noted them found them; nothing where none did."""
+    for folder in sorted(directory.attempts(), key=lambda path: int(path.name), reverse=True):
+        if (made := read_provenance(folder)) is not None:
+            return made.user_files
+    return ()
 
 
 KNOWN = Provenance.__dataclass_fields__
@@ -181,7 +196,7 @@ def _git(folder: Path, *words: str) -> str:
     return str(subprocess.run(command, stdin=subprocess.DEVNULL, timeout=ASK_TIMEOUT_S, **options).stdout)
 
 
-def _settings(directory: RunDirectory) -> dict[str, Any]:
+def settings_of(directory: RunDirectory) -> dict[str, Any]:
     """The run file as it lies in the run directory; what is wrong with it is said by who reads it for the run."""
     try:
         loaded = yaml.safe_load(directory.run_file.read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ from core.checks.resumed import fixed_keys_changed
 from core.config import RunFileError, dump_run_file, load_run_file
 from core.config.schema import RunConfig
 from core.run_dir.run_directory import RunDirectory
+from launchers.commands.changes import AcceptChanges, compare_files
 from launchers.commands.directories import begun_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load, show_result
 from launchers.commands.run import Local
@@ -16,11 +17,14 @@ from launchers.commands.terminal import Overrides, RunDir, fail, refuse, say
 EXAMPLE = "ebbtide resume runs/smollm2-arithmetic-20260102-030405 --set rollout.num_rollout=40"
 
 
-def command(run_dir: RunDir, overrides: Overrides = None, local: Local = False) -> None:
+def command(
+    run_dir: RunDir, overrides: Overrides = None, local: Local = False, accept_changes: AcceptChanges = False
+) -> None:
     """Go on with a run from its newest sound checkpoint, here; on a cluster: `ebbtide submit --resume`.
 
     What counts is RUN_DIR/run.yaml, not the file that the run was started with. --set changes it for good: more steps,
-    the learning rate, evaluation, logging, placement; not what the checkpoint depends on, the model and its data.
+    the learning rate, evaluation, logging, placement; not what the checkpoint depends on, the model and its data. Files
+    whose content has changed since are named; if they decide the samples, the run goes on only with --accept-changes.
     """
     from core.loop.manifest import is_complete
     from launchers.attempts.attempt import RunBusy, note_complete
@@ -35,6 +39,7 @@ def command(run_dir: RunDir, overrides: Overrides = None, local: Local = False) 
         say(f"{directory.path} is complete: all {config.rollout.num_rollout} steps are done.")
         show_result(directory)
     else:
+        compare_files(directory, accept=accept_changes)
         if allocation is not None or overrides:
             _rewrite_run_file(config, directory)
         say(f"settings: {directory.run_file}{' (changed)' if overrides else ''}")

@@ -14,6 +14,7 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.exit_codes import FAILED
 from launchers.attempts.job_record import JobRecord, read_record
 from launchers.attempts.reserve import room_for
+from launchers.commands.changes import AcceptChanges, compare_files
 from launchers.commands.cluster import SiteFile, check_on_cluster, load_submission, note_memory, write_inputs
 from launchers.commands.directories import existing_run_dir, new_run_path
 from launchers.commands.terminal import NewRunDir, Overrides, fail, say
@@ -36,6 +37,7 @@ def command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Write and print script, run file and layout; submit nothing.")
     ] = False,
+    accept_changes: AcceptChanges = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Show progress until the run has ended; exit with its code.")
     ] = False,
@@ -54,6 +56,7 @@ def command(
         assert resume is not None
         directory = _resumable(resume, run_dir)
         submission = load_submission(directory.run_file, _only_slurm(overrides), site)
+        compare_files(directory, accept=accept_changes)
     note_memory(submission)
     call_reward(submission.config, elsewhere=True)
     check_on_cluster(submission, directory.path, required=not dry_run)

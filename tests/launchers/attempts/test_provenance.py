@@ -16,6 +16,7 @@ from rich.console import Console
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts import user_files
 from launchers.attempts.attempt import open_attempt
+from launchers.attempts.fingerprints import pieces
 from launchers.attempts.outcome import Outcome
 from launchers.attempts.provenance import CODE, git_state, installed, note_provenance, read_provenance
 from launchers.attempts.user_files import keep_user_files
@@ -66,13 +67,14 @@ def test_code_is_copied_and_data_fingerprinted(
     assert "lib_of_mine" not in sys.modules
 
 
-def test_large_files_are_named_and_not_read(
+def test_large_files_are_read_in_part_and_not_copied(
     tmp_path: Path, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(user_files, "MOST_HASHED_BYTES", 10)
     monkeypatch.setattr(user_files, "MOST_CODE_BYTES", 10)
     found = entries(settings, tmp_path / "kept")
     assert (found["data.path[0]"]["sha256"], found["reward.path"]["copy"]) == (None, None)
+    assert found["data.path[0]"]["pieces"] == pieces(tmp_path / "rows.jsonl")
     assert found["data.path[0]"]["bytes"] == (tmp_path / "rows.jsonl").stat().st_size
     assert not (tmp_path / "kept").exists()
 
