@@ -12,7 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from core.megatron.parallel import Layout
-from core.megatron.state.names import Entry, export_entries, join, load_entries, split
+from core.megatron.state.gather import gathered
+from core.megatron.state.names import export_entries, load_entries, split
 from core.pretrained.model_writer import written_model
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
@@ -56,16 +57,14 @@ def named_buckets(
     """
     bucket: list[tuple[str, Tensor]] = []
     used = 0
-    for entry in export_entries(shape, layout.pp_size, layout.ep_size):
-        if entry.fixed and not fixed:
-            continue
-        for name, tensor in _gather(entry, parameters, shape, layout):
-            num_bytes = tensor.numel() * tensor.element_size()
-            if bucket and used + num_bytes > max_bytes:
-                yield bucket
-                bucket, used = [], 0
-            bucket.append((name, tensor))
-            used += num_bytes
+    entries = [entry for entry in export_entries(shape, layout.pp_size, layout.ep_size) if fixed or not entry.fixed]
+    for name, tensor in gathered(entries, parameters, shape, layout, max_bytes):
+        num_bytes = tensor.numel() * tensor.element_size()
+        if bucket and used + num_bytes > max_bytes:
+            yield bucket
+            bucket, used = [], 0
+        bucket.append((name, tensor))
+        used += num_bytes
     if bucket:
         yield bucket
 
@@ -106,43 +105,3 @@ class _Reader:
         view = self._files[name].get_slice(name)
         result: Tensor = view[rows] if columns == slice(None) else view[rows, columns]
         return result
-
-
-def _gather(
-    entry: Entry, parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout
-) -> list[tuple[str, Tensor]]:
-    """The entry's full tensors on every rank: gathered over tensor or expert ranks, then sent to the other stages."""
-    ranks = [entry.of_rank(rank) for rank in range(max(1, entry.expert_ranks))]
-    if entry.stage == layout.pp_rank:
-        own = parameters[entry.local].detach()
-        parts = _all_experts(own, layout) if entry.expert_ranks else [own]
-        of_all = zip(ranks, parts, strict=True)
-        tensors = [pair for held, part in of_all for pair in join(held, _all_parts(held, part, layout), shape)]
-    else:
-        like = next(iter(parameters.values()))
-        dtype = torch.float32 if entry.fixed else like.dtype
-        sizes = [pair for held in ranks for pair in zip(held.hf, held.shapes, strict=True)]
-        tensors = [(name, torch.empty(size, dtype=dtype, device=like.device)) for name, size in sizes]
-    if layout.pp_size > 1:
-        source = dist.get_process_group_ranks(layout.pp_group)[entry.stage]
-        tensors = [(name, tensor.contiguous()) for name, tensor in tensors]
-        for _, tensor in tensors:
-            dist.broadcast(tensor, src=source, group=layout.pp_group)
-    return tensors
-
-
-def _all_parts(entry: Entry, own: Tensor, layout: Layout) -> list[Tensor]:
-    if entry.kind == "replicated" or layout.tp_size == 1:
-        return [own]
-    return _from_all(own, layout.tp_size, layout.tp_group)
-
-
-def _all_experts(own: Tensor, layout: Layout) -> list[Tensor]:
-    """The experts that have this place on the expert-parallel ranks, in rank order."""
-    return [own] if layout.ep_size == 1 else _from_all(own, layout.ep_size, layout.ep_group)
-
-
-def _from_all(own: Tensor, size: int, group: dist.ProcessGroup) -> list[Tensor]:
-    parts = [torch.empty_like(own) for _ in range(size)]
-    dist.all_gather(parts, own.contiguous(), group=group)
-    return parts
