@@ -82,10 +82,15 @@ def test_an_engine_killed_while_it_generates_costs_no_group(tmp_path: Path) -> N
     assert metrics[1]["train/kl_loss"] > 0
 
 
-def test_an_engine_killed_during_the_update_is_started_when_the_trainer_has_left_its_memory(tmp_path: Path) -> None:
-    """Trainer and engine give memory back to each other: started at once, one of them would find none."""
+def test_an_engine_killed_in_an_update_is_started_later_and_one_that_hangs_is_ended_and_replaced(
+    tmp_path: Path,
+) -> None:
+    """Trainer and engine give memory back to each other: started at once, one of them would find none.
+
+    Two steps on its successor is stopped: a process that neither answers nor dies, which the request's deadline ends.
+    """
     run_dir = tmp_path / "out"
-    run_file = write_run(tmp_path, rollout={"num_rollout": 3}, placement={"offload": "on"})
+    run_file = write_run(tmp_path, rollout={"num_rollout": 4, "request_timeout_s": 15}, placement={"offload": "on"})
     hold_phases(run_file)
     hold(run_file, "update step=1")
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
@@ -96,10 +101,19 @@ def test_an_engine_killed_during_the_update_is_started_when_the_trainer_has_left
     hold(run_file, "save step=1")
     wait_for_phase(run_dir, "save step=1", command)
     assert "incarnation=1" not in agent_log.read_text()
+
+    hold(run_file, "rollout step=3")
+    wait_for_phase(run_dir, "rollout step=3", command)
+    assert "engine=node0-engine0 incarnation=1" in agent_log.read_text()
+    server = psutil.Process(member_pid(run_dir, "engine=node0-engine0 incarnation=1"))
+    for process in descendants([server.pid]):
+        process.suspend()
     hold(run_file, None)
     assert command.wait(300) == 0, (tmp_path / "log").read_text()
-    assert "engine=node0-engine0 incarnation=1" in agent_log.read_text()
-    for step in range(3):
+    assert not server.is_running()
+    assert agent_log.read_text().count("killed by signal 9 (SIGKILL): restarting") == 2
+    assert "engine=node0-engine0 incarnation=2" in agent_log.read_text()
+    for step in range(4):
         with h5py.File(step_path(run_dir, step)) as file:
             assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
 
@@ -126,25 +140,6 @@ def test_of_two_engines_one_dies_and_the_other_takes_over(tmp_path: Path) -> Non
     assert b"node0-engine0" in made_by[1]
     for event in events(run_dir, "step"):
         assert event["metrics"]["train/train_rollout_logprob_abs_diff"] < 1e-5
-
-
-def test_an_engine_that_hangs_is_given_up_ended_and_replaced(tmp_path: Path) -> None:
-    """A stopped process neither answers nor dies: the request's deadline ends it."""
-    run_dir = tmp_path / "out"
-    run_file = write_run(tmp_path, rollout={"num_rollout": 2, "request_timeout_s": 15})
-    hold_phases(run_file)
-    hold(run_file, "rollout step=1")
-    command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
-    wait_for_phase(run_dir, "rollout step=1", command)
-    server = psutil.Process(member_pid(run_dir, "engine=node0-engine0"))
-    for process in descendants([server.pid]):
-        process.suspend()
-    hold(run_file, None)
-    assert command.wait(300) == 0, (tmp_path / "log").read_text()
-    assert not server.is_running()
-    assert "killed by signal 9 (SIGKILL): restarting" in (run_dir / "attempts/1/agent-0.log").read_text()
-    with h5py.File(step_path(run_dir, 1)) as file:
-        assert sorted(file["group"][...].tolist()) == sorted(list(range(4)) * 4)
 
 
 def test_a_killed_trainer_rank_ends_everything_and_is_named(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from core.sglang.launch import WEIGHT_LOADER
 from core.sglang.payload import Bucket
 from core.weights.ipc import WeightIpc
 from tests.support.fake_engines import FakeEngines
+from tests.support.good_run import SHAPE, write_model
 
 NUM_BUCKETS = 6
 PATIENCE_S = 10.0  # of a double for the bucket that it wants to see posted before it reads
@@ -168,8 +169,7 @@ if __name__ == "__main__":
     ranks = NodeRanks.meet(2, "key", 60)
     rank, model = ranks.local_rank, folder / "model"
     if dist.get_rank() == 0:
-        model.mkdir()
-        (model / "config.json").write_text("{}")
+        write_model(model, SHAPE, tie_word_embeddings=False)
         save_file({f"w{number}": torch.zeros(4) for number in range(NUM_BUCKETS)}, model / "model.safetensors")
     dist.barrier()
     pair = {"a": ((0, 1), NEVER)}
