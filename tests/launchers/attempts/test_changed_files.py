@@ -157,6 +157,20 @@ def test_shards_of_a_folder_are_held_one_by_one(tmp_path: Path) -> None:
     (tmp_path / "a-1.jsonl").write_text('{"prompt": 1}\n')
     (mistake,) = changed_files(before, keep_user_files(settings, None))
     assert mistake.found == f"{tmp_path}/a-1.jsonl, whose content has changed"
+    (tmp_path / "a-1.jsonl").unlink()
+    (tmp_path / "a-2.jsonl").write_text("{}\n")
+    found = [mistake.found for mistake in changed_files(before, keep_user_files(settings, None))]
+    assert found == [f"{tmp_path}/a-1.jsonl, which is gone", f"{tmp_path}/a-2.jsonl, which is new"]
+
+
+def test_a_file_under_another_path_is_another_setting(tmp_path: Path) -> None:
+    for name in ("one/rows.jsonl", "two/rows.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(name)
+    before, now = (
+        keep_user_files({"data": {"path": f"{tmp_path}/{name}/rows.jsonl"}}, None) for name in ("one", "two")
+    )
+    assert list(changed_files(before, now)) == []
 
 
 def test_a_large_file_is_known_by_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
