@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +15,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
+from common.duration import in_short
 from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import moment_of
 from launchers.attempts.failure import Failure
@@ -32,12 +37,15 @@ LEGEND = (
     "reward: mean over the samples; grad: norm before clipping; gap: mean |log-prob\n"
     "difference| of engine and trainer; length: response tokens; the rest: seconds"
 )
+MOST_ROWS = 20  # of each table at the end: the last
+PACE_STEPS = 20  # steps by whose pace the rest is foretold
+BAR_WIDTH = 16
 STEPS_WITHOUT_SPREAD = 3  # after this number of them in a row it is said
 PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
 
 
 class Display:
-    """Live progress on a terminal, plain lines elsewhere; a table of all steps at the end."""
+    """Live progress on a terminal, plain lines elsewhere."""
 
     def __init__(self, console: Console, first: str = "starting") -> None:
         self._console = console
@@ -45,6 +53,7 @@ class Display:
         self._num_steps = 0
         self._phase = first
         self._without_spread = 0
+        self._pace = Pace()
         self._began = time.monotonic()
 
     def __enter__(self) -> Display:
@@ -68,7 +77,16 @@ class Display:
             if handler:
                 handler(event)
         if self._status:
-            self._status.update(f"{self._phase} · {time.monotonic() - self._began:.0f} s")
+            self._status.update(Group(self._now()))  # a bare text would be joined with the spinner, and folded
+
+    def _now(self) -> Text:
+        """step 12 of 300 · rollout · ━─────────  4 % · ETA 1 h 05 · 360 s: one line, however narrow."""
+        parts = [self._phase, f"{time.monotonic() - self._began:.0f} s"]
+        if self._pace.done:
+            share = self._pace.done / max(self._num_steps, 1)
+            filled = round(share * BAR_WIDTH)
+            parts[1:1] = [f"{'━' * filled}{'─' * (BAR_WIDTH - filled)} {share:4.0%}", self._pace.told(self._num_steps)]
+        return Text(" · ".join(filter(None, parts)), no_wrap=True, overflow="ellipsis")
 
     def note(self, text: str) -> None:
         """A line of its own."""
@@ -99,10 +117,11 @@ class Display:
     def _on_step(self, event: dict[str, Any]) -> None:
         cells = {heading: _cell(event["metrics"], *column) for heading, column in COLUMNS.items()}
         told = "reward" if COLUMNS["reward"][0] in event["metrics"] else "loss"
-        self._print(
-            f"step {event['step']:>3}  {told} {cells[told]}  length {cells['length']}  "
-            f"{cells['total']} s (rollout {cells['rollout']}, update {cells['update']})"
-        )
+        self._pace.stepped(event, event["metrics"].get(COLUMNS["total"][0], 0.0))
+        of_all = f"{self._pace.done}/{self._num_steps}" if self._num_steps else ""
+        figures = f"{told} {cells[told]}", f"length {cells['length']}", f"{cells['total']} s"
+        parts = [f"step {event['step']:>3}", of_all, *figures, self._pace.told(self._num_steps)]
+        self._print("  ".join(filter(None, parts)))
         self._say_if_nothing_is_learnt(event["metrics"].get("rollout/zero_std/ratio", 0.0))
 
     def _say_if_nothing_is_learnt(self, ratio: float) -> None:
@@ -117,11 +136,34 @@ class Display:
             self._print(f"evaluation of {name} before step {event['step']}: {rate_texts}")
 
     def _print(self, text: str) -> None:
-        self._console.print(f"{time.monotonic() - self._began:6.0f} s  {text}", highlight=False, markup=False)
+        line = f"{time.monotonic() - self._began:6.0f} s  {text}"
+        self._console.print(line, highlight=False, markup=False, soft_wrap=not self._console.is_terminal)
+
+
+class Pace:
+    """How fast steps go, by the times at which the last of them ended."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._ends: deque[float] = deque(maxlen=PACE_STEPS + 1)
+        self._first_s = 0.0
+
+    def stepped(self, event: Mapping[str, Any], step_s: float) -> None:
+        """Note a step's end; `step_s` is what counts until there is a second one."""
+        self.done = event["step"] + 1
+        self._first_s = self._first_s or step_s
+        if "time" in event:
+            self._ends.append(event["time"])
+
+    def told(self, num_steps: int) -> str:
+        """ETA 1 h 05; nothing where nothing is left, or nothing is known."""
+        apart = [after - before for before, after in pairwise(self._ends)]
+        left_s = (num_steps - self.done) * (median(apart) if apart else self._first_s)
+        return f"ETA {in_short(left_s)}" if self.done and left_s > 0 else ""
 
 
 def summary(events: Iterable[dict[str, Any]]) -> Group:
-    """The table of all steps, and the evaluations, of all attempts; of a repeated step the last counts."""
+    """The tables of the last steps and evaluations, of all attempts; of a repeated step the last counts."""
     steps: dict[int, dict[str, float]] = {}
     evaluations: dict[int, dict[str, dict[str, float]]] = {}
     num_steps = 0
@@ -132,31 +174,37 @@ def summary(events: Iterable[dict[str, Any]]) -> Group:
             evaluations[event["step"]] = event["results"]
         elif event["event"] == "begin":
             num_steps = event["num_steps"]
-    return Group(_step_table(steps), *([_eval_table(evaluations, num_steps)] if evaluations else []))
+    return Group(*_step_table(steps), *(_eval_table(evaluations, num_steps) if evaluations else ()))
 
 
-def _step_table(steps: dict[int, dict[str, float]]) -> Table:
-    table = Table(
-        title="steps", caption=LEGEND, box=SIMPLE_HEAD, caption_justify="left", title_justify="left", padding=0
-    )
+def _step_table(steps: dict[int, dict[str, float]]) -> tuple[Text, Table]:
+    title = "steps" if len(steps) <= MOST_ROWS else f"the last {MOST_ROWS} of {len(steps)} steps"
+    table = Table(caption=LEGEND, box=SIMPLE_HEAD, caption_justify="left", padding=0)
     for heading in ("step", *COLUMNS):
         table.add_column(heading, justify="right", min_width=7, no_wrap=True)
-    for step, metrics in sorted(steps.items()):
+    for step, metrics in sorted(steps.items())[-MOST_ROWS:]:
         table.add_row(str(step), *(_cell(metrics, *column) for column in COLUMNS.values()))
-    return table
+    return _title(title), table
 
 
-def _eval_table(evaluations: dict[int, dict[str, dict[str, float]]], num_steps: int) -> Table:
-    is_loss = any("loss" in rates for results in evaluations.values() for rates in results.values())
-    title, shown = ("mean loss of a token", "loss") if is_loss else ("share of right answers", "accuracy")
-    table = Table(title=f"evaluation: {title}", box=SIMPLE_HEAD, title_justify="left")
-    table.add_column("set")
-    for step in sorted(evaluations):
-        table.add_column(f"before step {step}" if step < num_steps else "at the end", justify="right")
-    for name in sorted({name for results in evaluations.values() for name in results}):
-        rates = (evaluations[step].get(name, {}) for step in sorted(evaluations))
-        table.add_row(name, *(_cell(rate, shown, ".3f") for rate in rates))
-    return table
+def _eval_table(evaluations: dict[int, dict[str, dict[str, float]]], num_steps: int) -> tuple[Text, Table]:
+    """A row for each set of an evaluation, a column for each rate."""
+    rows = [(step, name, rates) for step, results in sorted(evaluations.items()) for name, rates in results.items()]
+    shown = list(dict.fromkeys(rate for _, _, rates in rows for rate in rates))
+    what = "mean loss of a token" if "loss" in shown else "share of answers with a reward above 0.5"
+    last = "" if len(rows) <= MOST_ROWS else f", the last {MOST_ROWS} of {len(rows)}"
+    table = Table(box=SIMPLE_HEAD)
+    for heading in ("before step", "set", *shown):
+        table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
+    for step, name, rates in rows[-MOST_ROWS:]:
+        when = str(step) if step < num_steps else "end"
+        table.add_row(when, name, *(_cell(rates, rate, ".3f") for rate in shown))
+    return _title(f"evaluation: {what}{last}"), table
+
+
+def _title(text: str) -> Text:
+    """A title may be wider than its table: a table would fold it."""
+    return Text(text, style="italic", no_wrap=True)
 
 
 def _cell(metrics: dict[str, float], name: str, spec: str) -> str:
