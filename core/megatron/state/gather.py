@@ -88,7 +88,7 @@ def _exchange(tensors: Sequence[Tensor], group: dist.ProcessGroup) -> list[list[
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     all_flat = torch.empty(size * flat.numel(), dtype=flat.dtype, device=flat.device)
     dist.all_gather_into_tensor(all_flat, flat, group=group)
-    of_ranks = [one.split([tensor.numel() for tensor in tensors]) for one in all_flat.chunk(size)]
+    of_ranks = [torch.split(one, [tensor.numel() for tensor in tensors]) for one in all_flat.chunk(size)]
     return [[ranks[place].view_as(tensor) for ranks in of_ranks] for place, tensor in enumerate(tensors)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import pickle
 import threading
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from core.weights.broadcast import WeightBroadcast
 from core.weights.ipc import WeightIpc
 from core.weights.sync import Transport
 from tests.support.fake_engines import FakeEngines
+from tests.support.good_run import SHAPE, write_model
 from tests.support.waiting import wait_until
 
 NUM_BUCKETS = 4
@@ -102,7 +102,7 @@ class FakeGroup:
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    (folder / "config.json").write_text(json.dumps({}))
+    write_model(folder, SHAPE, tie_word_embeddings=False)
     save_file({f"w{number}": torch.zeros(4) for number in range(NUM_BUCKETS)}, folder / "model.safetensors")
     return folder
 

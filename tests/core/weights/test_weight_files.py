@@ -19,6 +19,7 @@ from core.weights import files as weight_files
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
 from tests.support.fake_engines import FakeEngines
+from tests.support.good_run import SHAPE, write_model
 
 TENSORS = {f"layer{i}": torch.full((4,), float(i)) for i in range(3)}
 
@@ -36,8 +37,7 @@ class Source:
 def folder(tmp_path: Path) -> Iterator[Path]:
     """Where the files go; the group of one rank is up."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
+    write_model(tmp_path / "model", SHAPE, tie_word_embeddings=False)
     yield tmp_path / "sync"
     dist.destroy_process_group()
 
@@ -105,7 +105,7 @@ def test_without_engines_for_it_nothing_is_written(folder: Path) -> None:
 
 def test_ranks_wait_for_the_folder_for_all_files_and_for_all_engines(tmp_path: Path) -> None:
     """Of two ranks one dawdles; each has written one of the two files, and has an engine that reads both."""
-    (tmp_path / "config.json").write_text("{}")
+    write_model(tmp_path, SHAPE, tie_word_embeddings=False)
     main = Path(__file__).parents[2] / "support" / "files_rank_main.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
