@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,11 +150,16 @@ class Run:
             *self.run_dir.glob("attempts/1/failure.json"),
             *sorted(self.folder.glob("*.replay.log")),
         ]
-        return "\n".join(f"--- {p}\n" + "\n".join(p.read_text(errors="replace").splitlines()[-25:]) for p in paths)
+        return ends_of(paths)
 
     def _engine_pid(self) -> int:
         text = (self.run_dir / "attempts/1/agent-0.log").read_text()
         return int(next(line for line in text.splitlines() if "engine=" in line).partition("pid=")[2].split()[0])
+
+
+def ends_of(paths: Sequence[Path]) -> str:
+    """The last lines of each of these files."""
+    return "\n".join(f"--- {p}\n" + "\n".join(p.read_text(errors="replace").splitlines()[-25:]) for p in paths)
 
 
 def environment(layout: LayoutOfTwo, device: str) -> dict[str, str]:

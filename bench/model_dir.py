@@ -26,7 +26,7 @@ def write_model_dir(name: str, directory: Path) -> Path:
     """Write config.json and a sparse model.safetensors of one of the known shapes."""
     shape = known_shape(name)
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps(_config(shape), indent=1))
+    (directory / "config.json").write_text(json.dumps(hf_config(shape), indent=1))
     header: dict[str, Any] = {}
     offset = 0
     for entry in export_entries(shape, 1):
@@ -42,7 +42,8 @@ def write_model_dir(name: str, directory: Path) -> Path:
     return directory
 
 
-def _config(shape: ModelShape) -> dict[str, Any]:
+def hf_config(shape: ModelShape) -> dict[str, Any]:
+    """The config.json of a shape."""
     experts: dict[str, Any] = {}
     if shape.num_experts:
         experts = {
