@@ -81,7 +81,7 @@ def _of_stage(
 
 
 def _exchange(tensors: Sequence[Tensor], group: dist.ProcessGroup) -> list[list[Tensor]]:
-    """Of each tensor what every rank of the group has in its place, in rank order."""
+    """What every rank of the group has in the place of each tensor, in rank order."""
     size = dist.get_world_size(group)
     if size == 1 or not tensors:
         return [[tensor] for tensor in tensors]
