@@ -80,7 +80,9 @@ class Sample:
     failure: str | None = None
     engine: str = ""  # which engine made it
     task: int = -1  # index within the group of the task that made it; left out: it made no other, so `index`
-    turns: Sequence[Span] = ()  # of a dialogue, in order; empty: the model said all of it at once
+    turns: Sequence[Span] = ()  # of a dialogue, or by the weights that said them; empty: the model said it at once
+    seed: int | None = None  # that it was sampled with
+    off_policy: bool = False  # whether tokens count that older weights made than those that learn from them first
 
     def __post_init__(self) -> None:
         if not self.loss_mask:

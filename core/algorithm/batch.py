@@ -23,7 +23,8 @@ class Batch:
 
     Attributes:
         advantages: one number per sample, or one per response token of each.
-        on_policy: whether the weights that made the samples are those that learn from them first. If not, the log-probs
+        on_policy: whether the weights that made the samples are those that learn from them first. If not, or if older
+            weights made some of a sample's tokens that count, the log-probs
             of the engine, which had older weights, are the old ones of the loss; else the trainer's own before its
             first optimiser step.
     """
@@ -39,6 +40,7 @@ class Batch:
 
 def make_batch(samples: list[Sample], advantages: Advantages, *, on_policy: bool = True) -> Batch:
     """A step's samples with what the estimator makes of them; samples without a reward take no part."""
+    on_policy = on_policy and not any(sample.off_policy for sample in samples)
     return Batch(samples, estimate(advantages, samples), on_policy)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from common.mistake import Mistake
 from core.checks.needs import min_group_size
 from core.config.schema import RunConfig
-from core.doors import NO_FILTER
+from core.doors import NO_FILTER, ONE_TURN
 
 
 def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
@@ -37,9 +37,10 @@ def groups_are_chosen(config: RunConfig) -> Iterator[Mistake]:
     if drawn is not None and drawn < least:
         wanted = f"at least the {least} groups that are trained (rollout_batch_size)"
         yield Mistake(key, None, str(drawn), wanted, f"raise it above {least}, or remove it")
-    elif drawn is not None and drawn > least and not filters:
+    elif drawn is not None and drawn > least and not filters and rollout.carry_over_tokens is None:
         wanted = f"a filter, as {least} of the {drawn} groups drawn are trained (rollout_batch_size)"
-        yield Mistake(key, None, f"{drawn} without rollout.filter", wanted, "set filter to nonzero_std, or remove it")
+        remedy = "set filter to nonzero_std, or carry_over_tokens, or remove it"
+        yield Mistake(key, None, f"{drawn} without rollout.filter", wanted, remedy)
     elif (drawn or least) == least and rounds == 1 and filters:
         found = f"{rollout.filter}, with {least} groups drawn and {least} trained"
         remedy = f"set over_sampling_batch_size above {least}, or filter_rounds above 1"
@@ -47,6 +48,35 @@ def groups_are_chosen(config: RunConfig) -> Iterator[Mistake]:
     if rounds > 1 and not filters:
         wanted, remedy = "a filter that rejects groups", "set filter, or remove filter_rounds"
         yield Mistake("rollout.filter_rounds", None, f"{rounds} without rollout.filter", wanted, remedy)
+
+
+def groups_are_carried_over(config: RunConfig) -> Iterator[Mistake]:
+    """Carry-over wants groups to leave for the next step, and responses that an engine can go on with."""
+    rollout, key = config.rollout, "rollout.carry_over_tokens"
+    tokens, trained = rollout.carry_over_tokens, rollout.rollout_batch_size
+    drawn = rollout.over_sampling_batch_size or trained
+    if tokens is None:
+        if rollout.mask_carried:
+            found, remedy = "true without carry_over_tokens", "remove it, or set carry_over_tokens"
+            yield Mistake("rollout.mask_carried", None, found, "tokens that are carried over", remedy)
+        return
+    if rollout.generate != ONE_TURN:
+        wanted = f"{ONE_TURN} with it, as what another function has begun cannot go on in another step"
+        yield Mistake(key, None, f"{tokens} and generate {rollout.generate}", wanted, "remove carry_over_tokens")
+    if tokens >= rollout.max_response_tokens:
+        found = f"{tokens}, and max_response_tokens {rollout.max_response_tokens}"
+        remedy = f"lower it to {max(1, rollout.max_response_tokens // 8)}, say, or remove it"
+        yield Mistake(key, None, found, "less than a whole response", remedy)
+    if drawn <= trained:
+        found = f"{tokens}, with {drawn} groups drawn and {trained} trained"
+        remedy = f"set over_sampling_batch_size to {2 * trained}, say"
+        yield Mistake(key, None, found, "more groups drawn than trained, so that some can be left", remedy)
+    least_steps = -(-(drawn - trained) // trained)
+    if rollout.carry_over_steps < least_steps:
+        found = f"{rollout.carry_over_steps}, with {drawn} groups drawn and {trained} trained"
+        wanted = f"at least the {least_steps} steps in which what is left over can be trained"
+        remedy = f"raise it to {least_steps}, or lower over_sampling_batch_size"
+        yield Mistake("rollout.carry_over_steps", None, found, wanted, remedy)
 
 
 def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:

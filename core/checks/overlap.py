@@ -31,14 +31,16 @@ def overlapping_phases(config: RunConfig) -> Iterator[Mistake]:
 
 
 def what_is_left_is_kept(config: RunConfig) -> Iterator[Mistake]:
-    """A step whose rollout draws further rows needs a schedule that takes its state from the rollout."""
-    rounds, schedule = config.rollout.filter_rounds, config.placement.schedule
-    if rounds == 1 or schedule in SCHEDULE.builtins or said(schedule).own.get("keeps_rest") is True:
+    """A rollout that draws further rows, or leaves groups over, needs a schedule that takes its state from it."""
+    rollout, schedule = config.rollout, config.placement.schedule
+    if schedule in SCHEDULE.builtins or said(schedule).own.get("keeps_rest") is True:
         return
-    found = f"{rounds} with placement.schedule {schedule}"
-    wanted = "a schedule that counts all rows that a rollout has drawn"
-    remedy = "set the state by state.after(made) in it, and say keeps_rest = True; or set filter_rounds to 1"
-    yield Mistake("rollout.filter_rounds", None, found, wanted, remedy)
+    asked = {"filter_rounds": rollout.filter_rounds > 1, "carry_over_tokens": rollout.carry_over_tokens is not None}
+    for key in (key for key, is_asked in asked.items() if is_asked):
+        found = f"{getattr(rollout, key)} with placement.schedule {schedule}"
+        wanted = "a schedule that counts all rows that a rollout has drawn, and keeps what it has left over"
+        remedy = f"set the state by state.after(made) in it, and say keeps_rest = True; or remove {key}"
+        yield Mistake(f"rollout.{key}", None, found, wanted, remedy)
 
 
 def may_take_turns(placement: PlacementConfig) -> bool:

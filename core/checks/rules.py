@@ -56,6 +56,7 @@ JOB_RULES = (
 RULES = (
     Rule(batch.samples_fill_optimiser_steps, ("rollout", "train")),
     Rule(batch.groups_are_chosen, ("rollout",)),
+    Rule(batch.groups_are_carried_over, ("rollout",)),
     Rule(batch.groups_have_peers, ("algorithm", "rollout")),
     Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train")),
     Rule(parallel.ranks_divide, ("placement",)),

@@ -140,6 +140,18 @@ class RolloutConfig(Section):
         1,
         description="how often a step draws over_sampling_batch_size groups at most, if too few have passed `filter`",
     )
+    carry_over_tokens: PositiveInt | None = Field(
+        None,
+        description="responses grow by this number of tokens at a time; once rollout_batch_size of the "
+        "over_sampling_batch_size groups are complete the step ends, and the others go on in the next one. null: a "
+        "step ends with its last response",
+    )
+    carry_over_steps: PositiveInt = Field(
+        4, description="carry_over_tokens: a group is carried over this often at most; the last step waits for it"
+    )
+    mask_carried: bool = Field(
+        False, description="carry_over_tokens: tokens that the weights of earlier steps made are not learnt from"
+    )
     n_samples_per_prompt: PositiveInt = Field(
         8, description="samples per prompt (the group); 1 where `generate` is rows"
     )

@@ -2,6 +2,7 @@
 
     checkpoints/step_000008/manifest.json      state, sizes and checksums of all files: written last
     checkpoints/step_000008/trainer/...        model, optimiser, schedule, RNG (resharding format)
+    checkpoints/step_000008/carried.bin        groups that the next step goes on with, if there are some
     hf_steps/step_000008/...                   the model as a HuggingFace directory, if the run file wants some: written
                                                before the checkpoint, so that no step it is of is done again
 
@@ -21,6 +22,7 @@ from typing import Protocol
 import torch.distributed as dist
 
 from common.files import put_in_place
+from core.loop.carried_file import read_carried, write_carried
 from core.loop.manifest import find_latest, write_manifest
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
@@ -110,6 +112,7 @@ class Checkpoints:
         self._trainer.save(trainer_folder)
         dist.barrier()
         if dist.get_rank() == 0:
+            write_carried(unfinished, state.carried)
             write_manifest(unfinished, state)
             put_in_place(unfinished, final)
             self._prune(final)
@@ -129,7 +132,7 @@ class Checkpoints:
         sent = broadcast((found[0], found[1].to_dict()) if found else None)
         if sent is None:
             return None
-        path, state = sent[0], LoopState(**sent[1])
+        path, state = sent[0], LoopState(**sent[1], carried=read_carried(sent[0]))
         self._trainer.load(path / "trainer")
         self._newest = state
         log.info("resumed_from=%s next_step=%d", path, state.next_step)

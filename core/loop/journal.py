@@ -12,7 +12,7 @@ from core.processes.device import resolve_device, resolve_dtype
 from core.rollout.seeds import train_seed
 from core.run_dir.progress import Progress
 from core.run_dir.run_directory import RunDirectory
-from core.samples import UpdateResult
+from core.samples import Sample, UpdateResult
 from core.sinks.fan_out import FanOut, wanted_sinks
 from core.sinks.sink import RunInfo
 from core.trajectory import StepRecord, step_path, write_step
@@ -31,20 +31,20 @@ class Journal:
         first_step: int,
         *,
         active: bool,
-        filter_counts: Callable[[], Mapping[str, float]] = dict,
+        counts: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Open the records of the run.
 
         Args:
         first_step: what an earlier attempt told of this step and later ones will be told again.
         active: whether this rank writes at all.
-        filter_counts: numbers of groups of the step that was scored last, as metrics.
+        counts: of the groups of the step that was scored last, as metrics.
         """
         self._directory = directory
         self._config = config
         self._progress = progress
         self._active = active
-        self._filter_counts = filter_counts
+        self._counts = counts
         self._dtype = resolve_dtype(config.model.dtype, resolve_device(config.placement.device))
         info = RunInfo(
             name=config.name,
@@ -64,14 +64,14 @@ class Journal:
         """Record a complete step: its samples, its metrics."""
         if not self._active:
             return
-        metrics = {**rollout_metrics(batch.samples), **self._filter_counts(), **result.metrics, **times}
+        metrics = {**rollout_metrics(batch.samples), **self._counts(), **result.metrics, **times}
         metrics |= self._rates(batch, times)
         record = StepRecord.from_samples(
             batch.samples,
             advantages=batch.advantages,
             logprobs_old=result.logprobs,
             logprobs_ref=result.logprobs_ref,
-            seeds=[train_seed(self._config.rollout.seed, step, s.group, s.task) for s in batch.samples],
+            seeds=[self._seed(step, sample) for sample in batch.samples],
             step=step,
             run=self._config.name,
             model=self._config.model.name or self._config.model.path,
@@ -86,6 +86,12 @@ class Journal:
     def close(self) -> None:
         """Record no more."""
         self._sinks.end()
+
+    def _seed(self, step: int, sample: Sample) -> int:
+        """What a sample was sampled with; one that no engine made has the seed that an engine would have been given."""
+        if sample.seed is not None:
+            return sample.seed
+        return train_seed(self._config.rollout.seed, step, sample.group, sample.task)
 
     def _rates(self, batch: Batch, times: dict[str, float]) -> dict[str, float]:
         num_devices = num_engines(self._config) * self._config.placement.engine_tensor_parallel

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from core.rollout.carried import Carried
 
 
 class Used(Protocol):
@@ -14,6 +16,11 @@ class Used(Protocol):
         """Rows of the data."""
         ...
 
+    @property
+    def carried(self) -> tuple[Carried, ...]:
+        """Groups that the next step goes on with, once the scores are settled."""
+        ...
+
 
 @dataclass(frozen=True)
 class LoopState:
@@ -21,15 +28,16 @@ class LoopState:
 
     next_step: int = 0  # the step that comes next; steps below it are complete
     data_position: int = 0  # absolute cursor into the prompt source
+    carried: tuple[Carried, ...] = ()  # groups that the next step goes on with; a file of their own in the checkpoint
 
     def after_step(self, num_prompts: int) -> LoopState:
-        """The state once the current step is complete."""
+        """The state once the current step is complete, and nothing of it is carried over."""
         return LoopState(self.next_step + 1, self.data_position + num_prompts)
 
     def after(self, made: Used) -> LoopState:
         """The state once the current step is complete, of which this is the rollout."""
-        return self.after_step(made.num_drawn)
+        return LoopState(self.next_step + 1, self.data_position + made.num_drawn, made.carried)
 
     def to_dict(self) -> dict[str, Any]:
         """Fields for the manifest."""
-        return asdict(self)
+        return {"next_step": self.next_step, "data_position": self.data_position}

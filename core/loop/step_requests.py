@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
+from core.rollout.carried import CarryOver, Origin
 from core.rollout.request import Request
 from core.rollout.seeds import train_seed
 from core.samples import Prompt, SamplingParams
@@ -26,16 +29,31 @@ class TrainRequests:
         self._stop_token_ids = stop_token_ids
 
     def __call__(self, state: LoopState, weight_version: str) -> Request:
-        """The request of step `state.next_step`, to weights of this version. Collective: none; equal on every rank."""
+        """The request of step `state.next_step`, to weights of this version. Collective: none; equal on every rank.
+
+        Groups that an earlier step has left come first, then new ones for those that are lacking.
+        """
+        carried = state.carried
+        origin = partial(_origin, state)
+        num_new = max(0, self._num_drawn - len(carried))
+        old = [self._source.prompt(one.origin.position) for one in carried]
+        prompts = [*old, *self._prompts(state.data_position, num_new)]
         return Request(
             key=f"train/{state.next_step}",
-            prompts=self._prompts(state.data_position),
+            prompts=prompts,
             num_samples=self._config.n_samples_per_prompt,
-            sampling=partial(self._sampling, state.next_step),
+            sampling=partial(self._sampling, origin),
             weight_version=weight_version,
             step=state.next_step,
             num_trained=self._config.rollout_batch_size,
-            more=partial(self._more, state.data_position),
+            more=partial(self._more, state),
+            carry=self._carry,
+            begun={
+                group: [replace(sample, group=group, prompt=prompts[group]) for sample in one.samples]
+                for group, one in enumerate(carried)
+                if one.samples
+            },
+            origin=origin,
         )
 
     @property
@@ -43,20 +61,37 @@ class TrainRequests:
         """Groups that are drawn at a time."""
         return self._config.over_sampling_batch_size or self._config.rollout_batch_size
 
-    def _prompts(self, position: int) -> list[Prompt]:
-        return [self._source.prompt(place) for place in range(position, position + self._num_drawn)]
+    @property
+    def _carry(self) -> CarryOver | None:
+        config = self._config
+        if config.carry_over_tokens is None:
+            return None
+        return CarryOver(config.carry_over_tokens, config.carry_over_steps, config.mask_carried)
 
-    def _more(self, position: int, num_drawn: int) -> list[Prompt]:
-        """What a step draws next that began at this position; none where it has drawn as often as it may."""
-        has_rounds_left = num_drawn < self._config.filter_rounds * self._num_drawn
-        return self._prompts(position + num_drawn) if has_rounds_left else []
+    def _prompts(self, position: int, count: int) -> list[Prompt]:
+        return [self._source.prompt(place) for place in range(position, position + count)]
 
-    def _sampling(self, step: int, group: int, index: int) -> SamplingParams:
+    def _more(self, state: LoopState, num_prompts: int) -> list[Prompt]:
+        """What the step draws next that began at this state; none where it has drawn as often as it may."""
+        if num_prompts >= self._config.filter_rounds * self._num_drawn:
+            return []
+        return self._prompts(state.data_position + num_prompts - len(state.carried), self._num_drawn)
+
+    def _sampling(self, origin: Callable[[int], Origin], group: int, index: int) -> SamplingParams:
+        drawn = origin(group)
         return SamplingParams(
             max_response_tokens=self._config.max_response_tokens,
             temperature=self._config.temperature,
             top_p=self._config.top_p,
             top_k=self._config.top_k,
             stop_token_ids=self._stop_token_ids,
-            seed=train_seed(self._config.seed, step, group, index),
+            seed=train_seed(self._config.seed, drawn.step, drawn.group, index),
         )
+
+
+def _origin(state: LoopState, group: int) -> Origin:
+    """The place at which a group of the step was drawn: in an earlier step, or in this one."""
+    num_carried = len(state.carried)
+    if group < num_carried:
+        return state.carried[group].origin
+    return Origin(state.data_position + group - num_carried, state.next_step, group)

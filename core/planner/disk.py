@@ -35,7 +35,8 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     rollout = config.rollout
     optional = FP32_BYTES * (loss_needs(config.algorithm).reference + may_differ_by_token(config.algorithm))
     sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
-    texts = 1 if rollout.generate == ONE_TURN else 2  # of the whole response, and of its turns
+    has_turns = rollout.generate != ONE_TURN or rollout.carry_over_tokens is not None
+    texts = 2 if has_turns else 1  # of the whole response, and of its turns
     sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + texts * TEXT_BYTES)
     return DiskPlan(
         checkpoint=each * parameters,

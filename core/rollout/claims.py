@@ -12,6 +12,8 @@ from typing import NamedTuple
 from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 
+MORE_THAN_FIT = 2  # times the groups that an engine can work on: while some wait, or are half done, others are there
+
 
 class Claims:
     """One round's groups, handed out in order. Every process must pass the same `groups` in the same order."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -69,13 +70,16 @@ class OneTurn:
         return engine_width(num_groups, num_engines, in_flight, may_wait=may_wait)
 
     async def __call__(self, groups: Sequence[Sequence[Task]], engine: EngineClient) -> list[list[Answer]]:
-        answers = await engine.generate_groups([group_request(tasks) for tasks in groups])
-        return [
-            [Answer(index, one.tokens, one.logprobs, one.status, one.weight_version) for index, one in enumerate(made)]
-            for made in answers
-        ]
+        parts = [list(part) for tasks in groups for _, part in groupby(tasks, lambda task: task.prompt_tokens)]
+        answers = await engine.generate_groups([group_request(part) for part in parts])
+        made = (
+            Answer(task.index, one.tokens, one.logprobs, one.status, one.weight_version)
+            for part, group in zip(parts, answers, strict=True)
+            for task, one in zip(part, group, strict=True)
+        )
+        return [[next(made) for _ in tasks] for tasks in groups]
 
 
 def group_request(tasks: Sequence[Task]) -> GroupRequest:
-    """What an engine is asked for the tasks of one group."""
+    """What an engine is asked for the tasks of one group; all begin behind the same tokens."""
     return GroupRequest(tasks[0].prompt_tokens, [task.sampling for task in tasks])

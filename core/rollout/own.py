@@ -14,16 +14,12 @@ from core.config.schema import RolloutConfig
 from core.data import Rendering
 from core.doors import ONE_TURN
 from core.rollout import messages
-from core.rollout.claims import Width
+from core.rollout.claims import MORE_THAN_FIT, Width
 from core.rollout.generate import Answer, GroupGenerator, OneTurn
 from core.rollout.task import Response, Task
 from core.rollout.workers import Made, TaskFailed, Workers
 from core.samples import Status
 from core.sglang.client import EngineClient
-
-MORE_THAN_FIT = (
-    2  # times the groups that an engine can work on: while some wait for their environment, others are there
-)
 
 
 class OwnGeneration:

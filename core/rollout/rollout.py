@@ -20,13 +20,14 @@ from core.pretrained.tokenizer import Tokenizer
 from core.processes import keys
 from core.processes.collective import any_rank, gather_lists
 from core.processes.rendezvous import Rendezvous
-from core.reward import RewardInput, Rewards, RewardsUnavailable, Score
-from core.rollout.claims import Claims, Width
+from core.reward import RewardInput, Rewards, Score
+from core.rollout.carried import continued
+from core.rollout.claims import MORE_THAN_FIT, Claims, Width
 from core.rollout.generate import Answer, GroupGenerator, OneTurn
 from core.rollout.group_filter import GroupFilter
 from core.rollout.request import Generated, Request
-from core.rollout.sample_bytes import gather_samples
-from core.samples import Prompt, Sample, Status
+from core.rollout.step_groups import StepGroups
+from core.samples import Sample, Status
 from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
 from core.weights.sync import WeightSync
@@ -93,7 +94,7 @@ class Rollout:
         self._max_running_requests = max_running_requests
         self._num_engines = num_engines
         self._generator = generator or OneTurn()
-        self._filter = group_filter
+        self._groups = StepGroups(group_filter)
         self._under_way = ""  # the request that was started and is not finished
         self._may_break_off = False  # for a pause
 
@@ -122,28 +123,26 @@ class Rollout:
         if self._under_way:
             raise RuntimeError(f"rollout {request.key} started while {self._under_way} is under way: finish that first")
         self._under_way = request.key
-        made = Generated(list(request.prompts), num_trained=request.num_trained, step=request.step)
-        first = in_background(self._answer, request, range(len(request.prompts)), made)
+        made = self._groups.take_over(request)
+        request = replace(request, begun=made.begun)
+        first = in_background(self._answer, request, made.asked, made)
         return Pending(first, partial(self._complete, request, made))
 
     def _complete(self, request: Request, made: Generated, weight_version: str | None) -> Generated:
-        """All groups that are asked for, and further ones while too few have passed the filter."""
+        """All groups that are asked for, and others while the step has not enough."""
         self._under_way = ""
         while True:
             self._answer_missing(request, made, weight_version)
-            prompts = self._draw_more(request, made)
-            if not prompts:
+            made.asked, made.answered = self._groups.next_groups(request, made), set()
+            if not made.asked:
                 return made
-            asked = range(len(made.prompts), len(made.prompts) + len(prompts))
-            log.info("rollout=%s groups_drawn=%d more=%d", request.key, len(made.prompts), len(prompts))
-            made.prompts += prompts
-            request = replace(request, prompts=made.prompts)
-            self._answer(request, asked, made)
+            request = replace(request, prompts=made.prompts, begun=made.begun)
+            self._answer(request, made.asked, made)
 
     def _answer_missing(self, request: Request, made: Generated, weight_version: str | None) -> None:
         """Further rounds, while groups are missing."""
         for _ in range(1, MAX_ROUNDS):
-            missing = _missing(made)
+            missing = self._groups.missing(made)
             if not missing:
                 return
             self._leave_if_asked()
@@ -152,18 +151,8 @@ class Rollout:
                 self._engines.await_restarted()
             self._sync.push(weight_version or request.weight_version)
             self._answer(request, missing, made)
-        if missing := _missing(made):
+        if missing := self._groups.missing(made):
             raise EngineDied(f"{len(missing)} groups of {request.key} still missing after {MAX_ROUNDS} rounds")
-
-    def _draw_more(self, request: Request, made: Generated) -> Sequence[Prompt]:
-        """The prompts to go on with: where too few groups have passed, and the run file allows more. Collective."""
-        more = request.more(len(made.prompts))
-        if not more or made.num_trained is None or self._filter is None:
-            return ()
-        if self._bring_together(made):  # nobody scores, which `settle` says
-            return ()
-        passed = sum(not verdict.reason for verdict in made.verdicts.values())
-        return () if passed >= made.num_trained else more
 
     def _leave_if_asked(self) -> None:
         """Raise PauseAsked if the run is to pause. Collective: all trainer ranks, which may hear of it one by one."""
@@ -177,7 +166,7 @@ class Rollout:
         """This rank's part in a round."""
         claims = Claims(self._rendezvous, f"{request.key}/{made.num_rounds}", groups)
         made.num_rounds += 1
-        asyncio.run(self._round(claims, self._width(len(groups), request), request, made))
+        asyncio.run(self._round(claims, self._width(groups, request), request, made))
 
     def settle(self, made: Generated) -> list[Sample]:
         """Wait for the scores and bring all ranks' samples together, in order of group and index, on every rank.
@@ -185,37 +174,22 @@ class Rollout:
         Of training samples only the groups that `rollout.filter` chooses.
 
         Raises:
-            TooManyFailures: on every rank, if more groups are drawn than trained, and too many samples have no reward.
+            TooManyFailures: on every rank, if a filter chooses, and too many samples have no reward.
             RewardsUnavailable: on every rank, if some rank's samples can be scored by nobody.
         Collective: all trainer ranks. Waits as long as the reward pool's own time limits allow.
         """
-        if unavailable := self._bring_together(made):
-            raise RewardsUnavailable(unavailable)
-        samples = sorted(made.scored, key=lambda sample: (sample.group, sample.index))
-        if self._filter is None or self._filter.takes_all or made.num_trained is None:
-            return samples
-        chosen = self._filter.choose(samples, made.verdicts, made.num_trained)
-        return [sample for sample in samples if sample.group in chosen]
+        return self._groups.settle(made)
 
-    def _bring_together(self, made: Generated) -> str:
-        """Every rank's samples, with their scores, on every rank, judged by the filter.
+    def take_counts(self) -> dict[str, float]:
+        """Numbers of groups of the step that was settled last, under their metric names; once."""
+        return self._groups.take_counts()
 
-        Returns:
-            why nobody scores; empty: it is done.
-        """
-        if unavailable := gather_lists(_take_scores(made)):
-            return unavailable[0]
-        new = gather_samples(made.samples, made.prompts)
-        new = sorted(new, key=lambda sample: (sample.group, sample.index))
-        made.samples, made.scores = [], []
-        made.scored += new
-        if self._filter is not None and made.num_trained is not None:
-            made.verdicts |= self._filter.verdicts(new, made.step)
-        return ""
-
-    def _width(self, num_groups: int, request: Request) -> Width:
-        in_flight = max(1, self._max_running_requests // request.num_samples)
-        return self._generator.width(num_groups, self._num_engines, in_flight, request.is_short)
+    def _width(self, groups: Sequence[int], request: Request) -> Width:
+        per_group = -(-sum(map(request.num_tasks, groups)) // max(1, len(groups)))
+        in_flight = max(1, self._max_running_requests // max(1, per_group))
+        if request.carry is not None:
+            in_flight *= MORE_THAN_FIT
+        return self._generator.width(len(groups), self._num_engines, in_flight, request.is_short)
 
     async def _round(self, claims: Claims, width: Width, request: Request, made: Generated) -> None:
         workers = [
@@ -249,51 +223,45 @@ class Rollout:
                 self._engines.mark_dead(engine, error)
                 return
             for group, made_of_it in zip(groups, answers, strict=True):
-                for index, answer in enumerate(made_of_it):
-                    sample = self._sample(group, index, request, answer, engine)
-                    made.samples.append(sample)
-                    made.scores.append(
-                        _failed(sample) or self._rewards.submit(reward_input(sample, answer.extra, request))
-                    )
+                self._note(group, made_of_it, request, engine, made)
 
-    def _sample(self, group: int, index: int, request: Request, answer: Answer, engine: Engine) -> Sample:
-        return Sample(
-            group=group,
-            index=index,
-            prompt=request.prompts[group],
-            response_tokens=answer.tokens,
-            logprobs_engine=answer.logprobs,
-            status=answer.status,
-            weight_version=answer.weight_version or request.weight_version,
-            response_text=self._tokenizer.decode(answer.tokens),
-            loss_mask=answer.loss_mask,
-            failure=answer.failure,
-            engine=engine.name,
-            task=answer.task,
-            turns=[
-                replace(one, text=self._tokenizer.decode(answer.tokens[one.start : one.end])) for one in answer.turns
-            ],
-        )
+    def _note(self, group: int, answers: Sequence[Answer], request: Request, engine: Engine, made: Generated) -> None:
+        """The samples of a group, each with its score under way unless its response is to grow on."""
+        begun = {one.task: one for one in request.begun.get(group, ())}
+        for index, answer in enumerate(answers):
+            before = begun.get(answer.task)
+            sample = _sample(group, index if before is None else before.index, request, answer, engine)
+            sample = sample if before is None else continued(before, sample)
+            if request.grows_on(sample):
+                made.grown.append(replace(sample, status=Status.ABORTED))
+                continue
+            self._add_texts(sample)
+            made.samples.append(sample)
+            made.scores.append(_failed(sample) or self._rewards.submit(reward_input(sample, answer.extra, request)))
+        made.answered.add(group)
+
+    def _add_texts(self, sample: Sample) -> None:
+        tokens = sample.response_tokens
+        sample.response_text = self._tokenizer.decode(tokens)
+        sample.turns = [replace(one, text=self._tokenizer.decode(tokens[one.start : one.end])) for one in sample.turns]
 
 
-def _missing(made: Generated) -> list[int]:
-    """The groups that no rank has. Collective: all trainer ranks."""
-    done = {sample.group for sample in made.scored}
-    done.update(gather_lists(sorted({sample.group for sample in made.samples})))
-    return [group for group in range(len(made.prompts)) if group not in done]
-
-
-def _take_scores(made: Generated) -> list[str]:
-    """Wait for the scores and note them with their samples; why nobody scores, if nobody does."""
-    for sample, future in zip(made.samples, made.scores, strict=True):
-        try:
-            score = future.result()
-        except RewardsUnavailable as error:
-            return [str(error)]
-        sample.reward, sample.failure = score.value, score.failure
-        if score.value is None:
-            sample.status = Status.FAILED
-    return []
+def _sample(group: int, index: int, request: Request, answer: Answer, engine: Engine) -> Sample:
+    return Sample(
+        group=group,
+        index=index,
+        prompt=request.prompts[group],
+        response_tokens=answer.tokens,
+        logprobs_engine=answer.logprobs,
+        status=answer.status,
+        weight_version=answer.weight_version or request.weight_version,
+        loss_mask=answer.loss_mask,
+        failure=answer.failure,
+        engine=engine.name,
+        task=answer.task,
+        turns=answer.turns,
+        seed=request.sampling(group, answer.task).seed,
+    )
 
 
 def _failed(sample: Sample) -> Future[Score] | None:

@@ -23,7 +23,10 @@ from core.samples import Prompt, Sample, Span, Status
 
 LENGTH_BYTES = 8
 BYTES_PER_TOKEN = 4 + 8 + 1
-HEADER = ("group", "index", "status", "weight_version", "response_text", "reward", "failure", "engine", "task", "turns")
+HEADER = (
+    *("group", "index", "status", "weight_version", "response_text", "reward"),
+    *("failure", "engine", "task", "turns", "seed"),
+)
 
 
 class DamagedSamples(ValueError):

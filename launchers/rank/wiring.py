@@ -75,9 +75,8 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
     plan = expected_memory(rank, trainer, in_turns)
     residency = build_residency(rank, trainer, owner, plan)
     sync = engines.weight_sync(trainer, residency if in_turns else None)
-    group_filter = build_filter(rank, stack)
     without_engines = config.rollout.generate == ROWS
-    made = from_rows(rank, trainer) if without_engines else sampled(rank, engines, sync, group_filter, stack)
+    made = from_rows(rank, trainer) if without_engines else sampled(rank, engines, sync, stack)
     if in_turns:
         trainer.memory.reserve(plan.staying)
     else:
@@ -91,7 +90,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         sync=sync,
         rollout=made.rollout,
         evaluation=made.evaluation,
-        journal=build_journal(rank, state.next_step, group_filter, stack),
+        journal=build_journal(rank, state.next_step, made.counts, stack),
         checkpoints=checkpoints,
         pause=build_pause(rank),
         advantages=build_advantages(config.algorithm),
@@ -163,15 +162,14 @@ class Samples(NamedTuple):
 
     rollout: RolloutPart
     evaluation: EvaluationPart
+    counts: Callable[[], dict[str, float]]  # metrics of a step's groups
     prompts: data.PromptSource
 
 
-def sampled(
-    rank: ThisRank, engines: RankEngines, sync: WeightSync, group_filter: GroupFilter, stack: ExitStack
-) -> Samples:
+def sampled(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Samples:
     """Engines make them."""
-    rollout = build_rollout(rank, engines, sync, group_filter, stack)
-    return Samples(rollout, build_evaluation(rank, rollout), build_prompts(rank, rank.config.data))
+    rollout = build_rollout(rank, engines, sync, stack)
+    return Samples(rollout, build_evaluation(rank, rollout), rollout.take_counts, build_prompts(rank, rank.config.data))
 
 
 def from_rows(rank: ThisRank, trainer: MegatronTrainer) -> Samples:
@@ -179,7 +177,7 @@ def from_rows(rank: ThisRank, trainer: MegatronTrainer) -> Samples:
     config = rank.config
     sets = {name: build_rows(rank, section) for name, section in config.eval.sets.items()}
     held_out = HeldOutLoss(config.eval, config.rollout, sets, trainer)
-    return Samples(RowRollout(), held_out, build_rows(rank, config.data))
+    return Samples(RowRollout(), held_out, dict, build_rows(rank, config.data))
 
 
 def build_rows(rank: ThisRank, section: DataConfig) -> data.PromptSource:
@@ -190,9 +188,7 @@ def build_rows(rank: ThisRank, section: DataConfig) -> data.PromptSource:
     return data.build_demonstrations(section, rank.tokenizer, vocab_size, most, split=split)
 
 
-def build_rollout(
-    rank: ThisRank, engines: RankEngines, sync: WeightSync, group_filter: GroupFilter, stack: ExitStack
-) -> Rollout:
+def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Rollout:
     """Make the rollout, and start this node's processes for users' code if this rank drives the node."""
     rewards = build_rewards(rank)
     renderings = {name: rendering(rank.config.rollout, section) for name, section in prompt_sections(rank.config)}
@@ -209,7 +205,7 @@ def build_rollout(
         max_running_requests=running_requests(rank.config, rank.device),
         num_engines=num_engines(rank.config),
         generator=generator,
-        group_filter=group_filter,
+        group_filter=build_filter(rank, stack),
     )
 
 
@@ -247,7 +243,7 @@ def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:
     return data.build(section, rank.tokenizer, rank.shape.vocab_size, how)
 
 
-def build_journal(rank: ThisRank, first_step: int, group_filter: GroupFilter, stack: ExitStack) -> Journal:
+def build_journal(rank: ThisRank, first_step: int, counts: Callable[[], dict[str, float]], stack: ExitStack) -> Journal:
     """Closed when the run is left, complete or not."""
     journal = Journal(
         rank.directory,
@@ -255,7 +251,7 @@ def build_journal(rank: ThisRank, first_step: int, group_filter: GroupFilter, st
         rank.progress,
         first_step,
         active=rank.first,
-        filter_counts=group_filter.take_counts,
+        counts=counts,
     )
     stack.callback(journal.close)
     return journal

@@ -9,6 +9,7 @@ from launchers.moving_in.local_files import lines_of_file
 NONZERO_STD = "check_reward_nonzero_std"
 FALLBACK = "_with_fallback"  # the end of the name of a filter beside which no further round is drawn
 MOST_ROUNDS = 10
+PARTS = 8  # in which the longest response grows, where groups are carried over
 SUPERVISED = "sft_rollout"
 ASYNCHRONOUS = "fully_async_rollout"
 ONE_STEP_AHEAD = "take the schedule of docs/doors.md that samples a step ahead: placement.schedule"
@@ -24,6 +25,7 @@ def rollout(flags: Flags, draft: Draft) -> None:
     else:
         draft.default("rollout.n_samples_per_prompt", 1, "slime's default, without --n-samples-per-prompt; 8 here")
     _chosen_groups(flags, draft)
+    _carried_over(flags, draft)
     _functions(flags, draft)
 
 
@@ -51,7 +53,9 @@ def _chosen_groups(flags: Flags, draft: Draft) -> None:
     least = draft.value("rollout.rollout_batch_size", 1)
     more = whole(drawn.text, 0) if drawn else 0
     if kept is None:
-        if drawn and more > least:
+        if drawn and more > least and flags.look("partial_rollout"):
+            draft.put("rollout.over_sampling_batch_size", more, drawn)
+        elif drawn and more > least:
             draft.skip(drawn, "without a filter the first groups would be taken, so no more are drawn")
         elif drawn:
             draft.skip(drawn, "it is rollout_batch_size")
@@ -70,6 +74,22 @@ def _chosen_groups(flags: Flags, draft: Draft) -> None:
         draft.skip(drawn, "it is rollout_batch_size")
     why = "slime draws until the batch is full; here the first rejected ones fill up after these rounds"
     draft.default("rollout.filter_rounds", MOST_ROUNDS, why)
+
+
+def _carried_over(flags: Flags, draft: Draft) -> None:
+    """What slime breaks off when the batch is full, and goes on with later."""
+    partial, masked = flags.take("partial_rollout"), flags.take("mask_offpolicy_in_partial_rollout")
+    if partial and "rollout.over_sampling_batch_size" not in draft.settings:
+        draft.skip(partial, "without over-sampling nothing is left over from a step")
+    elif partial:
+        longest = whole(flags.said("rollout_max_response_len"), 1024)
+        why = "slime breaks off by time; here responses grow by this number of tokens at a time"
+        draft.put("rollout.carry_over_tokens", max(1, longest // PARTS), partial, why)
+        if masked:
+            draft.put("rollout.mask_carried", True, masked)
+            return
+    if masked:
+        draft.skip(masked, "nothing is carried over")
 
 
 def _functions(flags: Flags, draft: Draft) -> None:

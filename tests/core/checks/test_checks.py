@@ -44,6 +44,8 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
         pytest.param(["train.num_steps_per_rollout=2", "train.global_batch_size=4"], id="two optimiser steps"),
         pytest.param(["rollout.over_sampling_batch_size=3", "rollout.filter=nonzero_std"], id="groups to choose from"),
         pytest.param(["rollout.over_sampling_batch_size=2"], id="over-sampling by none"),
+        pytest.param(["rollout.over_sampling_batch_size=3", "rollout.carry_over_tokens=8"], id="carry-over"),
+        pytest.param(["rollout.filter=nonzero_std", "rollout.filter_rounds=2"], id="draws again"),
         pytest.param(["data.label_key=null", "reward={type: python, path: 'score.py:score'}"], id="no label needed"),
         pytest.param(["reward={type: regex, pattern: 'is (.*)'}"], id="pattern with a group"),
         pytest.param(["reward={type: python, path: 'json.decoder:JSONDecoder'}"], id="importable module"),
@@ -143,6 +145,40 @@ def test_a_reference_of_another_vocabulary_is_refused(kind: str, tmp_path: Path)
             "rollout.over_sampling_batch_size",
             "found 3 without rollout.filter; wanted a filter, as 2 of the 3 groups drawn are trained",
             id="over-sampling without a filter",
+        ),
+        pytest.param(
+            ["rollout.carry_over_tokens=8"],
+            "rollout.carry_over_tokens",
+            "found 8, with 2 groups drawn and 2 trained; wanted more groups drawn than trained, so that some can",
+            id="carry-over of nothing",
+        ),
+        pytest.param(
+            ["rollout.carry_over_tokens=32", "rollout.over_sampling_batch_size=3"],
+            "rollout.carry_over_tokens",
+            "found 32, and max_response_tokens 32; wanted less than a whole response: lower it to 4, say, or remove it",
+            id="carry-over of whole responses",
+        ),
+        pytest.param(
+            [
+                *("rollout.carry_over_tokens=8", "rollout.rollout_batch_size=1", "train.global_batch_size=4"),
+                *("rollout.over_sampling_batch_size=3", "rollout.carry_over_steps=1"),
+            ],
+            "rollout.carry_over_steps",
+            "found 1, with 3 groups drawn and 1 trained; wanted at least the 2 steps in which what is left over can be "
+            "trained: raise it to 2, or lower over_sampling_batch_size",
+            id="carry-over that would be due all at once",
+        ),
+        pytest.param(
+            ["rollout.carry_over_tokens=8", "rollout.over_sampling_batch_size=3", "rollout.generate=dialogue"],
+            "rollout.carry_over_tokens",
+            "found 8 and generate dialogue; wanted one_turn with it, as what another function has begun cannot go on",
+            id="carry-over of dialogues",
+        ),
+        pytest.param(
+            ["rollout.mask_carried=true"],
+            "rollout.mask_carried",
+            "found true without carry_over_tokens; wanted tokens that are carried over: remove it, or set",
+            id="mask of nothing",
         ),
         pytest.param(
             ["rollout.filter=nonzero_std"],

@@ -17,7 +17,9 @@ from core.loop.checkpoints import Checkpoints
 from core.loop.manifest import CHUNK_BYTES, MANIFEST, find_latest, is_complete
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
+from core.rollout.carried import Carried, Origin
 from core.run_dir.run_directory import RunDirectory
+from core.samples import Prompt, Sample, Status
 from tests.support.good_run import write_run
 
 
@@ -117,6 +119,19 @@ def test_the_newest_comes_back_and_old_ones_go(checkpoints: Checkpoints, trainer
     trainer.value = -1
     assert checkpoints.load_latest() == LoopState(next_step=6, data_position=48)
     assert trainer.value == 600
+
+
+def test_groups_that_are_carried_over_come_back(checkpoints: Checkpoints, trainer: FakeTrainer, tmp_path: Path) -> None:
+    prompt = Prompt(-1, "", (), None)
+    sample = Sample(0, 1, prompt, [5, 6], [-0.5, -0.25], Status.ABORTED, "step1", seed=77)
+    state = LoopState(2, 16, (Carried(Origin(9, 1, 3), (sample,)),))
+    checkpoints.save(state)
+    again = Checkpoints(tmp_path / "checkpoints", trainer, interval=2, keep=2, num_steps=7)
+    assert again.load_latest() == state
+    again.ensure(state)
+    assert trainer.num_saves == 1
+    again.ensure(LoopState(2, 16))
+    assert trainer.num_saves == 2
 
 
 def test_the_one_just_written_stays_beside_a_later_one_that_is_damaged(

@@ -12,10 +12,11 @@ from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version
+from core.rollout.carried import Carried, CarryOver, Origin
 from core.rollout.generate import group_request
 from core.rollout.request import Generated, Request
 from core.rollout.seeds import sample_seed
-from core.samples import Prompt, SamplingParams
+from core.samples import Prompt, Sample, SamplingParams, Status
 
 NUM_ROWS = 12
 BATCH = 4  # prompts of a step
@@ -80,6 +81,28 @@ def test_a_step_draws_the_rows_after_its_own_if_too_few_pass_and_the_next_step_t
     assert requests()(LoopState(), "v").more(BATCH) == []
 
 
+def test_what_an_earlier_step_has_begun_comes_first_with_its_row_and_seeds_and_new_groups_fill_up() -> None:
+    asked = requests(shuffle=False, over_sampling_batch_size=6, carry_over_tokens=4, carry_over_steps=2)
+    prompt = Prompt(-1, "", (), None)
+    begun = Sample(0, 2, prompt, [7, 8], [-1.0, -2.0], Status.ABORTED, "step1")
+    state = LoopState(3, 10, (Carried(Origin(4, 1, 5), (begun,)), Carried(Origin(8, 2, 1), (begun,))))
+    request = asked(state, "v")
+    assert rows(request) == [4, 8, 10, 11, 0, 1]
+    assert request.carry == CarryOver(4, 2)
+    assert request.sampling(0, 2).seed == sample_seed(5, "train", 1, 5, 2)
+    assert request.sampling(2, 2).seed == sample_seed(5, "train", 3, 2, 2)
+    assert [request.origin_of(group) for group in (1, 2)] == [Origin(8, 2, 1), Origin(10, 3, 2)]
+    (task,) = request.tasks(0)
+    assert task.prompt_tokens == (*request.prompts[0].tokens, 7, 8)
+    assert (task.index, task.sampling.max_response_tokens) == (2, 4)
+    assert [one.sampling.max_response_tokens for one in request.tasks(3)] == [4] * GROUP
+    begun.response_tokens = [0] * 15
+    assert request.tasks(0)[0].sampling.max_response_tokens == 2, "no more than is left of the whole response"
+    assert state.after(Generated(list(request.prompts), step=3, origins=[request.origin_of(g) for g in range(6)])) == (
+        LoopState(4, 14)
+    )
+
+
 def test_rows_come_from_the_position_and_not_from_the_step() -> None:
     """A run that was resumed with another batch size has a position that is no multiple of it."""
     assert rows(requests(shuffle=False)(LoopState(next_step=7, data_position=2), "v")) == [2, 3, 4, 5]
@@ -117,7 +140,7 @@ def test_a_repeated_step_asks_for_the_same() -> None:
     first, again = requests()(state, "v"), requests()(state, "v")
     first_groups, groups = ([request.tasks(g) for g in range(BATCH)] for request in (first, again))
     assert groups == first_groups
-    assert replace(again, sampling=first.sampling, more=first.more) == first
+    assert replace(again, sampling=first.sampling, more=first.more, origin=first.origin) == first
 
 
 @pytest.mark.parametrize("seed", [0, 6])

@@ -12,7 +12,10 @@ import psutil
 import pytest
 import torch
 
-from core.samples import SamplingParams, Status
+from core.rollout.carried import CarryOver
+from core.rollout.generate import OneTurn
+from core.rollout.request import Request
+from core.samples import Prompt, Sample, SamplingParams, Status
 from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError, RequestRefused, WeightsRefused
 from core.sglang.expected import expected_tensors
@@ -55,6 +58,28 @@ def test_logprobs_are_the_models_before_and_after_updates(engine: RunningEngine,
     update_from_disk(engine.client, tmp_path, "disk")
     assert engine.client.weight_version() == "disk"
     assert_same_model(engine.client, model)
+
+
+def test_a_response_that_grows_bit_by_bit_is_what_it_would_be_at_once(engine: RunningEngine) -> None:
+    """Under the same weights, with the same seed: a group of four, of which the first has come further."""
+
+    def sampling(_group: int, index: int) -> SamplingParams:
+        return SamplingParams(24, seed=index)
+
+    asked = Request("r", [Prompt(0, "", tuple(PROMPT), None)], 4, sampling, "v", carry=CarryOver(7, 1))
+    whole = asyncio.run(engine.client.generate_group(PROMPT, [sampling(0, index) for index in range(4)]))
+    tokens: list[list[int]] = [whole[0].tokens[:11], [], [], []]
+    logprobs = [whole[0].logprobs[:11], [], [], []]
+    while begun := [index for index in range(4) if len(tokens[index]) < len(whole[index].tokens)]:
+        stand = [Sample(0, one, asked.prompts[0], tokens[one], logprobs[one], Status.ABORTED, "v") for one in begun]
+        (answers,) = asyncio.run(OneTurn()([replace(asked, begun={0: stand}).tasks(0)], engine.client))
+        for index, answer in zip(begun, answers, strict=True):
+            assert answer.task == index
+            assert 0 < len(answer.tokens) <= 7
+            tokens[index], logprobs[index] = tokens[index] + answer.tokens, logprobs[index] + answer.logprobs
+    assert tokens == [one.tokens for one in whole]
+    for one, other in zip(logprobs, whole, strict=True):
+        assert_close(one, torch.tensor(other.logprobs))
 
 
 def test_the_second_update_replays_the_first(engine: RunningEngine, tmp_path: Path) -> None:

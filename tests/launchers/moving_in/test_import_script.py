@@ -43,7 +43,7 @@ OTHER_ARGS=(
    --eps-clip-high 0.28 --optimizer adam --lr 2e-6 --lr-decay-style cosine --lr-warmup-fraction 0.1 --min-lr 1e-7
    --weight-decay 0.1 --rollout-num-gpus-per-engine 2 --sglang-mem-fraction-static 0.7 --sglang-schedule-policy lpm
    --sglang-cuda-graph-bs 1 2 4 --use-wandb --wandb-project p --wandb-key secret-of-mine --attention-dropout 0.0
-   --no-such-flag 3 --partial-rollout
+   --no-such-flag 3 --update-weight-mode delta
 )
 ray job submit --runtime-env-json='{"env_vars": {"PYTHONPATH": "/x", "NCCL_IB_TC": "160"}}' \\
    -- python3 train.py --actor-num-nodes 1 --actor-num-gpus-per-node ${GPUS} --colocate \\
@@ -165,11 +165,11 @@ def test_every_flag_is_a_key_or_told_with_its_reason(tmp_path: Path) -> None:
     assert lost == {
         ("--context-parallel-size 2", "memory"),
         ("--no-such-flag 3", "result"),
-        ("--partial-rollout", "speed"),
+        ("--update-weight-mode delta", "speed"),
         ("--wandb-key …", "view"),
     }
     assert all(one.why and one.do for one in found.draft.lost)
-    for flag in ("--partial-rollout", "--no-such-flag 3", "--optimizer adam", "--load /s/", "--balance-data"):
+    for flag in ("--update-weight-mode delta", "--no-such-flag 3", "--optimizer adam", "--load /s/", "--balance-data"):
         assert flag in found.text
         assert "secret-of-mine" not in found.text + summary(found, "x")
     assert "#   variables of the script, if they are needed (environment in site.yaml): NCCL_IB_TC: '160'" in found.text
@@ -197,6 +197,7 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
     assert {key: found[key] for key in expected} == expected
 
 
+PARTIAL = "--partial-rollout --over-sampling-batch-size 8"
 FILTER = "--dynamic-sampling-filter-path"
 
 
@@ -219,6 +220,8 @@ FILTER = "--dynamic-sampling-filter-path"
         (f"{FILTER} a.check_reward_nonzero_std", "rollout.filter_rounds", 10),
         (f"{FILTER} a.check_reward_nonzero_std_with_fallback", "rollout.over_sampling_batch_size", 8),
         (f"{FILTER} a.b.hard", "rollout.filter", "a.b:hard"),
+        (f"{PARTIAL} --rollout-max-response-len 800", "rollout.carry_over_tokens", 100),
+        (f"{PARTIAL} --mask-offpolicy-in-partial-rollout", "rollout.mask_carried", True),
         ("--rm-type gpqa", "reward.type", "choice"),
         ("--rm-type boxed_math", "reward.type", "math"),
         ("--custom-rm-path mine.score", "reward.type", "mine:score"),
@@ -406,7 +409,7 @@ def test_the_command_writes_the_file_and_tells_the_rest(tmp_path: Path) -> None:
     out = tmp_path / "run.yaml"
     done = ebbtide("import-slime", str(tmp_path / "run-mine.sh"), "--out", str(out))
     assert done.returncode == 0, done.stderr
-    assert "no counterpart (speed): --partial-rollout" in done.stderr
+    assert "no counterpart (speed): --update-weight-mode" in done.stderr
     assert load_run_file(out).rollout.num_rollout == 300
     again = ebbtide("import-slime", str(tmp_path / "run-mine.sh"), "--out", str(out))
     assert again.returncode == 2
