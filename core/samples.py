@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+EPISODE = ("turns", "tool_calls", "tool_errors")  # numbers of a dialogue
+
 
 class Status(StrEnum):
     """How a response ended."""
@@ -81,6 +83,7 @@ class Sample:
     engine: str = ""  # which engine made it
     task: int = -1  # index within the group of the task that made it; left out: it made no other, so `index`
     turns: Sequence[Span] = ()  # of a dialogue, or by the weights that said them; empty: the model said it at once
+    episode: Mapping[str, int] = field(default_factory=dict)  # of a dialogue: turns, tool_calls, tool_errors
     seed: int | None = None  # that it was sampled with
     off_policy: bool = False  # whether tokens count that older weights made than those that learn from them first
 

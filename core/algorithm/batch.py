@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.algorithm.advantages import Advantages
 from core.algorithm.estimate import estimate
-from core.samples import Sample, Status, TrainSample
+from core.samples import EPISODE, Sample, Status, TrainSample
 
 REPETITION_TAIL = 32  # tokens: a response whose last 32 tokens repeat the 32 before them counts as repetitive
 
@@ -68,28 +68,33 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     lengths = sorted(len(s.response_tokens) for s in samples)
     without_spread = _groups_without_spread(samples)
     return {
-        **({"rollout/raw_reward": _mean(rewards)} if rewards or any(s.failed for s in samples) else {}),
-        "rollout/response_len/mean": _mean(lengths),
+        **({"rollout/raw_reward": mean(rewards)} if rewards or any(s.failed for s in samples) else {}),
+        "rollout/response_len/mean": mean(lengths),
         "rollout/response_len/max": float(lengths[-1]),
         "rollout/response_len/min": float(lengths[0]),
         "rollout/response_len/median": float(lengths[len(lengths) // 2]),
-        "rollout/truncated_ratio": _mean([s.status is Status.TRUNCATED for s in samples]),
-        "rollout/failed_ratio": _mean([s.failed for s in samples]),
-        "rollout/repetition_frac": _mean([_repeats(s.response_tokens) for s in samples]),
+        "rollout/truncated_ratio": mean([s.status is Status.TRUNCATED for s in samples]),
+        "rollout/failed_ratio": mean([s.failed for s in samples]),
+        "rollout/repetition_frac": mean([_repeats(s.response_tokens) for s in samples]),
         "rollout/zero_std/count": float(without_spread),
         "rollout/zero_std/ratio": without_spread / len({s.group for s in samples}),
         "rollout/response_tokens": float(sum(lengths)),
+        **_episode_metrics([sample.episode for sample in samples if sample.episode]),
     }
 
 
-def pass_rates(samples: Sequence[Sample]) -> dict[str, float]:
-    """Share of correct samples (reward above 0.5), and of prompts with at least one correct sample of k."""
-    by_group: dict[int, list[bool]] = {}
-    for sample in samples:
-        by_group.setdefault(sample.group, []).append(sample.reward is not None and sample.reward > 0.5)
-    size = max(sample.task for sample in samples) + 1
-    rates = {"accuracy": _mean([correct for group in by_group.values() for correct in group])}
-    return rates if size == 1 else {**rates, f"pass@{size}": _mean([any(group) for group in by_group.values()])}
+def _episode_metrics(episodes: Sequence[Mapping[str, int]]) -> dict[str, float]:
+    """Turns and calls of dialogues; nothing where there are none."""
+    if not episodes:
+        return {}
+    turns, calls, errors = ([one.get(name, 0) for one in episodes] for name in EPISODE)
+    return {
+        "rollout/turns/mean": mean(turns),
+        "rollout/turns/max": float(max(turns)),
+        "rollout/tool_calls/mean": mean(calls),
+        "rollout/tool_calls/error_ratio": sum(errors) / max(1, sum(calls)),
+        "rollout/tool_calls/none_ratio": mean([count == 0 for count in calls]),
+    }
 
 
 def _groups_without_spread(samples: Sequence[Sample]) -> int:
@@ -105,7 +110,7 @@ def _repeats(tokens: Sequence[int]) -> bool:
     return len(tokens) >= 2 * n and list(tokens[-n:]) == list(tokens[-2 * n : -n])
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
     return float(sum(values)) / len(values) if values else float("nan")
 
 

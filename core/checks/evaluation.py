@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake
 from core.checks.data import compared_by, data_section
-from core.config.schema import RunConfig
+from core.config.schema import EvalConfig, EvalSet, RunConfig
+
+SAMPLING = ("n_samples_per_prompt", "temperature", "top_p", "top_k")
 
 
 def sets(config: RunConfig) -> Iterator[Mistake]:
@@ -18,25 +20,38 @@ def sets(config: RunConfig) -> Iterator[Mistake]:
 def sampling(config: RunConfig) -> Iterator[Mistake]:
     """Greedy samples of one prompt are all the same; an interval needs something to evaluate."""
     evaluation = config.eval
-    if evaluation.n_samples_per_prompt > 1 and evaluation.temperature == 0:
-        yield Mistake(
-            "eval.n_samples_per_prompt",
-            None,
-            f"{evaluation.n_samples_per_prompt} with temperature 0, which gives the same sample each time",
-            "1 sample per prompt, or a temperature above 0",
-            "set n_samples_per_prompt to 1, or raise eval.temperature",
-        )
-    if evaluation.top_k != -1 and evaluation.top_k < 1:
-        remedy = "leave it out to sample from all tokens"
-        yield Mistake("eval.top_k", None, str(evaluation.top_k), "1 or more, or -1", remedy)
-    for key, off in (("top_p", 1.0), ("top_k", -1)):
-        found = getattr(evaluation, key)
-        if evaluation.temperature == 0 and found != off:
-            wanted = "a temperature above 0 with it, because greedy samples have one token to choose from"
-            remedy = "remove it, or raise eval.temperature"
-            yield Mistake(f"eval.{key}", None, f"{found} with temperature 0", wanted, remedy)
+    yield from _sampled_so("eval", evaluation)
+    for name, one in evaluation.sets.items():
+        if any(getattr(one, key) is not None for key in SAMPLING):
+            yield from _sampled_so(f"eval.sets.{name}", evaluation.sampling_of(name))
     if evaluation.interval > 0 and not evaluation.sets:
         remedy = "add a set under eval.sets, or remove interval"
         yield Mistake(
             "eval.interval", None, f"{evaluation.interval} without any eval.sets", "a set to evaluate", remedy
         )
+
+
+def _sampled_so(place: str, settings: EvalConfig | EvalSet) -> Iterator[Mistake]:
+    samples, temperature, top_k = settings.n_samples_per_prompt, settings.temperature, settings.top_k
+    if (samples or 1) > 1 and temperature == 0:
+        yield Mistake(
+            f"{place}.n_samples_per_prompt",
+            None,
+            f"{samples} with temperature 0, which gives the same sample each time",
+            "1 sample per prompt, or a temperature above 0",
+            f"set n_samples_per_prompt to 1, or raise {place}.temperature",
+        )
+    if top_k is not None and top_k != -1 and top_k < 1:
+        remedy = "leave it out to sample from all tokens"
+        yield Mistake(f"{place}.top_k", None, str(top_k), "1 or more, or -1", remedy)
+    for key, off in (("top_p", 1.0), ("top_k", -1)):
+        found = getattr(settings, key)
+        if temperature == 0 and found != off:
+            wanted = "a temperature above 0 with it, because greedy samples have one token to choose from"
+            yield Mistake(
+                f"{place}.{key}",
+                None,
+                f"{found} with temperature 0",
+                wanted,
+                f"remove it, or raise {place}.temperature",
+            )

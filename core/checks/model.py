@@ -135,7 +135,7 @@ def positions_suffice(config: RunConfig, shape: ModelShape | None) -> Iterator[M
     for name, data in config.eval.sets.items():
         longest[f"eval.sets.{name}.max_prompt_tokens"] = (
             data.max_prompt_tokens,
-            config.eval.max_response_tokens or response,
+            config.eval.sampling_of(name).max_response_tokens or response,
         )
     for key, (prompt, answer) in longest.items():
         if prompt + answer > shape.max_position_embeddings:

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.mistake import Mistake, show
 from core.checks.said import said
-from core.config.schema import EvalConfig, PlacementConfig, RewardConfig, RolloutConfig, RunConfig, Section
+from core.config.schema import EvalConfig, EvalSet, PlacementConfig, RewardConfig, RolloutConfig, RunConfig, Section
 from core.doors import ADVANTAGE, GENERATE, LOSS, ROWS
 
 READ = {
@@ -15,7 +15,7 @@ READ = {
         *("generate", "num_rollout", "rollout_batch_size", "n_samples_per_prompt", "max_response_tokens"),
         *("rewritten_past", "seed"),
     ),
-    "eval": ("interval", "sets"),
+    "eval": ("interval", "skip_first", "sets"),
 }
 """Keys of these sections that say something where the rows have the answers."""
 OF_ENGINES = ("engines_per_node", "weight_sync", "check_sync", "offload")
@@ -56,6 +56,10 @@ def nothing_is_sampled(config: RunConfig) -> Iterator[Mistake]:
         yield Mistake("rollout.rewritten_past", None, "keep with rows", wanted, "set it to split")
     yield from _unread("rollout", rollout, RolloutConfig, READ["rollout"])
     yield from _unread("eval", config.eval, EvalConfig, READ["eval"])
+    for name, one in config.eval.sets.items():
+        sampled = [key for key in EvalSet.model_fields if key in EvalConfig.model_fields and key not in READ["eval"]]
+        read = [key for key in EvalSet.model_fields if key not in sampled]
+        yield from _unread(f"eval.sets.{name}", one, EvalSet, read)
     yield from _unread("reward", config.reward, RewardConfig, ())
     others = [key for key in PlacementConfig.model_fields if key not in OF_ENGINES and not key.startswith("engine_")]
     yield from _unread("placement", config.placement, PlacementConfig, [*others, "engines"])

@@ -24,7 +24,7 @@ def _lines() -> Iterator[str]:
     yield from (f"A list; each entry is {_lower(inspect.getdoc(schema.SlurmComponent))}", "")
     yield from table(RUN_KEYS, ("slurm", "components", "0"))
     yield from ("", "### eval.sets.NAME", "")
-    yield f"{inspect.getdoc(schema.EvalSet)} The keys are those of `data`, with these other defaults:"
+    yield f"{inspect.getdoc(schema.EvalSet)} The keys are those of `data`, with these other defaults, and some more:"
     yield ""
     yield from table(RUN_KEYS, ("eval", "sets", "NAME"), list(_other_defaults()))
 
@@ -35,7 +35,8 @@ def _lower(sentence: str | None) -> str:
 
 def _other_defaults() -> Iterator[str]:
     for key, field in schema.EvalSet.model_fields.items():
-        if field.default != schema.DataConfig.model_fields[key].default:
+        base = schema.DataConfig.model_fields.get(key)
+        if base is None or field.default != base.default:
             yield key
 
 

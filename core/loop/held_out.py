@@ -35,9 +35,9 @@ class HeldOutLoss(EvaluationSets):
         self._trainer = trainer
         self._rows = RowRollout()
 
-    def run(self, _step: int, _weight_version: str) -> dict[str, dict[str, float]]:
-        """Losses of every set: {"set": {"loss": 1.2}}. Collective: all trainer ranks."""
-        return {name: {"loss": self._loss(name, source)} for name, source in self._sources.items()}
+    def run(self, step: int, _weight_version: str) -> dict[str, dict[str, float]]:
+        """Losses of every set that is due: {"set": {"loss": 1.2}}. Collective: all trainer ranks."""
+        return {name: {"loss": self._loss(name, source)} for name, source in self._due_sets(step).items()}
 
     def _loss(self, name: str, source: PromptSource) -> float:
         prompts = [source.prompt(position) for position in range(len(source))]

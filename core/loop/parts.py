@@ -108,7 +108,9 @@ class EvaluationPart(Protocol):
         ...
 
     def run(self, step: int, weight_version: str) -> dict[str, dict[str, float]]:
-        """Rates of every set: {"set": {"accuracy": 0.5}}. In phase eval; once per step. Collective: all trainer ranks.
+        """Rates of every set that is due: {"set": {"accuracy": 0.5}}. In phase eval; once per step.
+
+        Collective: all trainer ranks.
 
         Args:
             weight_version: what the engines have.

@@ -27,7 +27,7 @@ from core.rollout.generate import Answer, GroupGenerator, OneTurn
 from core.rollout.group_filter import GroupFilter
 from core.rollout.request import Generated, Request
 from core.rollout.step_groups import StepGroups
-from core.samples import Sample, Status
+from core.samples import EPISODE, Sample, Status
 from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
 from core.weights.sync import WeightSync
@@ -260,8 +260,17 @@ def _sample(group: int, index: int, request: Request, answer: Answer, engine: En
         engine=engine.name,
         task=answer.task,
         turns=answer.turns,
+        episode=_counts(answer.extra),
         seed=request.sampling(group, answer.task).seed,
     )
+
+
+def _counts(extra: Mapping[str, Any]) -> dict[str, int]:
+    """What a generation tells of its episode in numbers, as the built-in dialogue does."""
+    told = extra.get("episode")
+    if not isinstance(told, Mapping):
+        return {}
+    return {name: told[name] for name in EPISODE if type(told.get(name)) is int}
 
 
 def _failed(sample: Sample) -> Future[Score] | None:

@@ -25,7 +25,7 @@ LENGTH_BYTES = 8
 BYTES_PER_TOKEN = 4 + 8 + 1
 HEADER = (
     *("group", "index", "status", "weight_version", "response_text", "reward"),
-    *("failure", "engine", "task", "turns", "seed"),
+    *("failure", "engine", "task", "turns", "episode", "seed"),
 )
 
 

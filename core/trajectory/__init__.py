@@ -2,6 +2,26 @@
 
 from core.trajectory.ragged import Ragged
 from core.trajectory.record import StepRecord
-from core.trajectory.store import TrajectoryError, list_steps, read_step, step_path, write_step
+from core.trajectory.store import (
+    TrajectoryError,
+    evaluated_sets,
+    evaluation_path,
+    list_evaluations,
+    list_steps,
+    read_step,
+    step_path,
+    write_step,
+)
 
-__all__ = ["Ragged", "StepRecord", "TrajectoryError", "list_steps", "read_step", "step_path", "write_step"]
+__all__ = [
+    "Ragged",
+    "StepRecord",
+    "TrajectoryError",
+    "evaluated_sets",
+    "evaluation_path",
+    "list_evaluations",
+    "list_steps",
+    "read_step",
+    "step_path",
+    "write_step",
+]

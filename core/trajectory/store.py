@@ -23,6 +23,7 @@ SCHEMA_VERSION = 1
 STEP_FILE = re.compile(r"step_(\d{6,})\.h5")
 OFFSETS = {"prompt_tokens": "prompt_offsets"}  # all other ragged fields run along the response
 RESPONSE_OFFSETS = "response_offsets"
+EVAL_FILE = re.compile(r"eval_(.+)_(\d{6,})\.h5")
 ATTRIBUTES = ("step", "run", "model", "dtype", "created", "metrics")
 RAGGED = (
     "prompt_tokens",
@@ -44,6 +45,27 @@ class TrajectoryError(ValueError):
 def step_path(run_dir: Path, step: int) -> Path:
     """RUN_DIR/steps/step_000012.h5 for step 12."""
     return RunDirectory(run_dir).steps / f"step_{step:06d}.h5"
+
+
+def evaluation_path(run_dir: Path, name: str, step: int) -> Path:
+    """RUN_DIR/steps/eval_held_out_000012.h5 for an evaluation of the set held_out before step 12."""
+    return RunDirectory(run_dir).steps / f"eval_{_file_name(name)}_{step:06d}.h5"
+
+
+def list_evaluations(run_dir: Path, name: str) -> list[int]:
+    """The steps before which the evaluation of a set is stored, in order."""
+    found = (EVAL_FILE.fullmatch(file.name) for file in RunDirectory(run_dir).steps.glob("eval_*.h5"))
+    return sorted(int(one[2]) for one in found if one and one[1] == _file_name(name))
+
+
+def evaluated_sets(run_dir: Path) -> list[str]:
+    """The names of sets as their files have them, in order."""
+    found = (EVAL_FILE.fullmatch(file.name) for file in RunDirectory(run_dir).steps.glob("eval_*.h5"))
+    return sorted({one[1] for one in found if one})
+
+
+def _file_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def list_steps(run_dir: Path) -> list[int]:

@@ -14,6 +14,9 @@ EXAMPLE = "ebbtide inspect runs/NAME --step 3 --worst 2"
 def command(
     run_dir: RunDir,
     step: Annotated[int | None, typer.Option(help="Which step; the last one if left out.")] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", metavar="SET", help="Samples of this evaluation set, not of training.")
+    ] = None,
     best: Annotated[int | None, typer.Option(metavar="K", help="Show the K samples of highest reward.")] = None,
     worst: Annotated[int | None, typer.Option(metavar="K", help="Show the K samples of lowest reward.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only samples without a reward.")] = False,
@@ -30,9 +33,9 @@ def command(
         fail("found --jsonl with --best or --worst; wanted one of them: a line of JSON has the reward, to sort by")
     try:
         if jsonl:
-            for line in json_lines(stored_step(run_dir, step), choice):
+            for line in json_lines(stored_step(run_dir, step, evaluation), choice):
                 typer.echo(line)
         else:
-            console.print(show(run_dir, step, best, worst, choice))
+            console.print(show(run_dir, step, best, worst, choice, evaluation))
     except InspectError as error:
         fail(str(error))

@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from common.duration import seconds_of
@@ -18,6 +19,7 @@ from core.config.schema import DataConfig
 from core.doors import ROWS, SCHEDULE
 from core.loop.checkpoints import Checkpoints
 from core.loop.evaluation import Evaluation
+from core.loop.evaluation_samples import keep_evaluation
 from core.loop.held_out import HeldOutLoss
 from core.loop.journal import Journal
 from core.loop.model_saves import ModelSaves
@@ -229,7 +231,8 @@ def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:
 def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
     """Make the evaluation over the sets of the run file."""
     sets = {name: build_prompts(rank, section) for name, section in rank.config.eval.sets.items()}
-    return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids)
+    keep = partial(keep_evaluation, rank.directory.path, rank.config) if rank.first else None
+    return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep)
 
 
 def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:

@@ -15,7 +15,16 @@ from rich.text import Text
 
 from core.run_dir.run_directory import RunDirectory
 from core.samples import Span, Status
-from core.trajectory import StepRecord, TrajectoryError, list_steps, read_step, step_path
+from core.trajectory import (
+    StepRecord,
+    TrajectoryError,
+    evaluated_sets,
+    evaluation_path,
+    list_evaluations,
+    list_steps,
+    read_step,
+    step_path,
+)
 from launchers.show.plain_text import visible
 from launchers.show.sample_choice import Choice
 
@@ -35,6 +44,7 @@ def show(
     best: int | None = None,
     worst: int | None = None,
     choice: Choice = EVERY_SAMPLE,
+    evaluation: str | None = None,
 ) -> RenderableType:
     """A step's summary and its samples of highest and lowest reward, for a rich console.
 
@@ -42,16 +52,17 @@ def show(
         step: None: the last one stored.
         best, worst: how many samples of each; both None: one of each, or the first of those that `choice` asks for.
         choice: what the samples must be.
+        evaluation: name of an evaluation set: its samples, of the evaluation before the step.
     Raises:
         InspectError: no run directory, no steps yet, no such step, or a damaged file.
     """
     if min(best or 0, worst or 0) < 0:
         raise InspectError(f"best = {best}, worst = {worst}; wanted 0 or more samples")
-    record = stored_step(run_dir, step)
+    record = stored_step(run_dir, step, evaluation)
     chosen = choice.indices(record)
     if not chosen and choice.asked:
         raise InspectError(f"step {record.step}: found no sample that is {choice}; wanted one: leave the wish out")
-    summary = _summary(record, _stored_steps(run_dir))
+    summary = _summary(record, _stored_steps(run_dir, evaluation), evaluation)
     if best is None and worst is None and choice.asked:
         more = [Text(f"and {len(chosen) - MOST_SHOWN} more: --jsonl gives all")] if len(chosen) > MOST_SHOWN else []
         return Group(summary, *(_sample(record, one, str(choice)) for one in chosen[:MOST_SHOWN]), *more)
@@ -60,26 +71,33 @@ def show(
     return Group(summary, *_samples(record, chosen, best or 0, worst or 0))
 
 
-def stored_step(run_dir: Path, step: int | None) -> StepRecord:
-    """A step as it is stored.
+def stored_step(run_dir: Path, step: int | None, evaluation: str | None = None) -> StepRecord:
+    """A step as it is stored, or an evaluation before it.
 
     Args:
         step: None: the last one.
+        evaluation: name of the set.
     Raises:
         InspectError: no run directory, no steps yet, no such step, or a damaged file.
     """
-    steps = _stored_steps(run_dir)
+    steps = _stored_steps(run_dir, evaluation)
     chosen = steps[-1] if step is None else step
     if chosen not in steps:
-        raise InspectError(f"step {chosen} is not stored in {run_dir}; wanted one of {step_ranges(steps)}")
+        of_set = f" of {evaluation}" if evaluation else ""
+        raise InspectError(f"step {chosen}{of_set} is not stored in {run_dir}; wanted one of {step_ranges(steps)}")
     try:
-        return read_step(step_path(run_dir, chosen))
+        return read_step(evaluation_path(run_dir, evaluation, chosen) if evaluation else step_path(run_dir, chosen))
     except TrajectoryError as error:
         raise InspectError(str(error)) from error
 
 
-def _stored_steps(run_dir: Path) -> list[int]:
-    steps = list_steps(run_dir) if run_dir.is_dir() else []
+def _stored_steps(run_dir: Path, evaluation: str | None) -> list[int]:
+    steps = list_steps(run_dir) if run_dir.is_dir() and evaluation is None else []
+    if evaluation is not None and RunDirectory(run_dir).run_file.exists():
+        steps = list_evaluations(run_dir, evaluation)
+        if not steps:
+            there = ", ".join(evaluated_sets(run_dir)) or "none yet"
+            raise InspectError(f"no evaluation of {evaluation} in {run_dir}; wanted a set that was evaluated: {there}")
     if not steps and not RunDirectory(run_dir).run_file.exists():
         raise InspectError(f"{run_dir}: found no run.yaml in it; wanted a run directory")
     if not steps:
@@ -100,7 +118,7 @@ def step_ranges(steps: list[int]) -> str:
     return ", ".join("-".join(map(str, part)) for part in parts)
 
 
-def _summary(record: StepRecord, steps: list[int]) -> RenderableType:
+def _summary(record: StepRecord, steps: list[int], evaluation: str | None) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     lengths, gaps = record.response_tokens.lengths, _gaps(record)
     scored = record.reward[~np.isnan(record.reward)]
@@ -117,9 +135,12 @@ def _summary(record: StepRecord, steps: list[int]) -> RenderableType:
         "failed": _failures(record),
         "weights": ", ".join(sorted(set(record.weight_version))),
     }
+    if evaluation is not None:
+        rows["rates"] = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(visible(value)))
-    title = f"{record.run}, step {record.step} (stored: {step_ranges(steps)}), {record.model}, {record.created}"
+    what = "" if evaluation is None else f"{evaluation} before "
+    title = f"{record.run}, {what}step {record.step} (stored: {step_ranges(steps)}), {record.model}, {record.created}"
     return Panel(table, title=Text(visible(title)), title_align="left")
 
 

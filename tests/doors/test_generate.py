@@ -557,6 +557,11 @@ def test_a_run_learns_from_dialogues_and_from_several_samples_of_a_task(run_dir:
             assert gap.mean() < 1e-5, (step, place)
             assert (record.logprobs_engine[place][~counts] == 0).all()
     assert max(num_turns) == 5
+    own_turns = [event["metrics"]["rollout/turns/mean"] for event in events(run_dir, "step")]
+    assert sum(own_turns) * 4 == pytest.approx(sum((spans + 1) // 2 for spans in num_turns)), (
+        "one of four is a dialogue"
+    )
+    assert events(run_dir, "step")[0]["metrics"]["rollout/tool_calls/none_ratio"] == 1
     assert len(failed) == 1
     assert "RuntimeError: row 5 is beyond me (agent.py:24 in episode); row 5, sample 3" in failed[0]
 
@@ -570,7 +575,7 @@ def tasks_of(tasks: list[tuple[int, int]], group: int) -> int:
 def test_an_evaluation_uses_the_same_door(run_dir: Path) -> None:
     evaluations = events(run_dir, "eval")
     assert [event["step"] for event in evaluations] == [0, 3]
-    assert all(set(event["results"]["held"]) == {"accuracy"} for event in evaluations)
+    assert all({"accuracy", "reward"} <= set(event["results"]["held"]) for event in evaluations)
 
 
 @pytest.mark.run

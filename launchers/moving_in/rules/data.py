@@ -13,6 +13,13 @@ from launchers.moving_in.flags import Flag, Flags, number, whole
 from launchers.moving_in.local_files import text_of_file
 
 SLICE = re.compile(r"(.*)@\[(\d*):(\d*)\]")
+SAMPLING = {
+    "n_samples_per_eval_prompt": "n_samples_per_prompt",
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "max_response_len": "max_response_tokens",
+}  # of a set in such a file, and of `defaults`
 EVAL_CONFIG = FileKind("evaluation config", "a mapping", "docs/moving-in.md", yaml_dialect.Typed, "give its path")
 
 
@@ -69,6 +76,8 @@ def evaluation(flags: Flags, draft: Draft) -> None:
             _unused(draft, flag)
         return
     draft.put("eval.interval", whole(interval.text, 0), interval)
+    if skipped := flags.take("skip_eval_before_train"):
+        draft.put("eval.skip_first", True, skipped)
     if config is not None:
         _from_config(draft, config)
     elif sets is not None:
@@ -146,25 +155,25 @@ def _from_config(draft: Draft, flag: Flag) -> None:
     sets = [one for one in _list(tree, "datasets") if isinstance(one, dict) and isinstance(one.get("path"), str)]
     common: Any = tree.get("defaults") if isinstance(tree, dict) else None
     for one in sets:
-        _source(draft, f"eval.sets.{_plain(str(one.get('name', 'eval')))}", one["path"], flag)
+        place = f"eval.sets.{_plain(str(one.get('name', 'eval')))}"
+        _source(draft, place, one["path"], flag)
         for key, ours in (("input_key", "prompt_key"), ("label_key", "label_key")):
             if isinstance(one.get(key), str):
-                draft.put(f"eval.sets.{_plain(str(one.get('name', 'eval')))}.{ours}", one[key], flag)
-    for key, ours in (("max_response_len", "max_response_tokens"), ("top_p", "top_p"), ("temperature", "temperature")):
-        if isinstance(common, dict) and isinstance(common.get(key), int | float):
-            draft.put(f"eval.{ours}", common[key], flag)
-    _alike(draft, flag, sets)
+                draft.put(f"{place}.{ours}", one[key], flag)
+        _sampled_so(draft, flag, place, one)
+    if isinstance(common, dict):
+        _sampled_so(draft, flag, "eval", common)
+    rewards = [str(one.get("rm_type")) for one in sets]
+    if len(set(rewards)) > 1:
+        do = "use one for all, or one run file for each"
+        draft.lose(flag, f"all sets of a run share one rm_type; the file has {', '.join(rewards)}", do, "result")
 
 
-def _alike(draft: Draft, flag: Flag, sets: list[dict[str, Any]]) -> None:
-    samples = [one.get("n_samples_per_eval_prompt", 1) for one in sets]
-    if samples:
-        draft.put("eval.n_samples_per_prompt", next((one for one in samples if isinstance(one, int)), 1), flag)
-    for what, found in (("n_samples_per_eval_prompt", samples), ("rm_type", [one.get("rm_type") for one in sets])):
-        if len(set(map(str, found))) > 1:
-            said = ", ".join(map(str, found))
-            do = "use one for all, or one run file for each"
-            draft.lose(flag, f"all sets of a run share one {what}; the file has {said}", do, "result")
+def _sampled_so(draft: Draft, flag: Flag, place: str, said: dict[str, Any]) -> None:
+    """What a set, or the defaults of all, say of sampling."""
+    for key, ours in SAMPLING.items():
+        if isinstance(said.get(key), int | float):
+            draft.put(f"{place}.{ours}", said[key], flag)
 
 
 def _list(tree: Any, key: str) -> list[Any]:

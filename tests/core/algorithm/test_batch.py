@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from core.algorithm.advantages.none import NoAdvantage
-from core.algorithm.batch import TooManyFailures, check_failures, make_batch, pass_rates, rollout_metrics
+from core.algorithm.batch import TooManyFailures, check_failures, make_batch, rollout_metrics
 from core.algorithm.estimate import build_advantages
 from core.config.schema import AlgorithmConfig
 from core.samples import Prompt, Sample, Status, TrainSample
@@ -135,19 +135,6 @@ def test_groups_without_spread_are_counted_over_their_scored_samples() -> None:
     assert rollout_metrics(samples)["rollout/zero_std/count"] == 3
 
 
-def test_pass_rates_of_many_samples_count_samples_and_prompts() -> None:
-    """Right is above a half; a sample that could not be scored is wrong, and stays in the denominator."""
-    rewards = {3: [1.0, 1.0, 1.0], 5: [0.5, 0.4, None], 8: [0.51, 0.0, 0.0], 9: [None, None, None]}
-    samples = [sample(group, i, reward) for group, three in rewards.items() for i, reward in enumerate(three)]
-    assert pass_rates(samples) == {"accuracy": pytest.approx(4 / 12), "pass@3": 0.5}
-
-
-def test_pass_rates() -> None:
-    samples = [sample(0, 0, 1.0), sample(0, 1, 0.0), sample(1, 0, None), sample(1, 1, 0.0)]
-    assert pass_rates(samples) == {"accuracy": 0.25, "pass@2": 0.5}
-    assert pass_rates([sample(0, 0, 1.0)]) == {"accuracy": 1.0}
-
-
 def test_metrics_of_a_step_in_which_nothing_was_scored() -> None:
     assert math.isnan(rollout_metrics([sample(0, 0, None)])["rollout/raw_reward"])
 
@@ -161,3 +148,13 @@ def test_a_sample_that_a_row_gave_takes_part_without_a_reward() -> None:
     metrics = rollout_metrics(given)
     assert "rollout/raw_reward" not in metrics
     assert metrics["rollout/failed_ratio"] == 0
+
+
+def test_turns_and_calls_are_told_of_episodes_alone() -> None:
+    samples = [sample(0, index, 1.0) for index in range(4)]
+    assert not any(name.startswith(("rollout/turns", "rollout/tool_calls")) for name in rollout_metrics(samples))
+    samples[0].episode = {"turns": 3, "tool_calls": 4, "tool_errors": 1}
+    samples[1].episode = {"turns": 1, "tool_calls": 0, "tool_errors": 0}
+    told = {name.removeprefix("rollout/"): value for name, value in rollout_metrics(samples).items()}
+    assert (told["turns/mean"], told["turns/max"], told["tool_calls/mean"]) == (2, 3, 2)
+    assert (told["tool_calls/error_ratio"], told["tool_calls/none_ratio"]) == (0.25, 0.5)

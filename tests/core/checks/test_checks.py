@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.checks import check_run, check_run_file
+from core.checks.batch import groups_are_carried_over
 from core.config import RunFileError, load_run_file
 from core.config.keys import RUN_KEYS
 from modelcfg import load
@@ -169,12 +170,6 @@ def test_a_reference_of_another_vocabulary_is_refused(kind: str, tmp_path: Path)
             id="carry-over that would be due all at once",
         ),
         pytest.param(
-            ["rollout.carry_over_tokens=8", "rollout.over_sampling_batch_size=3", "rollout.generate=dialogue"],
-            "rollout.carry_over_tokens",
-            "found 8 and generate dialogue; wanted one_turn with it, as what another function has begun cannot go on",
-            id="carry-over of dialogues",
-        ),
-        pytest.param(
             ["rollout.mask_carried=true"],
             "rollout.mask_carried",
             "found true without carry_over_tokens; wanted tokens that are carried over: remove it, or set",
@@ -232,3 +227,12 @@ def test_a_python_file_is_not_run_by_the_reward_check(tmp_path: Path) -> None:
     path = write_run(tmp_path)
     (tmp_path / "loud.py").write_text("raise SystemExit\nscore = lambda sample: 1.0\n")
     assert problems_of(path, "reward={type: python, path: 'loud.py:score'}") == []
+
+
+def test_only_the_built_in_is_carried_over(tmp_path: Path) -> None:
+    settings = ["rollout.carry_over_tokens=8", "rollout.over_sampling_batch_size=3", "rollout.generate=dialogue"]
+    (found,) = groups_are_carried_over(load_run_file(write_run(tmp_path), settings))
+    assert str(found).endswith(
+        "rollout.carry_over_tokens: found 8 and generate dialogue; wanted one_turn with it, as what another function "
+        "has begun cannot go on in another step: remove carry_over_tokens"
+    )

@@ -96,7 +96,7 @@ def test_what_an_earlier_step_has_begun_comes_first_with_its_row_and_seeds_and_n
     assert task.prompt_tokens == (*request.prompts[0].tokens, 7, 8)
     assert (task.index, task.sampling.max_response_tokens) == (2, 4)
     assert [one.sampling.max_response_tokens for one in request.tasks(3)] == [4] * GROUP
-    begun.response_tokens = [0] * 15
+    begun.response_tokens += [0] * 13
     assert request.tasks(0)[0].sampling.max_response_tokens == 2, "no more than is left of the whole response"
     assert state.after(Generated(list(request.prompts), step=3, origins=[request.origin_of(g) for g in range(6)])) == (
         LoopState(4, 14)

@@ -8,15 +8,25 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from core.config import load_run_file
+from core.loop.evaluation_samples import keep_evaluation
+from core.run_dir.run_directory import RunDirectory
 from core.samples import Prompt, Sample, Span, Status
-from core.trajectory import step_path, write_step
+from core.trajectory import list_evaluations, list_steps, step_path, write_step
 from launchers.show.samples import InspectError, show
+from tests.support.good_run import write_run as good_run
 from tests.support.step_samples import make_record, make_samples, write_run
 
 
-def shown(run_dir: Path, step: int | None = None, best: int | None = None, worst: int | None = None) -> str:
+def shown(
+    run_dir: Path,
+    step: int | None = None,
+    best: int | None = None,
+    worst: int | None = None,
+    evaluation: str | None = None,
+) -> str:
     console = Console(width=160, file=io.StringIO(), record=True)
-    console.print(show(run_dir, step, best, worst))
+    console.print(show(run_dir, step, best, worst, evaluation=evaluation))
     return console.export_text()
 
 
@@ -155,3 +165,22 @@ def test_a_dialogue_says_how_much_of_it_the_model_said(tmp_path: Path) -> None:
     one.loss_mask = [1, 0, 1]
     write_step(step_path(tmp_path, 0), make_record([one], step=0))
     assert "completed, 3 tokens, 2 of them the model's, label" in shown(tmp_path)
+
+
+def test_samples_of_an_evaluation_are_kept_and_shown(tmp_path: Path) -> None:
+    config = load_run_file(good_run(tmp_path))
+    out = tmp_path / "out"
+    out.mkdir()
+    RunDirectory(out).run_file.write_text("x")
+    for step in (4, 10):
+        keep_evaluation(out, config, "held out", step, [sample(0, 1.0, f"at {step}")], {"accuracy": 0.25})
+    assert list_evaluations(out, "held out") == [4, 10]
+    assert list_steps(out) == [], "steps and evaluations are told apart"
+    text = shown(out, evaluation="held out")
+    for words in ("held out before step 10 (stored: 4, 10)", "accuracy 0.25", "at 10", "log-probs not computed"):
+        assert words in text, words
+    assert "at 4" in shown(out, 4, evaluation="held out")
+    with pytest.raises(InspectError, match=r"no evaluation of other in .*; wanted a set that was evaluated: held_out"):
+        show(out, evaluation="other")
+    with pytest.raises(InspectError, match=r"step 5 of held out is not stored in .*; wanted one of 4, 10"):
+        show(out, 5, evaluation="held out")
