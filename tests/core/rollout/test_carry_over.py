@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version
 from core.processes import keys
 from core.reward import RewardInput, Score
+from core.rollout import rollout as rollout_module
+from core.rollout import step_groups
 from core.rollout.carried import Carried, Origin
 from core.rollout.group_filter import GroupFilter
 from core.rollout.rollout import PauseAsked, Rollout
-from core.rollout.sample_bytes import DamagedSamples
+from core.rollout.sample_bytes import DamagedSamples, pack, unpack
 from core.samples import Prompt, Sample, Status
 from core.sglang.errors import EngineDied
 from core.sglang.generation import Generation, GroupRequest
@@ -111,9 +114,12 @@ class Engines:
 class Store(dict[str, Any]):
     """What claims and a pause are told through."""
 
+    lock = threading.Lock()
+
     def add(self, key: str, count: int) -> int:
-        self[key] = self.get(key, 0) + count
-        return int(self[key])
+        with self.lock:
+            self[key] = self.get(key, 0) + count
+            return int(self[key])
 
     def set(self, key: str, value: str) -> None:
         self[key] = value
@@ -134,10 +140,10 @@ class Run:
     metrics: list[dict[str, float]] = field(default_factory=list)
     attempts: int = 0
 
-    def attempt(self, num_steps: int, *, pause_at: int = -1) -> None:
+    def attempt(self, num_steps: int, *, pause_at: int = -1, store: Any = None) -> None:
         """Go on from the state for a number of steps, with a store and a rollout of its own."""
         self.attempts += 1
-        store: Any = Store()
+        store = Store() if store is None else store
         nobody: Any = self.engines
         chosen_by = GroupFilter(self.config, max_failed_share=0.0, timeout_s=1.0) if self.filters else None
         rollout = Rollout(store, nobody, nobody, nobody, nobody, 16, len(nobody.engines), group_filter=chosen_by)
@@ -239,6 +245,60 @@ def test_a_hundred_steps_with_engine_deaths_and_a_requeue_lose_nothing_and_train
     assert calm.engines.num_scored == (len(run.places + run.rejected) * GROUP) + sum(
         one.reward is not None for group in calm.state.carried for one in group.samples
     ), "each sample is scored once"
+
+
+class Meeting:
+    """Ranks that are threads of one process: what each brings, all get, in rank order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, num_ranks: int) -> None:
+        self._barrier = threading.Barrier(num_ranks, timeout=60)
+        self._brought: list[list[Any]] = [[]] * num_ranks
+        self._here = threading.local()
+        for module in (rollout_module, step_groups):
+            monkeypatch.setattr(module, "gather_lists", self.gather)
+        monkeypatch.setattr(rollout_module, "any_rank", lambda flag: any(self.gather([flag])))
+        monkeypatch.setattr(step_groups, "gather_samples", self.gather_samples)
+
+    def gather(self, items: list[Any]) -> list[Any]:
+        self._brought[self._here.rank] = items
+        self._barrier.wait()
+        found = [item for part in self._brought for item in part]
+        self._barrier.wait()
+        return found
+
+    def gather_samples(self, own: list[Sample], prompts: Sequence[Prompt]) -> list[Sample]:
+        return [sample for part in self.gather([pack(own)]) for sample in unpack(part, prompts)]
+
+    def run(self, runs: Sequence[Run], num_steps: int) -> None:
+        """All ranks to the end."""
+        store = Store()
+
+        def one(rank: int) -> None:
+            self._here.rank = rank
+            runs[rank].attempt(num_steps, store=store)
+
+        with ThreadPoolExecutor(len(runs)) as pool:
+            for done in [pool.submit(one, rank) for rank in range(len(runs))]:
+                done.result()
+
+
+@pytest.mark.parametrize("filters", [False, True], ids=["all", "filtered"])
+def test_every_rank_decides_alike_and_as_one_rank_alone_would(
+    filters: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two drivers with an engine each, which die at times: whoever makes a response, it goes on with the other too."""
+    alone = a_run(tmp_path, filters=filters)
+    alone.attempt(25)
+    runs = [a_run(tmp_path, filters=filters, deaths=number) for number in (3, 4)]
+    for one in runs:
+        one.engines = Engines(one.engines.clients[:1])
+    Meeting(monkeypatch, 2).run(runs, 25)
+    for one in runs:
+        assert shown(one) == shown(alone)
+        assert one.state == runs[0].state
+    assert sum(one.engines.num_deaths for one in runs) > 1
+    assert [one.origin for one in runs[0].state.carried] == [one.origin for one in alone.state.carried]
+    assert sum(one.engines.num_scored for one in runs) == alone.engines.num_scored
 
 
 def test_no_response_holds_a_step_up_and_all_reach_the_same_end(tmp_path: Path) -> None:
