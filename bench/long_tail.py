@@ -25,6 +25,7 @@ from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version
 from core.samples import Prompt, SamplingParams
+from core.sglang.generation import GroupRequest
 
 
 def stop_ids(vocab_size: int, mean_tokens: float) -> tuple[int, ...]:
@@ -32,11 +33,12 @@ def stop_ids(vocab_size: int, mean_tokens: float) -> tuple[int, ...]:
     return tuple(sorted(random.Random(1).sample(range(vocab_size), max(1, round(vocab_size / mean_tokens)))))
 
 
-def alone(engine: EngineOnly, prompts: Sequence[Prompt], params: SamplingParams) -> None:
-    """All samples at once, each a request of its own: the engine is full until the last ones."""
+def alone(engine: EngineOnly, prompts: Sequence[Prompt], group_size: int, params: SamplingParams) -> None:
+    """All groups at once, each a request: the engine is full until the last ones."""
+    groups = [GroupRequest(prompt.tokens, [params] * group_size) for prompt in prompts]
 
     async def ask() -> None:
-        await asyncio.gather(*(engine.client.generate(prompt.tokens, params) for prompt in prompts))
+        await asyncio.gather(*(engine.client.generate_groups([group]) for group in groups))
 
     asyncio.run(ask())
 
@@ -94,13 +96,13 @@ def main() -> None:
     with engine_only(options.shape, slots=options.slots, fraction=options.fraction) as engine:
         stops = stop_ids(engine.vocab_size, options.mean)
         prompts = engine.prompts(options.groups * options.steps + options.drawn, options.prompt)
-        samples = [one for one in prompts[: options.groups * 2] for _ in range(options.group_size)]
+        both = prompts[: 2 * options.groups]  # two steps of them
         same = SamplingParams(options.longest, stop_token_ids=stops)
         equal = SamplingParams(round(options.mean))
-        alone(engine, samples[: options.slots], SamplingParams(16))  # what is compiled at first use
+        alone(engine, both[:8], options.group_size, SamplingParams(16))  # what is compiled at first use
         for name, params in (("engine alone", same), ("engine alone, equal lengths", equal)):
             began, before = time.perf_counter(), engine.counted.num_tokens
-            alone(engine, samples, params)
+            alone(engine, both, options.group_size, params)
             seconds[name] = [time.perf_counter() - began]
             rates[name] = (engine.counted.num_tokens - before) / seconds[name][0]
             print(name, round(rates[name]), flush=True)

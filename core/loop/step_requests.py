@@ -8,8 +8,9 @@ from functools import partial
 
 from core.config.schema import RolloutConfig
 from core.data import PromptSource
+from core.doors import ONE_TURN
 from core.loop.state import LoopState
-from core.rollout.carried import CarryOver, Origin
+from core.rollout.carried import Carried, CarryOver, Origin, is_unfinished
 from core.rollout.request import Request
 from core.rollout.seeds import train_seed
 from core.samples import Prompt, SamplingParams
@@ -51,10 +52,19 @@ class TrainRequests:
             begun={
                 group: [replace(sample, group=group, prompt=prompts[group]) for sample in one.samples]
                 for group, one in enumerate(carried)
-                if one.samples
+                if self._goes_on(one)
             },
             origin=origin,
         )
+
+    def _goes_on(self, carried: Carried) -> bool:
+        """Whether a group goes on as it is; it begins anew where the run file has changed since and it does not fit."""
+        config = self._config
+        fits = all(
+            len(sample.response_tokens) + is_unfinished(sample) <= config.max_response_tokens
+            for sample in carried.samples
+        )
+        return fits and len(carried.samples) == config.n_samples_per_prompt and config.generate == ONE_TURN
 
     @property
     def _num_drawn(self) -> int:

@@ -12,7 +12,7 @@ from core.config.schema import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version
-from core.rollout.carried import Carried, CarryOver, Origin
+from core.rollout.carried import Carried, CarryOver, Origin, is_unfinished
 from core.rollout.generate import group_request
 from core.rollout.request import Generated, Request
 from core.rollout.seeds import sample_seed
@@ -81,17 +81,45 @@ def test_a_step_draws_the_rows_after_its_own_if_too_few_pass_and_the_next_step_t
     assert requests()(LoopState(), "v").more(BATCH) == []
 
 
-def test_what_an_earlier_step_has_begun_comes_first_with_its_row_and_seeds_and_new_groups_fill_up() -> None:
-    asked = requests(shuffle=False, over_sampling_batch_size=6, carry_over_tokens=4, carry_over_steps=2)
+CARRY = {"over_sampling_batch_size": 6, "carry_over_tokens": 4, "carry_over_steps": 2}
+
+
+def begun_before() -> tuple[LoopState, Sample]:
+    """A state with two groups, of which the last sample is not complete; and that sample of the first."""
     prompt = Prompt(-1, "", (), None)
-    begun = Sample(0, 2, prompt, [7, 8], [-1.0, -2.0], Status.ABORTED, "step1")
-    state = LoopState(3, 10, (Carried(Origin(4, 1, 5), (begun,)), Carried(Origin(8, 2, 1), (begun,))))
+    done = [Sample(0, index, prompt, [7], [-1.0], Status.COMPLETED, "step1", reward=1.0) for index in range(GROUP - 1)]
+    begun = [Sample(0, 2, prompt, [7, 8], [-1.0, -2.0], Status.ABORTED, "step1") for _ in range(2)]
+    origins = (Origin(4, 1, 5), Origin(8, 2, 1))
+    groups = (Carried(origin, (*done, one)) for origin, one in zip(origins, begun, strict=True))
+    return LoopState(3, 10, tuple(groups)), begun[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"n_samples_per_prompt": 2}, {"max_response_tokens": 2}, {"generate": "mine.py:f", "carry_over_tokens": None}],
+    ids=["number of samples", "shorter", "another function"],
+)
+def test_what_no_longer_fits_the_run_file_begins_anew_in_its_place(change: dict[str, Any]) -> None:
+    state, _ = begun_before()
+    kept, changed = requests(shuffle=False, **CARRY), requests(shuffle=False, **{**CARRY, **change})
+    assert list(kept(state, "v").begun) == [0, 1]
+    request = changed(state, "v")
+    assert request.begun == {}
+    assert rows(request) == [4, 8, 10, 11, 0, 1]
+    assert [task.prompt_tokens for task in request.tasks(0)] == [request.prompts[0].tokens] * request.num_samples
+    assert request.sampling(0, 1).seed == sample_seed(5, "train", 1, 5, 1)
+
+
+def test_what_an_earlier_step_has_begun_comes_first_with_its_row_and_seeds_and_new_groups_fill_up() -> None:
+    asked = requests(shuffle=False, **CARRY)
+    state, begun = begun_before()
     request = asked(state, "v")
     assert rows(request) == [4, 8, 10, 11, 0, 1]
     assert request.carry == CarryOver(4, 2)
     assert request.sampling(0, 2).seed == sample_seed(5, "train", 1, 5, 2)
     assert request.sampling(2, 2).seed == sample_seed(5, "train", 3, 2, 2)
     assert [request.origin_of(group) for group in (1, 2)] == [Origin(8, 2, 1), Origin(10, 3, 2)]
+    request = replace(request, begun={0: [one for one in request.begun[0] if is_unfinished(one)]})
     (task,) = request.tasks(0)
     assert task.prompt_tokens == (*request.prompts[0].tokens, 7, 8)
     assert (task.index, task.sampling.max_response_tokens) == (2, 4)
