@@ -41,6 +41,7 @@ MOST_ROWS = 20  # of each table at the end: the last
 PACE_STEPS = 20  # steps by whose pace the rest is foretold
 BAR_WIDTH = 16
 STEPS_WITHOUT_SPREAD = 3  # after this number of them in a row it is said
+NOT_SHOWN = ("response_len", "truncated_ratio")  # of an evaluation, in its line
 PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
 
 
@@ -132,7 +133,8 @@ class Display:
 
     def _on_eval(self, event: dict[str, Any]) -> None:
         for name, rates in event["results"].items():
-            rate_texts = "  ".join(f"{rate} {value:.3f}" for rate, value in rates.items())
+            shown = (rate for rate in rates if rate not in NOT_SHOWN and not _is_accuracy(rates, rate))
+            rate_texts = "  ".join(f"{rate} {rates[rate]:.3f}" for rate in shown)
             self._print(f"evaluation of {name} before step {event['step']}: {rate_texts}")
 
     def _print(self, text: str) -> None:
@@ -213,3 +215,8 @@ def _cell(metrics: dict[str, float], name: str, spec: str) -> str:
 
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
+
+
+def _is_accuracy(rates: Mapping[str, float], rate: str) -> bool:
+    """Whether a mean reward says nothing that the accuracy does not: all rewards are 0 or 1."""
+    return rate == "reward" and rates[rate] == rates.get("accuracy")

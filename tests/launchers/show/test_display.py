@@ -113,3 +113,20 @@ def test_a_short_run_shows_all_it_has() -> None:
     text = table({**BEGIN, "num_steps": 1}, step(0, 1.0), {"event": "eval", "step": 1, "results": {"x": {"loss": 2.0}}})
     assert "the last" not in text
     assert "evaluation: mean loss of a token\n" in text
+
+
+@pytest.mark.parametrize(
+    ("rates", "line"),
+    [
+        ({"accuracy": 0.5, "reward": 0.5}, "evaluation of held before step 4: accuracy 0.500"),
+        ({"accuracy": 0.5, "pass@2": 1.0, "reward": 0.7}, "accuracy 0.500  pass@2 1.000  reward 0.700"),
+        ({"loss": 1.25}, "evaluation of held before step 4: loss 1.250"),
+    ],
+    ids=["rewards of 0 and 1", "other rewards", "loss"],
+)
+def test_an_evaluation_is_a_line_with_its_rates(rates: dict[str, float], line: str) -> None:
+    text = io.StringIO()
+    lengths = {"response_len": 12.0, "truncated_ratio": 0.25}
+    results = {"held": {**rates, **lengths}}
+    Display(Console(file=text, width=120)).show([{"event": "eval", "step": 4, "results": results}])
+    assert text.getvalue().rstrip().endswith(line)
