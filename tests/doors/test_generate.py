@@ -557,11 +557,6 @@ def test_a_run_learns_from_dialogues_and_from_several_samples_of_a_task(run_dir:
             assert gap.mean() < 1e-5, (step, place)
             assert (record.logprobs_engine[place][~counts] == 0).all()
     assert max(num_turns) == 5
-    own_turns = [event["metrics"]["rollout/turns/mean"] for event in events(run_dir, "step")]
-    assert sum(own_turns) * 4 == pytest.approx(sum((spans + 1) // 2 for spans in num_turns)), (
-        "one of four is a dialogue"
-    )
-    assert events(run_dir, "step")[0]["metrics"]["rollout/tool_calls/none_ratio"] == 1
     assert len(failed) == 1
     assert "RuntimeError: row 5 is beyond me (agent.py:24 in episode); row 5, sample 3" in failed[0]
 
