@@ -13,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def alone(engine: EngineOnly, prompts: Sequence[Prompt], group_size: int, params
 
 
 def steps_of(
-    engine: EngineOnly, prompts: list[Prompt], stops: tuple[int, ...], count: int, **settings: Any
+    engine: EngineOnly, name: str, prompts: list[Prompt], stops: tuple[int, ...], count: int, **settings: Any
 ) -> Callable[[], list[dict[str, float]]]:
     """Rollouts of a number of steps: seconds, tokens, and what is carried over, of each."""
 
@@ -55,6 +56,7 @@ def steps_of(
         for _ in range(count):
             began, before = time.perf_counter(), engine.counted.num_tokens
             request = requests(state, weight_version(state.next_step))
+            request = replace(request, key=f"{name}/{state.next_step}")  # groups of a key are handed out once
             made = rollout.generate(request)
             seconds, tokens = time.perf_counter() - began, engine.counted.num_tokens - before
             samples = rollout.settle(made)
@@ -111,7 +113,7 @@ def main() -> None:
             carry = {"over_sampling_batch_size": options.drawn, "carry_over_tokens": tokens, "carry_over_steps": 8}
             cases[f"carried over, {tokens} tokens"] = {**step, **carry}
         for name, settings in cases.items():
-            found = steps_of(engine, prompts, stops, options.steps, **settings)()
+            found = steps_of(engine, name, prompts, stops, options.steps, **settings)()
             seconds[name] = [one["seconds"] for one in found]
             rates[name], facts[name] = rate(found), found
             print(name, round(rates[name]), flush=True)

@@ -21,7 +21,7 @@ REWARD = """
 from ebbtide import RewardInput
 
 
-def length(sample: RewardInput, most=10):
+def length(sample: RewardInput, most=40):
     return min(len(sample.response_text), most) / most
 """
 
@@ -49,8 +49,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         algorithm=algorithm,
         rollout={
-            **{"num_rollout": 2, "over_sampling_batch_size": 5},
+            **{"num_rollout": 2, "over_sampling_batch_size": 8},
             **{"filter": "filter_of_mine.py:keep", "filter_rounds": 2},
+            **{"carry_over_tokens": 3, "carry_over_steps": 1},
         },
         checkpoint={"save_hf": "off"},
         eval={"sets": {"held_out": {"path": "data.jsonl", "max_prompt_tokens": 64}}},
@@ -70,19 +71,24 @@ def test_a_users_function_rewards(run_dir: Path) -> None:
         assert event["metrics"]["rollout/failed_ratio"] == 0
         record = read_step(step_path(run_dir, event["step"]))
         texts = [text.replace("␀", "\0") for text in record.response_text]  # as HDF5 has it
-        np.testing.assert_allclose(record.reward, [min(len(text), 10) / 10 for text in texts], rtol=1e-6)
+        np.testing.assert_allclose(record.reward, [min(len(text), 40) / 40 for text in texts], rtol=1e-6)
 
 
-def test_its_filter_chooses_the_groups_and_has_more_drawn_where_it_rejects_too_many(run_dir: Path) -> None:
+def test_its_filter_chooses_the_groups_and_those_that_are_not_needed_are_carried_over(run_dir: Path) -> None:
     trained: list[int] = []
     for event in events(run_dir, "step"):
         record = read_step(step_path(run_dir, event["step"]))
-        counts = {name.removeprefix("rollout/filter/"): value for name, value in event["metrics"].items()}
         assert all(row % 3 for row in record.row)
-        assert counts["drawn"] == (5 if counts["rejected/every_third"] <= 1 else 10)
-        assert (len(record), counts["rejected_but_trained"]) == (16, 0)
+        assert (len(record), event["metrics"]["rollout/filter/rejected_but_trained"]) == (16, 0)
         trained += record.row[::4].tolist()
     assert len(set(trained)) == len(trained) == 8
+    first, second = (event["metrics"] for event in events(run_dir, "step"))
+    assert first["rollout/carried/groups"] == second["rollout/carried/trained"] > 0
+    older = [version == "step0" for version in record.weight_version]
+    assert sum(older) == 4 * second["rollout/carried/trained"]
+    lengths = record.response_tokens.lengths
+    assert second["rollout/carried/tokens_ratio"] == pytest.approx(lengths[older].sum() / lengths.sum())
+    assert (record.logprobs_old.values == record.logprobs_engine.values).all(), "off-policy: the old are the engine's"
 
 
 def test_its_advantage_gives_each_token_its_own(run_dir: Path) -> None:
