@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from common.nearest import nearest
 from modelcfg.catalogue import UnknownModelError, load, load_hub, names
-from modelcfg.huggingface import Mismatch, UnsupportedModelError, compare, from_hf, nearest_entries
-from modelcfg.shape import ModelShape, RopeScaling, SigmoidRouter
+from modelcfg.huggingface import Mismatch, compare, from_hf, nearest_entries
+from modelcfg.shape import LatentAttention, LinearScaling, ModelShape, RopeScaling, SigmoidRouter, YarnScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
 from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried
+from modelcfg.unsupported import UnsupportedModelError
 
 __all__ = [
+    "LatentAttention",
+    "LinearScaling",
     "Mismatch",
     "ModelShape",
     "RopeScaling",
     "SigmoidRouter",
     "UnknownModelError",
     "UnsupportedModelError",
+    "YarnScaling",
     "active_parameters",
     "compare",
     "fixed_tensors",

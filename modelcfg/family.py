@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from modelcfg.weights import Weight, attention, experts, feed_forward, norm
+from modelcfg.weights import Weight, attention, experts, feed_forward, latent_attention, norm
 
 if TYPE_CHECKING:
     from modelcfg.shape import ModelShape
@@ -29,7 +29,7 @@ def decoder_layer(shape: ModelShape, layer: int) -> list[Weight]:
     width = shape.dense_ffn_hidden_size or shape.ffn_hidden_size
     return [
         norm("input_layernorm", "input_layernorm", shape.hidden_size),
-        *attention(shape),
+        *(attention(shape) if shape.latent is None else latent_attention(shape, shape.latent)),
         norm("pre_mlp_layernorm", "post_attention_layernorm", shape.hidden_size),
         *(experts(shape) if shape.has_experts(layer) else feed_forward(shape.hidden_size, width)),
     ]

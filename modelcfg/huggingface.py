@@ -13,22 +13,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from common.mistake import Wrong
 from modelcfg.catalogue import load, names
 from modelcfg.families import families
 from modelcfg.family import REQUIRED, Family, or_default
-from modelcfg.shape import ModelShape, RopeScaling
+from modelcfg.rope import rope_scaling
+from modelcfg.shape import ModelShape
+from modelcfg.unsupported import UnsupportedModelError
 
 # Base and instruct checkpoints of one model are published with different limits (Qwen2.5-1.5B: 131072 and 32768), and
 # no weight depends on the limit. Heads for several tokens are not trained.
 NOT_COMPARED = ("name", "hub", "max_position_embeddings", "carried_layers")
-
-
-class UnsupportedModelError(Wrong):
-    """A `config.json` that describes no model this project can train."""
-
-    def __init__(self, found: str, remedy: str) -> None:
-        super().__init__(found, "a model that this project can train", remedy)
 
 
 @dataclass(frozen=True)
@@ -78,7 +72,7 @@ def _shape(config: Mapping[str, Any], family: Family, name: str) -> ModelShape:
         "vocab_size": config["vocab_size"],
         "norm_eps": config["rms_norm_eps"],
         "rope_theta": or_default(rope, "rope_theta", 10000.0),
-        "rope_scaling": _rope_scaling(rope),
+        "rope_scaling": rope_scaling(rope, config),
         "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
         "qkv_bias": False,
         "qk_norm": False,
@@ -153,16 +147,3 @@ def _rope_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     top = {key: config.get(key) for key in ("rope_theta", "partial_rotary_factor")}
     old = {**top, **(config.get("rope_scaling") or {})}
     return {**old, **(config.get("rope_parameters") or {})}
-
-
-def _rope_scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise UnsupportedModelError(f"rope scaling of type {kind}", "use a model with default or llama3")
-    missing = [key for key in RopeScaling.model_fields if rope.get(key) is None]
-    if missing:
-        found = f"rope scaling llama3 without {', '.join(missing)} in config.json"
-        raise UnsupportedModelError(found, "take the file from the publisher")
-    return RopeScaling(**{key: rope[key] for key in RopeScaling.model_fields})

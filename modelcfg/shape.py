@@ -20,12 +20,49 @@ class Frozen(BaseModel):
 
 
 class RopeScaling(Frozen):
-    """The `llama3` frequency scaling, the only kind supported. Source: Llama 3.1 (`rope_type: llama3`)."""
+    """Slow waves are stretched (`rope_type: llama3`). Source: Llama 3.1."""
 
     factor: PositiveFloat
     low_freq_factor: PositiveFloat
     high_freq_factor: PositiveFloat
     original_max_position_embeddings: PositiveInt
+
+
+class LinearScaling(Frozen):
+    """All positions are divided (`rope_type: linear`)."""
+
+    factor: PositiveFloat
+
+
+class YarnScaling(Frozen):
+    """Slow waves are stretched, and attention is sharpened (`rope_type: yarn`). Source: YaRN, arXiv:2309.00071.
+
+    Waves that turn more than `beta_fast` times within the original context are kept, those that turn less than
+    `beta_slow` times are stretched; `truncate`: the borders are whole numbers of channels. Turned channels are
+    multiplied by `attention_factor`, and the logits of attention by `logit_factor`.
+    """
+
+    factor: PositiveFloat
+    original_max_position_embeddings: PositiveInt
+    beta_fast: PositiveFloat = 32.0
+    beta_slow: PositiveFloat = 1.0
+    truncate: bool = True
+    attention_factor: PositiveFloat = 1.0
+    logit_factor: PositiveFloat = 1.0
+
+
+class LatentAttention(Frozen):
+    """Attention whose keys and values are made of few numbers per token. Source: DeepSeek-V2, arXiv:2405.04434, 2.1.
+
+    Keys without position and values come from `rank` numbers; the last `rotary_dim` channels of a head, which positions
+    turn, are one and the same for the keys of all heads. Queries come from `query_rank` numbers, or, if that is 0, from
+    the token itself. A head's values have `value_dim` channels.
+    """
+
+    rank: PositiveInt
+    rotary_dim: PositiveInt
+    value_dim: PositiveInt
+    query_rank: Natural = 0
 
 
 class SigmoidRouter(Frozen):
@@ -48,7 +85,7 @@ class ModelShape(Frozen):
     key. `max_position_embeddings` is the longest sequence the model was published for; no weight depends on it.
     `post_norms` are norms behind the attention and behind the feed-forward. `rotary_fraction` is the part of each head,
     from its start, that positions turn; `rotary_interleaved`: a channel is turned with its neighbour, else with the one
-    half of that part further on.
+    half of that part further on. With `latent`, `head_dim` is that of queries and keys, position and all.
     With `num_experts` a layer has that number of feed-forwards of `ffn_hidden_size`, not one, and a router that sends a
     token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results (or as
     `router` says). Beside them every token passes a feed-forward of `shared_ffn_hidden_size`, unless that is 0. The
@@ -68,7 +105,7 @@ class ModelShape(Frozen):
     vocab_size: PositiveInt
     norm_eps: PositiveFloat
     rope_theta: PositiveFloat
-    rope_scaling: RopeScaling | None = None
+    rope_scaling: RopeScaling | YarnScaling | LinearScaling | None = None
     tied_embeddings: bool
     qkv_bias: bool
     qk_norm: bool
@@ -78,6 +115,7 @@ class ModelShape(Frozen):
     max_position_embeddings: PositiveInt
     num_experts: Natural = 0
     experts_per_token: Natural = 0
+    latent: LatentAttention | None = None
     router: SigmoidRouter | None = None
     shared_ffn_hidden_size: Natural = 0
     dense_layers: Natural = 0
@@ -106,6 +144,18 @@ class ModelShape(Frozen):
             raise ValueError(
                 f"{self.experts_per_token} experts per token of {self.num_experts} experts: wanted a number from 1 "
                 "to the number of experts, or 0 of 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _latent_attention_has_no_other_parts(self) -> ModelShape:
+        if self.latent is None:
+            return self
+        if self.num_query_groups != self.num_attention_heads or self.latent.rotary_dim >= self.head_dim:
+            raise ValueError("latent attention: wanted a key for each head, and channels that positions do not turn")
+        if self.qkv_bias or self.qk_norm or self.post_norms or self.rotary_fraction != 1:
+            raise ValueError(
+                "latent attention: wanted no biases, norms of heads, norms behind layers or partial rotary"
             )
         return self
 

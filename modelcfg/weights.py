@@ -12,11 +12,11 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from modelcfg.shape import ModelShape
+    from modelcfg.shape import LatentAttention, ModelShape
 
-# how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; columns; rows of
-# gate and up, each on its own; rows of query, key and value, group by group
-Kind = Literal["replicated", "vocab", "columns", "gate_up", "qkv"]
+# how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; rows; columns; rows
+# of gate and up, each on its own; rows of query, key and value, group by group
+Kind = Literal["replicated", "vocab", "rows", "columns", "gate_up", "qkv"]
 Part = Literal["embedding", "attention", "router", "feed-forward", "norms", "output"]
 
 EMBEDDING = "embedding.word_embeddings.weight"
@@ -87,6 +87,31 @@ def attention(shape: ModelShape) -> list[Weight]:
     whole = ((hidden, shape.query_size),)
     local, hf_output = "self_attention.linear_proj.weight", ("self_attn.o_proj.weight",)
     return [*table, Weight(local, hf_output, "columns", whole, "attention")]
+
+
+def latent_attention(shape: ModelShape, latent: LatentAttention) -> list[Weight]:
+    """Queries, and keys with values, each by way of few numbers and a norm, and the output."""
+
+    def line(local: str, hf: str, kind: Kind, rows: int, columns: int) -> Weight:
+        names = (f"self_attn.{hf}.weight",)
+        return Weight(f"self_attention.{local}.weight", names, kind, ((rows, columns),), "attention")
+
+    hidden, heads = shape.hidden_size, shape.num_attention_heads
+    queries = [line("linear_q", "q_proj", "rows", shape.query_size, hidden)]
+    if latent.query_rank:
+        queries = [
+            line("linear_q_down", "q_a_proj", "replicated", latent.query_rank, hidden),
+            norm("self_attention.q_layernorm", "self_attn.q_a_layernorm", latent.query_rank, "attention"),
+            line("linear_q_up", "q_b_proj", "rows", shape.query_size, latent.query_rank),
+        ]
+    kept = shape.head_dim - latent.rotary_dim
+    return [
+        *queries,
+        line("linear_kv_down", "kv_a_proj_with_mqa", "replicated", latent.rank + latent.rotary_dim, hidden),
+        norm("self_attention.kv_layernorm", "self_attn.kv_a_layernorm", latent.rank, "attention"),
+        line("linear_kv_up", "kv_b_proj", "rows", heads * (kept + latent.value_dim), latent.rank),
+        line("linear_proj", "o_proj", "columns", hidden, heads * latent.value_dim),
+    ]
 
 
 def feed_forward(hidden: int, width: int, local: str = "mlp", hf: str = "mlp") -> list[Weight]:

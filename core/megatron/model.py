@@ -16,12 +16,14 @@ from megatron.core.models.gpt.gpt_layer_specs import get_gpt_layer_local_spec
 from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
+from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
 from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 from torch.nn import functional
 
+from core.megatron.attention.latent import LatentSelfAttention
 from core.megatron.attention.packed import RowAttention
 from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.experts import expert_layer, expert_settings
@@ -216,6 +218,9 @@ def _layer_spec(shape: ModelShape, number: int) -> Any:
     attention.core_attention = RowAttention
     dense = NormedMLP if shape.post_norms else GatedMLP
     parts.mlp = expert_layer(shape) if shape.has_experts(number) else dense
+    if shape.latent is not None:
+        settings = {"shape": shape, "latent": shape.latent}
+        parts.self_attention = ModuleSpec(module=LatentSelfAttention, params=settings)
     if shape.post_norms:
         parts.self_attention.module = NormedAttention
     if shape.qk_norm:

@@ -33,14 +33,21 @@ class KvCache:
 
 
 def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
-    """Bytes on each of the engine's GPUs; norms and routers are on all of them."""
+    """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them."""
     parts = parameter_parts(shape)
     whole = parts["norms"] + parts.get("router", 0)
+    if shape.latent is not None:
+        few = shape.latent.query_rank + shape.latent.rank
+        whole += shape.num_layers * (shape.hidden_size * (few + shape.latent.rotary_dim) + few)
     return (whole + -(-(num_parameters(shape) - whole) // tensor_parallel)) * element_bytes
 
 
 def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
-    """A key and a value per layer; more ranks than groups hold copies of a group."""
+    """A key and a value per layer; more ranks than groups hold copies of a group. With latent attention what both are
+    made of, on every rank.
+    """
+    if shape.latent is not None:
+        return shape.num_layers * (shape.latent.rank + shape.latent.rotary_dim) * element_bytes
     groups = max(1, shape.num_query_groups // tensor_parallel)
     return 2 * shape.num_layers * groups * shape.head_dim * element_bytes
 

@@ -12,16 +12,22 @@ from modelcfg import catalogue
 # norms, an embedding and an output layer), and the biases of all routers.
 CARRIED = {
     "glm4.5-106b-a12b": 2_341_492_736 + 2 * 4096**2 + 3 * 4096 + 2 * 151_552 * 4096 + 46 * 128,
+    "glm4.7-flash-30b-a3b": 635_311_360 + 2 * 2048**2 + 3 * 2048 + 2 * 154_880 * 2048 + 47 * 64,
     "glm4.5-355b-a32b": 3_935_625_472 + 2 * 5120**2 + 3 * 5120 + 2 * 151_552 * 5120 + 90 * 160,
 }
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
+    # without the biases of their routers
+    **dict.fromkeys((f"deepseek-{x}-671b-a37b" for x in ("r1", "v3", "v3-0324", "v3.1")), 671_026_419_200 - 58 * 256),
+    **dict.fromkeys((f"kimi-k2{x}-1026b-a32b" for x in ("", "-0905", "-thinking")), 1_026_408_232_448 - 60 * 384),
+    "moonlight-16b-a3b": 15_960_110_208 - 26 * 64,
     "glm4-9b": 9_400_279_040,
     "glm4-32b": 32_566_081_536,
     "glm4.5-106b-a12b": 110_468_824_832 - CARRIED["glm4.5-106b-a12b"],
     "glm4.5-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
     "glm4.6-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
     "glm4.7-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
+    "glm4.7-flash-30b-a3b": 31_221_488_576 - CARRIED["glm4.7-flash-30b-a3b"],
     "llama-3-8b": 8_030_261_248,
     "llama-3-70b": 70_553_706_496,
     "llama-3.1-8b": 8_030_261_248,
@@ -45,6 +51,12 @@ PUBLISHED = {
     "qwen2.5-base-72b": 72_706_203_648,
     "qwen2.5-math-1.5b": 1_543_714_304,
     "qwen2.5-math-7b": 7_615_616_512,
+    "qwen2.5-coder-0.5b": 494_032_768,
+    "qwen2.5-coder-1.5b": 1_543_714_304,
+    "qwen2.5-coder-3b": 3_085_938_688,
+    "qwen2.5-coder-7b": 7_615_616_512,
+    "qwen2.5-coder-14b": 14_770_033_664,
+    "qwen2.5-coder-32b": 32_763_876_352,
     "qwen3-0.6b": 596_049_920,
     "qwen3-1.7b": 1_720_574_976,
     "qwen3-4b": 4_022_468_096,
@@ -133,7 +145,7 @@ def test_a_file_is_named_after_its_model(name: str) -> None:
     [
         pytest.param("qwen2.5-0.5B", "did you mean qwen2.5-0.5b?", id="letter case"),
         pytest.param("smolm2-135m", "did you mean smollm2-135m?", id="typo"),
-        pytest.param("gpt", "choose one of glm4-9b, ", id="nothing near"),
+        pytest.param("gpt", "choose one of deepseek-r1-671b-a37b, ", id="nothing near"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(word: str, message: str) -> None:

@@ -30,8 +30,22 @@ def test_transformers_builds_two_layers_of_the_same_parameters_biases_and_norms(
         model = AutoModelForCausalLM.from_config(transformers_config(name, num_hidden_layers=layers))
     assert modelcfg.num_parameters(shape) == sum(p.numel() for p in model.parameters())
     layer = model.model.layers[0].self_attn
+    if shape.latent is not None:
+        assert hasattr(layer, "q_a_proj") == (shape.latent.query_rank > 0)
+        assert layer.scaling == pytest.approx(_logit_scale(shape), rel=1e-12)
+        assert model.model.rotary_emb.attention_scaling == _turned_scale(shape)
+        return
     assert (layer.q_proj.bias is not None, layer.o_proj.bias is not None) == (shape.qkv_bias, False)
     assert hasattr(layer, "q_norm") == shape.qk_norm
+
+
+def _logit_scale(shape: modelcfg.ModelShape) -> float:
+    sharper = shape.rope_scaling.logit_factor if isinstance(shape.rope_scaling, modelcfg.YarnScaling) else 1.0
+    return sharper / shape.head_dim**0.5
+
+
+def _turned_scale(shape: modelcfg.ModelShape) -> float:
+    return shape.rope_scaling.attention_factor if isinstance(shape.rope_scaling, modelcfg.YarnScaling) else 1.0
 
 
 @pytest.mark.parametrize("name", modelcfg.names())
@@ -152,7 +166,10 @@ def test_another_architecture_differs_in_all_it_implies() -> None:
         pytest.param({"mlp_bias": True}, "mlp_bias: True", id="feed-forward bias"),
         pytest.param({"use_sliding_window": True}, "use_sliding_window: True", id="window"),
         pytest.param({"hidden_act": "gelu"}, "hidden_act: gelu", id="activation"),
-        pytest.param({"rope_scaling": {"type": "yarn", "factor": 4}}, "rope scaling of type yarn", id="yarn"),
+        pytest.param({"rope_scaling": {"type": "yarn", "factor": 4}}, "yarn without original_max_position", id="yarn"),
+        pytest.param({"rope_scaling": {"type": "dynamic", "factor": 4}}, "when a sequence grows long", id="dynamic"),
+        pytest.param({"rope_scaling": {"type": "longrope", "factor": 4}}, "when a sequence grows long", id="longrope"),
+        pytest.param({"rope_scaling": {"rope_type": "odd"}}, "of type odd; wanted", id="unknown"),
         pytest.param({"rope_scaling": {"rope_type": "llama3", "factor": 8}}, "llama3 without", id="llama3"),
         pytest.param({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor", id="partial"),
         pytest.param({"num_key_value_heads": 2}, "9 attention heads cannot be shared", id="groups"),
@@ -183,6 +200,30 @@ def test_what_a_shape_cannot_express_is_refused(change: dict[str, Any], message:
 )
 def test_sigmoid_experts_that_a_shape_cannot_express_are_refused(change: dict[str, Any], message: str) -> None:
     form = published_form(modelcfg.load("glm4.5-106b-a12b"))
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | change)
+
+
+def test_dense_layers_by_a_list_of_kinds() -> None:
+    form = published_form(modelcfg.load("glm4.7-flash-30b-a3b"))
+    listed = ["dense"] * 2 + ["sparse"] * 45
+    assert modelcfg.from_hf(form | {"mlp_layer_types": listed, "first_k_dense_replace": None}).dense_layers == 2
+    with pytest.raises(UnsupportedModelError, match="mlp_layer_types: "):
+        modelcfg.from_hf(form | {"mlp_layer_types": listed[::-1]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention_bias": True}, "attention_bias: True"),
+        ({"rope_interleave": False}, "rope_interleave: False"),
+        ({"num_key_value_heads": 4}, "num_key_value_heads: 4"),
+        ({"kv_lora_rank": None}, "config.json without kv_lora_rank"),
+        ({"qk_nope_head_dim": 0}, "channels that positions do not turn"),
+    ],
+)
+def test_latent_attention_that_a_shape_cannot_express_is_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("moonlight-16b-a3b"))
     with pytest.raises(UnsupportedModelError, match=message):
         modelcfg.from_hf(form | change)
 

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from core.trajectory import read_step, step_path
-from tests.support.tiny_models import EXPERTS
+from tests.support.tiny_models import EXPERTS, SIGMOID_EXPERTS, with_layer_behind
 from tests.support.tiny_runs import ebbtide, events, write_run
 
 pytestmark = pytest.mark.run
 
 
-def test_engines_get_the_experts_of_all_ranks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [EXPERTS, pytest.param("glm4_moe", marks=pytest.mark.slow)])
+def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None:
     """Every sync is proven, engine and trainer agree, and the model that is saved is the trained one."""
     import numpy as np
     import torch
@@ -23,12 +24,14 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path) -> None:
     run_dir = tmp_path / "out"
     run_file = write_run(
         tmp_path,
-        kind=EXPERTS,
+        kind=kind,
         placement={"device": "cpu", "trainers_per_node": 2, "expert_parallel": 2, "check_sync": 1},
         rollout={"num_rollout": 3},
         train={"use_distributed_optimizer": True},
         algorithm={"kl_loss_coef": 0.1},
     )
+    if kind in SIGMOID_EXPERTS:
+        with_layer_behind(tmp_path / "model")
     planned = ebbtide("plan", str(run_file))
     assert planned.returncode == 0, planned.stdout + planned.stderr
     done = ebbtide("run", str(run_file), "--run-dir", str(run_dir))
@@ -44,6 +47,11 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path) -> None:
         assert (gap < 1e-5) == is_the_policy, gap
     before, after = (load_file(folder / "model.safetensors") for folder in (tmp_path / "model", run_dir / "hf"))
     assert before.keys() == after.keys()
-    changed = [name for name in before if not torch.equal(before[name], after[name])]
-    assert len(changed) > 0.9 * len(before)  # all but experts that no token chose
+    carried = [name for name in before if name.startswith("model.layers.4.")]
+    assert len(carried) == 2 * (kind in SIGMOID_EXPERTS)
+    assert all(torch.equal(before[name], after[name]) for name in carried)
+    biases = [name for name in before if name.endswith("e_score_correction_bias")]
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in same if ".mlp.experts." not in name} == {*carried, *biases}
+    assert len(same) < 0.4 * len(before), "but for experts that no token chose"
     AutoModelForCausalLM.from_pretrained(run_dir / "hf", dtype=torch.float32)

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelcfg import ModelShape
+from modelcfg import LatentAttention, ModelShape, RopeScaling, YarnScaling
+
+
+def _latent(shape: ModelShape, latent: LatentAttention) -> dict[str, Any]:
+    return {
+        "q_lora_rank": latent.query_rank or None,
+        "kv_lora_rank": latent.rank,
+        "qk_nope_head_dim": shape.head_dim - latent.rotary_dim,
+        "qk_rope_head_dim": latent.rotary_dim,
+        "v_head_dim": latent.value_dim,
+        "head_dim": latent.rotary_dim,
+        "scoring_func": "sigmoid",
+        "topk_method": "noaux_tc",
+        "moe_layer_freq": 1,
+    }
+
+
+def _scaling(shape: ModelShape) -> dict[str, Any] | None:
+    scaling = shape.rope_scaling
+    if isinstance(scaling, RopeScaling):
+        return {"rope_type": "llama3", **scaling.model_dump()}
+    if isinstance(scaling, YarnScaling):  # as DeepSeek-V3 has it, with both kinds of sharpening alike
+        said = scaling.model_dump(include={"factor", "beta_fast", "beta_slow", "original_max_position_embeddings"})
+        return {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 1.0, **said}
+    return None if scaling is None else {"type": "linear", "factor": scaling.factor}
 
 
 def published_form(shape: ModelShape) -> dict[str, Any]:
     """As on the hub: `rope_theta` beside `rope_scaling`."""
-    rope: dict[str, Any] = {"rope_theta": shape.rope_theta, "rope_scaling": None}
-    if shape.rope_scaling is not None:
-        rope["rope_scaling"] = {"rope_type": "llama3", **shape.rope_scaling.model_dump()}
+    rope: dict[str, Any] = {"rope_theta": shape.rope_theta, "rope_scaling": _scaling(shape)}
     family = shape.architecture.title().replace("_", "")
     experts: dict[str, Any] = {}
     if shape.router is not None:
@@ -55,7 +77,9 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         **rope,
         **experts,
         **({"partial_rotary_factor": shape.rotary_fraction} if shape.rotary_fraction != 1 else {}),
+        **({} if shape.latent is None else _latent(shape, shape.latent)),
         **({"sliding_window": None} if shape.architecture == "mistral" else {}),
         **({"attention_bias": shape.qkv_bias} if shape.architecture.startswith("glm4") else {}),
+        **({"mlp_layer_types": None} if shape.architecture == "glm4_moe_lite" else {}),
         **({"use_qk_norm": shape.qk_norm} if shape.architecture == "glm4_moe" else {}),
     }

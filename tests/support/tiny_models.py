@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
 POST_NORMS = "glm4"  # with biases on query, key and value, too
 OWN_HEADS = "mistral"  # as Llama, with a head dim that is not hidden / heads
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
-SIGMOID_EXPERTS = ("glm4_moe",)  # with a dense layer, a feed-forward of all tokens and a router with a bias
+SIGMOID_EXPERTS = ("glm4_moe", "deepseek_v3")  # with a dense layer, a feed-forward of all tokens, a router's bias
+LATENT = ("deepseek_v3", "glm4_moe_lite")  # the same, with keys and values by way of few numbers
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 0.7,
+    "original_max_position_embeddings": 16,
+}
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
@@ -27,8 +37,10 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     Grouped attention (4 heads, 2 groups) everywhere; Qwen3 and Mistral have a head dim that is not hidden / heads.
     """
     from transformers import (
+        DeepseekV3Config,
         Glm4Config,
         Glm4MoeConfig,
+        Glm4MoeLiteConfig,
         LlamaConfig,
         MistralConfig,
         Qwen2Config,
@@ -54,12 +66,16 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     }
     if family == "glm4":
         fields |= {"pad_token_id": None, "head_dim": 16, "partial_rotary_factor": 0.5}
-    if family in SIGMOID_EXPERTS:
+    if family in (*SIGMOID_EXPERTS, *LATENT):
         fields |= {"n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48, "n_shared_experts": 1}
         fields |= {"n_group": 4, "topk_group": 2, "first_k_dense_replace": 1, "routed_scaling_factor": 2.5}
         fields |= {"norm_topk_prob": True, "num_hidden_layers": 4}
     if family == "glm4_moe":
         fields |= {"head_dim": 32, "use_qk_norm": True, "attention_bias": True}
+    if family in LATENT:  # transformers' norms of few numbers have this epsilon, whatever is said
+        fields |= {"q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 20, "qk_rope_head_dim": 12}
+        fields |= {"v_head_dim": 16, "num_key_value_heads": 4, "rms_norm_eps": 1e-6}
+        fields |= {"rope_parameters": YARN, "n_shared_experts": 2, "moe_layer_freq": 1}  # which SGLang asks for
     if family == "mistral":
         fields |= {"head_dim": 24, "sliding_window": None}
     if family.startswith("qwen3"):
@@ -67,8 +83,10 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     if family == "qwen3_moe":
         fields |= {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True}
     classes = {
+        "deepseek_v3": DeepseekV3Config,
         "glm4": Glm4Config,
         "glm4_moe": Glm4MoeConfig,
+        "glm4_moe_lite": Glm4MoeLiteConfig,
         "llama": LlamaConfig,
         "mistral": MistralConfig,
         "qwen2": Qwen2Config,
@@ -76,7 +94,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         "qwen3_moe": Qwen3MoeConfig,
     }
     config_class = classes[family]
-    return config_class(**(fields | changes))
+    return config_class(**deepcopy(fields | changes))  # it writes into what it is given
 
 
 def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Path:

@@ -28,6 +28,7 @@ from core.megatron.attention.plan import AttentionPlan, Copies, Whole
 
 SM90 = (9, 0)  # older GPUs: cuDNN's kernel is not faster there
 USE_CUDNN = True
+CUDNN_WIDTH = 128  # of a head: for wider ones it has no backward pass on all GPUs that we have
 
 
 def takes(query: Tensor) -> bool:
@@ -36,8 +37,20 @@ def takes(query: Tensor) -> bool:
 
 
 def ragged(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
-    """[T, h, d] of queries [T, h, d] and keys and values [T, g, d], as planned."""
-    if USE_CUDNN and plan.whole is not None and torch.cuda.get_device_capability(query.device) >= SM90:
+    """[T, h, v] of queries [T, h, d], keys [T, g, d] and values [T, g, v], as planned.
+
+    Values of another width than keys are padded, for both kernels want them alike.
+    """
+    width = value.shape[-1]
+    if width != key.shape[-1]:
+        value = functional.pad(value, (0, key.shape[-1] - width))
+        return ragged(query, key, value, plan, scale)[..., :width]
+    if (
+        USE_CUDNN
+        and width <= CUDNN_WIDTH
+        and plan.whole is not None
+        and torch.cuda.get_device_capability(query.device) >= SM90
+    ):
         return _whole_sequences(query, key, value, plan, plan.whole, scale)
     if not plan.is_plain:
         key, value = (copied(rows, plan.ragged.keys) for rows in (key, value))

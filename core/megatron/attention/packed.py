@@ -48,9 +48,13 @@ class RowAttention(torch.nn.Module):
         assert packed_seq_params.rotation is not None, "the model has not prepared this row"
         cos, sin = packed_seq_params.rotation
         query, key = (rotate(heads.squeeze(1), cos, sin, self.interleaved) for heads in (query, key))
-        attend = ragged if takes(query) else _blockwise
         out = attend(query, key, value.squeeze(1), plan, self.scale)
         return out.reshape(out.shape[0], 1, -1)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
+    """[T, h, v] of queries [T, h, d], keys [T, g, d] and values [T, g, v], as planned for the row."""
+    return (ragged if takes(query) else _blockwise)(query, key, value, plan, scale)
 
 
 def _blockwise(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Rotary position embedding at the row's own positions, which restart with every packed sequence.
 
-Source: RoPE, arXiv:2104.09864; the llama3 frequency scaling as in transformers' modeling_rope_utils.
+Source: RoPE, arXiv:2104.09864; YaRN, arXiv:2309.00071; the scalings as in transformers' modeling_rope_utils.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from core.megatron.layers.fused import load
-from modelcfg import ModelShape, RopeScaling
+from modelcfg import ModelShape, RopeScaling, YarnScaling
 
 fused_rotary = load("rotary")
+LEAST_RAMP = 0.001  # channels, where both borders are one
 
 
 class RowRotary(torch.nn.Module):
@@ -27,6 +28,8 @@ class RowRotary(torch.nn.Module):
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.inverse_frequencies = inverse_frequencies(shape).to(torch.cuda.current_device())
+        scaling = shape.rope_scaling
+        self.factor = scaling.attention_factor if isinstance(scaling, YarnScaling) else 1.0
 
     def get_rotary_seq_len(self, *args: Any, **_: Any) -> Any:
         """The row's parameters, which Megatron hands to `forward`."""
@@ -36,6 +39,8 @@ class RowRotary(torch.nn.Module):
         """Put [T, turned channels / 2] float32 cosines and sines into the row's parameters."""
         angles = row.positions.float()[:, None] * self.inverse_frequencies
         row.rotation = (angles.cos(), angles.sin())
+        if self.factor != 1:
+            row.rotation = (row.rotation[0] * self.factor, row.rotation[1] * self.factor)
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> Tensor:
@@ -65,10 +70,28 @@ def _rotate_neighbours(heads: Tensor, c: Tensor, s: Tensor) -> Tensor:
 
 def inverse_frequencies(shape: ModelShape) -> Tensor:
     """[turned channels / 2] float32 angle per position of each pair of channels."""
-    width = int(shape.head_dim * shape.rotary_fraction)
+    width = int(shape.head_dim * shape.rotary_fraction) if shape.latent is None else shape.latent.rotary_dim
     exponents = torch.arange(0, width, 2, dtype=torch.float32) / width
-    plain = 1.0 / (shape.rope_theta**exponents)
-    return plain if shape.rope_scaling is None else _llama3(plain, shape.rope_scaling)
+    plain, scaling = 1.0 / (shape.rope_theta**exponents), shape.rope_scaling
+    if isinstance(scaling, RopeScaling):
+        return _llama3(plain, scaling)
+    if isinstance(scaling, YarnScaling):
+        return _yarn(plain, scaling, shape.rope_theta)
+    return plain / scaling.factor if scaling is not None else plain
+
+
+def _yarn(plain: Tensor, scaling: YarnScaling, theta: float) -> Tensor:
+    """Slow waves are stretched by `factor`, fast ones kept, those of the channels between interpolated."""
+    width, context = 2 * len(plain), scaling.original_max_position_embeddings
+    borders = [
+        width * math.log(context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+        for turns in (scaling.beta_fast, scaling.beta_slow)
+    ]
+    first, last = (math.floor(borders[0]), math.ceil(borders[1])) if scaling.truncate else borders
+    first, last = max(first, 0), min(last, width - 1)
+    channels = torch.arange(len(plain), dtype=torch.float32)
+    stretched = ((channels - first) / (max(last - first, 0.0) or LEAST_RAMP)).clamp(0, 1)
+    return plain / scaling.factor * stretched + plain * (1 - stretched)
 
 
 def _llama3(plain: Tensor, scaling: RopeScaling) -> Tensor:

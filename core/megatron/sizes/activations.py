@@ -69,8 +69,13 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) ->
         normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
         normed += 4 * _row(shape, how) if shape.post_norms else 0  # what they read, and ahead of their weight
         return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
-    elements = 4 * _row(shape, how) + 3 * query + 3 * key + ffn + (query if shape.qk_norm else 0)
-    elements += query + key if how.attention == "whole" else 0  # outputs and values once more
+    attention = 3 * query + 3 * key + (query if shape.qk_norm else 0)
+    attention += query + key if how.attention == "whole" else 0  # outputs and values once more
+    if shape.latent is not None:  # queries, keys, values and outputs of one width, outputs as they are projected
+        latent = shape.latent
+        attention = 4 * query + shape.num_attention_heads // tp * latent.value_dim
+        attention += 2 * (latent.query_rank + latent.rank) + latent.rotary_dim
+    elements = 4 * _row(shape, how) + attention + ffn
     elements += 2 * _row(shape, how) if shape.post_norms else 0
     numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
     return elements * how.element_bytes + numbers * FP32_BYTES + router

@@ -102,6 +102,9 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
         rows = -(-whole // size)
         found = read(entry.hf[0], slice(rank * rows, min((rank + 1) * rows, whole)), everything)
         return functional.pad(found, (0, 0, 0, rows - found.shape[0]))
+    if entry.kind == "rows":
+        height = entry.shapes[0][0] // size
+        return read(entry.hf[0], slice(rank * height, (rank + 1) * height), everything)
     if entry.kind == "columns":
         width = entry.shapes[0][1] // size
         return read(entry.hf[0], everything, slice(rank * width, (rank + 1) * width))
@@ -117,6 +120,8 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
     """The HuggingFace tensors from the parts of all tensor-parallel ranks, in rank order."""
     if entry.kind == "replicated":
         return [(entry.hf[0], parts[0])]
+    if entry.kind == "rows":
+        return [(entry.hf[0], _cat(parts, 0))]
     if entry.kind == "columns":
         return [(entry.hf[0], _cat(parts, 1))]
     if entry.kind == "vocab":

@@ -8,15 +8,15 @@ from typing import Any
 
 import modelcfg
 from launchers.moving_in.flags import Flags, number, whole
-from modelcfg import ModelShape, SigmoidRouter
+from modelcfg import LatentAttention, ModelShape, SigmoidRouter
 
 GLM4 = "glm4"  # the name in --spec of layers that a family here has
+MTP = "mtp_num_layers"  # carried along where the family is known
 OF_NO_FAMILY = {
-    "multi_latent_attention": "multi-latent attention",
     "spec": "layers of its own (--spec)",
     "attention_output_gate": "gated attention",
     "softmax_type": "attention sinks",
-    "mtp_num_layers": "heads for several tokens",
+    MTP: "heads for several tokens",
 }
 SIZES = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
 LONGEST = 1 << 20  # positions: flags do not say them, and no weight depends on them
@@ -27,8 +27,12 @@ LIST = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,3}))?")
 def unknown_family(flags: Flags) -> str:
     """What the model has that no family here has; empty: nothing that flags show."""
     for name, what in OF_NO_FAMILY.items():
-        if flags.look(name) and not (name == "spec" and GLM4 in flags.said("spec")):
+        known = (name == "spec" and GLM4 in flags.said("spec")) or (name == MTP and _has_sigmoid_router(flags))
+        if flags.look(name) and not known:
             return what
+    latent = flags.look("multi_latent_attention")
+    if latent and not _has_sigmoid_router(flags):
+        return "multi-latent attention without a sigmoid router"
     if flags.look("num_experts") and not _has_sigmoid_router(flags):
         if not flags.look("qk_layernorm"):
             return "experts without norms of query and key"
@@ -51,21 +55,38 @@ def shape_of(flags: Flags) -> ModelShape | None:
             ffn_hidden_size=whole(flags.said("moe_ffn_hidden_size") or flags.said("ffn_hidden_size"), 4 * hidden),
             num_attention_heads=heads,
             num_query_groups=whole(flags.said("num_query_groups"), heads),
-            head_dim=whole(flags.said("kv_channels"), hidden // heads),
             vocab_size=vocabulary,
             norm_eps=number(flags.said("norm_epsilon"), 1e-5),
             rope_theta=number(flags.said("rotary_base"), 10000.0),
             tied_embeddings=flags.look("untie_embeddings_and_output_weights") is None,
-            qkv_bias=flags.look("add_qkv_bias") is not None,
-            qk_norm=flags.look("qk_layernorm") is not None,
             post_norms=flags.look("post_self_attn_layernorm") is not None,
             rotary_fraction=number(flags.said("rotary_percent"), 1.0),
-            rotary_interleaved=flags.look("rotary_interleaved") is not None,
             max_position_embeddings=LONGEST,
+            **_attention(flags, hidden // heads),
             **_experts(flags, layers),
         )
     except ValueError:  # sizes that no model has
         return None
+
+
+def _attention(flags: Flags, default_dim: int) -> dict[str, Any]:
+    """Fields of the shape that latent attention has otherwise. Megatron gives it no biases, whatever the flags."""
+    if not flags.look("multi_latent_attention"):
+        return {
+            "head_dim": whole(flags.said("kv_channels"), default_dim),
+            "qk_norm": flags.look("qk_layernorm") is not None,
+            "qkv_bias": flags.look("add_qkv_bias") is not None,
+            "rotary_interleaved": flags.look("rotary_interleaved") is not None,
+        }
+    turned = whole(flags.said("qk_pos_emb_head_dim"), 64)
+    latent = LatentAttention(
+        rank=whole(flags.said("kv_lora_rank"), 512),
+        rotary_dim=turned,
+        value_dim=whole(flags.said("v_head_dim"), 128),
+        query_rank=whole(flags.said("q_lora_rank"), 0),
+    )
+    head_dim = whole(flags.said("qk_head_dim"), 128) + turned
+    return {"head_dim": head_dim, "qk_norm": False, "qkv_bias": False, "rotary_interleaved": True, "latent": latent}
 
 
 def _experts(flags: Flags, layers: int) -> dict[str, Any]:
@@ -119,14 +140,22 @@ def known_name(flags: Flags, path: str) -> str | None:
         return None
     fits = [name for name in modelcfg.names() if _same(modelcfg.load(name), shape)]
     folder = posixpath.basename(path).casefold().replace("-", "")
-    return next((name for name in fits if name.replace("-", "") in folder), next(iter(fits), None))
+    series = sorted(fits, key=lambda name: -len(_series(name)))
+    named = [name for name in fits if name.replace("-", "") in folder]
+    return next(iter([*named, *(name for name in series if _series(name) in folder), *fits]), None)
+
+
+def _series(name: str) -> str:
+    """The name without its sizes, as a folder may have it."""
+    return re.sub(r"-[\d.]+[mb](-a[\d.]+b)?$", "", name).replace("-", "")
 
 
 def _architecture(flags: Flags) -> str:
     if flags.look("spec"):
         return GLM4
     if flags.look("num_experts") and _has_sigmoid_router(flags):
-        return "glm4_moe"
+        latent = "glm4_moe_lite" if flags.look("add_qkv_bias") else "deepseek_v3"
+        return latent if flags.look("multi_latent_attention") else "glm4_moe"
     if flags.look("qk_layernorm"):
         return "qwen3_moe" if flags.look("num_experts") else "qwen3"
     return "qwen2" if flags.look("add_qkv_bias") else "llama"

@@ -37,6 +37,13 @@ def test_how_a_stage_is_run(stage: int, changes: dict[str, Any], wanted: dict[st
     assert trainer.update_work(config, QWEN, "cuda") == trainer.update_work(config, QWEN, "cuda", 0)
 
 
+def test_dense_layers_are_those_of_the_first_stages() -> None:
+    shape = modelcfg.load("glm4.5-355b-a32b").model_copy(update={"num_layers": 8})  # 3 of them dense
+    config = run("glm4.5-355b-a32b", placement={"trainers_per_node": 4, "pipeline_parallel": 4})
+    assert [trainer._pass(config, shape, "cuda", stage).dense for stage in range(4)] == [2, 1, 0, 0]
+    assert trainer._pass(run("qwen3-8b"), QWEN, "cuda", 0).dense == 0
+
+
 def test_in_fp32_attention_is_plain_on_a_gpu_too() -> None:
     how = trainer._pass(run("qwen3-8b", model={"dtype": "float32"}), QWEN, "cuda", 0)
     assert (how.element_bytes, how.attention, type(how.num_layers)) == (4, "plain", int)

@@ -47,6 +47,9 @@ def test_each_known_model_has_a_layout_there_or_is_told_the_smallest_machine(
     here = next(on_machine(config, shape, device, machine_of(config), TIGHT), None)
     if here is None:
         found = smallest_machine(config, shape, device, TIGHT)
+        if name.startswith("kimi-k2"):  # an engine is on one node, and no node of 8 GPUs holds a trillion of bfloat16
+            assert found is None
+            return
         assert found is not None
         here, device = found.changes, found.device
         assert found.machine.num_gpus > gpus or (device.total_bytes or 0) > (H200.total_bytes or 0) // 2

@@ -5,6 +5,7 @@ import pytest
 import modelcfg
 from core.sglang.engine_sizes import cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
 from core.sglang.launch import CPU_TOTAL_TOKENS
+from modelcfg.families import families
 
 GIB = 2**30
 
@@ -25,6 +26,19 @@ def test_weights_of_all_ranks_are_the_model_and_the_norms_again() -> None:
     assert 4 * weight_bytes(shape, 2, 4) == pytest.approx(2 * (modelcfg.num_parameters(shape) + 3 * norms), abs=8)
 
 
+def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
+    shape = modelcfg.load("deepseek-v3-671b-a37b")
+    replicated = [
+        weight.numel
+        for layer in range(shape.num_layers)
+        for weight in families()[shape.architecture].layer(shape, layer)
+        if weight.kind == "replicated" and not weight.fixed
+    ]
+    whole = sum(replicated) + shape.hidden_size  # the last norm
+    every = 2 * (modelcfg.num_parameters(shape) + 7 * whole)
+    assert 8 * weight_bytes(shape, 2, 8) == pytest.approx(every, abs=16)
+
+
 def test_the_cache_takes_what_the_weights_leave() -> None:
     shape = modelcfg.load("qwen3-4b")
     cache = gpu_cache(shape, 2, 1, 40 * GIB, None)
@@ -38,3 +52,8 @@ def test_a_cpu_engine_has_a_fixed_cache() -> None:
     shape = modelcfg.load("smollm2-135m")
     assert cpu_cache(shape, 4, 1, None).tokens == CPU_TOTAL_TOKENS
     assert cpu_cache(shape, 4, 1, 512).tokens == 512
+
+
+@pytest.mark.parametrize("ranks", [1, 8])
+def test_latent_attention_keeps_what_keys_and_values_are_made_of_on_every_rank(ranks: int) -> None:
+    assert kv_token_bytes(modelcfg.load("deepseek-v3-671b-a37b"), 2, ranks) == 61 * (512 + 64) * 2

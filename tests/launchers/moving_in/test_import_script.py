@@ -327,6 +327,18 @@ SIZES = {
     " --num-attention-heads 96 --num-query-groups 8 --kv-channels 128 --vocab-size 151552 --rotary-base 1000000"
     " --rotary-percent 0.5 --untie-embeddings-and-output-weights --add-qkv-bias --num-experts 128 --moe-router-topk 8"
     " --moe-shared-expert-intermediate-size 1408 --moe-layer-freq [0]*1+[1]*45 --moe-router-score-function sigmoid",
+    "moonlight-16b-a3b": "--num-layers 27 --hidden-size 2048 --ffn-hidden-size 11264 --moe-ffn-hidden-size 1408"
+    " --num-attention-heads 16 --kv-channels 128 --vocab-size 163840 --rotary-base 50000 --norm-epsilon 1e-5"
+    " --untie-embeddings-and-output-weights --multi-latent-attention --kv-lora-rank 512 --qk-head-dim 128"
+    " --qk-pos-emb-head-dim 64 --v-head-dim 128 --qk-layernorm --num-experts 64 --moe-router-topk 6"
+    " --moe-shared-expert-intermediate-size 2816 --moe-layer-freq [0]*1+[1]*26 --moe-router-score-function sigmoid"
+    " --moe-router-group-topk 1 --moe-router-num-groups 1 --moe-router-topk-scaling-factor 2.446",
+    "glm4.7-flash-30b-a3b": "--num-layers 47 --hidden-size 2048 --ffn-hidden-size 10240 --moe-ffn-hidden-size 1536"
+    " --num-attention-heads 20 --kv-channels 192 --vocab-size 154880 --rotary-base 1000000 --add-qkv-bias"
+    " --untie-embeddings-and-output-weights --multi-latent-attention --q-lora-rank 768 --kv-lora-rank 512"
+    " --qk-head-dim 192 --qk-pos-emb-head-dim 64 --v-head-dim 256 --qk-layernorm --num-experts 64 --moe-router-topk 4"
+    " --moe-shared-expert-intermediate-size 1536 --moe-layer-freq [0]*1+[1]*46 --moe-router-score-function sigmoid"
+    " --moe-router-topk-scaling-factor 1.8",
     "qwen3-30b-a3b": "--num-layers 48 --hidden-size 2048 --ffn-hidden-size 6144 --moe-ffn-hidden-size 768"
     " --num-attention-heads 32 --num-query-groups 4 --kv-channels 128 --vocab-size 151936 --rotary-base 1000000"
     " --untie-embeddings-and-output-weights --qk-layernorm --num-experts 128 --moe-router-topk 8",
@@ -367,8 +379,10 @@ def test_a_layout_that_is_not_possible_becomes_the_nearest_that_is(tmp_path: Pat
 
 
 def test_a_model_of_no_family_is_named_as_such(tmp_path: Path) -> None:
-    found = of_flags(tmp_path, "--num-layers 2 --hidden-size 8 --multi-latent-attention")
-    assert (found.model, found.unknown_family) == (None, "multi-latent attention")
+    found = of_flags(tmp_path, "--num-layers 2 --hidden-size 8 --attention-output-gate")
+    assert (found.model, found.unknown_family) == (None, "gated attention")
+    other = of_flags(tmp_path, f"{SIZES['moonlight-16b-a3b']} --moe-router-score-function softmax")
+    assert other.unknown_family == "multi-latent attention without a sigmoid router"
     assert "which no family of `ebbtide models` has" in summary(found, "x")
 
 

@@ -103,6 +103,38 @@ def test_experts_keep_what_was_measured(change: dict[str, int], bf16: int, fp32:
         assert after - before == pytest.approx(left, abs=element_bytes)
 
 
+@pytest.mark.parametrize(("attention", "times"), [("whole", 3), ("plain", 4)])
+def test_a_feed_forward_of_all_tokens_and_dense_layers_keep_what_one_feed_forward_keeps(
+    attention: Attention, times: int
+) -> None:
+    shape, how = modelcfg.load("glm4.5-106b-a12b"), replace(PLAIN, attention=attention, num_layers=10)
+    wider = shape.model_copy(update={"shared_ffn_hidden_size": shape.shared_ffn_hidden_size + 64})
+    assert layer_bytes(wider, how) - layer_bytes(shape, how) == 64 * times * 2
+    wider = shape.model_copy(update={"dense_ffn_hidden_size": shape.dense_ffn_hidden_size + 64})
+    assert layer_bytes(wider, how) == layer_bytes(shape, how)
+    assert layer_bytes(wider, how, experts=False) - layer_bytes(shape, how, experts=False) == 64 * times * 2
+    more = 4096 * (layer_bytes(shape, how, experts=False) - layer_bytes(shape, how))
+
+    def kept(**fields: int) -> int:  # of a row that waits
+        inner = replace(how, is_first=False, is_last=False, **fields)
+        one, two = (sum(update_bytes(shape, replace(inner, in_flight=n), 4096, 4096).values()) for n in (1, 2))
+        return two - one
+
+    assert kept(dense=2) - kept(dense=0) == 2 * more
+    assert kept(dense=2, recomputed=1) - kept(dense=1, recomputed=1) == more, "the first is made again"
+
+
+@pytest.mark.parametrize("name", ["moonlight-16b-a3b", "deepseek-v3-671b-a37b"])
+def test_latent_attention_keeps_few_numbers_beside_heads(name: str) -> None:
+    shape = modelcfg.load(name)
+    assert shape.latent is not None
+    wider = shape.latent.model_copy(update={"rank": shape.latent.rank + 64})
+    for attention in ("flash", "whole"):
+        how = replace(PLAIN, attention=attention)
+        more = layer_bytes(shape.model_copy(update={"latent": wider}), how) - layer_bytes(shape, how)
+        assert more == 2 * 64 * 2, "ahead of the norm, and behind it"
+
+
 def test_an_inner_stage_has_no_logits_and_the_first_keeps_rows_in_flight() -> None:
     shape = modelcfg.load("qwen3-8b")
     inner = replace(PLAIN, num_layers=9, is_first=False, is_last=False)

@@ -20,6 +20,7 @@ from tests.support.tiny_models import (
     OWN_HEADS,
     POST_NORMS,
     SIGMOID_EXPERTS,
+    YARN,
     tiny_model,
     with_layer_behind,
 )
@@ -34,6 +35,10 @@ SCALED = {
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{kind: (kind, {}) for kind in (*KINDS, POST_NORMS, OWN_HEADS, EXPERTS, *SIGMOID_EXPERTS)},
+    "glm4_moe_lite": ("glm4_moe_lite", {}),
+    "direct-queries": ("deepseek_v3", {"q_lora_rank": None, "rope_parameters": {"rope_type": "default"}}),
+    "yarn-rope": ("llama", {"rope_parameters": {**YARN, "beta_fast": 4.0, "truncate": False}}),
+    "linear-rope": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 3.0}}),
     "scaled-rope": ("llama", {"rope_parameters": SCALED}),
     "odd-vocab": ("llama", {"vocab_size": 509}),
     "odd-vocab-tied": ("qwen2-tied", {"vocab_size": 509}),
@@ -47,6 +52,7 @@ LAYOUTS = {
     "tp4": (4, {"placement": {"tensor_parallel": 4}}),  # more ranks than query groups
 }
 WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS)
+ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite")  # a layout changes nothing of what is new
 FOUR_RANKS = ("qwen2", "odd-vocab")
 TEMPERATURE = 0.7
 
@@ -63,6 +69,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _possible(model: str, layout: str) -> bool:
     """Few models on four ranks; experts are shared out where there are some."""
+    if model in ONE_RANK:
+        return layout == "tp1"
     if "ep2" in layout:
         return model in WITH_EXPERTS
     return layout != "tp4" or model in FOUR_RANKS
