@@ -18,6 +18,7 @@ from typing import Any
 
 import tests.stress as package
 from tests.slurm_cluster import Cluster, Settings, why_not
+from tests.stress import disk
 from tests.stress.case import Case, case_of
 from tests.stress.disk import Disk
 from tests.stress.local import run_apart
@@ -35,6 +36,8 @@ def main() -> None:
     options = parse()
     os.environ.setdefault("EBBTIDE_CACHE", str(Path(__file__).resolve().parents[2] / ".cache" / "ebbtide"))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if (reason := disk.why_not(Path(options.folder))) is not None:
+        raise SystemExit(reason)
     base = Path(tempfile.mkdtemp(prefix="ebbtide-stress.", dir=options.folder))
     program = Program(base, options.place, options.lock)
     end = time.monotonic() + options.minutes * 60
@@ -78,9 +81,7 @@ class Program:
         folder = self._base / str(seed)
         folder.mkdir()
         with self._turn():
-            undisturbed = self._losses_of(case)
-        with self._turn():
-            line = self._play(case, folder, undisturbed)
+            line = self._play(case, folder, self._losses_of(case))
         print(json.dumps(line), flush=True)
         self._counts.update([f"{case.place}: {fault.kind} {fault.target}".strip() for _, fault in case.faults])
         if line["violations"]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -88,9 +90,20 @@ class Disk:
         self._thaw.start()
 
 
-def _free(folder: Path) -> int:
-    import os
+def why_not(folder: Path) -> str | None:
+    """The reason for which no disk can be made in a folder here; None if it can."""
+    if os.geteuid() != 0:
+        return "a disk of its own needs root"
+    try:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            Disk(Path(name) / "probe.img", Path(name) / "probe").close()
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", b"") or b""
+        return f"no file system can be mounted here: {error} {said.decode(errors='replace').strip()}"
+    return None
 
+
+def _free(folder: Path) -> int:
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 

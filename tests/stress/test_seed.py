@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.stress.case import case_of
+from tests.stress.disk import why_not
 
 ROOT = Path(__file__).parents[2]
 SEED = 4  # an engine is killed while the run starts: the shortest of all
@@ -18,8 +18,9 @@ SEED = 4  # an engine is killed while the run starts: the shortest of all
 
 @pytest.mark.run
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="a case has namespaces and a disk of its own: needs root")
 def test_a_seed(tmp_path: Path) -> None:
+    if (reason := why_not(tmp_path)) is not None:
+        pytest.skip(reason)
     assert case_of(SEED).place == "local"
     recipe = subprocess.run(
         ["make", "--dry-run", "stress", "MINUTES=5"], cwd=ROOT, capture_output=True, text=True, check=True
