@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,13 @@ SEED = 4  # an engine is killed while the run starts: the shortest of all
 
 @pytest.mark.run
 @pytest.mark.slow
-def test_a_seed(tmp_path: Path) -> None:
+def test_a_seed() -> None:
+    """Outside of /tmp, as a case has one of its own."""
+    with tempfile.TemporaryDirectory(prefix="ebbtide-test.", dir="/var/tmp") as folder:
+        play_a_seed(Path(folder))
+
+
+def play_a_seed(tmp_path: Path) -> None:
     if (reason := why_not(tmp_path)) is not None:
         pytest.skip(reason)
     assert case_of(SEED).place == "local"
