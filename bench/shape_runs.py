@@ -12,15 +12,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from bench.model_dir import write_model_dir
+from bench.model_dir import known_shape
+from bench.random_weights import write_random_model
 from common.waiting import wait_until
 from tests.support.tiny_runs import write_tokenizer
 
 ROOT = Path(__file__).parents[1]
-CHUNK = 2**27  # numbers made at a time
 DEADLINE_S = 500.0
 WORDS = "abcdefghijklmnopqrstuvwxyz"
 REWARD = '''
@@ -34,22 +33,9 @@ def reward(sample):
 
 
 def write_model(name: str, folder: Path) -> Path:
-    """Write a model directory of a known shape, or NAME:LAYERS of it: noise of a usual size, norms of 1."""
-    directory = write_model_dir(name, folder)
+    """Write a model directory of a known shape, or NAME:LAYERS of it, with random weights and a small tokenizer."""
+    directory = write_random_model(known_shape(name), folder)
     write_tokenizer(directory)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    with (directory / "model.safetensors").open("r+b") as file:
-        start = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(start))
-        for tensor, place in header.items():
-            begin, end = place["data_offsets"]
-            file.seek(8 + start + begin)
-            for left in range(0, (end - begin) // 2, CHUNK):
-                count = min(CHUNK, (end - begin) // 2 - left)
-                numbers = torch.empty(count, dtype=torch.bfloat16, device=device)
-                numbers.fill_(1.0) if "norm" in tensor else numbers.normal_(0.0, 0.02)
-                file.write(numbers.cpu().view(torch.uint8).numpy().tobytes())
     return directory
 
 

@@ -26,8 +26,8 @@ def paths(kind: type) -> dict[str, Path]:
     """Name of a property or method -> the path that it gives, with arguments made up."""
     found = {}
     for name, value in vars(kind).items():
-        if isinstance(value, property):
-            found[name] = getattr(kind(TOP), name)
+        if isinstance(value, property) and isinstance(path := getattr(kind(TOP), name), Path):
+            found[name] = path
         elif inspect.isfunction(value) and inspect.signature(value).return_annotation == "Path":
             parameters = [*inspect.signature(value).parameters][1:]
             found[name] = value(kind(TOP), *(ARGUMENTS.get(one, "word") for one in parameters))
