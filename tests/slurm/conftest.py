@@ -9,6 +9,7 @@ import pytest
 
 from tests.slurm_cluster import Cluster, Settings, why_not
 from tests.slurm_cluster.people import hidden
+from tests.slurm_cluster.settings import SLURMS_KILL_WAIT_S
 
 REQUIRED = "EBBTIDE_REQUIRE_SLURM"  # 1: a cluster that cannot be started is a failure, not a reason to skip
 
@@ -30,7 +31,8 @@ def give_up(reason: str) -> None:
 @pytest.fixture(scope="session")
 def slurm_session() -> Iterator[Cluster]:
     """Four nodes of 8 CPUs and 2 fake GPUs, with accounting. Tests use `cluster`."""
-    running = start(Settings(folder="", num_nodes=4, gpus=2))
+    kill_wait_s = SLURMS_KILL_WAIT_S if os.environ.get("EBBTIDE_TESTS") == "all" else 5  # less is sooner done
+    running = start(Settings(folder="", num_nodes=4, gpus=2, kill_wait_s=kill_wait_s))
     yield running
     running.stop()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.slurm_cluster.people import GROUP, Person, needed, openings, people
 
 PLUGINS = f"/usr/lib/{platform.machine()}-linux-gnu/slurm-wlm"
+SLURMS_KILL_WAIT_S = 30  # what Slurm has where its configuration says nothing
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Settings:
     heterogeneous: bool = True  # het jobs need the backfill scheduler; False: a cluster that cannot run them
     requeue: bool = True
     requeue_delay_s: float | None = 4.0  # None: Slurm's own 120 s before a requeued job may start again
-    kill_wait_s: int = 30  # Slurm's own: from SIGTERM to SIGKILL when a job is to end
+    kill_wait_s: int = 5  # from SIGTERM to SIGKILL when a job is to end
     num_people: int = 0  # ordinary users; with any, the nodes see no folder that is closed to them (people.py)
     index: int = 0
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import tests.stress as package
 from tests.slurm_cluster import Cluster, Settings, why_not
+from tests.slurm_cluster.settings import SLURMS_KILL_WAIT_S
 from tests.stress import disk
 from tests.stress.case import Case, case_of
 from tests.stress.disk import Disk
@@ -122,7 +123,9 @@ class Program:
             if (reason := why_not()) is not None:
                 raise SystemExit(reason)
             self._disk = Disk(self._base / "disk.img", self._base / "disk")
-            self._cluster = Cluster.start(Settings(folder="", num_nodes=NODES), os.getpid(), CLUSTER_LIFETIME_S)
+            self._cluster = Cluster.start(
+                Settings(folder="", num_nodes=NODES, kill_wait_s=SLURMS_KILL_WAIT_S), os.getpid(), CLUSTER_LIFETIME_S
+            )
         return self._cluster, self._disk
 
     @contextmanager
