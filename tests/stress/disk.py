@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -91,9 +92,12 @@ class Disk:
 
 
 def why_not(folder: Path) -> str | None:
-    """The reason for which no disk can be made in a folder here; None if it can."""
+    """The reason for which no case can be played in a folder here; None if it can."""
     if os.geteuid() != 0:
         return "a disk of its own needs root"
+    for needed in (folder, Path(__file__), Path(sys.prefix)):
+        if needed.resolve().is_relative_to("/tmp"):
+            return f"found {needed} in /tmp, of which each case has one of its own; wanted it elsewhere"
     try:
         with tempfile.TemporaryDirectory(dir=folder) as name:
             Disk(Path(name) / "probe.img", Path(name) / "probe").close()
