@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import statistics
 import subprocess
@@ -14,9 +13,11 @@ from typing import Any
 
 import yaml
 
+from bench.layout_runs import LayoutOfTwo, ends_of, environment
 from bench.model_dir import known_shape
 from bench.random_weights import write_random_model
 from common.waiting import wait_until
+from core.run_dir.progress import ProgressReader
 from tests.support.tiny_runs import write_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -68,9 +69,8 @@ def run(file: Path, gpus: str, steps: int) -> list[dict[str, float]]:
         RuntimeError: with the ends of its logs, where it ended before, or took more than DEADLINE_S.
     """
     run_dir, log = file.parent / "out", file.parent / "log"
-    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "launchers", "run", str(file), "--run-dir", str(run_dir)]
-    env = {**os.environ, "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": gpus}
+    env = environment(LayoutOfTwo(gpus=gpus), "cuda")
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=env, cwd=ROOT)
     try:
@@ -80,16 +80,13 @@ def run(file: Path, gpus: str, steps: int) -> list[dict[str, float]]:
         process.wait(30)
     found = _steps(run_dir)
     if len(found) < steps:
-        logs = [log, *sorted(run_dir.glob("attempts/1/*.log"))]
-        ends = [f"--- {one.name}\n" + "\n".join(one.read_text(errors="replace").splitlines()[-15:]) for one in logs]
-        raise RuntimeError(f"{file}: {len(found)} of {steps} steps\n" + "\n".join(ends))
+        ends = ends_of([log, *sorted(run_dir.glob("attempts/1/*.log"))])
+        raise RuntimeError(f"{file}: {len(found)} of {steps} steps\n{ends}")
     return found
 
 
 def _steps(run_dir: Path) -> list[dict[str, float]]:
-    path = run_dir / "progress.jsonl"
-    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
-    events = [json.loads(line) for line in whole.splitlines()]
+    events = ProgressReader(run_dir / "progress.jsonl").new_events()
     return [event["metrics"] for event in events if event["event"] == "step"]
 
 

@@ -54,7 +54,7 @@ def groups_are_carried_over(config: RunConfig) -> Iterator[Mistake]:
     """Carry-over wants groups to leave for the next step, and responses that an engine can go on with."""
     rollout, key = config.rollout, "rollout.carry_over_tokens"
     tokens, trained = rollout.carry_over_tokens, rollout.rollout_batch_size
-    drawn = rollout.over_sampling_batch_size or trained
+    drawn = rollout.num_drawn
     if tokens is None:
         if rollout.mask_carried:
             found, remedy = "true without carry_over_tokens", "remove it, or set carry_over_tokens"

@@ -105,7 +105,7 @@ def running_requests(config: RunConfig, device: str) -> int:
     if asked is not None or device == "cpu":
         return asked or FEWEST_RUNNING
     rollout = config.rollout
-    groups = math.ceil((rollout.over_sampling_batch_size or rollout.rollout_batch_size) / max(1, num_engines(config)))
+    groups = math.ceil(rollout.num_drawn / max(1, num_engines(config)))
     return min(max(groups * rollout.n_samples_per_prompt, FEWEST_RUNNING), MOST_RUNNING)
 
 

@@ -220,6 +220,11 @@ class RolloutConfig(Section):
             self.__pydantic_fields_set__.add("generate")
         return self
 
+    @property
+    def num_drawn(self) -> int:
+        """Groups that a step draws at a time."""
+        return self.over_sampling_batch_size or self.rollout_batch_size
+
 
 class RewardConfig(Section):
     """How a response is scored."""

@@ -36,7 +36,7 @@ class TrainRequests:
         """
         carried = state.carried
         origin = partial(_origin, state)
-        num_new = max(0, self._num_drawn - len(carried))
+        num_new = max(0, self._config.num_drawn - len(carried))
         old = [self._source.prompt(one.origin.position) for one in carried]
         prompts = [*old, *self._prompts(state.data_position, num_new)]
         return Request(
@@ -67,11 +67,6 @@ class TrainRequests:
         return fits and len(carried.samples) == config.n_samples_per_prompt and config.generate == ONE_TURN
 
     @property
-    def _num_drawn(self) -> int:
-        """Groups that are drawn at a time."""
-        return self._config.over_sampling_batch_size or self._config.rollout_batch_size
-
-    @property
     def _carry(self) -> CarryOver | None:
         config = self._config
         if config.carry_over_tokens is None:
@@ -83,9 +78,9 @@ class TrainRequests:
 
     def _more(self, state: LoopState, num_prompts: int) -> list[Prompt]:
         """What the step draws next that began at this state; none where it has drawn as often as it may."""
-        if num_prompts >= self._config.filter_rounds * self._num_drawn:
+        if num_prompts >= self._config.filter_rounds * self._config.num_drawn:
             return []
-        return self._prompts(state.data_position + num_prompts - len(state.carried), self._num_drawn)
+        return self._prompts(state.data_position + num_prompts - len(state.carried), self._config.num_drawn)
 
     def _sampling(self, origin: Callable[[int], Origin], group: int, index: int) -> SamplingParams:
         drawn = origin(group)

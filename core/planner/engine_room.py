@@ -66,5 +66,5 @@ def sample_room(config: RunConfig, shape: ModelShape, device: Device) -> int:
 def wanted_samples(config: RunConfig) -> int:
     """The samples that an engine would work on at a time, if its cache had room for them."""
     rollout = config.rollout
-    step = (rollout.over_sampling_batch_size or rollout.rollout_batch_size) * rollout.n_samples_per_prompt
+    step = rollout.num_drawn * rollout.n_samples_per_prompt
     return min(step, config.placement.engine_max_running_requests or FEWEST_RUNNING)

@@ -19,6 +19,7 @@ from core.processes.die_with_parent import die_with_parent
 KEYS = ("EBBTIDE_API_KEY", "EBBTIDE_ENGINE_API_KEY")
 START_TIMEOUT_S = 120.0  # imports on a slow shared file system
 EXIT_TIMEOUT_S = 10.0
+READY = "ready"  # the first answer of a process that is; another says why it is not
 MAX_MESSAGE_CHARACTERS = 500
 
 
@@ -75,6 +76,25 @@ class UserProcess:
         if code < 0:
             return f"died of {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+
+def received(connection: Connection, timeout_s: float) -> bytes:
+    """The next message of a process. Raises TimeoutError; EOFError or OSError where there is nobody."""
+    if not connection.poll(timeout_s):
+        raise TimeoutError
+    return connection.recv_bytes()
+
+
+def why_not_ready(process: UserProcess, connection: Connection, settings: bytes) -> str:
+    """Send a process what it begins with, and wait until it is ready. Returns: why it is not; empty: it is."""
+    try:
+        connection.send_bytes(settings)
+        answer = received(connection, START_TIMEOUT_S).decode("utf-8", "replace")
+    except TimeoutError:
+        return f"it was not ready after {START_TIMEOUT_S:.0f} s"
+    except (EOFError, OSError):
+        return f"it {process.how_it_ended()}"
+    return "" if answer == READY else answer or "it gave no reason"
 
 
 def connection_to_owner() -> Connection:

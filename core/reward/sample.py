@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-READY = "ready"  # a worker's first answer
-
 
 @dataclass(frozen=True)
 class RewardInput:

@@ -21,10 +21,10 @@ from typing import Any
 
 from core.config.schema import RewardConfig
 from core.processes import plain
-from core.processes.user_process import connection_to_owner, short
+from core.processes.user_process import READY, connection_to_owner, short
 from core.reward.overlong import overlong_penalty
 from core.reward.remote_messages import dump_score, load_samples
-from core.reward.sample import READY, RewardInput, Score
+from core.reward.sample import RewardInput, Score
 from core.reward.scorers import Scorer, build_scorer
 
 

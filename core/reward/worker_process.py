@@ -10,9 +10,9 @@ from multiprocessing import Pipe
 
 from core.config.schema import RewardConfig
 from core.processes import plain
-from core.processes.user_process import START_TIMEOUT_S, UserProcess, WorkerStartError
+from core.processes.user_process import UserProcess, WorkerStartError, received, why_not_ready
 from core.reward.remote_messages import dump_sample, load_score, request_body
-from core.reward.sample import READY, RewardInput, Score
+from core.reward.sample import RewardInput, Score
 
 # a function that imports torch when it is called would be killed for ever, each time before the import ends
 FIRST_CALL = ", in its first call: what is imported in a call counts, what is imported at the top of the file does not"
@@ -46,16 +46,9 @@ class WorkerProcess:
         Raises:
         WorkerStartError: the scorer cannot be built, the process died, or 120 s have passed.
         """
-        try:
-            self._connection.send_bytes(plain.dump(self._config.model_dump()))
-            answer = self._receive(START_TIMEOUT_S).decode("utf-8", "replace")
-        except TimeoutError:
-            answer = f"it was not ready after {START_TIMEOUT_S:.0f} s"
-        except (EOFError, OSError):
-            answer = f"it {self._process.how_it_ended()}"
-        if answer != READY:
+        if why := why_not_ready(self._process, self._connection, plain.dump(self._config.model_dump())):
             self.kill()
-            raise WorkerStartError(f"a reward worker cannot be started (reward.type {self._config.type}): {answer}")
+            raise WorkerStartError(f"a reward worker cannot be started (reward.type {self._config.type}): {why}")
 
     def score(self, sample: RewardInput) -> Score:
         """Score one sample. After a failure that names the worker's end, `alive` is false.
@@ -77,7 +70,9 @@ class WorkerProcess:
 
     def _answer(self) -> Score:
         try:
-            found = load_score(self._receive(self._config.timeout_s).decode("ascii"), num_samples=self._num_asked)
+            found = load_score(
+                received(self._connection, self._config.timeout_s).decode("ascii"), num_samples=self._num_asked
+            )
             if found is None:
                 raise ValueError("it is empty")
             number, score = found
@@ -107,8 +102,3 @@ class WorkerProcess:
         """Kill, and give the socket back. Only by the thread that uses it."""
         self.kill()
         self._connection.close()
-
-    def _receive(self, timeout_s: float) -> bytes:
-        if not self._connection.poll(timeout_s):
-            raise TimeoutError
-        return self._connection.recv_bytes()

@@ -17,8 +17,8 @@ from typing import Any
 
 from core.config.schema import RolloutConfig
 from core.processes import plain
-from core.processes.user_process import START_TIMEOUT_S, UserProcess, WorkerStartError
-from core.reward.sample import READY, ScoredSample
+from core.processes.user_process import UserProcess, WorkerStartError, received, why_not_ready
+from core.reward.sample import ScoredSample
 
 NO_ANSWER = "no answer"  # as a reason
 
@@ -44,16 +44,9 @@ class FilterProcess:
         self._connection, theirs = Pipe()
         with theirs:
             self._process = UserProcess("core.rollout.filter_worker", theirs.fileno())
-        try:
-            self._connection.send_bytes(plain.dump(self._config.model_dump()))
-            answer = self._receive(START_TIMEOUT_S).decode("utf-8", "replace")
-        except TimeoutError:
-            answer = f"it was not ready after {START_TIMEOUT_S:.0f} s"
-        except (EOFError, OSError):
-            answer = f"it {self._process.how_it_ended()}"
-        if answer != READY:
+        if why := why_not_ready(self._process, self._connection, plain.dump(self._config.model_dump())):
             self.close()
-            raise WorkerStartError(f"the process of rollout.filter {self._config.filter} cannot be started: {answer}")
+            raise WorkerStartError(f"the process of rollout.filter {self._config.filter} cannot be started: {why}")
 
     def ask(self, group: Sequence[ScoredSample]) -> tuple[str, str]:
         """Why the group is rejected, empty if it passed; and why there is no answer, empty if there is one."""
@@ -62,12 +55,8 @@ class FilterProcess:
             if self._process is None or not self._process.alive:
                 self.start()
             assert self._connection is not None
-            told = [
-                {**vars(one), "metadata": dict(one.metadata), "messages": [dict(m) for m in one.messages]}
-                for one in group
-            ]
-            self._connection.send_bytes(plain.dump(told))
-            reason, failure = json.loads(self._receive(self._timeout_s))
+            self._connection.send_bytes(plain.dump([_fields(one) for one in group]))
+            reason, failure = json.loads(received(self._connection, self._timeout_s))
             return str(reason), f"{failure}{row}" if failure else ""
         except plain.NotPlain as error:
             return NO_ANSWER, f"the group cannot be sent to rollout.filter: {error}{row}"
@@ -90,12 +79,6 @@ class FilterProcess:
         if self._connection is not None:
             self._connection.close()
         self._process = self._connection = None
-
-    def _receive(self, timeout_s: float) -> bytes:
-        assert self._connection is not None
-        if not self._connection.poll(timeout_s):
-            raise TimeoutError
-        return self._connection.recv_bytes()
 
 
 def _fields(sample: ScoredSample) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from typing import Any
 from core.config.schema import RolloutConfig
 from core.doors import FILTER
 from core.processes import plain
-from core.processes.user_process import connection_to_owner, short
-from core.reward.sample import READY, ScoredSample
+from core.processes.user_process import READY, connection_to_owner, short
+from core.reward.sample import ScoredSample
 from core.rollout.filter_process import NO_ANSWER
 from core.rollout.places import describe, place_of
 
