@@ -41,9 +41,9 @@ test: install ## Run the tests that need no GPU; those on Slurm are skipped wher
 test-slow: install ## Run the long ones: whole runs on a Slurm cluster, nodes that die, jobs that are cancelled
 	$(BIN)/python -m pytest $(SLOW_AT_A_TIME) -m slow
 
-# both of the above again, for .ci/run: the first computes in the time that the second waits
-test-light: install ## Run those that need neither engines nor runs nor a cluster, with the time that others leave
-	nice -n 19 $(BIN)/python -m pytest $(AT_A_TIME) -m "not slow and not ($(REAL))"
+# both of the above again, for .ci/run: the first computes while the second waits
+test-light: install ## Run those that need neither engines nor runs nor a cluster
+	nice -n 5 $(BIN)/python -m pytest $(AT_A_TIME) -m "not slow and not ($(REAL))"
 
 test-real: install ## Run the others, long ones too
 	$(BIN)/python -m pytest $(SLOW_AT_A_TIME) -m "slow or $(REAL)"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import COMMAND_S
+
 ROOT = Path(__file__).parents[1]
 OURS = {"common", "core", "ebbtide", "hpc", "launchers", "modelcfg"}
 ALLOWED = {
@@ -78,5 +80,5 @@ def test_adapters_are_the_only_place_for_a_library(library: str) -> None:
 )
 def test_login_node_modules_do_not_load_torch(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'torch', 'transformers', 'numpy'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=COMMAND_S, check=True)
     assert done.stdout.strip() == "[]"

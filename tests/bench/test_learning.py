@@ -14,6 +14,7 @@ from bench import curves
 from bench.learning import command
 from bench.record import RESULTS
 from tests.support.tiny_runs import write_run
+from tests.support.waiting import COMMAND_S
 
 ROOT = Path(__file__).parents[2]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -112,4 +113,4 @@ def test_a_real_run_leaves_a_curve(tmp_path: Path) -> None:
 
 def learning(*arguments: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "bench/learning.py", *arguments]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_S)

@@ -14,6 +14,7 @@ from core.checks import check_run_file
 from core.config import load_run_file
 from core.reward.sample import RewardInput
 from tests.support.tiny_runs import ROOT, write_run
+from tests.support.waiting import COMMAND_S
 
 TRL_VENV = ROOT / ".cache" / "trl-venv"
 ONE_STEP = {"global_batch_size": 16, "num_steps_per_rollout": 1}
@@ -92,7 +93,9 @@ def test_both_programs_do_the_same_amount_of_work(tmp_path: Path) -> None:
     run_file = write_run(tmp_path, train=ONE_STEP)
     common = [sys.executable, str(ROOT / "bench" / "peer_trl.py"), str(run_file), "--device", "cpu", "--steps", "3"]
     for only in ("trl", "ebbtide"):
-        subprocess.run([*common, "--only", only, "--keep", str(tmp_path / only)], check=True, cwd=ROOT, timeout=500)
+        subprocess.run(
+            [*common, "--only", only, "--keep", str(tmp_path / only)], check=True, cwd=ROOT, timeout=COMMAND_S
+        )
     [theirs], versions = peer_trl._trl_result(tmp_path / "trl" / "trl.json")
     assert versions["trl"] == trl_venv.TRL.removeprefix("trl==")
     lines = (tmp_path / "ebbtide" / "run" / "progress.jsonl").read_text().splitlines()

@@ -35,6 +35,7 @@ from tests.support import chat_templates
 from tests.support.chat_templates import ENDS
 from tests.support.episodes import Played, tokenizer
 from tests.support.tiny_runs import write_run, write_tokenizer
+from tests.support.waiting import COMMAND_S
 
 FAMILIES = sorted(chat_templates.TEMPLATES)
 USER_CODE = '''
@@ -459,7 +460,11 @@ def test_sglangs_own_parsers(code: Path) -> None:
     ]
     cases = json.dumps([*calls.items(), *others])
     done = subprocess.run(
-        [sys.executable, "-c", PARSING, f"{code}:add", cases], capture_output=True, text=True, timeout=240, check=True
+        [sys.executable, "-c", PARSING, f"{code}:add", cases],
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=True,
     )
     found, refused = json.loads(done.stdout.splitlines()[-1])
     for name, one in zip(calls, found, strict=False):

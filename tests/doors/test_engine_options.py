@@ -22,6 +22,7 @@ from tests.support.good_run import write_run
 from tests.support.tiny_models import tiny_model
 from tests.support.tiny_runs import ebbtide
 from tests.support.tiny_runs import write_run as write_tiny_run
+from tests.support.waiting import COMMAND_S
 
 ROOT = Path(__file__).parents[2]
 SPEC = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 4242)
@@ -130,7 +131,7 @@ def test_every_option_is_one_of_sglangs_command_line() -> None:
         env=environment(SPEC, os.environ),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=COMMAND_S,
     )
     assert done.returncode == 0, done.stderr
     flags = json.loads(done.stdout.splitlines()[-1])

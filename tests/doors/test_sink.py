@@ -21,6 +21,7 @@ from core.sinks.fan_out import FanOut, wanted_sinks
 from core.sinks.sink import RunInfo
 from tests.support.door_files import SINKS, example
 from tests.support.good_run import write_run
+from tests.support.waiting import COMMAND_S
 
 MORE_SINKS = """
 class Late(Lines):
@@ -234,7 +235,7 @@ def test_wandb_keeps_a_run_offline(mode: str, tmp_path: Path) -> None:
         env={**env, **({"WANDB_MODE": mode} if mode else {})},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=COMMAND_S,
     )
     assert done.returncode == 0, done.stderr
     assert "failed; the run goes on" not in done.stderr

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ebbtide
+from tests.support.waiting import COMMAND_S
 from tests.test_arrows import OURS, ROOT, imports
 
 INSIDE = OURS - {"ebbtide"}
@@ -49,7 +50,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
 @pytest.mark.parametrize("code", ["import ebbtide", "from ebbtide import RewardInput, Sample, load_site"])
 def test_it_loads_no_big_library(code: str) -> None:
     ask = f"import sys; {code}; print(sorted({{'torch', 'numpy', 'transformers', 'sglang'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=COMMAND_S, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.waiting import COMMAND_S
+
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "arithmetic"
 
 
 def test_files_equal_the_scripts_output(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(EXAMPLE / "make.py"), str(tmp_path)], check=True, timeout=60)
+    subprocess.run([sys.executable, str(EXAMPLE / "make.py"), str(tmp_path)], check=True, timeout=COMMAND_S)
     for name in ("train.jsonl", "eval.jsonl"):
         assert (tmp_path / name).read_bytes() == (EXAMPLE / name).read_bytes(), f"run make.py: {name} is out of date"
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import COMMAND_S
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TASKS = ("chain_sum", "family")
 
@@ -20,7 +22,7 @@ def read(task: str, name: str) -> list[dict[str, Any]]:
 
 
 def test_files_equal_the_scripts_output(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, str(EXAMPLES / "make_rows.py"), str(tmp_path)], check=True, timeout=120)
+    subprocess.run([sys.executable, str(EXAMPLES / "make_rows.py"), str(tmp_path)], check=True, timeout=COMMAND_S)
     assert {path.name for path in tmp_path.iterdir()} == set(TASKS)
     for task in TASKS:
         for name in ("train.jsonl", "eval.jsonl"):

@@ -8,11 +8,12 @@ import sys
 import pytest
 
 import hpc
+from tests.support.waiting import COMMAND_S
 
 
 def test_import_loads_no_library() -> None:
     code = "import sys, hpc; print(sorted({'pydantic', 'yaml', 'submitit', 'numpy', 'torch'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=COMMAND_S, check=True)
     assert done.stdout.strip() == "[]"
 
 

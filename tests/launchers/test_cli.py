@@ -14,6 +14,7 @@ from launchers.attempts.attempt import locked
 from launchers.cli import COMMANDS, app
 from tests.support.histories import began, write_history
 from tests.support.tiny_runs import write_run
+from tests.support.waiting import COMMAND_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,7 @@ def test_a_place_that_cannot_be_used_is_told_in_a_line(
 ) -> None:
     (tmp_path / "file").write_text("")
     command = [sys.executable, "-m", "launchers", "run", str(run_file), "--run-dir", str(tmp_path / place)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.support.stand_in_commands import calls, stand_in
+from tests.support.waiting import COMMAND_S
 
 __all__ = ["ROOT", "calls", "ebbtide_with", "stand_in"]
 
@@ -27,4 +28,4 @@ def ebbtide_with(
         **(env or {}),
     }
     command = [sys.executable, "-c", code, *words]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=COMMAND_S)

@@ -66,7 +66,7 @@ def sync(folder: Path, slow: str) -> list[list[str]]:
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    dist.init_process_group("gloo", timeout=timedelta(seconds=30))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=300))
     found = {slow: sync(folder, slow) for slow in ("folder", "file", "engine")}
     (folder / f"rank{dist.get_rank()}.json").write_text(json.dumps(found))
     dist.destroy_process_group()

@@ -165,7 +165,7 @@ num_texts = [0]
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     Bucket.serialize = counted(Bucket.serialize)  # type: ignore[method-assign]
-    dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=300))
     ranks = NodeRanks.meet(2, "key", 60)
     rank, model = ranks.local_rank, folder / "model"
     if dist.get_rank() == 0:

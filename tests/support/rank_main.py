@@ -345,7 +345,7 @@ def main(arguments: Sequence[str]) -> None:
     faulthandler.register(signal.SIGUSR1)
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     store = dist.FileStore(arguments[0], size)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=120))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size, timeout=timedelta(seconds=600))
     import core.megatron.trainer  # noqa: F401
 
     gc.freeze()  # modules, which no collection need look through

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.waiting import COMMAND_S
+
 RECORD = 'import json, os, sys; open(os.environ["CALLS"], "a").write(json.dumps(sys.argv[1:]) + "\\n")'
 SRUN = """\
 #!{python}
@@ -119,7 +121,7 @@ def run_script(text: str, folder: Path, **environment: str) -> Outcome:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=COMMAND_S,
         start_new_session=True,
     )
     lines = calls.read_text().splitlines() if calls.exists() else []

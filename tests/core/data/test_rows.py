@@ -11,6 +11,7 @@ import pytest
 
 from core.config.schema import DataConfig
 from core.data import load_rows
+from tests.support.waiting import COMMAND_S
 
 ROWS = [{"prompt": f"p{i}", "label": i} for i in range(4)]
 PYTHON_SOURCE = """
@@ -142,4 +143,4 @@ def test_reasoning_gym_rows_repeat_and_carry_their_entry() -> None:
 
 def test_loading_rows_imports_no_torch() -> None:
     code = "import sys, core.data; assert not {'torch', 'transformers'} & sys.modules.keys()"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=COMMAND_S)

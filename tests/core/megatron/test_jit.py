@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core.megatron.jit import compiled_on_a_gpu
+from tests.support.waiting import COMMAND_S
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -30,11 +31,11 @@ def test_a_rank_on_a_cpu_starts_without_torchs_compiler() -> None:
     ask = (
         "import sys, core.megatron.trainer; print([m for m in ('megatron.core', 'torch._dynamo') if m in sys.modules])"
     )
-    found = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_S)
     assert found.stdout.strip() == "['megatron.core']", found.stderr
 
 
 def test_planning_imports_no_torch() -> None:
     ask = "import sys, core.planner; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    found = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_S)
     assert found.stdout.strip() == "False", found.stderr

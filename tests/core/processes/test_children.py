@@ -17,6 +17,7 @@ from core.processes.children import Child, log_tail, stop_all
 from core.processes.node_ranks import DriverFailed
 from core.run_dir.moment import Moment
 from launchers.attempts.failure import Failure, describe_exit, first_cause, from_exception
+from tests.support.waiting import COMMAND_S
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -82,7 +83,7 @@ def test_adopted_orphans_are_killed_too() -> None:
         print(pid)
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr
     assert not psutil.pid_exists(int(done.stdout))
 
@@ -90,7 +91,7 @@ def test_adopted_orphans_are_killed_too() -> None:
 def test_kill_descendants_of_a_process_without_any() -> None:
     """In a process of its own: this one may have a cluster among its descendants."""
     code = "from core.processes.children import kill_descendants; kill_descendants(); print('done')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=COMMAND_S)
     assert (done.stdout, done.returncode) == ("done\n", 0), done.stderr
 
 

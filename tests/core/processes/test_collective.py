@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.waiting import COMMAND_S
+
 RANK_MAIN = """
 import json, os, pickle, sys
 from datetime import timedelta
@@ -19,7 +21,7 @@ from core.processes.collective import any_rank, broadcast, gather_bytes, gather_
 from core.processes.plain import NotPlain
 from core.rollout.sample_bytes import DamagedSamples, gather_samples
 from tests.support.step_samples import make_samples
-dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+dist.init_process_group("gloo", timeout=timedelta(seconds=300))
 rank, folder = dist.get_rank(), Path(sys.argv[1])
 
 
@@ -82,7 +84,7 @@ def run_two(main_text: str, folder: Path) -> list[Any]:
     main.write_text(main_text)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
     root = Path(__file__).parents[3]
-    done = subprocess.run([*command, str(folder), str(root)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, str(folder), str(root)], capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
 

@@ -22,7 +22,7 @@ from core.processes.user_process import WorkerStartError
 from core.reward import RewardInput, RewardPool, Score
 
 FUNCTION = f"{Path(__file__).parents[2] / 'support' / 'reward_functions.py'}:behave"
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def config(timeout_s: float = 30.0, num_workers: int = 1) -> RewardConfig:

@@ -18,7 +18,7 @@ from core.reward.remote import RemoteRewardPool
 from tests.support.reward_servers import KEY, WrittenDirectory, restarted, running_servers, write_run_file
 from tests.support.waiting import wait_until
 
-START_S = 60.0
+START_S = 180.0
 
 
 def response(text: str) -> RewardInput:

@@ -15,6 +15,7 @@ import core
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, environment
 from launchers.node.ports import ReservedPort
 from tests.support.engine_servers import has_ended, wait_ended
+from tests.support.waiting import COMMAND_S
 
 PARENT = """
 import os, subprocess, sys
@@ -32,7 +33,7 @@ spawned.wait()
 
 def run(code: str, path: list[Path], **variables: str) -> str:
     env = os.environ | {"PYTHONPATH": ":".join(map(str, path))} | variables
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

@@ -16,6 +16,7 @@ from core.processes.rendezvous import Address, Member, Rendezvous
 from core.sglang.weights import update_from_disk
 from tests.support.engine_models import assert_same_model, load, perturbed
 from tests.support.engine_servers import RunningEngine
+from tests.support.waiting import COMMAND_S
 
 pytestmark = pytest.mark.engine
 
@@ -31,7 +32,7 @@ from core.processes.rendezvous import Address, Rendezvous
 from core.weights.files import WeightFiles
 
 store, folder, model_dir, weights, engines = json.loads(sys.argv[1])
-dist.init_process_group("gloo", timeout=timedelta(seconds=240))
+dist.init_process_group("gloo", timeout=timedelta(seconds=600))
 rank = dist.get_rank()
 weight_sync.BUCKET_BYTES = 100_000
 
@@ -98,6 +99,6 @@ def run_ranks(
     arguments = json.dumps([str(store), str(folder / "sync"), str(engine.model_dir), str(weights), names])
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
     env = {**os.environ, "KEY": engine.spec.api_key or "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([*command, arguments], capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run([*command, arguments], capture_output=True, text=True, timeout=COMMAND_S, env=env)
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]

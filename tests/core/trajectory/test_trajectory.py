@@ -18,6 +18,7 @@ import pytest
 from core.samples import Prompt, Sample, Status
 from core.trajectory import Ragged, StepRecord, TrajectoryError, list_steps, read_step, step_path, write_step
 from tests.support.step_samples import TEXTS, make_record, make_samples, write_run
+from tests.support.waiting import COMMAND_S
 
 DOC = Path(__file__).resolve().parents[3] / "docs" / "trajectory.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", DOC.read_text(encoding="utf-8"), re.DOTALL)
@@ -223,7 +224,7 @@ def test_documented_examples_run(example: str, tmp_path: Path) -> None:
         check=True,
         cwd=tmp_path,
         env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=COMMAND_S,
     )
 
 

@@ -20,6 +20,7 @@ from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
 from tests.support.fake_engines import FakeEngines
 from tests.support.good_run import SHAPE, write_model
+from tests.support.waiting import COMMAND_S
 
 TENSORS = {f"layer{i}": torch.full((4,), float(i)) for i in range(3)}
 
@@ -108,7 +109,7 @@ def test_ranks_wait_for_the_folder_for_all_files_and_for_all_engines(tmp_path: P
     write_model(tmp_path, SHAPE, tie_word_embeddings=False)
     main = Path(__file__).parents[2] / "support" / "files_rank_main.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(main)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr
     both = [["model-00000.safetensors", "model-00001.safetensors"]]
     for rank in range(2):

@@ -15,6 +15,7 @@ import pytest
 
 from core.sglang.launch import WEIGHT_LOADER
 from tests.support.ipc_rank_main import NUM_BUCKETS
+from tests.support.waiting import COMMAND_S
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("ranks")
     main = Path(__file__).parents[2] / "support" / "ipc_rank_main.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", str(main)]
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=180)
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 0, done.stderr
     found = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(4)]
     assert found[:2] == found[2:]

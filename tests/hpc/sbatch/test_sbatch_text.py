@@ -19,6 +19,7 @@ from hpc.sbatch.text import sbatch_text
 from hpc.site.schema import Container, Site
 from hpc.slurm.component import Component
 from tests.support.sample_jobs import HET, HOSTILE, JOB, JOBS, PYXIS, REWARDS, TRAINERS
+from tests.support.waiting import COMMAND_S
 
 GOLDEN = Path(__file__).parent / "golden"
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
@@ -47,7 +48,7 @@ def test_bash_and_shellcheck_accept_it(script: Path) -> None:
     # below a warning, shellcheck says that '$HOME' is not expanded: of paths that are meant so
     severity = "style" if script.parent == FOLDER else "warning"
     for command in (["bash", "-n"], [str(SHELLCHECK), "--shell=bash", f"--severity={severity}"]):
-        done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=COMMAND_S)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

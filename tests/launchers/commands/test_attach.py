@@ -11,6 +11,7 @@ import pytest
 from launchers.attempts.job_record import JobRecord
 from launchers.commands.attach import attach_command
 from tests.support.histories import BEGAN, write_history
+from tests.support.waiting import COMMAND_S
 
 RUN_FILE = """
 model: {path: m}
@@ -39,7 +40,7 @@ def run(tmp_path: Path, *words: str, squeue: str = SQUEUE) -> subprocess.Complet
         (tmp_path / name).chmod(stat.S_IRWXU)
     env = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin"}
     command = [sys.executable, "-m", "launchers", "attach", str(tmp_path / "run"), *words]
-    return subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL, timeout=COMMAND_S)
 
 
 def test_a_command_on_a_node_of_the_job(tmp_path: Path) -> None:

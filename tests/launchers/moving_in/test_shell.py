@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from launchers.moving_in.shell import Followed, ScriptError, follow
+from tests.support.waiting import COMMAND_S
 
 END = '\npython3 train.py "${WORDS[@]}"\n'
 
@@ -59,7 +60,9 @@ AS_IN_BASH = {
 @pytest.mark.parametrize("text", AS_IN_BASH.values(), ids=AS_IN_BASH)
 def test_words_are_those_of_bash(tmp_path: Path, text: str) -> None:
     asked = f"{text}\nprintf '%s\\0' \"${{WORDS[@]}}\"\n"
-    done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=True)
+    done = subprocess.run(
+        ["bash", "-c", asked], capture_output=True, text=True, cwd=tmp_path, timeout=COMMAND_S, check=True
+    )
     assert words(tmp_path, text + END) == done.stdout.split("\0")[:-1]
 
 

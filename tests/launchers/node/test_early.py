@@ -8,13 +8,15 @@ import sys
 
 import pytest
 
+from tests.support.waiting import COMMAND_S
+
 SENDS = "import os, signal; from launchers.node import early; early.{mode}(); os.kill(os.getpid(), {number}); "
 TELLS = "print(early.take(), early.take())"
 
 
 def run(mode: str, number: int) -> subprocess.CompletedProcess[str]:
     code = SENDS.format(mode=mode, number=number) + TELLS
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=COMMAND_S)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -59,7 +61,7 @@ def test_an_entry_ends_on_the_spot_while_it_imports(entry: str, imports: str, nu
         f"from {entry} import main\n"
         "main()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 128 + number, done.stderr
     assert done.stderr == f"ended by {number.name} before anything had begun\n"
 

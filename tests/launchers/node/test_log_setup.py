@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.good_run import RUN_FILE, write_run
+from tests.support.waiting import COMMAND_S
 
 SAYS = """
 import logging, sys
@@ -35,7 +36,7 @@ LEVELS = {"debug": ["debug", "info", "warning"], "info": ["info", "warning"], "w
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("quiet", ["quiet", "first"])
 def test_the_least_level_of_our_loggers_and_of_talkative_ones(level: str, quiet: str, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", SAYS, level, str(tmp_path / "log"), quiet], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SAYS, level, str(tmp_path / "log"), quiet], check=True, timeout=COMMAND_S)
     lines = [line.split()[2:] for line in (tmp_path / "log").read_text().splitlines()]
     assert [words[2] for words in lines if words[1] == "agent"] == (LEVELS[level] if quiet == "first" else ["warning"])
     assert [words[2] for words in lines if words[1] != "agent"] == ["warning"]
@@ -45,5 +46,5 @@ def test_the_least_level_of_our_loggers_and_of_talkative_ones(level: str, quiet:
 def test_a_trainer_rank_logs_from_the_run_files_level_on(rank: str, wanted: list[str], tmp_path: Path) -> None:
     write_run(tmp_path, RUN_FILE + "logging:\n  level: debug\n").rename(tmp_path / "run.yaml")
     command = [sys.executable, "-c", TRAINER, str(tmp_path), rank]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, env={**os.environ})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=COMMAND_S, env={**os.environ})
     assert [line.split()[-1] for line in done.stderr.splitlines()] == wanted

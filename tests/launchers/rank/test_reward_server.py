@@ -23,7 +23,7 @@ from tests.support.hostile import Hostile
 from tests.support.reward_servers import KEY, RunningServer, running_servers, start_server, write_run_file
 from tests.support.waiting import wait_until
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 
 

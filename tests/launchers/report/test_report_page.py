@@ -27,6 +27,7 @@ from launchers.report.samples import MOST_BYTES
 from tests.support.histories import began, ended, lines
 from tests.support.report_runs import SETTINGS, events, write_report_run
 from tests.support.step_samples import make_record, make_samples
+from tests.support.waiting import COMMAND_S
 
 OURS = Path(__file__).parents[3] / "launchers" / "report" / "page"
 HOSTILE = (
@@ -117,7 +118,7 @@ def test_it_is_made_without_torch(tmp_path: Path) -> None:
         "print(sorted({'torch', 'transformers', 'sglang', 'megatron', 'matplotlib.pyplot'} & set(sys.modules)))"
     )
     words = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=True, cwd=OURS.parents[2])
+    done = subprocess.run(words, capture_output=True, text=True, timeout=COMMAND_S, check=True, cwd=OURS.parents[2])
     assert done.stdout.strip() == "[]"
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.waiting import COMMAND_S
+
 GPU = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 pytest.importorskip("triton")
@@ -29,7 +31,7 @@ def test_kernels_in_the_interpreter() -> None:
     """In a process of its own: Triton decides for good when it is imported, and engines must not inherit it."""
     env = {**os.environ, "TRITON_INTERPRET": "1"}
     command = [sys.executable, "-m", "pytest", "-q", __file__, str(Path(__file__).with_name("test_grouped.py"))]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=COMMAND_S)
     assert done.returncode == 0, done.stdout[-4000:]
 
 
