@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SPHINX := build/sphinx
 GPU := $(shell command -v nvidia-smi >/dev/null 2>&1 && nvidia-smi -L >/dev/null 2>&1 && echo yes)
 PINS := requirements/$(if $(GPU),gpu,cpu).txt
 # tests with engines, runs or a cluster mostly wait; those of one file or with the same engines come after each other
@@ -13,7 +14,7 @@ SLOW_AT_A_TIME := -n 2 --dist loadgroup
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo screenshots test test-slow test-light test-real test-all stress test-gpu lint mutants bench clean
+.PHONY: help install slurm demo screenshots docs test test-slow test-light test-real test-all stress test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +35,15 @@ demo: install ## Train SmolLM2-135M on one-digit sums: about 5 minutes on two CP
 
 screenshots: install ## Take the pictures of the demo's report that the pages show (needs chromium from apt)
 	$(BIN)/python -m tests.screenshots
+
+docs: $(SPHINX)/.installed ## Make the documentation site: build/docs/index.html, which opens offline
+	$(SPHINX)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
+	@echo "build/docs/index.html"
+
+$(SPHINX)/.installed: requirements/docs.txt
+	$(PYTHON) -m venv $(SPHINX)
+	$(SPHINX)/bin/pip install --quiet -r requirements/docs.txt
+	@touch $@
 
 test: install ## Run the tests that need no GPU; those on Slurm are skipped where there can be no cluster
 	$(BIN)/python -m pytest $(AT_A_TIME) -m "not slow"

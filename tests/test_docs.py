@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ON_A_CLUSTER = ROOT / "docs" / "slurm.md"
 # .ci/run runs these themselves
-IN_CI = {"make demo", "make lint", "make install", "make slurm"}
+IN_CI = {"make demo", "make docs", "make lint", "make install", "make slurm"}
 TESTS = {"make test", "make test-slow"}  # in .ci/run the same tests, side by side
 BENCH = {"make bench", "make mutants"}  # minutes of measuring; their parts are run by hand
 STRESS = {"make stress MINUTES=30"}  # as long as one likes; a single seed of it is a test of tests/stress
@@ -114,6 +114,7 @@ def test_make_help_lists_every_target() -> None:
         "slurm",
         "demo",
         "screenshots",
+        "docs",
         "test",
         "test-slow",
         "test-light",
