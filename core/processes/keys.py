@@ -4,7 +4,7 @@ A `Key` comes from here alone: what writes and reads the store takes nothing els
 `Rendezvous` puts the attempt's number in front of each. In the same store torch keeps keys of its own, under the names
 of process groups: the trainer ranks', and the groups in which weights are broadcast.
 
-    nodes      gate, canary, health/N, listeners, reach/N ──► pulse/N, phase ──► failed, ended, left
+    nodes      gate, canary, health/N, listeners, reach/N ──► pulse/N, phase ──► told-to-stop/N, failed, ended, left
     ranks      offload, claims/…, pause-asked ──► paused
     processes  member/ROLE/NAME
     servers    server/NAME/ready, condemned; start-asked ──► start-granted
@@ -62,6 +62,11 @@ def reach(node: int) -> Key:
 def pulse(node: int) -> Key:
     """Each agent: a number that grows as long as its node lives."""
     return Key(f"pulse/{node}")
+
+
+def told_to_stop(node: int) -> Key:
+    """Each agent: that a signal has told it to stop."""
+    return Key(f"told-to-stop/{node}")
 
 
 def member(role: str, name: str) -> Key:

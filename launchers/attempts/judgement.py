@@ -129,11 +129,15 @@ def judge_records(
         log.warning("of second hand, so who is gone will show: %s", first_cause(records))
         wait_until(explained, patience_s, LOOK_S)
     leave_records(folder, gone, leads=True)
-    first = first_cause([*records, *gone])
+    return blame(folder, first_cause([*records, *gone]), [*seen, *gone])
+
+
+def blame(folder: Path, first: Failure, seen: Sequence[Failure]) -> Outcome:
+    """The outcome by this failure, which is left as the attempt's; all nodes among `seen` are left out from now on."""
     write_record(folder, first)
     log.error("%s", first)
     outcome = outcome_of(first)
-    unfit = tuple(failure.name for failure in (*seen, *gone) if failure.role == "node")
+    unfit = tuple(failure.name for failure in seen if failure.role == "node")
     return replace(outcome, failed_nodes=unfit or outcome.failed_nodes)
 
 

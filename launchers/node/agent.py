@@ -33,6 +33,7 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.failure import Failure, read_record, write_record
 from launchers.attempts.judgement import (
     agents_failed,
+    blame,
     judge_records,
     leave_agent_record,
     leave_records,
@@ -47,6 +48,7 @@ from launchers.node import early
 from launchers.node.engine_slot import EngineSlot
 from launchers.node.gate import WATCHED, Gate
 from launchers.node.holdings import Holdings
+from launchers.node.last_words import SILENCE_S, gone_without_a_word
 from launchers.node.ports import listen
 from launchers.node.pulse import BEAT_S, Pulse
 from launchers.node.rewards_slot import RewardsSlot
@@ -185,7 +187,7 @@ class NodeAgent:
             # Slurm ends all tasks of a step when one has failed; who missed this one while it was away has judged
             if self.seat.leads and (agents_failed(self.folder) or read_record(self.folder) is not None):
                 return self._outcome_after([])
-            return self._when_ended()
+            return self._ended_for_another() or self._when_ended()
         if self.seat.leads and self._stop_request.made and self.pulse.moment == Moment():  # nothing to be saved
             return Outcome("interrupted", cause="stopped before its first step")
         if (text := self.pulse.value(keys.ENDED)) is not None:
@@ -218,6 +220,15 @@ class NodeAgent:
             left_s = min(left_s, self._warned_at + signal_s - time.monotonic())
         step_s = time.monotonic() - self._step[1]
         return outcome_when_ended(self._paused_for, self.pulse.moment, step_s, signal_s, left_s)
+
+    def _ended_for_another(self) -> Outcome | None:
+        """Leader: the outcome where Slurm ends all tasks because another node's agent is gone; None: it is not so."""
+        if not self.seat.leads or self._paused_for is not None:
+            return None
+        gone = gone_without_a_word(self.rendezvous, self.pulse, len(self.seat.names))
+        failures = [lost_node(self.seat.names[node], self.pulse.moment, SILENCE_S) for node in gone]
+        leave_records(self.folder, failures, leads=True)
+        return blame(self.folder, failures[0], failures) if failures else None
 
     def _pass_on_stop_request(self) -> None:
         if self._stop_request.made and not self._save_asked:
@@ -284,6 +295,7 @@ class NodeAgent:
         del frame
         log.warning("stopping on %s", signal.Signals(number).name)
         self._stop_asked = True
+        self.pulse.post(keys.told_to_stop(self.seat.node), "yes")
 
     def _ask_to_pause(self, number: int, frame: FrameType | None) -> None:
         del frame

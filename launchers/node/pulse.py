@@ -135,9 +135,10 @@ class Pulse:
             self._store.broken()
         return self._store.listen() > self._silence_s
 
-    def lost_nodes(self) -> list[int]:
-        """Leader only: nodes that have beaten once and then no more for too long."""
-        return [node for node, (_, silence) in list(self._heard.items()) if silence.lasts_s > self._silence_s]
+    def lost_nodes(self, silence_s: float | None = None) -> list[int]:
+        """Leader only: nodes that have beaten once and then no more for too long, or for this time."""
+        too_long_s = self._silence_s if silence_s is None else silence_s
+        return [node for node, (_, silence) in list(self._heard.items()) if silence.lasts_s > too_long_s]
 
     def _run(self) -> None:
         while True:

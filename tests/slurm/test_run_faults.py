@@ -106,13 +106,19 @@ def test_servers_that_keep_dying_fail_the_job(cluster: Cluster, tmp_path: Path) 
     assert record.cause == "killed by signal 9 (SIGKILL) after 0 restarts", tell(run_dir)
 
 
-def test_an_agent_that_is_killed_fails_the_job(cluster: Cluster, tmp_path: Path) -> None:
-    """The leader's: nobody is left to judge, so the job fails; the next attempt is the user's to start."""
+def test_an_agent_that_is_killed(cluster: Cluster, tmp_path: Path) -> None:
+    """Another node's is named, and the job goes on without it; the leader's leaves nobody to judge: the job fails."""
     job, _, run_dir = started(tmp_path, num_nodes=2)
-    leader, _ = attempts(run_dir)[0].nodes
-    kill(cluster, leader, "submitit_main", program="python")  # not srun, which has the same words behind it
-    state = cluster.wait_for_state(job, ["FAILED", "NODE_FAIL", "PENDING"], 90)
-    assert state == "FAILED", tell(run_dir)
+    _, other = attempts(run_dir)[0].nodes
+    kill(cluster, other, "submitit_main", program="python")  # not srun, which has the same words behind it
+    wait_until(lambda: len(attempts(run_dir)) == 2, 150, "the second attempt", lambda: tell(run_dir))
+    first, second = attempts(run_dir)
+    assert (first.how, first.failed_nodes) == ("node_failure", (other,)), tell(run_dir)
+    assert other not in second.nodes
+    record = failure(run_dir, 1)
+    assert (record.role, record.name) == ("node", other)
+    kill(cluster, second.nodes[0], "submitit_main", program="python")
+    cluster.wait_for_state(job, ["FAILED"], 90)
     wait_until(lambda: not processes_of(cluster), 15, "all processes to end", lambda: str(processes_of(cluster)))
 
 
