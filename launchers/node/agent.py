@@ -214,6 +214,9 @@ class NodeAgent:
             self._step = self.pulse.moment.step, time.monotonic()
 
     def _when_ended(self) -> Outcome:
+        if self.seat.leads:
+            self.pulse.look_again()
+            self._note_step()
         ends_at, signal_s = self.seat.ends_at, self.config.slurm.signal_s
         left_s = None if ends_at is None else ends_at - time.time()
         if left_s is not None and self._paused_for == "timeout":  # a limit that was lowered ends sooner than known

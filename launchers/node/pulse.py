@@ -123,6 +123,10 @@ class Pulse:
         """What the run was doing at the last beat."""
         return moment_from_json(self._values[keys.PHASE])
 
+    def look_again(self) -> None:
+        """Leader, whose store answers at once: fetch what the run is doing now, as a beat of a busy node may be old."""
+        self._values[keys.PHASE] = self._rendezvous.get(keys.PHASE)
+
     def forget(self, watched: Iterable[Key]) -> None:
         """Fetch these no more."""
         for key in watched:

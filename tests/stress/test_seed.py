@@ -30,7 +30,11 @@ def play_a_seed(tmp_path: Path) -> None:
         pytest.skip(reason)
     assert case_of(SEED).place == "local"
     recipe = subprocess.run(
-        ["make", "--dry-run", "stress", "MINUTES=5"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "--dry-run", "stress", "MINUTES=5"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()[-1]
     assert recipe.split()[1:] == ["-m", "tests.stress", "--minutes", "5"]
     command = [sys.executable, *recipe.split()[1:], "--seeds", str(SEED), "--folder", str(tmp_path)]

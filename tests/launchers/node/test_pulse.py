@@ -10,6 +10,7 @@ import pytest
 from common.waiting import wait_until
 from core.processes import keys
 from core.processes.rendezvous import Rendezvous
+from core.run_dir.moment import Moment
 from launchers.node import pulse
 from launchers.node.pulse import ATTENTION_S, Pulse, Silence
 
@@ -34,6 +35,14 @@ def test_what_one_posts_the_others_hear(agents: list[Pulse]) -> None:
     agents[2].post(keys.ENDED, "first")
     agents[2].post(keys.ENDED, "last")
     assert wait_until(lambda: agents[0].value(keys.ENDED) == agents[1].value(keys.ENDED) == "last", 10)
+
+
+def test_the_leader_learns_at_once_what_the_run_is_doing(store: Rendezvous) -> None:
+    leader = Pulse(store, 0, 2, [], 0.5)  # it does not beat
+    store.set(keys.PHASE, Moment("update", 1).to_json())
+    assert leader.moment == Moment()
+    leader.look_again()
+    assert leader.moment == Moment("update", 1)
 
 
 def test_counts_add_up(store: Rendezvous, agents: list[Pulse]) -> None:
