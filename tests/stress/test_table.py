@@ -59,7 +59,8 @@ TESTS = {
         "tests/launchers/node/test_holdings.py::test_the_next_agent_removes_what_a_dead_one_noted",
     ),
     "first node lost": (f"{NODE_LOSS}::test_the_first_node_lost",),
-    "agent of the first node killed": (f"{ON_SLURM}::test_an_agent_that_is_killed_fails_the_job",),
+    "agent of another node killed": (f"{ON_SLURM}::test_an_agent_that_is_killed",),
+    "agent of the first node killed": (f"{ON_SLURM}::test_an_agent_that_is_killed",),
     "Ctrl-C while the command itself": (f"{EARLY}::test_an_entry_ends_on_the_spot_while_it_imports",),
     "Ctrl-C or SIGTERM of the command": (f"{FAULTS}::test_nothing_outlives_the_command",),
     "`scancel`, a requeue or Ctrl-C while a process still imports": (
