@@ -1,0 +1,130 @@
+"""The ways into a sandbox on this machine: namespaces of our own making, or bubblewrap's; and why there is none.
+
+Bubblewrap is asked where the kernel lets its program alone make user namespaces, as some distributions have it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+NAMESPACES, BUBBLEWRAP = "namespaces", "bubblewrap"
+SYSTEM = (
+    "/bin",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/sbin",
+    "/usr",
+)
+ROOT = str(Path(__file__).resolve().parents[2])
+HERE = "core/sandbox"
+WITHIN = "/run/ebbtide"  # where bubblewrap puts this folder
+NOBODY = 65534
+OWN_COUNT_SINCE = (5, 14)  # Linux: a namespace's processes are counted apart from its user's others
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """A Python for the programs.
+
+    Attributes:
+        path: the program.
+        visible: the folders that it needs.
+    """
+
+    path: str
+    visible: tuple[str, ...]
+
+
+def interpreter(packages: bool) -> Interpreter:
+    """The interpreter that this environment was made from; with its packages, the environment's own."""
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    if packages:
+        return Interpreter(sys.executable, (sys.prefix, sys.base_prefix))
+    return Interpreter(os.path.realpath(base), (sys.base_prefix,))
+
+
+def visible_paths(paths: Sequence[str]) -> list[str]:
+    """What of the file tree is to be seen: the system's programs and libraries, and `paths`; none within another."""
+    found: list[str] = []
+    for path in sorted({*SYSTEM, *map(os.path.abspath, paths)}):
+        within = any(path == one or path.startswith(f"{one}/") for one in found if not os.path.islink(one))
+        if os.path.lexists(path) and not within:
+            found.append(path)
+    return found
+
+
+def command(way: str, visible: Sequence[str], disk_bytes: int) -> list[str]:
+    """The command line that starts process 1 of a sandbox."""
+    base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    if way == NAMESPACES:
+        return [base, "-I", "-S", f"{ROOT}/{HERE}/start.py", ROOT, "outside"]
+    bwrap = shutil.which("bwrap") or "bwrap"
+    inner = [base, "-I", "-S", f"{WITHIN}/{HERE}/start.py", WITHIN, "within"]
+    return [bwrap, *_bubblewrap_options(visible, disk_bytes), "--", *inner]
+
+
+def _bubblewrap_options(visible: Sequence[str], disk_bytes: int) -> Iterator[str]:
+    yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--as-pid-1")
+    yield from ("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--die-with-parent", "--new-session")
+    yield from ("--clearenv", "--proc", "/proc", "--dev", "/dev", "--size", str(disk_bytes), "--tmpfs", "/tmp")
+    yield from ("--size", str(disk_bytes), "--tmpfs", "/dev/shm")
+    for path in visible:
+        how = ("--symlink", os.readlink(path)) if os.path.islink(path) else ("--ro-bind", path)
+        yield from (*how, path)
+    yield from ("--ro-bind", f"{ROOT}/{HERE}", f"{WITHIN}/{HERE}", "--remount-ro", "/", "--chdir", "/tmp")
+
+
+def start(way: str, visible: Sequence[str], disk_bytes: int) -> subprocess.Popen[bytes]:
+    """Start process 1 and who waits for it, with an environment that holds nothing of this process's.
+
+    Bubblewrap is not told to change users: where this process is root, it is started as one who is not.
+    """
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    nobody = way == BUBBLEWRAP and os.geteuid() == 0
+    return subprocess.Popen(
+        command(way, visible, disk_bytes),
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **kept},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+        **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if nobody else {}),
+    )
+
+
+def threads_outside(release: str | None = None) -> int:
+    """Threads that count against the limit of processes besides the sandbox's own: those of its user, on old kernels.
+
+    Args:
+        release: of the kernel, as uname has it; None: this one's.
+    """
+    parts = (release or os.uname().release).split(".")
+    if (int(parts[0]), int(parts[1].partition("-")[0])) >= OWN_COUNT_SINCE:
+        return 0
+    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    return sum(_threads(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _owner(entry) == user)
+
+
+def _owner(process: Path) -> int:
+    try:
+        return process.stat().st_uid
+    except OSError:
+        return -1
+
+
+def _threads(process: Path) -> int:
+    try:
+        return len(os.listdir(process / "task"))
+    except OSError:
+        return 0
