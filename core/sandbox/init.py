@@ -45,10 +45,10 @@ class Run:
         """Start it.
 
         Args:
-            job: `code`, and `stdin` as text of one character a byte.
+            job: `code`; `stdin` as text of one character a byte; `timeout_s`.
             looks: whether /proc is there, to add up memory by.
         """
-        self._limits, self._looks = limits, looks
+        self._limits, self._looks, self._timeout_s = limits, looks, job["timeout_s"]
         self._stdin = memoryview(job["stdin"].encode("latin-1"))
         with open(f"{WORK}/program.py", "wb") as file:
             file.write(job["code"].encode("utf-8", "surrogatepass"))
@@ -116,7 +116,7 @@ class Run:
             return
         if any(len(said) > self._limits["output_bytes"] for said in self._said.values()):
             self._stopped = OUTPUT
-        elif time.monotonic() - self._begun > self._limits["timeout_s"]:
+        elif time.monotonic() - self._begun > self._timeout_s:
             self._stopped = TIME
         elif self._looks and _memory(most := self._limits["memory_bytes"]) > most:
             self._stopped = MEMORY

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import functools
-import json
-import os
-import select
-import signal
-import subprocess
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from core.sandbox import ways
+from core.sandbox.session import START_TIMEOUT_S, SandboxUnavailable, Session
 
-START_TIMEOUT_S = 60.0  # of a machine that has much else to do; otherwise it is some hundredths
-END_TIMEOUT_S = 10.0
-CHUNK = 1 << 16
 MIB = 1 << 20
 REMEDY = (
     "have the administrator allow user namespaces (user.max_user_namespaces above 0, "
     "kernel.apparmor_restrict_unprivileged_userns = 0; in a container also a seccomp profile that lets unshare "
     "through), or install bubblewrap"
 )
-
-
-class SandboxUnavailable(RuntimeError):
-    """A machine on which there is no sandbox, or a sandbox that was lost. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +75,23 @@ class Sandbox:
         Raises:
             SandboxUnavailable: there is no sandbox on this machine.
         """
-        return self.run_all(code, [stdin])[0]
+        with closing(self.run_all(code, [stdin])) as outcomes:
+            return next(outcomes)
 
-    def run_all(self, code: str, stdins: Sequence[str | bytes]) -> list[Ran]:
-        """Run a program on each input, one after the other, each time as if for the first time. Starts faster than `run`.
+    def run_all(self, code: str, stdins: Iterable[str | bytes]) -> Generator[Ran, None, None]:
+        """Run a program on each input, each time as if for the first time, when its outcome is asked for.
+
+        Faster than a call of `run` for each. Close it where no more outcomes are wanted.
 
         Raises:
             SandboxUnavailable: there is no sandbox on this machine.
         """
-        jobs = [{"code": code, "stdin": _latin(stdin)} for stdin in stdins]
-        return _play(find_way(self.packages, self.visible), self, jobs)
+        return _runs(find_way(self.packages, self.visible), self, code, stdins)
+
+    def _session(self, way: str) -> Session:
+        python = ways.interpreter(self.packages)
+        visible = ways.visible_paths([*python.visible, *self.visible])
+        return Session(way, asdict(self) | {"python": python.path, "threads_outside": ways.threads_outside()}, visible)
 
 
 def run_python(code: str, stdin: str | bytes = "", timeout_s: float = 5.0) -> Ran:
@@ -129,7 +125,8 @@ def why_not(way: str, packages: bool = False, visible: tuple[str, ...] = ()) -> 
     """Why a program does not run this way; None: it does."""
     trial = Sandbox(timeout_s=START_TIMEOUT_S, packages=packages, visible=visible)
     try:
-        (ran,) = _play(way, trial, [{"code": "print(6 * 7)", "stdin": ""}])
+        with closing(_runs(way, trial, "print(6 * 7)", [""])) as outcomes:
+            ran = next(outcomes)
     except (SandboxUnavailable, OSError) as error:
         return str(error)
     if ran.stdout == "42\n":
@@ -138,87 +135,22 @@ def why_not(way: str, packages: bool = False, visible: tuple[str, ...] = ()) -> 
     return lines[-1] if lines else f"Python ended with {ran.exit_code}, and said {ran.stdout!r}"
 
 
-def _play(way: str, sandbox: Sandbox, jobs: Sequence[Mapping[str, str]]) -> list[Ran]:
-    """Run jobs: in one sandbox, or, where bubblewrap made it and could not empty it between them, in one each."""
-    if way == ways.BUBBLEWRAP and len(jobs) > 1:
-        return [ran for job in jobs for ran in _play(way, sandbox, [job])]
-    python = ways.interpreter(sandbox.packages)
-    visible = ways.visible_paths([*python.visible, *sandbox.visible])
-    limits = asdict(sandbox) | {"python": python.path, "threads_outside": ways.threads_outside()}
-    process = ways.start(way, visible, sandbox.disk_bytes)
-    try:
-        asked = json.dumps({"jobs": jobs, "limits": limits, "visible": visible}).encode("ascii") + b"\n"
-        least = sum(len(job["stdin"]) for job in jobs)
-        most = len(jobs) * (12 * sandbox.output_bytes + 10_000)  # as JSON, a byte has six at most
-        deadline = START_TIMEOUT_S + len(jobs) * (sandbox.timeout_s + END_TIMEOUT_S) + least / MIB
-        said, complaint = _talk(process, asked, most, deadline)
-        lines = said.splitlines()
-        if len(lines) == len(jobs):
-            return [_read(line) for line in lines]
-        ended = process.poll()
-        reason = complaint.decode("utf-8", "replace").strip() or f"it ended with exit code {ended}"
-        raise SandboxUnavailable(
-            f"{reason}" if not lines else f"the sandbox was lost after {len(lines)} runs: {reason}"
-        )
-    finally:
-        _end(process)
+def _runs(way: str, sandbox: Sandbox, code: str, stdins: Iterable[str | bytes]) -> Generator[Ran, None, None]:
+    """Run in one sandbox, or, where bubblewrap made it and it cannot be emptied between programs, in one each."""
+    if way == ways.BUBBLEWRAP:
+        for stdin in stdins:
+            with sandbox._session(way) as session:
+                yield _ran(session.run(code, _bytes(stdin), sandbox.timeout_s))
+        return
+    with sandbox._session(way) as session:
+        for stdin in stdins:
+            yield _ran(session.run(code, _bytes(stdin), sandbox.timeout_s))
 
 
-def _talk(process: subprocess.Popen[bytes], asked: bytes, most: int, timeout_s: float) -> tuple[bytes, bytes]:
-    """Say what is to be done, and hear both outputs to their ends. Raises SandboxUnavailable after the deadline."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    told, out, err = (stream.fileno() for stream in (process.stdin, process.stdout, process.stderr))
-    os.set_blocking(told, False)
-    heard: dict[int, bytearray] = {out: bytearray(), err: bytearray()}
-    left, deadline = memoryview(asked), time.monotonic() + timeout_s
-    poll = select.poll()
-    for one in heard:
-        poll.register(one, select.POLLIN)
-    poll.register(told, select.POLLOUT)
-    listening = set(heard)
-    while listening:
-        rest = deadline - time.monotonic()
-        if rest <= 0:
-            raise SandboxUnavailable(f"the sandbox gave no answer within {timeout_s:.0f} s")
-        for one, _ in poll.poll(rest * 1000):
-            if one == told:
-                with suppress(BlockingIOError):
-                    try:
-                        left = left[os.write(told, left[:CHUNK]) :]
-                    except BrokenPipeError:
-                        left = left[len(left) :]
-                if not left:
-                    poll.unregister(told)
-                continue
-            data = os.read(one, CHUNK)
-            heard[one] += data
-            if not data:
-                poll.unregister(one)
-                listening.discard(one)
-            if len(heard[one]) > most:
-                raise SandboxUnavailable("the sandbox says more than it may")
-    return bytes(heard[out]), bytes(heard[err])
-
-
-def _read(line: bytes) -> Ran:
-    found = json.loads(line)
+def _ran(found: Mapping[str, Any]) -> Ran:
     out, err = (found[name].encode("latin-1").decode("utf-8", "replace") for name in ("stdout", "stderr"))
     return Ran(out, err, found["exit_code"], found["stopped"], found["seconds"])
 
 
-def _latin(stdin: str | bytes) -> str:
-    data = stdin.encode("utf-8", "surrogatepass") if isinstance(stdin, str) else stdin
-    return data.decode("latin-1")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of it: without its launcher, or an owner, process 1 is killed, and all else with it."""
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            with suppress(OSError):
-                stream.close()
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait(END_TIMEOUT_S)
+def _bytes(stdin: str | bytes) -> bytes:
+    return stdin.encode("utf-8", "surrogatepass") if isinstance(stdin, str) else stdin

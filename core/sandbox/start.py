@@ -1,8 +1,8 @@
 """The sandbox's own program: `python -I -S start.py ROOT WAY`, started by `core.sandbox.ways`. Standard library only.
 
-Reads a line of JSON from its standard input, and writes a line for each program's end. Its input stays open as long as
-somebody waits: when it closes, everything within ends. What goes wrong before the first program is said on its
-standard error.
+Reads lines of JSON from its standard input: what is alike for all programs, and then, when `ready` is answered, a
+program at a time; answers each with a line when it has ended. When its input closes, everything within ends. What goes
+wrong before the first program is said on its standard error.
 
     ROOT  the folder that has `core`
     WAY   `namespaces`: it makes them itself; `within`: it has been started in some, as process 1
@@ -20,27 +20,36 @@ from core.sandbox import init, namespaces
 
 def main() -> int:
     """Run what is asked for."""
-    line = b""
-    while not line.endswith(b"\n"):
-        data = os.read(init.OWNER, 1 << 20)
-        if not data:
-            return 0
-        line += data
-    asked = json.loads(line)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")  # when memory runs out, this and its children are the first to go
+    settings = json.loads(_line() or b"null")
+    if settings is None:
+        return 0
 
     def work(has_proc: bool, mounts: bool = True) -> None:
         init.watch_children()
-        for job in asked["jobs"]:
-            ended = init.run_one(job, asked["limits"], has_proc, mounts)
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        while line := _line():
+            ended = init.run_one(json.loads(line), settings["limits"], has_proc, mounts)
             sys.stdout.write(json.dumps(ended) + "\n")
             sys.stdout.flush()
 
     if sys.argv[2] == "within":
         with namespaces.exit_after():
             work(os.path.exists("/proc/1/statm"), mounts=False)
-    return abs(namespaces.run_as_init(asked["visible"], work))
+    return abs(namespaces.run_as_init(settings["visible"], work))
+
+
+def _line() -> bytes:
+    """The next line of the owner, who sends none before the last is answered; empty: there is no owner any more."""
+    line = b""
+    while not line.endswith(b"\n"):
+        data = os.read(init.OWNER, 1 << 20)
+        if not data:
+            return b""
+        line += data
+    return line
 
 
 if __name__ == "__main__":

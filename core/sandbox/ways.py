@@ -64,11 +64,13 @@ def visible_paths(paths: Sequence[str]) -> list[str]:
 
 
 def command(way: str, visible: Sequence[str], disk_bytes: int) -> list[str]:
-    """The command line that starts process 1 of a sandbox."""
+    """The command line that starts process 1 of a sandbox. Raises: OSError where there is no bubblewrap."""
     base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     if way == NAMESPACES:
         return [base, "-I", "-S", f"{ROOT}/{HERE}/start.py", ROOT, "outside"]
-    bwrap = shutil.which("bwrap") or "bwrap"
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise OSError("bwrap is not installed")
     inner = [base, "-I", "-S", f"{WITHIN}/{HERE}/start.py", WITHIN, "within"]
     return [bwrap, *_bubblewrap_options(visible, disk_bytes), "--", *inner]
 
@@ -99,7 +101,9 @@ def start(way: str, visible: Sequence[str], disk_bytes: int) -> subprocess.Popen
         stderr=subprocess.PIPE,
         cwd="/",
         start_new_session=True,
-        **({"user": NOBODY, "group": NOBODY, "extra_groups": []} if nobody else {}),
+        user=NOBODY if nobody else None,
+        group=NOBODY if nobody else None,
+        extra_groups=[] if nobody else None,
     )
 
 

@@ -79,7 +79,8 @@ ENDLESS = [
     _stopped(
         "ignores signals",
         "time",
-        "for n in range(1, 65):\n try: signal.signal(n, signal.SIG_IGN)\n except (OSError, ValueError): pass\ntime.sleep(30)",
+        "for n in range(1, 65):\n try: signal.signal(n, signal.SIG_IGN)\n except (OSError, ValueError): pass\n"
+        "time.sleep(30)",
         timeout_s=SHORT,
     ),
     _stopped(

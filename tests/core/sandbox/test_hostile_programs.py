@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from common.waiting import wait_until
+from core.sandbox import sandbox as sandboxes
 from core.sandbox.sandbox import Sandbox
 from tests.core.sandbox.hostile_programs import PROGRAMS, PROLOGUE, Hostile
 
 GONE_S = 60.0
 VARIABLE = "EBBTIDE_TEST_MARK"
+WAY = os.environ.get("EBBTIDE_TEST_WAY", "namespaces")  # another by test_ways.py
 
 
 class Surroundings:
@@ -99,7 +101,8 @@ def mounts() -> str:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name.replace(" ", "-"))
-def test_a_hostile_program(program: Hostile, surroundings: Surroundings) -> None:
+def test_a_hostile_program(program: Hostile, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandboxes, "find_way", lambda *_: WAY)
     mounts_before = mounts()
     mark = f"{surroundings.mark}-{secrets.token_hex(4)}"
     sandbox = Sandbox(**{"timeout_s": 60.0, **(program.limits or {})}, environment={VARIABLE: mark})
