@@ -116,6 +116,7 @@ REWARD = Door(
         "dapo": "core.reward.math_variants:Dapo",
         "f1": "core.reward.word_overlap:score_f1",
         "choice": "core.reward.choice:score_choice",
+        "code": "core.reward.code:CodeScorer",
         "random": "core.reward.chance:score_random",
         "environment": "core.reward.episode:score_episode",
     },

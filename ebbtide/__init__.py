@@ -23,6 +23,12 @@ Generation
     Environment: who answers the model in a dialogue: reset and step.
     ToolCall: what a function for `rollout.tool_format` finds in what the model said.
 
+Strangers' programs
+    run_python: runs a program in a sandbox, and says what became of it.
+    Sandbox: the same with limits of one's own.
+    Ran: what became of it: output, exit code, and what it had no more of.
+    SandboxUnavailable: raised where there is no sandbox on a machine, with what to do.
+
 Advantages and losses
     Advantages: what a run file's advantage_estimator is called with, and gives.
     group_advantages: the advantage of each sample over its group.
@@ -98,6 +104,10 @@ if TYPE_CHECKING:
     from core.samples import Span as Span
     from core.samples import Status as Status
     from core.samples import TrainSample as TrainSample
+    from core.sandbox.sandbox import Ran as Ran
+    from core.sandbox.sandbox import Sandbox as Sandbox
+    from core.sandbox.sandbox import run_python as run_python
+    from core.sandbox.session import SandboxUnavailable as SandboxUnavailable
     from core.sinks.sink import RunInfo as RunInfo
     from core.sinks.sink import Sink as Sink
     from core.trajectory.record import StepRecord as StepRecord
@@ -119,6 +129,7 @@ _HOME = {
     "Loss": "core.algorithm.loss",
     "Parts": "core.loop.parts",
     "Prompt": "core.samples",
+    "Ran": "core.sandbox.sandbox",
     "Response": "core.rollout.task",
     "RewardInput": "core.reward.sample",
     "RewardsUnavailable": "core.reward",
@@ -127,6 +138,8 @@ _HOME = {
     "SampleFailed": "core.rollout.task",
     "SamplingParams": "core.samples",
     "ScoredSample": "core.reward.sample",
+    "Sandbox": "core.sandbox.sandbox",
+    "SandboxUnavailable": "core.sandbox.session",
     "Scorer": "core.reward.scorers",
     "Sink": "core.sinks.sink",
     "Site": "hpc.site.files",
@@ -148,6 +161,7 @@ _HOME = {
     "load_site": "hpc.site.files",
     "make_batch": "core.algorithm.batch",
     "read_step": "core.trajectory.store",
+    "run_python": "core.sandbox.sandbox",
     "step_path": "core.trajectory.store",
     "weight_version": "core.loop.step_requests",
 }

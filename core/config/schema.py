@@ -232,7 +232,7 @@ class RewardConfig(Section):
     type: str = Field(
         "exact",
         description="how a response is compared with the label: math, deepscaler, dapo, reasoning_gym, exact, "
-        "last_number, regex, choice, f1; random: by chance; environment: the sum of what its steps gave; or "
+        "last_number, regex, choice, f1, code; random: by chance; environment: the sum of what its steps gave; or "
         "module.py:function / package.module:function of your own, called as f(sample: RewardInput) -> float; python: "
         "an older way to say that it is the function at `path`",
     )

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from common.mistake import Wrong, show
+from core.reward.code_tests import WANTED_TESTS, read_tests
 from core.reward.plain_number import plain_number
 
 WANTED = {
@@ -18,6 +19,7 @@ WANTED = {
     "exact": "text, a number, true or false",
     "regex": "text, a number, true or false",
     "last_number": "a number, or text with one",
+    "code": WANTED_TESTS,
 }
 """What each scorer that compares with a label wants of it."""
 MAY_BE_LISTS = ("math", "deepscaler", "f1")
@@ -25,11 +27,23 @@ MAY_BE_LISTS = ("math", "deepscaler", "f1")
 
 def misfit(label: Any, reward_type: str) -> str | None:
     """What about a label cannot be compared with, as a noun phrase ("an empty text"); None: it fits."""
+    if reward_type == "code":
+        return _misfit_of_tests(label)
     if isinstance(label, list | tuple) and reward_type in MAY_BE_LISTS:
         if not label:
             return "an empty list"
         return next((found for one in label if (found := _misfit_of_one(one, reward_type))), None)
     return _misfit_of_one(label, reward_type)
+
+
+def _misfit_of_tests(label: Any) -> str | None:
+    try:
+        read_tests(label)
+    except Wrong as wrong:
+        return wrong.found
+    except ValueError as error:  # JSON within the tests that is none
+        return f"{show(label)} ({error})"
+    return None
 
 
 def _misfit_of_one(label: Any, reward_type: str) -> str | None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 
 sys.path.insert(0, sys.argv[1])
 
-from core.sandbox import init, namespaces
+from core.sandbox import init, kernel, namespaces
 
 
 def main() -> int:
@@ -37,6 +37,7 @@ def main() -> int:
 
     if sys.argv[2] == "within":
         with namespaces.exit_after():
+            kernel.prctl(kernel.SET_DUMPABLE, 0)
             work(os.path.exists("/proc/1/statm"), mounts=False)
     return abs(namespaces.run_as_init(settings["visible"], work))
 

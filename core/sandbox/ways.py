@@ -67,7 +67,7 @@ def command(way: str, visible: Sequence[str], disk_bytes: int) -> list[str]:
     """The command line that starts process 1 of a sandbox. Raises: OSError where there is no bubblewrap."""
     base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     if way == NAMESPACES:
-        return [base, "-I", "-S", f"{ROOT}/{HERE}/start.py", ROOT, "outside"]
+        return [base, "-I", "-S", f"{ROOT}/{HERE}/start.py", ROOT, NAMESPACES]
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise OSError("bwrap is not installed")
@@ -79,7 +79,7 @@ def _bubblewrap_options(visible: Sequence[str], disk_bytes: int) -> Iterator[str
     yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--as-pid-1")
     yield from ("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--die-with-parent", "--new-session")
     yield from ("--clearenv", "--proc", "/proc", "--dev", "/dev", "--size", str(disk_bytes), "--tmpfs", "/tmp")
-    yield from ("--size", str(disk_bytes), "--tmpfs", "/dev/shm")
+    yield from ("--remount-ro", "/dev", "--size", str(disk_bytes), "--tmpfs", "/dev/shm")
     for path in visible:
         how = ("--symlink", os.readlink(path)) if os.path.islink(path) else ("--ro-bind", path)
         yield from (*how, path)
