@@ -104,6 +104,7 @@ SCHEDULE = Door(
     options_key="placement.schedule_options",
     gives="bool: whether the run is complete",
 )
+PROGRAMS = "code"  # needs a sandbox
 REWARD = Door(
     key="reward.type",
     builtins={
@@ -116,7 +117,7 @@ REWARD = Door(
         "dapo": "core.reward.math_variants:Dapo",
         "f1": "core.reward.word_overlap:score_f1",
         "choice": "core.reward.choice:score_choice",
-        "code": "core.reward.code:CodeScorer",
+        PROGRAMS: "core.reward.code:CodeScorer",
         "random": "core.reward.chance:score_random",
         "environment": "core.reward.episode:score_episode",
     },

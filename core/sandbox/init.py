@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -152,10 +152,16 @@ class Run:
         os.close(one)
 
 
-def run_one(job: Mapping[str, Any], limits: Mapping[str, Any], looks: bool, mounts: bool) -> dict[str, Any]:
-    """Run a program in an empty /tmp, which a sandbox without the right to mount has for its first one alone."""
-    if mounts:
-        fresh_work(limits["disk_bytes"], limits["files"])
+def run_one(
+    job: Mapping[str, Any], limits: Mapping[str, Any], looks: bool, visible: Sequence[str] | None
+) -> dict[str, Any]:
+    """Run a program in an empty /tmp.
+
+    Args:
+        visible: what is to be seen within /tmp; None: this sandbox cannot mount, and its first program is its last.
+    """
+    if visible is not None:
+        fresh_work(limits["disk_bytes"], limits["files"], visible)
     return Run(job, limits, looks).result()
 
 

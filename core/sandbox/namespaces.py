@@ -23,11 +23,11 @@ FAILED = 3  # exit code of a process that says on its standard error why
 MOST_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 
 
-def run_as_init(visible: Sequence[str], work: Callable[[bool], None]) -> int:
+def run_as_init(visible: Sequence[str], hidden: Sequence[str], work: Callable[[bool], None]) -> int:
     """Call `work` in process 1 of new namespaces, and wait for its end.
 
     Args:
-        visible: what of the file tree is there.
+        visible, hidden: what of the file tree is there, and which folders of it are empty.
         work: told whether /proc is there. When it returns, all processes of the namespaces end.
     Returns:
         exit code of process 1; negative: the signal that ended it.
@@ -47,7 +47,7 @@ def run_as_init(visible: Sequence[str], work: Callable[[bool], None]) -> int:
             os.close(answers[1])
             kernel.unshare(NEWNS | NEWNET | NEWIPC | NEWUTS)
             kernel.set_host_name("sandbox")
-            has_proc = enter_tree(visible)
+            has_proc = enter_tree(visible, hidden)
             if is_root:
                 _become_nobody(asks[1], answers[0])
             with suppress(OSError):  # where there is no /proc the filter of system calls still refuses to make any

@@ -97,7 +97,8 @@ class Sandbox:
     def _session(self, way: str) -> Session:
         python = ways.interpreter(self.packages)
         visible = ways.visible_paths([*python.visible, *self.visible])
-        return Session(way, asdict(self) | {"python": python.path, "threads_outside": ways.threads_outside()}, visible)
+        limits = asdict(self) | {"python": python.path, "threads_outside": ways.threads_outside()}
+        return Session(way, limits, visible, python.hidden)
 
 
 def run_python(code: str, stdin: str | bytes = "", timeout_s: float = 5.0) -> Ran:

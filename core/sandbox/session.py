@@ -28,20 +28,20 @@ class SandboxUnavailable(RuntimeError):
 class Session:
     """Process 1 of a sandbox and its launcher. A context manager; for one thread at a time."""
 
-    def __init__(self, way: str, limits: Mapping[str, Any], visible: Sequence[str]) -> None:
+    def __init__(self, way: str, limits: Mapping[str, Any], visible: Sequence[str], hidden: Sequence[str]) -> None:
         """Start it.
 
         Args:
             limits: what `core.sandbox.init` and `core.sandbox.program` bound programs by.
-            visible: what of the file tree is there.
+            visible, hidden: what of the file tree is there, and which folders of it are empty.
         """
         self._most = 2 * BYTES_OF_ONE * limits["output_bytes"] + MOST_COMPLAINT_BYTES
-        self._process = ways.start(way, visible, limits["disk_bytes"])
+        self._process = ways.start(way, visible, hidden, limits["disk_bytes"])
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._told, self._said = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._told, False)
-        self._settings = {"limits": limits, "visible": visible}
+        self._settings = {"limits": limits, "visible": visible, "hidden": hidden}
 
     def __enter__(self) -> Self:
         """Wait until it can run programs.

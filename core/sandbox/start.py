@@ -31,7 +31,9 @@ def main() -> int:
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while line := _line():
-            ended = init.run_one(json.loads(line), settings["limits"], has_proc, mounts)
+            ended = init.run_one(
+                json.loads(line), settings["limits"], has_proc, settings["visible"] if mounts else None
+            )
             sys.stdout.write(json.dumps(ended) + "\n")
             sys.stdout.flush()
 
@@ -39,7 +41,7 @@ def main() -> int:
         with namespaces.exit_after():
             kernel.prctl(kernel.SET_DUMPABLE, 0)
             work(os.path.exists("/proc/1/statm"), mounts=False)
-    return abs(namespaces.run_as_init(settings["visible"], work))
+    return abs(namespaces.run_as_init(settings["visible"], settings["hidden"], work))
 
 
 def _line() -> bytes:

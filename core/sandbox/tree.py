@@ -25,13 +25,16 @@ TEXTS = {
     "/etc/hosts": "127.0.0.1 localhost sandbox\n",
 }
 WORK = "/tmp"
+KEPT_FOR_WORK = "/run/within"  # where visible files below /tmp are until there is one
 RELATIME = 1 << 21
 KEPT = {1: RDONLY, 2: NOSUID, 4: NODEV, 8: NOEXEC, 1024: 1024, 2048: 2048, 4096: RELATIME}  # statvfs's flags
 
 
-def enter_tree(visible: Sequence[str]) -> bool:
+def enter_tree(visible: Sequence[str], hidden: Sequence[str]) -> bool:
     """Make a tree with nothing but `visible`, devices and /proc the root of this namespace.
 
+    Args:
+        hidden: folders within `visible` that are empty. Where they are not there, nothing happens.
     Returns:
         whether /proc is there: containers that hide parts of theirs let nobody mount another.
     """
@@ -45,7 +48,10 @@ def enter_tree(visible: Sequence[str]) -> bool:
     for path in ("/tmp", "/proc", "/dev", "/etc"):
         os.mkdir(f"/new{path}")
     for path in sorted(visible):
-        _show(path)
+        _show(path, f"/new{KEPT_FOR_WORK}{path}" if _is_within_work(path) else f"/new{path}")
+    for path in hidden:
+        if os.path.isdir(f"/new{path}"):
+            mount("tmpfs", f"/new{path}", "tmpfs", NOSUID | NODEV | RDONLY, "size=4k,mode=755")
     _devices()
     has_proc = _proc()
     kernel.unmount("/old")
@@ -57,29 +63,40 @@ def enter_tree(visible: Sequence[str]) -> bool:
     return has_proc
 
 
-def fresh_work(num_bytes: int, num_files: int) -> None:
-    """An empty /tmp, in place of the one before."""
+def fresh_work(num_bytes: int, num_files: int, visible: Sequence[str]) -> None:
+    """An empty /tmp, in place of the one before, but for what of `visible` is within."""
     if os.path.ismount(WORK):
         kernel.unmount(WORK)
     mount("tmpfs", WORK, "tmpfs", NOSUID | NODEV, f"size={num_bytes},nr_inodes={num_files},mode=1777")
+    for path in filter(_is_within_work, visible):
+        _make_place(f"{KEPT_FOR_WORK}{path}", path)
+        mount(f"{KEPT_FOR_WORK}{path}", path, flags=BIND | RECURSIVE)
 
 
-def _show(path: str) -> None:
-    """A file, folder or link of the old tree at the same place of the new one, read-only."""
-    old, new = f"/old{path}", f"/new{path}"
-    os.makedirs(os.path.dirname(new), exist_ok=True)
-    if os.path.islink(old):
+def _is_within_work(path: str) -> bool:
+    return path.startswith(f"{WORK}/")
+
+
+def _show(path: str, new: str) -> None:
+    """A file, folder or link of the old tree at a place of the new one, read-only."""
+    old = f"/old{path}"
+    if os.path.islink(old) and not _is_within_work(path):
+        os.makedirs(os.path.dirname(new), exist_ok=True)
         os.symlink(os.readlink(old), new)
         return
-    if os.path.isdir(old):
-        os.makedirs(new, exist_ok=True)
-    else:
-        os.close(os.open(new, os.O_CREAT | os.O_WRONLY, 0o644))
+    _make_place(old, new)
     mount(old, new, flags=BIND | RECURSIVE)
     for point in _mounts_from(new):
         flags = os.statvfs(point).f_flag
         kept = sum(bit for stat_bit, bit in KEPT.items() if flags & stat_bit)
         mount("none", point, flags=kept | REMOUNT | BIND | RDONLY | NOSUID | NODEV)
+
+
+def _make_place(like: str, place: str) -> None:
+    """An empty folder or file, as the other is one."""
+    os.makedirs(place if os.path.isdir(like) else os.path.dirname(place), exist_ok=True)
+    if not os.path.isdir(like):
+        os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o644))
 
 
 def _mounts_from(path: str) -> list[str]:

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.sandbox.namespaces import NOBODY
+
 NAMESPACES, BUBBLEWRAP = "namespaces", "bubblewrap"
 SYSTEM = (
     "/bin",
@@ -28,7 +30,6 @@ SYSTEM = (
 ROOT = str(Path(__file__).resolve().parents[2])
 HERE = "core/sandbox"
 WITHIN = "/run/ebbtide"  # where bubblewrap puts this folder
-NOBODY = 65534
 OWN_COUNT_SINCE = (5, 14)  # Linux: a namespace's processes are counted apart from its user's others
 
 
@@ -39,18 +40,22 @@ class Interpreter:
     Attributes:
         path: the program.
         visible: the folders that it needs.
+        hidden: those of them that are to be empty: packages.
     """
 
     path: str
     visible: tuple[str, ...]
+    hidden: tuple[str, ...] = ()
 
 
 def interpreter(packages: bool) -> Interpreter:
-    """The interpreter that this environment was made from; with its packages, the environment's own."""
+    """The interpreter that this environment was made from, without packages; or the environment's own, with them."""
     base = getattr(sys, "_base_executable", None) or sys.executable
     if packages:
         return Interpreter(sys.executable, (sys.prefix, sys.base_prefix))
-    return Interpreter(os.path.realpath(base), (sys.base_prefix,))
+    library = f"{sys.base_prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
+    hidden = (f"{library}/site-packages", f"{library}/dist-packages", f"{sys.base_prefix}/lib/python3/dist-packages")
+    return Interpreter(os.path.realpath(base), (sys.base_prefix,), hidden)
 
 
 def visible_paths(paths: Sequence[str]) -> list[str]:
@@ -63,7 +68,7 @@ def visible_paths(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def command(way: str, visible: Sequence[str], disk_bytes: int) -> list[str]:
+def command(way: str, visible: Sequence[str], hidden: Sequence[str], disk_bytes: int) -> list[str]:
     """The command line that starts process 1 of a sandbox. Raises: OSError where there is no bubblewrap."""
     base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     if way == NAMESPACES:
@@ -72,10 +77,10 @@ def command(way: str, visible: Sequence[str], disk_bytes: int) -> list[str]:
     if bwrap is None:
         raise OSError("bwrap is not installed")
     inner = [base, "-I", "-S", f"{WITHIN}/{HERE}/start.py", WITHIN, "within"]
-    return [bwrap, *_bubblewrap_options(visible, disk_bytes), "--", *inner]
+    return [bwrap, *_bubblewrap_options(visible, hidden, disk_bytes), "--", *inner]
 
 
-def _bubblewrap_options(visible: Sequence[str], disk_bytes: int) -> Iterator[str]:
+def _bubblewrap_options(visible: Sequence[str], hidden: Sequence[str], disk_bytes: int) -> Iterator[str]:
     yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--as-pid-1")
     yield from ("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--die-with-parent", "--new-session")
     yield from ("--clearenv", "--proc", "/proc", "--dev", "/dev", "--size", str(disk_bytes), "--tmpfs", "/tmp")
@@ -83,10 +88,12 @@ def _bubblewrap_options(visible: Sequence[str], disk_bytes: int) -> Iterator[str
     for path in visible:
         how = ("--symlink", os.readlink(path)) if os.path.islink(path) else ("--ro-bind", path)
         yield from (*how, path)
+    for path in filter(os.path.isdir, hidden):
+        yield from ("--tmpfs", path, "--remount-ro", path)
     yield from ("--ro-bind", f"{ROOT}/{HERE}", f"{WITHIN}/{HERE}", "--remount-ro", "/", "--chdir", "/tmp")
 
 
-def start(way: str, visible: Sequence[str], disk_bytes: int) -> subprocess.Popen[bytes]:
+def start(way: str, visible: Sequence[str], hidden: Sequence[str], disk_bytes: int) -> subprocess.Popen[bytes]:
     """Start process 1 and who waits for it, with an environment that holds nothing of this process's.
 
     Bubblewrap is not told to change users: where this process is root, it is started as one who is not.
@@ -94,7 +101,7 @@ def start(way: str, visible: Sequence[str], disk_bytes: int) -> subprocess.Popen
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     nobody = way == BUBBLEWRAP and os.geteuid() == 0
     return subprocess.Popen(
-        command(way, visible, disk_bytes),
+        command(way, visible, hidden, disk_bytes),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **kept},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

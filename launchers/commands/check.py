@@ -18,8 +18,10 @@ from core.config import RunFileError
 from core.config.layout import nodes, num_engines
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import RunConfig
+from core.doors import PROGRAMS
 from core.planner import Device
 from core.samples import Prompt
+from core.sandbox.sandbox import find_way
 from hpc.site.schema import Site
 from launchers.commands.cluster import SiteFile, load_checked_site
 from launchers.commands.terminal import Overrides, RunFile, fail, say
@@ -162,6 +164,8 @@ def _reward(config: RunConfig) -> list[Mistake]:
         )
         return []
     trial, mistakes = reward_trial(config)
+    if trial is not None and config.reward.type == PROGRAMS:
+        say(fact("sandbox", f"works on this machine, by {find_way()}"))
     if trial is not None:
         say(fact("reward", f"{config.reward.path or config.reward.type}, on the first row of {reward_text(trial)}"))
     return mistakes

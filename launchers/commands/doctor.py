@@ -12,6 +12,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from common.slurm_time import format_time
+from core.sandbox.sandbox import find_way
+from core.sandbox.session import SandboxUnavailable
 from hpc.node.probe import container_runtimes, ephemeral_overlap, network_interfaces
 from hpc.site.cluster_facts import ClusterFacts, ask_cluster
 from hpc.site.first import site_text
@@ -33,11 +35,12 @@ def command(
 ) -> None:
     """Ask Slurm what the cluster has and allows; print a first site file for it, or check the one there is.
 
-    Asks sinfo, scontrol and sacct once each. The exit code is 2 if the site file does not fit. What killed runs of
-    yours have left on this machine is removed.
+    Says whether there is a sandbox for strangers' programs on this machine. Asks sinfo, scontrol and sacct once each.
+    The exit code is 2 if the site file does not fit. What killed runs of yours have left on this machine is removed.
     """
     for path in _remove_leftovers():
         errors.print(f"removed: {path}, left by a run that was killed", highlight=False, markup=False, soft_wrap=True)
+    errors.print(sandbox_text(), highlight=False, markup=False, soft_wrap=True)
     checked = load_checked_site(site) if site is not None else None
     if write is not None and write.exists():
         fail(f"--write: found {write}; wanted a new file: remove it, or check it with `ebbtide doctor --site {write}`")
@@ -60,6 +63,14 @@ def command(
         return
     write.write_text(text, encoding="utf-8")
     say(f"written: {write}. Fill in what Slurm cannot know, then: ebbtide doctor --site {write}")
+
+
+def sandbox_text() -> str:
+    """Whether strangers' programs can be run on this machine, and in which way, as a line."""
+    try:
+        return f"sandbox: works on this machine, by {find_way()}"
+    except SandboxUnavailable as error:
+        return f"sandbox: none on this machine, which tools and rewards that run programs would need: {error}"
 
 
 def _remove_leftovers() -> list[Path]:

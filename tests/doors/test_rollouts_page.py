@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from core.rollout.environment import STEP
 from core.rollout.task import Task
 from core.rollout.worker import WorkerEngine
 from core.samples import SamplingParams
+from core.sandbox.sandbox import REMEDY, Sandbox
 from tests.support.episodes import Played, Script, tokenizer
 from tests.support.tiny_runs import write_run
 
@@ -41,7 +44,7 @@ def section(word: str) -> dict[str, Any]:
 
 
 def test_the_page_has_what_this_test_runs() -> None:
-    assert sorted(FILES) == ["again.py", "guess.py", "sums.py"]
+    assert sorted(FILES) == ["again.py", "guess.py", "runner.py", "sums.py"]
     assert len(SECTIONS) == 3
 
 
@@ -75,6 +78,36 @@ def test_the_tool(call: str, wanted: str, folder: Path) -> None:
     assert wanted in played.spoken()[1][1]
     if wanted.startswith("error: ") and "(" not in wanted:
         assert wanted in PAGE
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("print(6 * 7)", "42"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("print('x' * 5000)", "error: the program had no more output"),
+    ],
+)
+def test_the_tool_that_runs_python(code: str, told: str, folder: Path) -> None:
+    call = CALL % ("python", f'"code": {json.dumps(code)}')
+    played = Played(folder / "runner.py", "qwen", [call, "Done."], tools=["python"], call_timeout_s=60)
+    assert told in played.spoken()[1][1]
+
+
+def test_the_sandbox_is_as_the_page_has_it() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)`[^|]*\| ([^|]+) \|", PAGE.partition("| limit of `Sandbox` |")[2], re.M))
+    mib = 1 << 20
+    limits = Sandbox()
+    assert rows["timeout_s"] == f"{limits.timeout_s:.0f} s"
+    assert rows["memory_bytes"] == f"{limits.memory_bytes // mib} MiB"
+    assert rows["processes"] == str(limits.processes)
+    assert rows["disk_bytes"] == f"{limits.disk_bytes // mib} MiB, {limits.files}"
+    assert rows["output_bytes"] == f"{limits.output_bytes // mib} MiB"
+    assert rows["packages"] == str(limits.packages).lower()
+    assert set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`\w+`.*?) \|", PAGE, re.M)))) >= {
+        one.name for one in fields(Sandbox)
+    }
+    assert REMEDY in PAGE
 
 
 def test_the_environment(folder: Path) -> None:

@@ -1,11 +1,17 @@
-"""The calculator and the guessing game: their run files, and an episode of each with its own template and tokenizer."""
+"""The calculator, Python as a tool, and the guessing game: their run files, and an episode of each.
+
+Templates are their own, and so is the tokenizer.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from itertools import islice
 from pathlib import Path
 
 import jinja2
+import pytest
 import yaml
 
 from core.checks.tool_schema import tool_schemas
@@ -40,6 +46,40 @@ def test_the_calculator_multiplies() -> None:
     played = Played(EXAMPLES / "calculator" / "tools.py", "qwen", [said, "37 * 54 = 1998"], tools=["multiply"])
     assert "1998" in played.spoken()[1][1]
     assert played.episode["tool_errors"] == 0
+
+
+def test_python_is_told_of_and_shown() -> None:
+    """As the calculator is; and the call that the template shows gives what it says."""
+    run = yaml.safe_load((EXAMPLES / "python-tool.yaml").read_text())
+    (schema,) = tool_schemas([f"{EXAMPLES}/{one}" for one in run["rollout"]["tools"]])
+    text = (
+        jinja2.Environment()
+        .from_string((EXAMPLES / run["data"]["chat_template"]).read_text())
+        .render(messages=[{"role": "user", "content": "What is 1 * 2?"}], tools=[schema], add_generation_prompt=True)
+    )
+    assert '"description": "Run a Python program, and give what it prints."' in text
+    (call,) = plain(text.partition("assistant\n")[2].partition("<|im_end|>")[0])
+    answer = asyncio.run(load_function(f"{EXAMPLES}/python_tool/tools.py:python", "rollout.tools")(**call.arguments))
+    assert answer == "156"
+    assert f"<|im_start|>tool\n{answer}<|im_end|>" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("print(37 * 54)", "1998"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("pass", "(it printed nothing)"),
+        ("while True: print('x' * 1000)", "error: the program was stopped, it had no more output"),
+        ("import time; time.sleep(60)", "error: the program was stopped, it had no more time"),
+        ("open('/etc/shadow')", "FileNotFoundError"),
+    ],
+)
+def test_the_model_runs_python(code: str, told: str) -> None:
+    said = f"<tool_call>{json.dumps({'name': 'python', 'arguments': {'code': code}})}</tool_call>"
+    tool = EXAMPLES / "python_tool" / "tools.py"
+    played = Played(tool, "qwen", [said, "done"], tools=["python"], call_timeout_s=60)
+    assert told in played.spoken()[1][1]
 
 
 def test_the_guessing_game_is_played_to_its_end() -> None:
