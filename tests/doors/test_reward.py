@@ -93,8 +93,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "{type: regexp}",
         [
             "reward.type: found 'regexp'; wanted one of math, reasoning_gym, exact, last_number, regex, deepscaler, "
-            "dapo, f1, choice, code, random, environment, python, or module.py:function or package.module:function: did "
-            "you mean regex?"
+            "dapo, f1, choice, code, random, environment, python, or module.py:function or package.module:function: "
+            "did you mean regex?"
         ],
     ),
     "no such file": (
