@@ -46,7 +46,7 @@ def rank_parameters(
 
 
 def _layer(shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
-    table = sorted((w for w in families()[shape.architecture].layer(shape, layer) if not w.fixed), key=_made)
+    table = sorted((w for w in families()[shape.architecture].layer(shape, layer) if not w.fixed), key=made_at)
     found: dict[str, int] = {}
     for of_expert, weights in groupby(table, key=lambda weight: weight.of_expert):
         held = list(weights)
@@ -55,7 +55,7 @@ def _layer(shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel:
     return found
 
 
-def _made(weight: Weight) -> int:
+def made_at(weight: Weight) -> int:
     """Place of the parameter's module among those of a layer."""
     fitting = [place for place, start in enumerate(MADE) if weight.local.startswith(start)]
     return max(fitting, key=lambda place: len(MADE[place]))

@@ -27,6 +27,7 @@ FOLDERS = ("core", "hpc", "launchers")
 NO_READERS = ("core/config/schema.py", "core/config/keys.py", "hpc/site/schema.py", "hpc/site/first.py")
 PROPERTIES = {
     ("CheckpointConfig", "save_hf"): "model_interval",
+    ("LoraConfig", "alpha"): "scale",
     ("Site", "port_range"): "ports",
     ("Site", "time"): "time_minutes",
     ("Site", "max_time"): "max_time_minutes",

@@ -20,6 +20,8 @@ def _lines() -> Iterator[str]:
     yield from table(RUN_KEYS, (), [key for key in RUN_KEYS.keys_of(()) if key not in RUN_KEYS.sections()])
     for name in RUN_KEYS.sections():
         yield from section(RUN_KEYS, name)
+    yield from ("", "### train.lora", "", inspect.getdoc(schema.LoraConfig) or "", "")
+    yield from table(RUN_KEYS, ("train", "lora"))
     yield from ("", "### slurm.components", "")
     yield from (f"A list; each entry is {_lower(inspect.getdoc(schema.SlurmComponent))}", "")
     yield from table(RUN_KEYS, ("slurm", "components", "0"))

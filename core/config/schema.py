@@ -58,6 +58,13 @@ def _option_value(value: Any) -> Any:
     return "" if value is True else str(value) if isinstance(value, int) else value
 
 
+def _as_list(value: Any) -> Any:
+    """A name alone stands for a list of it."""
+    if value == []:
+        raise Wrong("an empty list", "a layer or more", "leave the key out for all of them")
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
 def _named(value: Any) -> Any:
     """A name alone stands for a mapping with it."""
     return {"name": value} if isinstance(value, str) else value
@@ -299,6 +306,25 @@ class AlgorithmConfig(Section):
     )
 
 
+class LoraConfig(Section):
+    """Low-rank adapters, which are trained instead of the model's own weights ([lora.md](lora.md))."""
+
+    rank: PositiveInt = Field(description="rows of each adapter's first matrix, columns of its second")
+    alpha: PositiveFloat | None = Field(
+        None, description="what an adapter adds is scaled by alpha / rank; null: alpha is the rank, which scales by 1"
+    )
+    targets: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+        ("all-linear",),
+        description="the layers that have an adapter, by HuggingFace's names: q_proj, v_proj, down_proj, …; "
+        "all-linear: every one of attention and feed-forward",
+    )
+
+    @property
+    def scale(self) -> float:
+        """Factor of what an adapter adds."""
+        return 1.0 if self.alpha is None else self.alpha / self.rank
+
+
 class TrainConfig(Section):
     """Optimiser, schedule, batch sizes."""
 
@@ -339,6 +365,9 @@ class TrainConfig(Section):
     recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
     recompute_layers: PositiveInt | None = Field(
         None, description="recompute full: number of layers to recompute in each pipeline stage; null: all of them"
+    )
+    lora: LoraConfig | None = Field(
+        None, description="train low-rank adapters, and leave the model's weights as they are; null: all weights"
     )
     seed: int = Field(1234, description="of the trainer's random states")
 

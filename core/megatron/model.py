@@ -23,9 +23,11 @@ from megatron.core.transformer.transformer_layer import get_transformer_layer_of
 from torch import Tensor
 from torch.nn import functional
 
+from core.config.schema import LoraConfig
 from core.megatron.attention.latent import LatentSelfAttention
 from core.megatron.attention.packed import RowAttention
 from core.megatron.attention.plan import AttentionPlan
+from core.megatron.layers.adapters import attach
 from core.megatron.layers.experts import expert_layer, expert_settings
 from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import RMSNorm
@@ -63,6 +65,8 @@ class ModelOptions:
     recompute_layers: int | None = None
     temperature: float = 1.0
     entropy_gradient: bool = False
+    lora: LoraConfig | None = None
+    seed: int = 0  # of adapters
 
 
 class PolicyModel(GPTModel):  # type: ignore[misc]
@@ -113,10 +117,16 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
 
 
 def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
-    """This rank's stage and shards, weights not yet loaded. Collective: all ranks (tied embeddings over stages)."""
+    """This rank's stage and shards, weights not yet loaded, adapters as they begin.
+
+    Collective: all ranks (tied embeddings over stages).
+    """
     weight_gradients.install()
     config = transformer_config(shape, options)
-    return PolicyModel(config, _block_spec(config, shape), shape, options)
+    model = PolicyModel(config, _block_spec(config, shape), shape, options)
+    if options.lora is not None:
+        attach(model, shape, options.lora, get_transformer_layer_offset(config), options.seed)
+    return model
 
 
 def forward_row(model: Any, row: Row, device: str) -> Any:

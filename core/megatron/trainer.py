@@ -5,8 +5,8 @@ Legend: N response tokens of a list of samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -25,6 +25,7 @@ from core.algorithm.steps import step_bounds
 from core.checks.needs import loss_needs, refuse_other_needs
 from core.config.schema import RunConfig
 from core.megatron.graphs.row_graphs import RowGraphs
+from core.megatron.layers.adapters import switched_off
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.rows.computed import means_of_computed, with_gradient
@@ -33,6 +34,7 @@ from core.megatron.rows.schedule import Output, Predict, evaluate_batch, train_b
 from core.megatron.rows.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
 from core.megatron.sizes.graphs import Graphs, expected_sizes
 from core.megatron.state import checkpoint, hf
+from core.megatron.state.adapters import MergedWeights, is_adapter
 from core.megatron.state.dither import dither
 from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import Optimizer
@@ -68,11 +70,17 @@ class MegatronTrainer:
         )
         model = build_model(shape, _model_options(config, device))
         self._parameters = dict(model.named_parameters())
+        trained = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+        base = [parameter for parameter in self._parameters.values() if not parameter.requires_grad]
         if not shared_out:  # which has a flat buffer of its own
-            move_into_flat(list(self._parameters.values()))
+            move_into_flat(trained)
+        move_into_flat(base)
         self._fixed = dict(model.fixed_tensors())
         self._load_weights()
-        self._reference = self._load_reference() if loss_needs(config.algorithm).reference else None
+        self._needs_reference = loss_needs(config.algorithm).reference
+        # where adapters are trained, the base is the reference
+        has_reference = self._needs_reference and config.train.lora is None
+        self._reference = self._load_reference() if has_reference else None
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         dithered = config.train.dither_masters and not self._has_two_embeddings
         prepare = partial(dither, seed=config.train.seed) if dithered else None
@@ -80,7 +88,7 @@ class MegatronTrainer:
         self._predict: Predict = partial(forward_row, device=device)
         self._learn: Predict = self._predict
         reference = list((self._reference or {}).values())
-        self.memory = TrainerMemory(self._optimizer, list(self._parameters.values()), reference)
+        self.memory = TrainerMemory(self._optimizer, trained, reference, base)
 
     def use_graphs(self, graphs: Graphs) -> None:
         """Compute these rows as CUDA graphs from now on. Only if the buffers never leave.
@@ -129,11 +137,11 @@ class MegatronTrainer:
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
         """Full tensors under HuggingFace names: see `hf.named_buckets`."""
-        return hf.named_buckets(self._parameters | self._fixed, self.shape, self.layout, max_bytes)
+        return hf.named_buckets(self._weights_out(), self.shape, self.layout, max_bytes)
 
     def save_hf(self, directory: Path) -> None:
         """Write the model as a HuggingFace directory; global rank 0 writes."""
-        hf.save_hf(self._parameters | self._fixed, self.shape, self.layout, self._model_dir, directory)
+        hf.save_hf(self._weights_out(), self.shape, self.layout, self._model_dir, directory)
 
     def save(self, directory: Path) -> None:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""
@@ -152,11 +160,19 @@ class MegatronTrainer:
 
     @property
     def _has_two_embeddings(self) -> bool:
-        """First and last stage hold a copy each, and nothing but equal updates keeps them equal."""
-        return self.shape.tied_embeddings and self.layout.pp_size > 1
+        """First and last stage train a copy each, and nothing but equal updates keeps them equal."""
+        return self.shape.tied_embeddings and self.layout.pp_size > 1 and self.config.train.lora is None
 
     def _load_weights(self) -> None:
-        hf.load_hf(self._parameters | self._fixed, self.shape, self.layout, self._model_dir)
+        own = {name: parameter for name, parameter in self._parameters.items() if not is_adapter(name)}
+        hf.load_hf(own | self._fixed, self.shape, self.layout, self._model_dir)
+
+    def _weights_out(self) -> Mapping[str, Tensor]:
+        """What others are to have of this rank: adapters are merged."""
+        own, lora = self._parameters | self._fixed, self.config.train.lora
+        if lora is None:
+            return own
+        return MergedWeights(own, self.shape, lora, self.layout.pp_size, self.layout.pp_rank)
 
     def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], list[list[float]]]:
         """One optimiser step over one global batch: metrics and log-probs."""
@@ -230,9 +246,9 @@ class MegatronTrainer:
         return _combine(gather_lists(own), 1.0)
 
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
-        if self._reference is None or all(sample.logprobs_ref is not None for sample in samples):
+        if not self._needs_reference or all(sample.logprobs_ref is not None for sample in samples):
             return samples
-        with self._holding(self._reference | self._fixed_reference):
+        with self._as_reference():
             found = self.log_probs(samples)
         return [replace(sample, logprobs_ref=values) for sample, values in zip(samples, found, strict=True)]
 
@@ -246,6 +262,12 @@ class MegatronTrainer:
 
             hf.load_hf(reference | self._fixed_reference, self.shape, self.layout, locate(path))
         return reference
+
+    def _as_reference(self) -> AbstractContextManager[None]:
+        """The model computes as the reference inside."""
+        if self._reference is None:
+            return switched_off(self._optimizer.model)
+        return self._holding(self._reference | self._fixed_reference)
 
     @contextmanager
     def _holding(self, weights: dict[str, Tensor]) -> Iterator[None]:
@@ -273,6 +295,8 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         recompute_layers=config.train.recompute_layers,
         temperature=config.rollout.temperature,
         entropy_gradient=loss_needs(config.algorithm).entropy_gradient,
+        lora=config.train.lora,
+        seed=config.train.seed,
     )
 
 

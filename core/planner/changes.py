@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.mistake import Mistake
-from core.checks import batch, model, overlap, parallel, schedule, slurm
+from core.checks import batch, lora, model, overlap, parallel, schedule, slurm
 from core.config.schema import RunConfig
 from modelcfg import ModelShape
 
@@ -17,6 +17,7 @@ SIZE_RULES = (
     parallel.ranks_divide,
     parallel.experts_divide,
     parallel.batch_divides_over_replicas,
+    lora.layers_are_whole,
 )
 CHANGE_RULES = (
     *SIZE_RULES,
@@ -32,7 +33,8 @@ CHANGE_RULES = (
 
 def size_problems(config: RunConfig, shape: ModelShape | None) -> list[Mistake]:
     """What a plan cannot be made of: sizes that do not divide, samples that fit no row."""
-    return [*(problem for rule in SIZE_RULES for problem in rule(config)), *model.shape_divides(config, shape)]
+    of_shape = (*model.shape_divides(config, shape), *lora.targets_are_layers(config, shape))
+    return [*(problem for rule in SIZE_RULES for problem in rule(config)), *of_shape]
 
 
 def accepted(config: RunConfig, shape: ModelShape) -> bool:

@@ -10,6 +10,7 @@ from core.config.schema import RunConfig
 from core.doors import ONE_TURN
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
+from modelcfg.adapters import adapter_parameters
 
 TOKEN_BYTES = {"prompt": 4, "response": 4 + 1 + 4 + 4}  # ids; ids, mask, log-probs of engine and trainer
 TEXT_BYTES = 5  # of a token in words
@@ -27,11 +28,14 @@ class DiskPlan:
 
 
 def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
-    """Whatever the layout: a checkpoint holds every parameter and its optimiser state once."""
+    """Whatever the layout: a checkpoint holds every parameter that is trained and its optimiser state once."""
     size, parameters = element_bytes(config, device), num_parameters(shape)
     # parameters, and where they are not fp32 or shared out their masters; two moments
     masters = size < FP32_BYTES or config.train.use_distributed_optimizer
     each = size + (FP32_BYTES if masters else 0) + 2 * FP32_BYTES
+    lora, trained = config.train.lora, parameters
+    if lora is not None:
+        trained = sum(adapter_parameters(shape, lora.rank, lora.targets).values())
     rollout = config.rollout
     optional = FP32_BYTES * (loss_needs(config.algorithm).reference + may_differ_by_token(config.algorithm))
     sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
@@ -39,7 +43,7 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     texts = 2 if has_turns else 1  # of the whole response, and of its turns
     sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + texts * TEXT_BYTES)
     return DiskPlan(
-        checkpoint=each * parameters,
+        checkpoint=each * trained,
         checkpoints_kept=config.checkpoint.keep,
         step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt,
         model=size * parameters * _num_models(config),

@@ -93,12 +93,16 @@ def first_that(ladder: Sequence[Changes], fits: Callable[[Changes], bool]) -> Ch
     return ladder[bisect_left(ladder, True, key=fits)]
 
 
-def least_bytes(shape: ModelShape, layout: Layout) -> int:
-    """What a rank holds at least in an update: its parameters in bfloat16 and their gradients, other things aside."""
+def least_bytes(shape: ModelShape, layout: Layout, *, frozen: bool = False) -> int:
+    """What a rank holds at least in an update: its parameters in bfloat16 and their gradients, other things aside.
+
+    Args:
+        frozen: they have none.
+    """
     experts = parameter_parts(shape)["feed-forward"] if shape.num_experts else 0
     dense = num_parameters(shape) - experts
     held = (dense + experts / layout.expert) / (layout.tensor * layout.pipeline)
-    return int(held * (2 + FP32_BYTES))
+    return int(held * (2 if frozen else 2 + FP32_BYTES))
 
 
 def _ranked(config: RunConfig, shape: ModelShape, machine: Machine) -> list[tuple[Layout, bool]]:
@@ -138,7 +142,8 @@ def _layout_changes(config: RunConfig, layout: Layout, machine: Machine) -> Chan
 
 def _may_fit(config: RunConfig, shape: ModelShape, device: Device, layout: Layout, share: float) -> bool:
     """Whether the checks accept a layout, and its smallest rows fit beside the engine's smallest weights."""
-    if least_bytes(shape, layout) > share * (device.total_bytes or 0) or not accepted(config, shape):
+    least = least_bytes(shape, layout, frozen=config.train.lora is not None)
+    if least > share * (device.total_bytes or 0) or not accepted(config, shape):
         return False
     split = list(engine_splits(config, device))[-1]
     size = split.get("placement.engine_tensor_parallel", config.placement.engine_tensor_parallel)

@@ -108,7 +108,8 @@ def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: 
         more = max(0, staging - sum(work.values()))
         return {TRAINER: work | ({STAGING: more} if more else {})}
     if phase == "sync" and has_engines(config):
-        return {TRAINER: {"buckets": engine.bucket_bytes(config, shape, device)}}
+        buckets = engine.bucket_bytes(config, shape, device) + trainer.merging_bytes(config)
+        return {TRAINER: {"buckets": buckets}}
     if phase in GENERATING:
         return {ENGINE: {"forward pass": engine.forward_bytes(config, shape, device)}}
     return {}

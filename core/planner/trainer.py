@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 from core.checks.needs import loss_needs
 from core.checks.parallel import num_trainers, replica_size
-from core.config.schema import RunConfig
+from core.config.schema import LoraConfig, RunConfig
 from core.doors import ONE_TURN
 from core.megatron.sizes.activations import Pass, update_bytes
-from core.megatron.sizes.buffers import Sharing, buffer_bytes, kept_parts, state_elements
+from core.megatron.sizes.buffers import MERGED_AT_ONCE, Sharing, buffer_bytes, kept_parts, state_elements
 from core.megatron.sizes.graphs import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
 from core.megatron.sizes.streaming import staging_bytes, state_bytes
 from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
+from modelcfg.adapters import adapted_layers, adapter_parameters
 from modelcfg.shards import rank_parameters
 
 Split = tuple[int, int, int, int]  # tensor parallel, pipeline parallel, stage, expert parallel
@@ -46,14 +47,15 @@ def part_bytes(
     config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0, streamed: bool = False
 ) -> dict[str, int]:
     """Part -> bytes of the flat buffers of a rank on its device, exact to the byte."""
-    sharing, kl = _sharing(config, shape, dp_rank), loss_needs(config.algorithm).reference
+    lora, sharing = config.train.lora, _sharing(config, shape, dp_rank)
+    kl = loss_needs(config.algorithm).reference and lora is None  # a base is the reference, too
     split = _split(config, stage)
-    return dict(_buffer_bytes(shape, split, element_bytes(config, device), sharing, kl, streamed))
+    return dict(_buffer_bytes(shape, split, element_bytes(config, device), sharing, kl, streamed, lora))
 
 
 def streamed_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> Streamed:
     """A rank's masters and moments where they stay on the host, exact to the byte."""
-    elements = _state_elements(shape, _split(config, stage), _sharing(config, shape, dp_rank))
+    elements = _state_elements(shape, _split(config, stage), _sharing(config, shape, dp_rank), config.train.lora)
     has_masters = element_bytes(config, device) < ELEMENT_BYTES["float32"]
     return Streamed(state_bytes(elements, has_masters), staging_bytes(elements, has_masters))
 
@@ -61,10 +63,10 @@ def streamed_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int
 def copied_parts(config: RunConfig, shape: ModelShape, device: str, streamed: bool = False) -> list[str]:
     """Parts that are copied to the host when they leave, those first whose staying saves most per byte.
 
-    Of moments only the way out is waited for, of the reference, which nothing changes, only the way back.
+    Of moments only the way out is waited for, of reference and base, which nothing changes, only the way back.
     """
     kept = kept_parts(element_bytes(config, device), _sharing(config, shape, 0), streamed)
-    return [part for part in ("masters", "parameters", "reference", "moments") if part in kept]
+    return [part for part in ("masters", "parameters", "reference", "base", "moments") if part in kept]
 
 
 def host_copy_bytes(
@@ -100,11 +102,17 @@ def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 
     return update_bytes(shape, _pass(config, shape, device, stage), row.tokens, row.targets)
 
 
+def merging_bytes(config: RunConfig) -> int:
+    """What merging adapters takes in a sync, a piece of a weight at a time; the result is a bucket's."""
+    return 0 if config.train.lora is None else MERGED_AT_ONCE * 2 * ELEMENT_BYTES["float32"]
+
+
 def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[Graphs]:
     """Numbers of tokens up to which rows could be CUDA graphs, largest first; none where there are no graphs at all."""
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
+    plain = plain or train.lora is not None
     varies = shape.num_experts > 0  # how many tokens each expert gets
     if not train.cuda_graphs or plain or varies or device != "cuda":
         return []
@@ -140,14 +148,29 @@ def _split(config: RunConfig, stage: int) -> Split:
 # A search for a layout asks for the same sizes many times, and with experts there are tens of thousands of parameters.
 @lru_cache(maxsize=4096)
 def _buffer_bytes(
-    shape: ModelShape, split: Split, element_bytes: int, sharing: Sharing, kl: bool, streamed: bool
+    shape: ModelShape,
+    split: Split,
+    element_bytes: int,
+    sharing: Sharing,
+    kl: bool,
+    streamed: bool,
+    lora: LoraConfig | None,
 ) -> Mapping[str, int]:
-    return buffer_bytes(rank_parameters(shape, *split), element_bytes, sharing, kl, streamed)
+    base = None if lora is None else rank_parameters(shape, *split)
+    return buffer_bytes(_trained(shape, split, lora), element_bytes, sharing, kl, streamed, base)
 
 
 @lru_cache(maxsize=4096)
-def _state_elements(shape: ModelShape, split: Split, sharing: Sharing) -> int:
-    return state_elements(rank_parameters(shape, *split), sharing)
+def _state_elements(shape: ModelShape, split: Split, sharing: Sharing, lora: LoraConfig | None) -> int:
+    return state_elements(_trained(shape, split, lora), sharing)
+
+
+def _trained(shape: ModelShape, split: Split, lora: LoraConfig | None) -> Mapping[str, int]:
+    """Elements of each parameter of the rank that is trained."""
+    _, pipeline, stage, _ = split
+    if lora is None:
+        return rank_parameters(shape, *split)
+    return adapter_parameters(shape, lora.rank, lora.targets, pipeline, stage)
 
 
 def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
@@ -166,6 +189,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
     placement, train = config.placement, config.train
     layers, size = shape.num_layers // placement.pipeline_parallel, element_bytes(config, device)
     wanted = layers if train.recompute_layers is None else min(layers, train.recompute_layers)
+    ranks, outputs = (0, 0) if train.lora is None else _adapter_sizes(shape, train.lora)
     return Pass(
         element_bytes=size,
         tensor_parallel=placement.tensor_parallel,
@@ -178,4 +202,14 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         attention="whole" if device == "cuda" and size == ELEMENT_BYTES["bfloat16"] else "plain",
         expert_parallel=placement.expert_parallel,
         dense=max(0, min(layers, shape.dense_layers - stage * layers)),
+        adapter_ranks=ranks,
+        adapter_outputs=outputs,
     )
+
+
+@lru_cache(maxsize=256)
+def _adapter_sizes(shape: ModelShape, lora: LoraConfig) -> tuple[int, int]:
+    """Ranks of a layer's adapters, added up, and what the widest of Megatron's layers with some adds, per token."""
+    layers = [adapted_layers(shape, number, lora.targets) for number in (0, shape.num_layers - 1)]
+    ranks = max(sum(len(one.chosen) for one in layer) * lora.rank for layer in layers)
+    return ranks, max((sum(one.widths) * one.groups for layer in layers for one in layer), default=0)

@@ -1,7 +1,7 @@
 """The residency table: what each owner holds of a shared GPU in each phase. Data, and nothing else.
 
     phase     trainer                              engine
-    sync      parameters                           weights
+    sync      parameters, base                     weights
     rollout   –                                    weights, KV cache, CUDA graphs
     eval      –                                    weights, KV cache, CUDA graphs
     score     –                                    –
@@ -9,7 +9,8 @@
     save      everything but the gradients         –
 
 What the next phase does not want is given up when it begins, so a phase that follows its like moves nothing. Parts of a
-trainer for which there is room beside the engine stay in all phases (`table`).
+trainer for which there is room beside the engine stay in all phases (`table`). Where adapters are trained the base is
+what they are beside, and parameters are the adapters alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 
 TRAINER, ENGINE = "trainer", "engine"
 # in the order in which they are taken: parameters may be made from the masters, so those come first
-TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference")
+TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference", "base")
 ENGINE_PARTS = ("weights", "kv_cache", "cuda_graph")
 
 
@@ -38,7 +39,7 @@ class Holding:
 _GENERATING = Holding(engine=frozenset(ENGINE_PARTS))
 
 TABLE: Mapping[str, Holding] = {
-    "sync": Holding(trainer=frozenset({"parameters"}), engine=frozenset({"weights"})),
+    "sync": Holding(trainer=frozenset({"parameters", "base"}), engine=frozenset({"weights"})),
     "rollout": _GENERATING,
     "eval": _GENERATING,
     "score": Holding(),

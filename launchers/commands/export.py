@@ -22,6 +22,12 @@ def command(
     dtype: Annotated[
         Literal["bfloat16", "float32"] | None, typer.Option(help="Of the weights; as the trainer has them if left out.")
     ] = None,
+    adapters: Annotated[
+        bool,
+        typer.Option(
+            "--adapters", help="Of a run with train.lora the adapters alone, as PEFT reads them; else merged."
+        ),
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read what was written, and compare each weight with the checkpoint's.")
     ] = False,
@@ -46,8 +52,10 @@ def command(
             out,
             wanted,
             verify=verify,
+            adapters=adapters,
             told=note,
             wrote=lambda done, whole: bar.update(task, completed=done, total=whole, visible=True),
         )
     size = f"{found.num_files} {'file' if found.num_files == 1 else 'files'}, {found.num_bytes / 2**30:.2f} GiB"
-    say(f"written: {found.directory}, the model after step {found.step} ({found.dtype}, {size})")
+    what = "the adapters" if adapters else "the model"
+    say(f"written: {found.directory}, {what} after step {found.step} ({found.dtype}, {size})")

@@ -1,6 +1,7 @@
 """A run's checkpoint as a HuggingFace directory: no engine, GPU or process group, one parameter in memory at a time.
 
-The directory appears whole or not at all: it is written under a hidden name beside its own, and renamed.
+Of a run that has trained adapters they are merged, or written alone as a directory for PEFT. The directory appears
+whole or not at all: it is written under a hidden name beside its own, and renamed.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 import modelcfg
 from common.files import flush_all
 from common.mistake import Wrong
 from common.units import GIB
 from core.config import load_run_file
+from core.config.schema import LoraConfig, RunConfig
 from core.loop.manifest import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
+from core.megatron.state.stored_adapters import StoredAdapters
 from core.pretrained.locate import locate
 from core.pretrained.model_writer import host_bytes, written_model
+from core.pretrained.peft_directory import write_peft
 from core.pretrained.weight_files import carried_tensors, fitting_tensors, weight_files
 from core.run_dir.run_directory import RunDirectory
 from modelcfg import ModelShape, num_parameters
@@ -51,6 +56,7 @@ def export(
     dtype: torch.dtype | None,
     *,
     verify: bool,
+    adapters: bool = False,
     told: Callable[[str], None] = lambda _: None,
     wrote: Callable[[int, int], None] = lambda _, __: None,
 ) -> Exported:
@@ -60,6 +66,7 @@ def export(
         step: how many steps the checkpoint holds; None: the newest one.
         dtype: of the weights; None: as the trainer has them.
         verify: read what was written, and compare each weight with the checkpoint's.
+        adapters: write them alone, as a directory for PEFT, in the precision that the trainer has them in.
         told: called with what begins.
         wrote: called with parameters written so far, and all.
     Raises:
@@ -69,8 +76,13 @@ def export(
     if os.path.lexists(out):
         raise _taken(out)
     step = _existing_step(run, step)
-    source = _source(run)
+    config = load_run_file(run.run_file)
+    lora = config.train.lora
+    source = _source(run, config, needs_weights=lora is not None)
     shape = _shape(source)
+    if adapters and lora is None:
+        remedy = "leave --adapters out, to have the model whole"
+        raise Wrong(f"{run.path}, a run without train.lora", "one that has trained adapters", remedy)
     folder = run.checkpoint(step)
     told(f"checking {folder}")
     problem, _ = inspect_checkpoint(folder)
@@ -79,18 +91,40 @@ def export(
         remedy = f"choose with --step: {_listed(others)}" if others else "there is no other: let the run write one"
         raise Wrong(f"{folder}, which is damaged: {problem}", "a whole checkpoint", remedy)
     with _complete_or_nothing(out) as unfinished, _told_why(folder, out):
-        stored = StoredModel(folder / "trainer", shape)
+        stored = _stored(folder / "trainer", shape, lora, source)
         dtype = dtype or stored.dtype
-        _refuse_full(unfinished.parent, num_parameters(shape) * dtype.itemsize)
         told(f"writing {out}")
-        _write(stored, unfinished, source, shape, dtype, wrote)
-        fitting_tensors(unfinished, shape)
-        if verify:
-            told("reading it back")
-            _compare(stored, unfinished, shape, dtype)
-    files = weight_files(out)
-    num_bytes = sum(file.stat().st_size for file in files)
+        if lora is not None and adapters:
+            files = _write_adapters(stored, unfinished, lora, source, dtype, verify=verify)
+        else:
+            _refuse_full(unfinished.parent, num_parameters(shape) * dtype.itemsize)
+            _write(stored, unfinished, source, shape, dtype, wrote)
+            fitting_tensors(unfinished, shape)
+            if verify:
+                told("reading it back")
+                _compare(stored, unfinished, shape, dtype)
+            files = weight_files(unfinished)
+        num_bytes = sum(file.stat().st_size for file in files)
     return Exported(out, step, str(dtype).removeprefix("torch."), len(files), num_bytes)
+
+
+def _stored(folder: Path, shape: ModelShape, lora: LoraConfig | None, source: Path) -> StoredModel:
+    return StoredModel(folder, shape) if lora is None else StoredAdapters(folder, shape, lora, source)
+
+
+def _write_adapters(
+    stored: StoredModel, directory: Path, lora: LoraConfig, source: Path, dtype: torch.dtype, *, verify: bool
+) -> list[Path]:
+    """The files of weights."""
+    assert isinstance(stored, StoredAdapters)
+    tensors = {name: tensor.to(dtype) for name, tensor in stored.adapters.items()}
+    file = write_peft(directory, tensors, lora, stored.targets, str(source))
+    if verify:
+        written = load_file(file)
+        differing = [name for name in tensors if not torch.equal(tensors[name], written[name])]
+        if differing:
+            raise _other(differing[0], file.name)
+    return [file]
 
 
 def _taken(out: Path) -> Wrong:
@@ -119,8 +153,12 @@ def _compare(stored: StoredModel, directory: Path, shape: ModelShape, dtype: tor
     written, fixed = fitting_tensors(directory, shape), modelcfg.fixed_tensors(shape)
     for name, tensor in stored.tensors():
         if written[name].read() != host_bytes(tensor, torch.float32 if name in fixed else dtype):
-            found = f"another {name} in {written[name].file.name} than in the checkpoint, which was written from it"
-            raise Wrong(found, "equal weights", "export again to another disk: this one, or the memory, is not sound")
+            raise _other(name, written[name].file.name)
+
+
+def _other(name: str, file: str) -> Wrong:
+    found = f"another {name} in {file} than in the checkpoint, which was written from it"
+    return Wrong(found, "equal weights", "export again to another disk: this one, or the memory, is not sound")
 
 
 def _existing_step(run: RunDirectory, step: int | None) -> int:
@@ -134,16 +172,21 @@ def _existing_step(run: RunDirectory, step: int | None) -> int:
     return steps[-1] if step is None else step
 
 
-def _source(run: RunDirectory) -> Path:
-    """The folder with config.json and tokenizer; if the run's model is gone, the run's own copy does as well."""
-    path = load_run_file(run.run_file).model.path
+def _source(run: RunDirectory, config: RunConfig, *, needs_weights: bool) -> Path:
+    """The folder with config.json and tokenizer; if the run's model is gone, the run's own copy does as well.
+
+    Args:
+        needs_weights: of the model as it was before the run, which the copy has not.
+    """
+    path = config.model.path
     try:
         return locate(path)
     except ValueError as error:
-        if (run.hf_model / "config.json").is_file():
+        if (run.hf_model / "config.json").is_file() and not needs_weights:
             return run.hf_model
+        wanted = "the model that has the adapters" if needs_weights else "config.json and tokenizer of the run's model"
         remedy = f"put it back, or set model.path in {run.run_file}"
-        raise Wrong(f"no model at {path}", "config.json and tokenizer of the run's model", remedy) from error
+        raise Wrong(f"no model at {path}", wanted, remedy) from error
 
 
 def _shape(source: Path) -> ModelShape:

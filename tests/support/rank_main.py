@@ -28,7 +28,14 @@ import torch.distributed as dist
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference")  # core's own, once it is imported
+TRAINER_PARTS = (
+    "masters",
+    "moments",
+    "parameters",
+    "gradients",
+    "reference",
+    "base",
+)  # core's own, once it is imported
 
 
 def make_samples(seed: int, num_groups: int = 3) -> list[Any]:
@@ -129,6 +136,8 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         return buckets
     if verb in LOOK:
         return LOOK[verb](trainer)
+    if verb == "dump_gradients":
+        return dump_gradients(trainer, Path(arguments[0]))
     if verb == "dump":
         return dump(trainer, Path(arguments[0]))
     return getattr(trainer, verb)(Path(arguments[0]))
@@ -171,6 +180,26 @@ def dump(trainer: Any, directory: Path) -> None:
     for kind, tensors in {"weights": trainer._parameters, **states}.items():
         buckets = named_buckets(tensors, trainer.shape, trainer.layout, 2**40, fixed=False)
         save_file({name: t.detach().contiguous() for bucket in buckets for name, t in bucket}, directory / kind)
+
+
+def dump_gradients(trainer: Any, file: Path) -> None:
+    """Write the gradients of the log-probs of some samples, added up, of what is trained, under HuggingFace names."""
+    from safetensors.torch import save_file
+
+    from core.megatron.model import forward_row
+    from core.megatron.rows.packing import pack
+    from core.megatron.state.adapters import adapter_entries
+    from core.megatron.state.gather import gathered
+    from core.megatron.state.names import export_entries
+
+    model: Any = trainer._optimizer.model.train()
+    trainer._optimizer.zero_grad()
+    forward_row(model, pack(make_samples(0), 256)[0][0], "cpu")[0].sum().backward()
+    gradients = {name: p.main_grad for name, p in trainer._parameters.items() if p.requires_grad}
+    lora = trainer.config.train.lora
+    entries = adapter_entries(trainer.shape, lora) if lora else export_entries(trainer.shape, 1)
+    found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
+    save_file({name: tensor.clone().contiguous() for name, tensor in found}, file)
 
 
 def moments(trainer: Any, key: str) -> dict[str, torch.Tensor]:
@@ -286,10 +315,14 @@ def checksums(trainer: Any) -> list[str]:
 def off_plan(trainer: Any) -> dict[str, Any]:
     """What the planner counts otherwise than this rank has it: nothing, or [planned, found] by name."""
     from core.planner import trainer as planner
+    from modelcfg.adapters import adapter_parameters
     from modelcfg.shards import rank_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
     parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
+    held = {name: p for name, p in trainer._parameters.items() if "adapters" not in name}
+    trained, lora = {n: p.numel() for n, p in trainer._parameters.items() if p.requires_grad}, config.train.lora
+    adapters = adapter_parameters(shape, lora.rank, lora.targets, layout.pp_size, layout.pp_rank) if lora else {}
     streamed = config.train.optimizer_state == "streamed"
     parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank, streamed)
     host = planner.host_copy_bytes(config, shape, "cpu", parts, streamed=streamed)
@@ -297,8 +330,9 @@ def off_plan(trainer: Any) -> dict[str, Any]:
         host += planner.streamed_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank).host
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
     pairs = {
-        "order": [list(parameters), list(trainer._parameters)],
-        "parameters": [parameters, {name: p.numel() for name, p in trainer._parameters.items()}],
+        "order": [list(parameters), list(held)],
+        "parameters": [parameters, {name: p.numel() for name, p in held.items()}],
+        "trained": [list((adapters or parameters).items()), list(trained.items())],
         "host": [host, trainer.memory.host_bytes],
         **{f"{part} bytes": [parts[part], found[part]] for part in TRAINER_PARTS},
     }

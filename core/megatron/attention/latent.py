@@ -14,11 +14,7 @@ from typing import Any
 
 import torch
 from megatron.core import parallel_state
-from megatron.core.tensor_parallel.layers import (
-    ColumnParallelLinear,
-    RowParallelLinear,
-    linear_with_grad_accumulation_and_async_allreduce,
-)
+from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.tensor_parallel.mappings import copy_to_tensor_model_parallel_region
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
@@ -26,22 +22,8 @@ from torch import Tensor
 from core.megatron.attention.packed import PlanCarrier, attend
 from core.megatron.layers.norm import RMSNorm
 from core.megatron.layers.rotary import rotate
+from core.megatron.layers.whole_linear import WholeLinear
 from modelcfg import LatentAttention, ModelShape, YarnScaling
-
-
-class WholeLinear(torch.nn.Module):
-    """A product whose weight is the same on all tensor-parallel ranks. No bias."""
-
-    def __init__(self, config: Any, inputs: int, outputs: int) -> None:
-        super().__init__()
-        device = torch.cuda.current_device()
-        self.weight = torch.nn.Parameter(torch.empty(outputs, inputs, dtype=config.params_dtype, device=device))
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        product: Tensor = linear_with_grad_accumulation_and_async_allreduce(
-            hidden, self.weight, None, gradient_accumulation_fusion=True, allreduce_dgrad=False, sequence_parallel=False
-        )
-        return product
 
 
 class LatentSelfAttention(MegatronModule):  # type: ignore[misc]

@@ -39,6 +39,11 @@ class Projection:
         return self._weights.at(self.parameters)
 
     @property
+    def trained(self) -> bool:
+        """Whether they have gradients."""
+        return bool(self.parameters[0].requires_grad)
+
+    @property
     def gradients(self) -> ExpertTensors:
         """[out, in] float32 of each."""
         return self._gradients.at([parameter.main_grad for parameter in self.parameters])
@@ -86,11 +91,13 @@ class _Experts(torch.autograd.Function):
         for_gated = grouped.product(incoming, slots.token, products.second.weights, tiles, how, transposed=True)
         for_both, for_weight, gated = expert_rows.gated_backward(both, weight, for_gated)
         del for_gated
-        second = products.second.gradients
-        grouped.add_weight_gradients(incoming, slots.token, gated, None, slots.starts, second, sums)
+        if products.second.trained:
+            second = products.second.gradients
+            grouped.add_weight_gradients(incoming, slots.token, gated, None, slots.starts, second, sums)
         del gated
-        first = products.first.gradients
-        grouped.add_weight_gradients(for_both, None, hidden, slots.token, slots.starts, first, sums)
+        if products.first.trained:
+            first = products.first.gradients
+            grouped.add_weight_gradients(for_both, None, hidden, slots.token, slots.starts, first, sums)
         back = grouped.product(for_both, None, products.first.weights, tiles, how, transposed=True)
         if slots.place is None:
             return back, for_weight.to(weight.dtype).view(ctx.like), None, None

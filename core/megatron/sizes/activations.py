@@ -13,7 +13,8 @@ feed-forward of all tokens, where there is one, and what the router chose; under
 that have come. On a CPU k (H + 6 F), as the activation is made in steps. In fp32 one number per norm and head. Beside
 the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
 gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
-their input only.
+their input only. Where adapters are trained, a layer keeps their ranks more, the widest of what they add is there at a
+time, and no weight of the vocabulary has a gradient; that less is kept for frozen weights is not counted.
 Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F width of a feed-forward or expert,
 V vocabulary.
 """
@@ -42,6 +43,8 @@ class Pass:
         recomputed: layers of this stage that keep their input only.
         in_flight: rows that have gone forward and not yet backward: more than one on the first of several stages.
         dense: layers of this stage without experts, which come first, of a model that has experts.
+        adapter_ranks: of all adapters of a layer, added up; 0: there are none.
+        adapter_outputs: numbers of a token that the widest of a layer's adapters adds.
     """
 
     element_bytes: int
@@ -55,6 +58,8 @@ class Pass:
     attention: Attention = "flash"
     expert_parallel: int = 1
     dense: int = 0
+    adapter_ranks: int = 0
+    adapter_outputs: int = 0
 
 
 def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) -> int:
@@ -120,12 +125,14 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     Args:
         tokens: T, targets: R; of the largest row.
     """
-    dense, other = (tokens * layer_bytes(shape, how, experts=experts) for experts in (False, None))
+    beside = how.adapter_ranks * how.element_bytes
+    dense, other = (tokens * (layer_bytes(shape, how, experts=experts) + beside) for experts in (False, None))
     inputs = tokens * _row(shape, how) * how.element_bytes
     whole_dense = max(0, how.dense - how.recomputed)  # the first ones are recomputed
     layers = whole_dense * dense + (how.num_layers - how.recomputed - whole_dense) * other
     kept = layers + how.recomputed * inputs
-    weight = -(-shape.vocab_size // how.tensor_parallel) * shape.hidden_size * how.element_bytes
+    rows = 0 if how.adapter_ranks else -(-shape.vocab_size // how.tensor_parallel)  # with a gradient
+    weight = rows * shape.hidden_size * how.element_bytes
     predicted = targets * shape.hidden_size * how.element_bytes
     logits = targets * -(-shape.vocab_size // how.tensor_parallel) * how.element_bytes + weight + predicted
     last = tokens * shape.hidden_size * how.element_bytes + predicted  # what the final norm reads, and what is chosen
@@ -133,7 +140,8 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     # later, while a layer is made again and goes backward: its own activations and their gradients
     tied = weight if shape.tied_embeddings and how.is_first and how.is_last else 0
     in_work = (max(dense, other) if how.dense else other) if how.recomputed else layers
-    in_layer = how.recomputed * inputs + in_work + tokens * _gradients(shape, how) + tied
+    added = 2 * tokens * how.adapter_outputs * how.element_bytes  # and its gradient
+    in_layer = how.recomputed * inputs + in_work + tokens * _gradients(shape, how) + added + tied
     at_embedding = (3 if tied else 2) * weight if how.is_first else 0
     peak = max(at_logits, in_layer, at_embedding)
     waiting = (how.in_flight - 1) * kept

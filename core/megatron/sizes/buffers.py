@@ -6,6 +6,7 @@
     masters      fp32 of bf16 parameters          of the part of the buffer that is this rank's
     moments      two, fp32, shaped as what Adam works on
     reference    flat, in the parameters' precision; only if there is one
+    base         flat, likewise; what is not trained, where adapters are: all other parts are of these alone then
 
 No torch: the planner counts on a login node.
 """
@@ -20,6 +21,7 @@ from common.units import FP32_BYTES
 from modelcfg.shards import EMBEDDING, EXPERTS, OUTPUT
 
 ALIGNMENT = 64  # elements: 128 bytes or more, as vectorised kernels like it
+MERGED_AT_ONCE = 2**22  # elements of a weight with an adapter that are in float32 at a time
 BUCKET_MULTIPLE = 128  # elements: megatron-core 0.16 ends a shared-out bucket at a multiple of this and of the ranks
 
 
@@ -45,15 +47,21 @@ def room(numel: int) -> int:
 
 
 def buffer_bytes(
-    parameters: Mapping[str, int], element_bytes: int, sharing: Sharing, kl: bool, streamed: bool = False
+    parameters: Mapping[str, int],
+    element_bytes: int,
+    sharing: Sharing,
+    kl: bool,
+    streamed: bool = False,
+    base: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
     """Part -> bytes on the device when everything is there.
 
     Args:
-        parameters: elements of each parameter of the rank, in the order of the model.
+        parameters: elements of each parameter of the rank that is trained, in the order of the model.
         element_bytes: of a parameter: 2 (bf16, with fp32 masters) or 4 (fp32, without).
         kl: whether there is a reference model.
         streamed: masters and moments stay on the host.
+        base: elements of each parameter that is not trained.
     """
     flat = sum(map(room, parameters.values()))
     if sharing.distributed:
@@ -67,6 +75,7 @@ def buffer_bytes(
         "parameters": parameter_room * element_bytes,
         "gradients": held * FP32_BYTES,
         "reference": flat * element_bytes if kl else 0,
+        "base": sum(map(room, (base or {}).values())) * element_bytes,
     }
 
 
@@ -80,7 +89,7 @@ def state_elements(parameters: Mapping[str, int], sharing: Sharing) -> int:
 def kept_parts(element_bytes: int, sharing: Sharing, streamed: bool = False) -> frozenset[str]:
     """The parts that are copied to the host when they leave; the others are dropped."""
     makes_parameters = element_bytes < FP32_BYTES and not sharing.distributed and not streamed
-    return frozenset({"masters", "moments", "reference"} | (set() if makes_parameters else {"parameters"}))
+    return frozenset({"masters", "moments", "reference", "base"} | (set() if makes_parameters else {"parameters"}))
 
 
 def _buffers(parameters: Mapping[str, int], sharing: Sharing) -> Iterator[_Buffer]:

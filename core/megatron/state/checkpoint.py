@@ -1,4 +1,7 @@
-"""Trainer state on disk in Megatron's distributed format, which any layout can load."""
+"""Trainer state on disk in Megatron's distributed format, which any layout can load.
+
+Where adapters are trained, of the model they alone: the base is the model's files.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
 from torch import Tensor
 
 from core.megatron.parallel import Layout
+from core.megatron.state.adapters import is_adapter
 from core.megatron.state.optimizer import Optimizer, keep_state_flat
 
 _LOADED = object()  # where a tensor of the checkpoint belongs
@@ -55,7 +59,10 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
             state["rng"] = _rng_object(layout, None)
         settings = _settings(state["optimizer"])
         loaded = dist_checkpointing.load(state, str(directory))
-        optimizer.model.module.load_state_dict(loaded["model"], strict=True)
+        module = optimizer.model.module
+        missing, unknown = module.load_state_dict(loaded["model"], strict=_trains_all(module))
+        assert not unknown, unknown
+        assert not [name for name in missing if is_adapter(name)], missing
         before = [{key: dict(values) for key, values in one.optimizer.state.items()} for one in optimizer.adams]
         with _torch_adams_can_load(optimizer):
             optimizer.chain.load_state_dict(_with_settings(loaded["optimizer"], settings))
@@ -70,9 +77,16 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
     metadata = {**_content_metadata(), "dp_cp_group": replicas}
     model = optimizer.model.module.sharded_state_dict(metadata=metadata)
+    if not _trains_all(optimizer.model.module):
+        model = {name: value for name, value in model.items() if is_adapter(name)}
     with _torch_adams_can_load(optimizer):
         adam = optimizer.chain.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
+
+
+def _trains_all(module: torch.nn.Module) -> bool:
+    """Whether the model's own weights are trained."""
+    return not any(is_adapter(name) for name, _ in module.named_parameters())
 
 
 def _count_on_host(adam: dict[Any, Any]) -> None:

@@ -7,6 +7,7 @@
 | parameters | what computes | dropped where masters exist, else as masters | rounded from the masters, else copied in |
 | gradients | fp32 sums | dropped | undefined; every update clears them first |
 | reference | the KL reference | copied out once | copied in |
+| base | what adapters are trained beside | copied out once | copied in |
 
 The moments are needed last, so computing may begin while they are still on their way.
 Where Adam's state streams (`streamed.py`), masters and moments are never here, and parameters are copied.
@@ -27,18 +28,32 @@ from core.megatron.state.optimizer import Optimizer
 from core.residency.region import Region
 from core.residency.table import TRAINER, TRAINER_PARTS
 
+UNCHANGING = ("reference", "base")
+
 
 class TrainerMemory:
     """One rank's parts. Everything is on the device at first. Collective: none."""
 
     name = TRAINER
 
-    def __init__(self, optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        parameters: Sequence[Tensor],
+        reference: Sequence[Tensor],
+        base: Sequence[Tensor] = (),
+    ) -> None:
+        """Take the buffers of a rank.
+
+        Args:
+            parameters: what is trained.
+            base: what is not; already in flat buffers.
+        """
         self._adams = optimizer.adams
         self._streamed_bytes = sum(stream.host_bytes for stream in optimizer.streams)
         self._device = parameters[0].device
         self._stream = _stream(self._device)
-        self.regions = _regions(optimizer, parameters, reference)
+        self.regions = _regions(optimizer, parameters, reference, base)
         self._arrived: torch.cuda.Event | None = None
         optimizer.before_step = self.settle
 
@@ -60,7 +75,7 @@ class TrainerMemory:
     def touched(self) -> None:
         """Say that an update or a checkpoint has changed, or is about to change, the resident parts."""
         for name, region in self.regions.items():
-            if name != "reference":
+            if name not in UNCHANGING:
                 region.changed = True
 
     def shrink_to(self, parts: frozenset[str]) -> None:
@@ -133,7 +148,9 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
     return torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
 
-def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor]) -> dict[str, Region]:
+def _regions(
+    optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor], base: Sequence[Tensor]
+) -> dict[str, Region]:
     move_into_flat(reference)
     own = Region("parameters", parameters)
     # each parameter has its whole master here, unless the optimiser is shared out over ranks
@@ -147,6 +164,7 @@ def _regions(optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequ
         own,
         Region("gradients", [buffer.grad_data for buffer in buffers], keep=False),
         Region("reference", reference),
+        Region("base", base),
     )
     return {region.name: region for region in regions}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -46,7 +47,6 @@ class StoredModel:
 
         Raises:
             OSError: they cannot be read.
-            Wrong: they hold no model of this shape.
         """
         self._folder, self._shape = folder, shape
         self._reader = FileSystemReader(folder)
@@ -55,7 +55,12 @@ class StoredModel:
         tensors = metadata.state_dict_metadata.items()
         self._tensors = {key: value for key, value in tensors if isinstance(value, TensorStorageMetadata)}
         self._chunks: dict[str, dict[Place, list[ChunkStorageMetadata]]] = {}
-        self.dtype: torch.dtype = self._stored(EMBEDDING, ())[1].properties.dtype
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, as the trainer has them."""
+        found: torch.dtype = self._stored(EMBEDDING, ())[1].properties.dtype
+        return found
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of a HuggingFace checkpoint by name, in its order.
@@ -65,7 +70,7 @@ class StoredModel:
         """
         for entry in export_entries(self._shape, num_stages=1):
             held = entry.of_rank(0)
-            whole = self._read(held)
+            whole = self.read(held)
             try:
                 found = join(held, [whole], self._shape)
             except RuntimeError as error:  # it cannot be cut into what it should hold
@@ -76,8 +81,12 @@ class StoredModel:
                 yield name, tensor
             del found, whole
 
-    def _read(self, entry: Entry) -> Tensor:
-        """The whole parameter, of all tensor-parallel ranks."""
+    def read(self, entry: Entry) -> Tensor:
+        """The whole parameter, of all tensor-parallel ranks.
+
+        Raises:
+            Wrong: it is not there, or a part of it is not.
+        """
         place = tuple(int(number) for number in NUMBERED.findall(entry.local))
         key, stored, place = self._stored(entry.local, place)
         size = stored.size[len(place) :]

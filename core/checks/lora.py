@@ -1,0 +1,57 @@
+"""Adapters: which layers can have one, and what they cannot be combined with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common.mistake import Mistake, show
+from common.nearest import nearest
+from core.config.schema import RunConfig
+from modelcfg import ModelShape
+from modelcfg.adapters import ALL_LINEAR, expert_targets, possible_targets
+
+KEY = "train.lora"
+
+
+def layers_are_whole(config: RunConfig) -> Iterator[Mistake]:
+    """An adapter is beside a layer that one rank has whole."""
+    tensor = config.placement.tensor_parallel
+    if config.train.lora is not None and tensor > 1:
+        found, wanted = f"{tensor} with {KEY}", "1, as adapters are not split over tensor-parallel ranks"
+        remedy = "set it to 1: data and pipeline parallel are possible, and the model has no gradients to hold"
+        yield Mistake("placement.tensor_parallel", None, found, wanted, remedy)
+
+
+def the_base_is_the_reference(config: RunConfig) -> Iterator[Mistake]:
+    """The KL is to the model without its adapters, of which there is one copy."""
+    path = config.model.reference_path
+    if config.train.lora is not None and path is not None:
+        found = f"{path} with {KEY}"
+        wanted = "nothing: the reference is the model without its adapters, which takes no memory"
+        yield Mistake("model.reference_path", None, found, wanted, f"remove it, or remove {KEY}")
+
+
+def targets_are_layers(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
+    """Each target is a linear layer of the model, and none that experts have."""
+    if config.train.lora is None or shape is None:
+        return
+    possible, of_experts = possible_targets(shape), expert_targets(shape)
+    given = config.train.lora.targets
+    refused = [name for name in given if name in of_experts or (name == ALL_LINEAR and of_experts)]
+    unknown = [name for name in given if name not in possible and name != ALL_LINEAR and name not in of_experts]
+    listed = ", ".join(possible)
+    if refused:
+        wanted = f"some of {listed}: experts ({', '.join(sorted(of_experts))}) have no adapters"
+        yield Mistake(f"{KEY}.targets", None, _listed(refused), wanted, f"set it to [{listed}]")
+    if unknown:
+        wanted = f"some of {listed}, the linear layers of {shape.name}" + ("" if of_experts else f"; or {ALL_LINEAR}")
+        close = next(filter(None, (nearest(name, possible) for name in unknown)), None)
+        yield Mistake(
+            f"{KEY}.targets", None, _listed(unknown), wanted, f"did you mean {close}?" if close else "choose among them"
+        )
+    if len(set(given)) < len(given):
+        yield Mistake(f"{KEY}.targets", None, show(list(given)), "each once", "remove what is there twice")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names)

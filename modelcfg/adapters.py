@@ -1,0 +1,114 @@
+"""Low-rank adapters of a model: which linear layers may have one, and what it holds. Read from the family's table.
+
+Megatron holds query, key and value as one layer, and gate and up as another; each of them has an adapter of its own, as
+HuggingFace and PEFT have it. Source: LoRA, arXiv:2106.09685. Left out: adapters of embedding, output layer and experts.
+Legend: I inputs and O outputs of a linear layer, r rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from modelcfg.families import families
+from modelcfg.shape import ModelShape
+from modelcfg.shards import made_at
+from modelcfg.weights import Weight
+
+ALL_LINEAR = "all-linear"
+ADAPTERS = ".adapters."  # in the names of their parameters
+SIDES = ("lora_A", "lora_B")
+PARTS = ("attention", "feed-forward")
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """One of Megatron's linear layers, and which of the projections in it have an adapter.
+
+    Its rows are `groups` times those of the projections, one after the other, `widths` of each.
+
+    Attributes:
+        local: the layer's name within a decoder layer.
+        hf: HuggingFace's names of the projections in it, within a decoder layer.
+        chosen: places of those with an adapter.
+    """
+
+    local: str
+    hf: tuple[str, ...]
+    inputs: int
+    widths: tuple[int, ...]
+    groups: int
+    chosen: tuple[int, ...]
+
+    def outputs(self, place: int) -> int:
+        """O of the projection at a place."""
+        return self.widths[place] * self.groups
+
+    def name(self, place: int) -> str:
+        """What PEFT calls the projection at a place among targets."""
+        return short(self.hf[place])
+
+    def shapes(self, rank: int) -> Iterator[tuple[str, str, tuple[int, int]]]:
+        """(Megatron's, HuggingFace's name within a decoder layer, shape) of each adapter's A, [r, I], and B, [O, r]."""
+        for place in self.chosen:
+            for side, shape in zip(SIDES, ((rank, self.inputs), (self.outputs(place), rank)), strict=True):
+                local = f"{self.local}{ADAPTERS}{self.name(place)}.{side}.weight"
+                yield local, f"{self.hf[place]}.{side}.weight", shape
+
+
+def short(hf: str) -> str:
+    """`q_proj` of `self_attn.q_proj`."""
+    return hf.rpartition(".")[2]
+
+
+def possible_targets(shape: ModelShape) -> list[str]:
+    """Names of the projections that may have an adapter, in the order of the model."""
+    of_experts = expert_targets(shape)
+    tables = (_lines(shape, layer) for layer in range(shape.num_layers))
+    names = dict.fromkeys(short(hf) for table in tables for weight in table for hf in _modules(weight))
+    return [name for name in names if name not in of_experts]
+
+
+def expert_targets(shape: ModelShape) -> set[str]:
+    """Names of the projections that experts have, which a target cannot tell from those of dense layers."""
+    table = families()[shape.architecture].layer(shape, shape.num_layers - 1)
+    return {short(hf) for weight in table if weight.of_expert for hf in _modules(weight)}
+
+
+def adapted_layers(shape: ModelShape, layer: int, targets: Collection[str]) -> list[Adapted]:
+    """What of a decoder layer has adapters, in the order in which Megatron makes it."""
+    chosen = possible_targets(shape) if ALL_LINEAR in targets else targets
+    found = [_adapted(shape, weight, chosen) for weight in sorted(_lines(shape, layer), key=made_at)]
+    return [one for one in found if one.chosen]
+
+
+def adapter_parameters(
+    shape: ModelShape, rank: int, targets: Collection[str], pipeline_parallel: int = 1, stage: int = 0
+) -> dict[str, int]:
+    """Elements of every parameter of the adapters of one pipeline stage, by name and in the order of the model."""
+    per_stage = shape.num_layers // pipeline_parallel
+    return {
+        f"decoder.layers.{index}.{local}": rows * columns
+        for index in range(per_stage)
+        for one in adapted_layers(shape, stage * per_stage + index, targets)
+        for local, _, (rows, columns) in one.shapes(rank)
+    }
+
+
+def _lines(shape: ModelShape, layer: int) -> list[Weight]:
+    """The linear layers of the table, experts' aside."""
+    table = families()[shape.architecture].layer(shape, layer)
+    linear = [one for one in table if one.part in PARTS and not one.fixed and len(one.shapes[0]) > 1]
+    return [one for one in linear if not one.of_expert]
+
+
+def _modules(weight: Weight) -> list[str]:
+    return [hf.removesuffix(".weight") for hf in weight.hf]
+
+
+def _adapted(shape: ModelShape, weight: Weight, targets: Collection[str]) -> Adapted:
+    modules = tuple(_modules(weight))
+    groups = shape.num_query_groups if weight.kind == "qkv" else 1
+    widths = tuple(rows // groups for rows, _ in weight.shapes)
+    chosen = tuple(place for place, hf in enumerate(modules) if short(hf) in targets)
+    return Adapted(weight.local.removesuffix(".weight"), modules, weight.shapes[0][1], widths, groups, chosen)
