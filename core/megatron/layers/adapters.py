@@ -69,12 +69,12 @@ class LayerAdapters(torch.nn.ModuleDict):
     def _added(self, hidden: Tensor) -> Tensor:
         """[T, 1, outputs of the layer], in the order in which it has them."""
         adapted = self.adapted
-        found = {place: self[adapted.name(place)](hidden) for place in adapted.chosen}
+        found: dict[int, Tensor] = {place: self[adapted.name(place)](hidden) for place in adapted.chosen}
         if len(adapted.hf) == 1:
             return found[0]
         like = next(iter(found.values()))
         parts = [
-            found[place].unflatten(-1, (adapted.groups, width))
+            found[place].view(*like.shape[:-1], adapted.groups, width)
             if place in found
             else like.new_zeros(*like.shape[:-1], adapted.groups, width)
             for place, width in enumerate(adapted.widths)

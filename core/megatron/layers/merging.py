@@ -37,7 +37,7 @@ def merged_layer(weight: Tensor, adapted: Adapted, sides: Sequence[tuple[Tensor,
         sides: (A, B) of each of `adapted.chosen`.
     """
     result = weight.clone()
-    parts = result.view(adapted.groups, -1, adapted.inputs).split(list(adapted.widths), 1)  # [groups, width, I] each
+    parts = torch.split(result.view(adapted.groups, -1, adapted.inputs), list(adapted.widths), 1)  # [groups, width, I]
     for place, (lora_a, lora_b) in zip(adapted.chosen, sides, strict=True):
         part = parts[place]
         part.copy_(merged(part.reshape(-1, adapted.inputs), lora_a, lora_b, scale).view_as(part))
