@@ -22,7 +22,7 @@ CONTENTS = {
         "docs/faq",
     ),
     "Coming from elsewhere": ("docs/from-trl", "docs/moving-in"),
-    "What it trains": ("docs/algorithms", "docs/rollouts", "docs/sft", "docs/doors", "docs/models"),
+    "What it trains": ("docs/algorithms", "docs/rollouts", "docs/sft", "docs/lora", "docs/doors", "docs/models"),
     "Clusters": ("docs/slurm", "docs/site-file", "docs/slurm-mistakes"),
     "Memory and speed": ("docs/plan", "docs/performance", "bench/README"),
     "Reference": ("docs/glossary", "docs/trajectory", "docs/design"),

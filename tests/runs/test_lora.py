@@ -22,7 +22,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
         rollout={"num_rollout": 3},
         algorithm={"kl_loss_coef": 0.01},
-        train={"lr": 1e-2, "lora": LORA},
+        train={"lr": 3e-3, "lora": LORA},
         placement={"check_sync": 1},
         checkpoint={"keep": 3},
     )
@@ -37,7 +37,7 @@ def test_engine_and_trainer_agree_after_each_sync(finished: Path) -> None:
     for event in steps:
         assert event["metrics"]["train/train_rollout_logprob_abs_diff"] < 1e-5
         assert event["metrics"]["train/train_rollout_logprob_abs_diff_max"] < 1e-3
-    assert steps[0]["metrics"]["train/kl_loss"] < 1e-3 < steps[2]["metrics"]["train/kl_loss"]
+    assert 0 < steps[0]["metrics"]["train/kl_loss"] < steps[2]["metrics"]["train/kl_loss"]
 
 
 def test_the_final_model_is_the_base_and_the_exported_adapters(finished: Path, tmp_path: Path) -> None:
