@@ -128,7 +128,7 @@ MEMORY = [
     _stopped(
         "allocates in many processes",
         "memory",
-        "for _ in range(8):\n if os.fork() == 0:\n  a = b'x' * 60_000_000\n  time.sleep(20)\ntime.sleep(20)",
+        "for _ in range(8):\n if os.fork() == 0:\n  a = b'x' * 60_000_000\n  time.sleep(300)\ntime.sleep(300)",
         memory_bytes=200_000_000,
         timeout_s=30.0,
     ),
@@ -156,7 +156,7 @@ MEMORY = [
 PROCESSES = [
     _ends(
         "a bomb of forks",
-        "def f():\n for _ in range(200):\n  try:\n   if os.fork() == 0: time.sleep(20); os._exit(0)\n"
+        "def f():\n for _ in range(200):\n  try:\n   if os.fork() == 0: time.sleep(300); os._exit(0)\n"
         "  except OSError as e: return print('held', e)\n print('escaped')\nf()",
         "held",
     ),
@@ -168,26 +168,26 @@ PROCESSES = [
     _ends(
         "a bomb of threads",
         "def f():\n for _ in range(200):\n"
-        "  try: threading.Thread(target=time.sleep, args=(20,), daemon=True).start()\n"
+        "  try: threading.Thread(target=time.sleep, args=(300,), daemon=True).start()\n"
         "  except RuntimeError as e: return print('held', e)\n print('escaped')\nf()\nsys.stdout.flush()\nos._exit(0)",
         "held",
     ),
     _ends(
         "a bomb of shells",
         "held(lambda: subprocess.run(['/bin/sh', '-c', "
-        "'i=0; while [ $i -lt 100 ]; do i=$((i+1)); sleep 20 & done'], check=True))",
+        "'i=0; while [ $i -lt 100 ]; do i=$((i+1)); sleep 300 & done'], check=True))",
         "held",
     ),
     _ends(
         "a daemon",
-        "if os.fork() == 0:\n os.setsid()\n if os.fork() == 0: time.sleep(20)\n os._exit(0)\nos.wait()\nprint('done')",
+        "if os.fork() == 0:\n os.setsid()\n if os.fork() == 0: time.sleep(300)\n os._exit(0)\nos.wait()\nprint('done')",
         "done",
     ),
-    _ends("a daemon that keeps the output", "if os.fork() == 0:\n os.setsid()\n time.sleep(20)\nprint('done')", "done"),
+    _ends("a daemon that keeps the output", "if os.fork() == 0:\n os.setsid()\n time.sleep(300)\nprint('done')", "done"),
     _ends(
         "a daemon that ignores signals",
         "if os.fork() == 0:\n os.setsid()\n"
-        " for n in (1, 2, 3, 13, 15): signal.signal(n, signal.SIG_IGN)\n time.sleep(20)\nprint('done')",
+        " for n in (1, 2, 3, 13, 15): signal.signal(n, signal.SIG_IGN)\n time.sleep(300)\nprint('done')",
         "done",
     ),
     _ends(
@@ -209,11 +209,11 @@ PROCESSES = [
         "done",
     ),
     _ends(
-        "a stopped child", "p = os.fork()\nif p == 0: time.sleep(20)\nos.kill(p, signal.SIGSTOP)\nprint('done')", "done"
+        "a stopped child", "p = os.fork()\nif p == 0: time.sleep(300)\nos.kill(p, signal.SIGSTOP)\nprint('done')", "done"
     ),
     _ends(
         "a server that stays",
-        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)'],"
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'],"
         " start_new_session=True, stdout=subprocess.DEVNULL)\nprint('done')",
         "done",
     ),
