@@ -6,15 +6,21 @@ Each case of `TRICKS` and `RIGHT` is one that verifiers in use have got wrong.
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.mistake import Wrong
+from common.waiting import wait_until
+from core.config.schema import RewardConfig
 from core.reward.code import CodeScorer, same_output
 from core.reward.code_answer import code_of
 from core.reward.code_tests import Call, Case, Check, Equal, read_tests
 from core.reward.label import misfit
+from core.reward.pool import RewardPool
 from core.reward.sample import RewardInput
 from core.sandbox.session import SandboxUnavailable
 
@@ -293,3 +299,25 @@ def test_without_a_sandbox_the_reward_is_not_made(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("core.reward.code.find_way", none)
     with pytest.raises(Wrong, match="found no way"):
         CodeScorer(1.0)
+
+
+def test_in_scoring_processes() -> None:
+    """Right, wrong and hanging ones, as in a run; a process that is killed amid a program leaves nothing of it."""
+    mark = f"scored-{os.getpid()}"
+    hangs = block(f"import os, time\nname = {mark!r}\nos.execv('/bin/sh', ['sh', '-c', 'sleep 300', name])")
+    samples = [RewardInput("", response, label=ASSERTS) for response in (block(ADD), "none", hangs)]
+    with RewardPool(RewardConfig(type="code", timeout_s=TIMEOUT_S, num_workers=2)) as pool:
+        assert [score.value for score in pool.score(samples[:2])] == [1.0, 0.0]
+        pool.submit(samples[2])
+        assert wait_until(lambda: bool(named(mark)), TIMEOUT_S)
+    assert wait_until(lambda: not named(mark), TIMEOUT_S)
+
+
+def named(mark: str) -> list[str]:
+    """Processes that have a word in their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and mark.encode() in (entry / "cmdline").read_bytes():
+                found.append(entry.name)
+    return found

@@ -183,7 +183,9 @@ PROCESSES = [
         "if os.fork() == 0:\n os.setsid()\n if os.fork() == 0: time.sleep(300)\n os._exit(0)\nos.wait()\nprint('done')",
         "done",
     ),
-    _ends("a daemon that keeps the output", "if os.fork() == 0:\n os.setsid()\n time.sleep(300)\nprint('done')", "done"),
+    _ends(
+        "a daemon that keeps the output", "if os.fork() == 0:\n os.setsid()\n time.sleep(300)\nprint('done')", "done"
+    ),
     _ends(
         "a daemon that ignores signals",
         "if os.fork() == 0:\n os.setsid()\n"
@@ -209,7 +211,9 @@ PROCESSES = [
         "done",
     ),
     _ends(
-        "a stopped child", "p = os.fork()\nif p == 0: time.sleep(300)\nos.kill(p, signal.SIGSTOP)\nprint('done')", "done"
+        "a stopped child",
+        "p = os.fork()\nif p == 0: time.sleep(300)\nos.kill(p, signal.SIGSTOP)\nprint('done')",
+        "done",
     ),
     _ends(
         "a server that stays",

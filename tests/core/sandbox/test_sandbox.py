@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from common.waiting import wait_until
 from core.rollout.limits import TimeIsUp
 from core.sandbox.sandbox import Ran, Sandbox, run_python
+from core.sandbox.ways import SYSTEM
 from tests.core.sandbox.test_hostile_programs import GONE_S, VARIABLE, processes_with
 
 LONG_S = 60.0
@@ -101,6 +103,28 @@ if __name__ == "__main__":
 """
     ran = Sandbox(timeout_s=LONG_S).run(code)
     assert ran.stdout == "[0, 2, 4]\n[0, 2, 4]\n1\n\n1\nb'y'\n5\nsandbox True\n", ran
+
+
+def test_the_tree_has_nothing_else(tmp_path: Path) -> None:
+    """What is mounted, and that all but /tmp is read-only; what is beside the mounts."""
+    code = """
+import json, os, sys
+lines = [line.split() for line in open("/proc/self/mountinfo")]
+mounts = {line[4]: line[5].split(",") for line in lines}
+beside = {path: os.listdir(path) for path in ("/", "/etc", "/dev", "/tmp")}
+print(json.dumps([mounts, beside, sys.base_prefix]))
+"""
+    mounts, beside, prefix = json.loads(Sandbox(timeout_s=LONG_S).run(code).stdout)
+    devices = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom")}
+    system = {path for path in mounts if any(path == one or path.startswith(f"{one}/") for one in (*SYSTEM, prefix))}
+    assert set(mounts) - system == {"/", "/tmp", "/proc"} | devices
+    writable = {path for path, options in mounts.items() if "ro" not in options}
+    assert writable <= {"/tmp", "/proc"} | devices
+    assert {path for path, options in mounts.items() if "nosuid" not in options} <= devices
+    tops = {path.split("/")[1] for path in (*SYSTEM, prefix)}
+    assert set(beside["/"]) <= {"tmp", "proc", "dev", *tops}
+    assert set(beside["/etc"]) <= {"passwd", "group", "hosts", "alternatives", "ld.so.cache", "localtime"}
+    assert beside["/tmp"] == ["program.py"]
 
 
 def test_several_at_a_time() -> None:

@@ -41,6 +41,18 @@ def test_a_sound_run_is_told_a_fact_a_line(run_file: Path) -> None:
     assert not (run_file.parent / "runs").exists()
 
 
+def test_a_reward_that_runs_programs_is_told_its_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "rows.py").write_text(
+        "def rows():\n    for n in range(12):\n        yield {'prompt': f'f({n})', 'label': f'assert f({n}) == {n}'}\n"
+    )
+    data = {"source": "python", "path": "rows.py:rows", "prompt_key": "prompt"}
+    reward = {"type": "code", "path": None, "timeout_s": 60}
+    run_file = write_run(tmp_path, placement={"device": "cpu"}, data=data, reward=reward)
+    code, text = check(str(run_file))
+    assert code == 0, text
+    assert "sandbox     works on this machine, by " in text
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
