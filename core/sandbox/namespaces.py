@@ -1,7 +1,8 @@
 """Leaving the machine: process 1 of new namespaces, as a user who may do nothing outside. Standard library only.
 
 Where this process is root, the file tree is built as root, and what runs then is an unprivileged user, who could not
-reach the files of an interpreter under /root. Where it is an ordinary user, the kernel's user namespaces let it do so.
+reach the files of an interpreter under /root. Where it is an ordinary user, the kernel's user namespaces let it do so;
+likewise root of a container that has no other user.
 Either way the user is 1000 within, and processes, network, IPC and mounts are its own.
 """
 
@@ -23,6 +24,17 @@ FAILED = 3  # exit code of a process that says on its standard error why
 MOST_USER_NAMESPACES = "/proc/sys/user/max_user_namespaces"
 
 
+def can_become_nobody() -> bool:
+    """Whether this process is root, and of more than itself: root of a container may be its user under another name."""
+    return os.geteuid() == 0 and all(map(_knows_nobody, ("/proc/self/uid_map", "/proc/self/gid_map")))
+
+
+def _knows_nobody(path: str) -> bool:
+    with open(path) as file:
+        ranges = [tuple(map(int, line.split())) for line in file]
+    return any(first <= NOBODY < first + count for first, _, count in ranges)
+
+
 def run_as_init(visible: Sequence[str], hidden: Sequence[str], work: Callable[[bool], None]) -> int:
     """Call `work` in process 1 of new namespaces, and wait for its end.
 
@@ -32,7 +44,7 @@ def run_as_init(visible: Sequence[str], hidden: Sequence[str], work: Callable[[b
     Returns:
         exit code of process 1; negative: the signal that ended it.
     """
-    user, group, is_root = os.geteuid(), os.getegid(), os.geteuid() == 0
+    user, group, is_root = os.geteuid(), os.getegid(), can_become_nobody()
     if is_root:
         kernel.unshare(NEWPID)
     else:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.sandbox.namespaces import NOBODY
+from core.sandbox.namespaces import NOBODY, can_become_nobody
 
 NAMESPACES, BUBBLEWRAP = "namespaces", "bubblewrap"
 SYSTEM = (
@@ -99,7 +99,7 @@ def start(way: str, visible: Sequence[str], hidden: Sequence[str], disk_bytes: i
     Bubblewrap is not told to change users: where this process is root, it is started as one who is not.
     """
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    nobody = way == BUBBLEWRAP and os.geteuid() == 0
+    nobody = way == BUBBLEWRAP and can_become_nobody()
     return subprocess.Popen(
         command(way, visible, hidden, disk_bytes),
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **kept},
@@ -123,7 +123,7 @@ def threads_outside(release: str | None = None) -> int:
     parts = (release or os.uname().release).split(".")
     if (int(parts[0]), int(parts[1].partition("-")[0])) >= OWN_COUNT_SINCE:
         return 0
-    user = NOBODY if os.geteuid() == 0 else os.geteuid()
+    user = NOBODY if can_become_nobody() else os.geteuid()
     return sum(_threads(entry) for entry in Path("/proc").iterdir() if entry.name.isdigit() and _owner(entry) == user)
 
 

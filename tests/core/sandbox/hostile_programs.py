@@ -99,8 +99,8 @@ ENDLESS = [
         "end = time.time() + 30\nwhile time.time() < end:\n try: time.sleep(1)\n except BaseException: pass",
         timeout_s=SHORT,
     ),
-    _stopped("computes in C", "time", "(10 ** 6) ** (10 ** 6) % 7 and pow(7, 10 ** 7)", timeout_s=SHORT),
-    _stopped("backtracks in a pattern", "time", "import re\nre.match(r'(a+)+$', 'a' * 40 + 'b')", timeout_s=SHORT),
+    _stopped("computes in C", "time", "sum(range(3 * 10 ** 9))", timeout_s=SHORT),
+    _stopped("backtracks in a pattern", "time", "import re\nre.match(r'(a+)+$', 'a' * 30 + 'b')", timeout_s=SHORT),
     _stopped("closes its outputs and sleeps", "time", "os.close(1)\nos.close(2)\ntime.sleep(30)", timeout_s=SHORT),
     _stopped("deadlocks", "time", "lock = threading.Lock()\nlock.acquire()\nlock.acquire(timeout=30)", timeout_s=SHORT),
 ]

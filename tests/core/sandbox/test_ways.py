@@ -47,6 +47,25 @@ def test_an_ordinary_user_has_the_same_sandbox(way: str, tmp_path: Path) -> None
     assert int(passed[1]) > 30
 
 
+@needs_root
+@pytest.mark.skipif(not shutil.which("unshare"), reason="unshare of util-linux makes the container")
+def test_root_of_a_container_who_is_an_ordinary_user() -> None:
+    """As in containers that know one user only, whom they call root."""
+    code = (
+        "import os\nfrom core.sandbox.sandbox import Sandbox, why_not\n"
+        "from core.sandbox.namespaces import can_become_nobody\n"
+        "print(os.geteuid(), can_become_nobody(), why_not('namespaces'))\n"
+        "held = 'import os\\nfor n in range(99):\\n if os.fork() == 0: import time; time.sleep(300)'\n"
+        "print(Sandbox(timeout_s=60).run(held).stderr.splitlines()[-1])"
+    )
+    command = [sys.executable, "-m", "tests.support.ordinary_user", USER, shutil.which("unshare"), "--map-root-user"]
+    done = subprocess.run(
+        [*map(str, command), sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=COMMAND_S
+    )
+    wanted = ["0 False None", "BlockingIOError: [Errno 11] Resource temporarily unavailable"]
+    assert done.stdout.splitlines() == wanted, done
+
+
 def test_where_there_is_none_the_reasons_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "why_not", lambda way, *_: f"{way} is refused")
     sandbox.find_way.cache_clear()
