@@ -46,6 +46,9 @@ def importance(config: RunConfig) -> Iterator[Mistake]:
                 said, wanted = f"{value} with importance none", "a correction that the bound is for"
                 yield Mistake(f"algorithm.{name}", None, said, wanted, "set importance, e.g. tis, or remove the bound")
         return
+    if algorithm.old_logprobs == "engine":
+        wanted = "old log-probs of the trainer, for the ratio of the two is the weight"
+        yield Mistake("algorithm.importance", None, f"{kind} with old_logprobs engine", wanted, "remove one of the two")
     for name, value, fits in (("importance_low", low, low <= 1), ("importance_high", high, high >= 1)):
         if not fits:
             wanted = "bounds around 1, the weight of a token on which engine and trainer agree"

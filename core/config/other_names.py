@@ -32,7 +32,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "algorithm.loss": {
         "policy_loss": "use clipped",
         "vanilla": "use clipped",
-        "sft_loss": "supervised training is not built: leave it out",
+        "sft_loss": "set rollout.generate to rows, and leave loss out",
     },
     "reward.type": {
         "gpqa": "use choice",

@@ -292,6 +292,11 @@ class AlgorithmConfig(Section):
         description="mean over all tokens of a global batch; over samples, or prompts, of the mean over their tokens; "
         "constant: over samples of the sum over their tokens / rollout.max_response_tokens (Dr. GRPO)",
     )
+    old_logprobs: Literal["trainer", "engine"] = Field(
+        "trainer",
+        description="what the policy's ratio is over: log-probs of the trainer before its first optimiser step; or "
+        "those that the engine gave with the sample, which saves a pass where a step has several optimiser steps",
+    )
     importance: Literal["none", "tis", "icepop", "sequence", "mis"] = Field(
         "none",
         description="weight of a token for what engine and trainer disagree about: the ratio of their probabilities of "

@@ -112,6 +112,8 @@ class MegatronTrainer:
         num_steps = self.config.train.num_steps_per_rollout
         self.memory.touched()
         samples = self._with_references(samples)
+        if self.config.algorithm.old_logprobs == "engine":
+            samples = [replace(sample, logprobs_old=sample.logprobs_engine) for sample in samples]
         bounds = step_bounds(samples, num_steps)
         if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
             taught = [a + i for a, b in pairwise(bounds) for i in with_gradient(samples[a:b], self._loss.teaches)]

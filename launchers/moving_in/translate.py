@@ -15,7 +15,7 @@ from core.sglang.engine_options import OWNED, SET_BY_US, known_options
 from core.sglang.option_fields import Option
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
-from launchers.moving_in.rules import algorithm, data, model, others, placement, reward, rollout, train
+from launchers.moving_in.rules import algorithm, data, model, others, placement, reward, rollout, supervised, train
 
 RULES = (
     model.model,
@@ -28,8 +28,10 @@ RULES = (
     data.evaluation,
     others.checkpoint,
     others.logging,
+    supervised.supervised,
 )
-"""In this order: batch sizes are known before the optimiser steps, which are before the schedule."""
+"""In this order: batch sizes are known before the optimiser steps, which are before the schedule, and all of it before
+what supervised training leaves out."""
 
 
 def translate(program: str, flags: Flags) -> Draft:

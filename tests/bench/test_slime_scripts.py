@@ -17,7 +17,7 @@ SIZED = PLAIN + (
 def test_scripts_are_found_counted_and_told(tmp_path: Path) -> None:
     for name, text in {
         "scripts/run-a.sh": SIZED,
-        "scripts/run-b.sh": f"{SIZED} --use-opd --update-weight-mode delta",
+        "scripts/run-b.sh": f"{SIZED} --multimodal-keys {{}} --update-weight-mode delta",
         "scripts/run-d.sh": f"{SIZED} --rollout-top-p 0.9",
         "scripts/low_precision/run-c.sh": f"{SIZED} --spec x y",
         "examples/mine/run.sh": PLAIN,
@@ -43,7 +43,7 @@ def test_scripts_are_found_counted_and_told(tmp_path: Path) -> None:
     assert "line 1: found no end of A=(" in shown[6]
     assert "| to be filled in | 1 mistake |" in shown[7]
     assert [line.split(" | ")[:3] for line in list(flags(rows))[2:]] == [
+        ["| `--multimodal-keys`", "1", "task"],
         ["| `--rollout-top-p`", "1", "result"],
         ["| `--update-weight-mode`", "1", "speed"],
-        ["| `--use-opd`", "1", "task"],
     ]

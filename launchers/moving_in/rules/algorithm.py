@@ -5,7 +5,10 @@ from __future__ import annotations
 from core.config.other_names import VALUES
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags, number
+from launchers.moving_in.rules.model import converted_from
+from launchers.moving_in.rules.reward import TEACHER_SERVER
 from launchers.moving_in.rules.rollout import dotted
+from launchers.moving_in.rules.supervised import LOSS, is_supervised
 
 LOSSES = {"gspo": "gspo", "cispo": "cispo"}
 ADVANTAGES = ("grpo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
@@ -15,6 +18,7 @@ def algorithm(flags: Flags, draft: Draft) -> None:
     """The section algorithm."""
     _advantage(flags, draft)
     _loss(flags, draft)
+    _distillation(flags, draft)
     _kl(flags, draft)
     _importance(flags, draft)
     per_token = flags.take("calculate_per_token_loss")
@@ -23,6 +27,30 @@ def algorithm(flags: Flags, draft: Draft) -> None:
     else:
         why = "slime's default: a mean over the samples of the mean over their tokens; token_mean is the default here"
         draft.default("algorithm.loss_aggregation", "sample_mean", why)
+
+
+def _distillation(flags: Flags, draft: Draft) -> None:
+    """A teacher's log-probs beside the reward: slime takes `opd_kl_coef` x (logp - teacher's) from the advantage."""
+    used, kind = flags.take("use_opd"), flags.take("opd_type")
+    weight, teacher, step = (flags.take(f"opd_{name}") for name in ("kl_coef", "teacher_load", "teacher_ckpt_step"))
+    if used is None:
+        for flag in (kind, weight, teacher, step):
+            if flag:
+                draft.skip(flag, "without --use-opd it is not read")
+        return
+    rewarded = TEACHER_SERVER not in flags.said("custom_rm_path")
+    draft.put("algorithm.loss", "distillation", used)
+    options = {"coef": number(weight.text if weight else "", 1.0), "advantage_weight": float(rewarded)}
+    draft.put("algorithm.loss_options", options, weight, "" if rewarded else "slime's rewards are 0 here")
+    if kind:
+        draft.skip(kind, "the teacher is the reference model, on the trainer's GPUs")
+    if teacher:
+        draft.put("model.reference_path", converted_from(teacher.text), teacher, "the teacher's HuggingFace directory")
+    else:
+        draft.put("model.reference_path", "TEACHER", used)
+        draft.todo.append("model.reference_path: the teacher's HuggingFace directory; the script has it on a server")
+    if step:
+        draft.skip(step, "the teacher is a HuggingFace directory")
 
 
 def _advantage(flags: Flags, draft: Draft) -> None:
@@ -49,13 +77,9 @@ def _advantage(flags: Flags, draft: Draft) -> None:
 
 def _loss(flags: Flags, draft: Draft) -> None:
     kind, own = flags.take("loss_type"), flags.take("custom_loss_function_path")
-    if kind and kind.text == "sft_loss":
-        draft.lose(
-            kind,
-            "supervised training is a run file of its own",
-            "write one by docs/sft.md, and set model.path here",
-            "task",
-        )
+    if kind and kind.text == LOSS and not is_supervised(flags):
+        do = "write a run file with rollout.generate: rows (docs/sft.md)"
+        draft.lose(kind, "the answers that it learns are in the rows here, and nothing is sampled", do, "task")
     elif own:
         draft.put("algorithm.loss", dotted(own.text), own, "to be rewritten: f(logprobs, entropy, inputs)")
         draft.lose(own, "its function has another interface", "rewrite it (docs/doors.md)", "code")
@@ -67,6 +91,13 @@ def _kl(flags: Flags, draft: Draft) -> None:
     """slime reads the coefficient only with --use-kl-loss."""
     used, weight, kind = flags.take("use_kl_loss"), flags.take("kl_loss_coef"), flags.take("kl_loss_type")
     found = number(weight.text if weight else "", 0.0)
+    if used and found > 0 and draft.value("algorithm.loss", "") == "distillation":
+        do = "choose one of the two: the teacher is the reference of the loss distillation"
+        draft.lose(used, "there is one reference model", do, "result")
+        for flag in (weight, kind):
+            if flag:
+                draft.skip(flag, "the KL is to the teacher")
+        return
     if used and found > 0:
         draft.put("algorithm.kl_loss_coef", found, weight)
         draft.put(

@@ -16,10 +16,10 @@ CONVERTED = re.compile(r"[-_]torch[-_]dist$")
 def model(flags: Flags, draft: Draft) -> None:
     """model.path, model.name and model.reference_path."""
     given, reference = flags.take("hf_checkpoint"), flags.take("ref_load")
-    path = _clean(given.text if given else "")
+    path = converted_from(given.text if given else "")
     comment = ""
     if QUANTISED.search(posixpath.basename(path)):
-        plain = _clean(reference.text) if reference else QUANTISED.sub("", path)
+        plain = converted_from(reference.text) if reference else QUANTISED.sub("", path)
         comment = f"engines begin with the trainer's bfloat16 weights; the script's are at {path}"
         do = "set model.path to the bfloat16 weights; engines need their memory"
         draft.lose(given or path, "engines have the precision of the trainer", do, "memory")
@@ -33,15 +33,18 @@ def model(flags: Flags, draft: Draft) -> None:
         draft.put("model.name", found, "the sizes of the script's MODEL_ARGS")
 
 
-def _clean(path: str) -> str:
+def converted_from(path: str) -> str:
+    """The HuggingFace directory that slime's converted one was made of, by its usual name."""
     return CONVERTED.sub("", path.rstrip("/"))
 
 
 def _reference(flags: Flags, draft: Draft, reference: Flag | None, path: str) -> None:
     if reference is None:
         return
-    other = _clean(reference.text)
-    if not (flags.look("use_kl_loss") and number(flags.said("kl_loss_coef"), 0.0) > 0):
+    other = converted_from(reference.text)
+    if flags.look("use_opd"):
+        draft.skip(reference, "the teacher is the reference here")
+    elif not (flags.look("use_kl_loss") and number(flags.said("kl_loss_coef"), 0.0) > 0):
         draft.skip(reference, "no reference is loaded while the KL is not in the loss")
     elif _same(other, path):
         draft.skip(reference, "the reference is the model at model.path, if that is left out")
@@ -59,7 +62,7 @@ def _begin(flags: Flags, draft: Draft, path: str) -> None:
     load, save = flags.take("load"), flags.said("save")
     if load is None:
         return
-    if load.text.rstrip("/") in (save.rstrip("/"), path) or _clean(load.text) == path:
+    if load.text.rstrip("/") in (save.rstrip("/"), path) or converted_from(load.text) == path:
         draft.skip(load, "`ebbtide resume RUN_DIR` goes on; the first start takes model.path")
     else:
         do = "if it holds a checkpoint to begin from, export it and set model.path to that directory"

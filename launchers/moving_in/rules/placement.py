@@ -22,10 +22,11 @@ def placement(flags: Flags, draft: Draft) -> None:
     if flags.look("debug_train_only"):
         return  # no engines are asked for
     wanted = max(1, whole(size.text, 1)) if size else 1
+    heads = whole(flags.said("num_attention_heads"), 0)
     if together or asked is None:
-        _colocated(draft, (nodes, gpus), wanted, size, together, asked)
+        _colocated(draft, (nodes, gpus), wanted, size, together, asked, heads)
     else:
-        _apart(flags, draft, (nodes, gpus), wanted, size, asked)
+        _apart(flags, draft, (nodes, gpus), wanted, size, asked, heads)
     _engines(flags, draft)
     transport = flags.take("update_weight_transport")
     if transport:
@@ -43,7 +44,13 @@ def _size(flags: Flags, draft: Draft, name: str, key: str, default: int) -> int:
 
 
 def _colocated(
-    draft: Draft, trainers: tuple[int, int], wanted: int, size: Flag | None, together: Flag | None, asked: Flag | None
+    draft: Draft,
+    trainers: tuple[int, int],
+    wanted: int,
+    size: Flag | None,
+    together: Flag | None,
+    asked: Flag | None,
+    heads: int,
 ) -> None:
     nodes, gpus = trainers
     if together:
@@ -54,20 +61,34 @@ def _colocated(
     elif asked:
         draft.skip(asked, "engines are on the trainers' GPUs")
     if size:
-        draft.put("placement.engine_tensor_parallel", _of_one_node(draft, size, wanted, gpus), size)
+        draft.put("placement.engine_tensor_parallel", _of_one_node(draft, size, wanted, gpus, heads), size)
     tensor = draft.value("placement.engine_tensor_parallel", 1)
     draft.put("placement.engines_per_node", max(1, gpus // tensor), size, "GPUs of a node / engine_tensor_parallel")
 
 
-def _of_one_node(draft: Draft, size: Flag, wanted: int, gpus: int) -> int:
-    """An engine's GPUs, which are all on one node."""
-    if wanted <= gpus:
-        return wanted
-    draft.lose(size, "an engine is on one node", "the GPUs of one node must hold the model; ask ebbtide plan", "memory")
-    return gpus
+def _of_one_node(draft: Draft, size: Flag, wanted: int, gpus: int, heads: int) -> int:
+    """An engine's GPUs, which are all on one node, and each have as many attention heads."""
+    fitting = wanted
+    if wanted > gpus:
+        do = "the GPUs of one node must hold the model; ask ebbtide plan"
+        draft.lose(size, "an engine is on one node", do, "memory")
+        fitting = gpus
+    if heads % fitting:
+        fitting = math.gcd(heads, fitting)
+        do = f"its weights are on {fitting} GPUs, and there are more engines; ask ebbtide plan"
+        draft.lose(size, f"{heads} attention heads are not to be shared out over them", do, "memory")
+    return fitting
 
 
-def _apart(flags: Flags, draft: Draft, trainers: tuple[int, int], wanted: int, size: Flag | None, asked: Flag) -> None:
+def _apart(
+    flags: Flags,
+    draft: Draft,
+    trainers: tuple[int, int],
+    wanted: int,
+    size: Flag | None,
+    asked: Flag,
+    heads: int,
+) -> None:
     """Engines beside the trainers of one node, or on nodes of their own."""
     nodes, gpus = trainers
     per_node, total = flags.whole("num_gpus_per_node", GPUS_PER_NODE), max(1, whole(asked.text, 1))
@@ -78,7 +99,7 @@ def _apart(flags: Flags, draft: Draft, trainers: tuple[int, int], wanted: int, s
             "placement.engines_per_node", max(1, total // wanted), asked, "rollout-num-gpus / engine_tensor_parallel"
         )
         return
-    tensor = _of_one_node(draft, size, wanted, min(gpus, per_node)) if size else 1
+    tensor = _of_one_node(draft, size, wanted, min(gpus, per_node), heads) if size else 1
     draft.put("placement.engine_tensor_parallel", tensor, size)
     why = "the trainers' nodes have engines as well, in turns with the trainers"
     draft.put("placement.engines_per_node", max(1, gpus // tensor), size, why)

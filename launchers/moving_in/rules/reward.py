@@ -8,13 +8,19 @@ from launchers.moving_in.flags import Flags
 from launchers.moving_in.rules.rollout import dotted
 
 OTHER_NAMES = {"gpqa": "choice"}
+TEACHER_SERVER = "on_policy_distillation"  # the module of slime that asks one instead of scoring
 REWRITTEN = "rewrite it as f(sample: RewardInput) -> float (docs/doors.md)"
 
 
 def reward(flags: Flags, draft: Draft) -> None:
     """The section reward."""
     own, kind = flags.take("custom_rm_path"), flags.take("rm_type")
-    if own:
+    if own and TEACHER_SERVER in own.text:
+        draft.put("reward.type", "random", own, "it counts for nothing: the teacher does")
+        for name in ("custom_reward_post_process_path", "rm_url"):
+            if flag := flags.take(name):
+                draft.skip(flag, "the teacher is the reference model here")
+    elif own:
         draft.put("reward.type", dotted(own.text), own, "to be rewritten: f(sample) -> float")
         draft.lose(own, "its function has another interface", REWRITTEN, "code")
     elif kind:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags, whole
 from launchers.moving_in.local_files import lines_of_file
+from launchers.moving_in.rules.supervised import is_supervised
 
 NONZERO_STD = "check_reward_nonzero_std"
 FALLBACK = "_with_fallback"  # the end of the name of a filter beside which no further round is drawn
 MOST_ROUNDS = 10
 PARTS = 8  # in which the longest response grows, where groups are carried over
-SUPERVISED = "sft_rollout"
 ASYNCHRONOUS = "fully_async_rollout"
 ONE_STEP_AHEAD = "take the schedule of docs/doors.md that samples a step ahead: placement.schedule"
 
@@ -100,14 +100,9 @@ def _functions(flags: Flags, draft: Draft) -> None:
         draft.lose(own, "its function has another interface", do, "code")
     if whole_step is None:
         return
-    if SUPERVISED in whole_step.text:
-        draft.lose(
-            whole_step,
-            "supervised training is a run file of its own",
-            "write one by docs/sft.md, and set model.path here",
-            "task",
-        )
-    elif ASYNCHRONOUS in whole_step.text:
+    if is_supervised(flags):
+        return
+    if ASYNCHRONOUS in whole_step.text:
         draft.lose(whole_step, "a step's samples are made before it is learnt from", ONE_STEP_AHEAD, "speed")
     else:
         do = "what happens in a step is a schedule, what makes a sample is rollout.generate (docs/doors.md)"

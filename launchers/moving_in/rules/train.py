@@ -61,6 +61,8 @@ def _learning_rate(flags: Flags, draft: Draft) -> None:
     total = draft.value("rollout.num_rollout", 1) * draft.value("train.num_steps_per_rollout", 1)
     if share:
         draft.put("train.lr_warmup_steps", int(number(share.text, 0.0) * total), share, f"of {total} optimiser steps")
+        if any(line.startswith("rollout.num_rollout") for line in draft.todo):
+            draft.todo.append(f"train.lr_warmup_steps: {share.text} × rollout.num_rollout × num_steps_per_rollout")
 
 
 def _budget(flags: Flags, draft: Draft) -> None:

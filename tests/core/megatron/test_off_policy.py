@@ -25,6 +25,9 @@ def updates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for name, (shift, on_policy) in KINDS.items():
             actions = [["update_batch", SEED, shift, on_policy]]
             cases[f"{name} {steps}"] = {"model": model, "config": config, "actions": actions}
+        asked = {**config, "algorithm": {"kl_loss_coef": 0.0, "old_logprobs": "engine"}}
+        actions = [["update_batch", SEED, SHIFT, True]]
+        cases[f"engine's {steps}"] = {"model": model, "config": asked, "actions": actions}
     correction = {"importance": "tis", "importance_high": 3.0}
     cases["corrected"] = {
         "model": model,
@@ -60,6 +63,12 @@ def test_tokens_count_for_how_much_likelier_they_are_to_the_trainer_than_to_the_
     assert found["train/tis_ess"] == pytest.approx(1.0, rel=1e-4)
     assert found["train/engine_kl"] == pytest.approx(math.exp(-SHIFT) - 1 + SHIFT, rel=1e-3)
     assert not any(name.startswith("train/tis") for name in plain)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_engines_log_probs_are_the_old_ones_where_the_run_file_asks(updates: dict[str, Any], steps: int) -> None:
+    """As for samples of older weights, to the bit."""
+    assert updates[f"engine's {steps}"] == updates[f"older {steps}"]
 
 
 @pytest.mark.parametrize("steps", STEPS)

@@ -9,6 +9,7 @@ import yaml
 
 from core.checks import check_run_file
 from core.checks.model import shape_divides
+from core.checks.rows import nothing_is_sampled, nothing_is_weighed, rows_or_engines
 from core.config import load_run_file
 from launchers.moving_in.import_script import Imported, import_script
 from launchers.moving_in.shell import ScriptError
@@ -16,6 +17,7 @@ from launchers.moving_in.summary import summary
 from tests.support.good_run import write_run
 from tests.support.tiny_runs import ebbtide
 
+ROWS_RULES = (rows_or_engines, nothing_is_sampled, nothing_is_weighed)
 MODEL = """
 MODEL_ARGS=(
    --swiglu --num-layers 36 --hidden-size 2560 --ffn-hidden-size 9728 --num-attention-heads 32
@@ -267,10 +269,61 @@ def test_engines_on_nodes_of_their_own_are_a_part_of_the_job(tmp_path: Path) -> 
     assert "# site: 4 nodes with 8 GPUs each" in found.text
 
 
+SUPERVISED = (
+    "--rollout-function-path slime.rollout.sft_rollout.generate_rollout --input-key messages --num-rollout 3 "
+    "--loss-type sft_loss --calculate-per-token-loss --disable-compute-advantages-and-returns --debug-train-only"
+)
+
+
+def test_supervised_training_becomes_a_run_of_rows(tmp_path: Path) -> None:
+    found = of_flags(tmp_path, f"{SUPERVISED} --loss-mask-type qwen --max-tokens-per-gpu 4096")
+    assert (found.mistakes, found.draft.todo, found.draft.lost) == ([], [], [])
+    said = keys(found)
+    assert said["rollout.generate"] == "rows"
+    assert (said["rollout.max_response_tokens"], said["data.apply_chat_template"]) == (3072, True)
+    assert not [key for key in said if key.startswith(("reward.", "placement.engine")) or "advantage" in key]
+    (tmp_path / "mine.yaml").write_text(found.text)
+    config = load_run_file(tmp_path / "mine.yaml")
+    assert (config.algorithm.loss, config.placement.engines) == ("sft", "none")
+    assert [mistake for rule in (*ROWS_RULES,) for mistake in rule(config)] == []
+
+
+def test_a_teacher_of_slime_is_the_reference_of_the_loss_distillation(tmp_path: Path) -> None:
+    own = "--use-opd --opd-type megatron --opd-kl-coef 0.5 --opd-teacher-load /t/Big_torch_dist --num-rollout 3"
+    found = of_flags(tmp_path, f"{own} --rm-type math --n-samples-per-prompt 4")
+    said = keys(found)
+    assert (said["algorithm.loss"], said["model.reference_path"]) == ("distillation", "/t/Big")
+    assert said["algorithm.loss_options"] == {"coef": 0.5, "advantage_weight": 1.0}
+    assert (found.mistakes, found.draft.todo, found.draft.losses("task", "code", "result")) == ([], [], [])
+
+
+def test_a_teacher_on_a_server_is_to_be_named_and_rewards_count_for_nothing(tmp_path: Path) -> None:
+    asks = "slime.rollout.on_policy_distillation"
+    server = f"--custom-rm-path {asks}.reward_func --custom-reward-post-process-path {asks}.post --rm-url http://x"
+    found = of_flags(tmp_path, f"--use-opd --opd-type sglang --opd-kl-coef 1.0 {server} --num-rollout 3")
+    said = keys(found)
+    assert said["algorithm.loss_options"] == {"coef": 1.0, "advantage_weight": 0.0}
+    assert (said["reward.type"], len(found.draft.todo)) == ("random", 1)
+    assert found.draft.losses("task", "code", "result") == []
+
+
+def test_old_log_probs_may_be_the_engines(tmp_path: Path) -> None:
+    assert keys(of_flags(tmp_path, "--use-rollout-logprobs"))["algorithm.old_logprobs"] == "engine"
+
+
+def test_an_engine_has_as_many_gpus_as_its_attention_heads_can_be_shared_by(tmp_path: Path) -> None:
+    found = of_flags(tmp_path, "--num-attention-heads 20 --rollout-num-gpus-per-engine 8 --colocate")
+    assert (keys(found)["placement.engine_tensor_parallel"], keys(found)["placement.engines_per_node"]) == (4, 2)
+    assert [one.why for one in found.draft.losses("memory")] == [
+        "20 attention heads are not to be shared out over them"
+    ]
+
+
 @pytest.mark.parametrize(
     ("flags", "loses"),
     [
-        ("--loss-type sft_loss --num-epoch 2", "task"),
+        ("--loss-type sft_loss --num-rollout 2", "task"),
+        ("--use-kl-loss --kl-loss-coef 0.1 --use-opd --opd-teacher-load t", "result"),
         ("--advantage-estimator ppo", "task"),
         ("--multimodal-keys {}", "task"),
         ("--mtp-num-layers 1", "task"),
