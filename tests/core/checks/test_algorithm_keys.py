@@ -53,6 +53,11 @@ CASES = {
         "algorithm.importance: found tis with loss distillation; wanted no weight of advantages, which are not all "
         "that this loss learns from: remove it",
     ),
+    "a weight of what is the ratio": (
+        ["algorithm.old_logprobs=engine", "algorithm.importance=tis"],
+        "algorithm.importance: found tis with old_logprobs engine; wanted old log-probs of the trainer, for the ratio of "
+        "the two is the weight: remove one of the two",
+    ),
     "a KL beside the teacher's": (
         ["algorithm.loss=distillation", "algorithm.kl_loss_coef=0.1"],
         "algorithm.kl_loss_coef: found 0.1, which loss distillation does not read; wanted a key of loss distillation; "
