@@ -67,7 +67,7 @@ def _colocated(
 
 
 def _of_one_node(draft: Draft, size: Flag, wanted: int, gpus: int, heads: int) -> int:
-    """An engine's GPUs, which are all on one node, and each have as many attention heads."""
+    """An engine's GPUs, which are all on one node, and share out the attention heads evenly."""
     fitting = wanted
     if wanted > gpus:
         do = "the GPUs of one node must hold the model; ask ebbtide plan"

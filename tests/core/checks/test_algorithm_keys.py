@@ -55,8 +55,8 @@ CASES = {
     ),
     "a weight of what is the ratio": (
         ["algorithm.old_logprobs=engine", "algorithm.importance=tis"],
-        "algorithm.importance: found tis with old_logprobs engine; wanted old log-probs of the trainer, for the ratio of "
-        "the two is the weight: remove one of the two",
+        "algorithm.importance: found tis with old_logprobs engine; wanted old log-probs of the trainer, for the ratio "
+        "of the two is the weight: remove one of the two",
     ),
     "a KL beside the teacher's": (
         ["algorithm.loss=distillation", "algorithm.kl_loss_coef=0.1"],
