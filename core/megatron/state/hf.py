@@ -87,7 +87,8 @@ def save_hf(
         for bucket in named_buckets(parameters, shape, layout, max_bytes=1):
             if writer is not None:
                 for name, tensor in bucket:
-                    writer.write(name, tensor)
+                    # numpy gives the writer its bytes, and a storage that numpy has seen can no longer be parked
+                    writer.write(name, tensor.clone() if tensor.device.type == "cpu" else tensor)
     dist.barrier(layout.control)
 
 

@@ -27,6 +27,7 @@ ATTENTION = {"rank": 8, "alpha": 4, "targets": ["q_proj", "v_proj", "o_proj"]}
 LATENT = {"rank": 3, "targets": ["q_a_proj", "kv_b_proj", "o_proj"]}
 BF16 = {"model": {"dtype": "bfloat16"}}
 TWO = {"trainers_per_node": 2}
+SFT = {"algorithm": {"loss": "sft", "kl_loss_coef": 0.0, "entropy_coef": 0.0}}
 UPDATES = [["update", 0], ["update", 1]]
 KIND = "qwen3-tied"
 # kind of the model, number of ranks, adapters, run file
@@ -83,8 +84,9 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
             "config": with_lora({}, WHOLE_RANK),
             "actions": [["save", str(folder / "whole")], ["dump_gradients", str(folder / "whole-gradients")]],
         },
-        "one": {**lora, "actions": [*UPDATES, "park", *writes("one")[2:], ["update", 2]]},
+        "one": {**lora, "actions": [*writes("one"), "park", ["update", 2]]},
         "biased": {**biased, "actions": writes("biased")},
+        "sft": {**ours, "config": {**with_lora({}, LORA), **SFT}, "actions": [["update", 0], ["update", 0]]},
         "recompute": {**ours, "config": with_lora({"train": {"recompute": "full"}}, LORA), "actions": UPDATES},
     }
     found |= run_ranks(folder / "ranks1", 1, alone | off_plan(1))
@@ -141,6 +143,15 @@ def test_every_layout_learns_alike(outcomes: dict[str, list[Any]], layout: str) 
     check_same(outcomes[layout][:2], outcomes["one"][:2])
 
 
+def test_a_state_that_streams_makes_the_same_bits(outcomes: dict[str, list[Any]]) -> None:
+    assert outcomes["plan bf16-streamed"][1:] == outcomes["plan bf16"][1:]
+
+
+def test_answers_are_learnt(outcomes: dict[str, list[Any]]) -> None:
+    first, second = outcomes["sft"]
+    assert second["metrics"]["train/loss"] < first["metrics"]["train/loss"] - 1e-3
+
+
 def test_resumed_run_is_the_same_bit_for_bit(outcomes: dict[str, list[Any]]) -> None:
     assert len(outcomes["one again"]) == 3, outcomes["one again"]
     assert outcomes["one again"][1] is True
@@ -153,7 +164,7 @@ def test_a_checkpoint_of_another_layout_goes_on_alike(outcomes: dict[str, list[A
 
 
 def test_all_parts_leave_and_come_back(outcomes: dict[str, list[Any]]) -> None:
-    assert outcomes["one"][2] == [["base", "gradients", "moments", "parameters"], 0]
+    assert outcomes["one"][5] == [["base", "gradients", "moments", "parameters"], 0]
 
 
 @pytest.mark.parametrize("name", PLANS)
@@ -164,7 +175,7 @@ def test_every_part_has_the_planned_bytes(outcomes: dict[str, list[Any]], name: 
 
 @pytest.mark.parametrize("name", ["one", "biased", "pp2"])
 def test_the_merged_model_computes_what_the_adapters_do(outcomes: dict[str, list[Any]], name: str) -> None:
-    for found, wanted in zip(outcomes[f"{name} merged"][0], outcomes[name][3 if name == "one" else 2], strict=True):
+    for found, wanted in zip(outcomes[f"{name} merged"][0], outcomes[name][2], strict=True):
         assert found == pytest.approx(wanted, abs=1e-5)
 
 

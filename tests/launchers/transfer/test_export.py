@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,27 @@ def test_the_command(run: RunDirectory, tmp_path: Path) -> None:
     assert again.returncode == 2
     wanted = f"found {tmp_path}/out, which is there already; wanted a new folder: choose another name, or remove it\n"
     assert again.stderr == wanted
+
+
+def test_adapters_are_those_of_a_run_that_trained_some(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(Wrong) as caught:
+        exported(run, tmp_path / "out", adapters=True)
+    assert caught.value.found == f"{run.path}, a run without train.lora"
+    assert not (tmp_path / "out").exists()
+
+
+def test_adapters_want_the_model_that_they_belong_to(run: RunDirectory, tmp_path: Path) -> None:
+    """The run's own copy of the model has them merged already."""
+    text = run.run_file.read_text().replace("  lr: 1e-6\n", "  lr: 1e-6\n  lora: {rank: 4}\n")
+    run.run_file.write_text(re.sub(r"path: .*/model\n", f"path: {tmp_path}/gone\n", text, count=1))
+    assert (run.hf_model / "config.json").is_file()
+    for alone in (False, True):
+        with pytest.raises(Wrong) as caught:
+            exported(run, tmp_path / "out", adapters=alone)
+        assert (caught.value.found, caught.value.wanted) == (
+            f"no model at {tmp_path}/gone",
+            "the model that has the adapters",
+        )
 
 
 def cut(run: RunDirectory) -> None:

@@ -93,6 +93,23 @@ def test_the_merged_layer_adds_the_same(adapted: Adapted) -> None:
     assert torch.equal(weight, before)
 
 
+@pytest.mark.parametrize("adapted", LAYERS.values(), ids=LAYERS)
+def test_a_token_keeps_the_rank_of_each_adapter(adapted: Adapted) -> None:
+    """Of what autograd saves, weights and the layer's own input aside: as the planner counts it."""
+    layer, hidden, kept = made(adapted), torch.randn(7, 1, adapted.inputs), dict[int, int]()
+    known = {tensor.data_ptr() for tensor in (hidden, *layer.parameters())}
+
+    def seen(tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in known:
+            kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda tensor: tensor):
+        output = layer.after(None, (hidden,), torch.zeros(7, 1, sum(adapted.widths) * adapted.groups))
+    assert output.requires_grad
+    assert sum(kept.values()) == 7 * LORA.rank * len(adapted.chosen)
+
+
 def test_an_adapter_begins_as_pefts_and_alike_everywhere() -> None:
     shim.install()
     first, again, other = (Adapter(CONFIG, 400, 30, LORA) for _ in range(3))
