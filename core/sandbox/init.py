@@ -11,7 +11,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -153,7 +153,7 @@ class Run:
 
 
 def run_one(
-    job: Mapping[str, Any], limits: Mapping[str, Any], looks: bool, visible: Sequence[str] | None
+    job: Mapping[str, Any], limits: Mapping[str, Any], looks: bool, visible: Iterable[str] | None
 ) -> dict[str, Any]:
     """Run a program in an empty /tmp.
 
@@ -167,15 +167,18 @@ def run_one(
 
 def _memory(worth_a_closer_look: int) -> int:
     """Bytes in memory of all processes but this one; beyond a number, with shared pages by their share."""
-    pids = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]
-    total = 0
-    for pid in pids:
+    held = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError), open(f"/proc/{pid}/statm") as file:
-            total += int(file.read().split()[1]) * PAGE
-    return total if total <= worth_a_closer_look or len(pids) == 1 else sum(map(_share, pids))
+            held[pid] = int(file.read().split()[1]) * PAGE
+    held.pop("1", None)
+    if sum(held.values()) > worth_a_closer_look and len(held) > 1:
+        held = {pid: min(num_bytes, _share(pid, num_bytes)) for pid, num_bytes in held.items()}
+    return sum(held.values())
 
 
-def _share(pid: str) -> int:
+def _share(pid: str, otherwise: int) -> int:
+    """Bytes of a process, pages that several have by its share; `otherwise` where it does not let itself be read."""
     with suppress(OSError, StopIteration), open(f"/proc/{pid}/smaps_rollup") as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
-    return 0
+    return otherwise

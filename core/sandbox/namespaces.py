@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from core.sandbox import kernel
@@ -35,11 +35,11 @@ def _knows_nobody(path: str) -> bool:
     return any(first <= NOBODY < first + count for first, _, count in ranges)
 
 
-def run_as_init(visible: Sequence[str], hidden: Sequence[str], work: Callable[[bool], None]) -> int:
+def run_as_init(visible: Mapping[str, str], hidden: Sequence[str], work: Callable[[bool], None]) -> int:
     """Call `work` in process 1 of new namespaces, and wait for its end.
 
     Args:
-        visible, hidden: what of the file tree is there, and which folders of it are empty.
+        visible, hidden: what of the file tree is there, where it is outside, and which folders of it are empty.
         work: told whether /proc is there. When it returns, all processes of the namespaces end.
     Returns:
         exit code of process 1; negative: the signal that ended it.

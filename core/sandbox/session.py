@@ -28,12 +28,12 @@ class SandboxUnavailable(RuntimeError):
 class Session:
     """Process 1 of a sandbox and its launcher. A context manager; for one thread at a time."""
 
-    def __init__(self, way: str, limits: Mapping[str, Any], visible: Sequence[str], hidden: Sequence[str]) -> None:
+    def __init__(self, way: str, limits: Mapping[str, Any], visible: Mapping[str, str], hidden: Sequence[str]) -> None:
         """Start it.
 
         Args:
             limits: what `core.sandbox.init` and `core.sandbox.program` bound programs by.
-            visible, hidden: what of the file tree is there, and which folders of it are empty.
+            visible, hidden: what of the file tree is there, where it is outside, and which folders of it are empty.
         """
         self._most = 2 * BYTES_OF_ONE * limits["output_bytes"] + MOST_COMPLAINT_BYTES
         self._process = ways.start(way, visible, hidden, limits["disk_bytes"])

@@ -6,7 +6,7 @@ Standard library only. Called by process 1 of the new namespaces, with the right
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from core.sandbox import kernel
 from core.sandbox.kernel import BIND, NODEV, NOEXEC, NOSUID, RDONLY, RECURSIVE, REMOUNT, SLAVE, mount
@@ -30,10 +30,11 @@ RELATIME = 1 << 21
 KEPT = {1: RDONLY, 2: NOSUID, 4: NODEV, 8: NOEXEC, 1024: 1024, 2048: 2048, 4096: RELATIME}  # statvfs's flags
 
 
-def enter_tree(visible: Sequence[str], hidden: Sequence[str]) -> bool:
+def enter_tree(visible: Mapping[str, str], hidden: Sequence[str]) -> bool:
     """Make a tree with nothing but `visible`, devices and /proc the root of this namespace.
 
     Args:
+        visible: paths, and where they are in the old tree; a link is made again.
         hidden: folders within `visible` that are empty. Where they are not there, nothing happens.
     Returns:
         whether /proc is there: containers that hide parts of theirs let nobody mount another.
@@ -47,8 +48,8 @@ def enter_tree(visible: Sequence[str], hidden: Sequence[str]) -> bool:
     mount("tmpfs", "/new", "tmpfs", NOSUID | NODEV, "size=4m,mode=755")
     for path in ("/tmp", "/proc", "/dev", "/etc"):
         os.mkdir(f"/new{path}")
-    for path in sorted(visible):
-        _show(path, f"/new{KEPT_FOR_WORK}{path}" if _is_within_work(path) else f"/new{path}")
+    for path, source in sorted(visible.items()):
+        _show(f"/old{source}", f"/new{KEPT_FOR_WORK}{path}" if _is_within_work(path) else f"/new{path}")
     for path in hidden:
         if os.path.isdir(f"/new{path}"):
             mount("tmpfs", f"/new{path}", "tmpfs", NOSUID | NODEV | RDONLY, "size=4k,mode=755")
@@ -63,7 +64,7 @@ def enter_tree(visible: Sequence[str], hidden: Sequence[str]) -> bool:
     return has_proc
 
 
-def fresh_work(num_bytes: int, num_files: int, visible: Sequence[str]) -> None:
+def fresh_work(num_bytes: int, num_files: int, visible: Iterable[str]) -> None:
     """An empty /tmp, in place of the one before, but for what of `visible` is within."""
     if os.path.ismount(WORK):
         kernel.unmount(WORK)
@@ -77,10 +78,9 @@ def _is_within_work(path: str) -> bool:
     return path.startswith(f"{WORK}/")
 
 
-def _show(path: str, new: str) -> None:
+def _show(old: str, new: str) -> None:
     """A file, folder or link of the old tree at a place of the new one, read-only."""
-    old = f"/old{path}"
-    if os.path.islink(old) and not _is_within_work(path):
+    if os.path.islink(old):
         os.makedirs(os.path.dirname(new), exist_ok=True)
         os.symlink(os.readlink(old), new)
         return

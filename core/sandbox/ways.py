@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,22 +53,28 @@ def interpreter(packages: bool) -> Interpreter:
     base = getattr(sys, "_base_executable", None) or sys.executable
     if packages:
         return Interpreter(sys.executable, (sys.prefix, sys.base_prefix))
-    library = f"{sys.base_prefix}/lib/python{sys.version_info[0]}.{sys.version_info[1]}"
-    hidden = (f"{library}/site-packages", f"{library}/dist-packages", f"{sys.base_prefix}/lib/python3/dist-packages")
-    return Interpreter(os.path.realpath(base), (sys.base_prefix,), hidden)
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    places = (f"lib/{version}/site-packages", f"lib/{version}/dist-packages", "lib/python3/dist-packages")
+    hidden = {f"{one}/{place}" for one in (sys.base_prefix, os.path.realpath(sys.base_prefix)) for place in places}
+    return Interpreter(os.path.realpath(base), (sys.base_prefix,), tuple(sorted(hidden)))
 
 
-def visible_paths(paths: Sequence[str]) -> list[str]:
-    """What of the file tree is to be seen: the system's programs and libraries, and `paths`; none within another."""
-    found: list[str] = []
-    for path in sorted({*SYSTEM, *map(os.path.abspath, paths)}):
-        within = any(path == one or path.startswith(f"{one}/") for one in found if not os.path.islink(one))
-        if os.path.lexists(path) and not within:
-            found.append(path)
+def visible_paths(paths: Sequence[str]) -> dict[str, str]:
+    """What of the file tree is to be seen, and where it is: the system's programs and libraries, and `paths`.
+
+    None is within another. Where links lead to a path, it is to be seen under both names.
+    """
+    wanted = {path: path for path in SYSTEM}
+    for path in paths:
+        wanted |= dict.fromkeys((os.path.abspath(path), os.path.realpath(path)), os.path.realpath(path))
+    found: dict[str, str] = {}
+    for path in sorted(wanted):
+        if os.path.lexists(wanted[path]) and not any(path.startswith(f"{one}/") for one in found):
+            found[path] = wanted[path]
     return found
 
 
-def command(way: str, visible: Sequence[str], hidden: Sequence[str], disk_bytes: int) -> list[str]:
+def command(way: str, visible: Mapping[str, str], hidden: Sequence[str], disk_bytes: int) -> list[str]:
     """The command line that starts process 1 of a sandbox. Raises: OSError where there is no bubblewrap."""
     base = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
     if way == NAMESPACES:
@@ -80,20 +86,20 @@ def command(way: str, visible: Sequence[str], hidden: Sequence[str], disk_bytes:
     return [bwrap, *_bubblewrap_options(visible, hidden, disk_bytes), "--", *inner]
 
 
-def _bubblewrap_options(visible: Sequence[str], hidden: Sequence[str], disk_bytes: int) -> Iterator[str]:
+def _bubblewrap_options(visible: Mapping[str, str], hidden: Sequence[str], disk_bytes: int) -> Iterator[str]:
     yield from ("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--as-pid-1")
     yield from ("--uid", "1000", "--gid", "1000", "--hostname", "sandbox", "--die-with-parent", "--new-session")
     yield from ("--clearenv", "--proc", "/proc", "--dev", "/dev", "--size", str(disk_bytes), "--tmpfs", "/tmp")
     yield from ("--remount-ro", "/dev", "--size", str(disk_bytes), "--tmpfs", "/dev/shm")
-    for path in visible:
-        how = ("--symlink", os.readlink(path)) if os.path.islink(path) else ("--ro-bind", path)
+    for path, source in visible.items():
+        how = ("--symlink", os.readlink(source)) if os.path.islink(source) else ("--ro-bind", source)
         yield from (*how, path)
     for path in filter(os.path.isdir, hidden):
         yield from ("--tmpfs", path, "--remount-ro", path)
     yield from ("--ro-bind", f"{ROOT}/{HERE}", f"{WITHIN}/{HERE}", "--remount-ro", "/", "--chdir", "/tmp")
 
 
-def start(way: str, visible: Sequence[str], hidden: Sequence[str], disk_bytes: int) -> subprocess.Popen[bytes]:
+def start(way: str, visible: Mapping[str, str], hidden: Sequence[str], disk_bytes: int) -> subprocess.Popen[bytes]:
     """Start process 1 and who waits for it, with an environment that holds nothing of this process's.
 
     Bubblewrap is not told to change users: where this process is root, it is started as one who is not.

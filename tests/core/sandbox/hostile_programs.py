@@ -132,6 +132,21 @@ MEMORY = [
         memory_bytes=200_000_000,
         timeout_s=30.0,
     ),
+    _stopped(
+        "allocates in processes that cannot be read",
+        "memory",
+        "libc.prctl(4, 0, 0, 0, 0)\nfor _ in range(8):\n"
+        " if os.fork() == 0:\n  a = b'x' * 60_000_000\n  time.sleep(300)\ntime.sleep(300)",
+        memory_bytes=200_000_000,
+        timeout_s=30.0,
+    ),
+    _ends(
+        "shares memory with its children",
+        "a = b'x' * 60_000_000\nfor _ in range(8):\n if os.fork() == 0:\n  time.sleep(0.3)\n  os._exit(0)\n"
+        "for _ in range(8): os.wait()\nprint('done')",
+        "done",
+        memory_bytes=200_000_000,
+    ),
     _ends("memory without a name", "held(os.memfd_create, 'x')", "held PermissionError"),
     _ends(
         "locks memory", "import mmap\na = mmap.mmap(-1, 100_000_000)\nheld(lambda: 1 / (libc.mlockall(3) == 0))", "held"

@@ -79,6 +79,18 @@ def test_variables_and_files_that_are_given(tmp_path: Path) -> None:
     assert [ran.stdout for ran in sandbox.run_all(code, ["", ""])] == ["b 7 ['table']\n"] * 2
 
 
+def test_files_that_links_lead_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is there under the name that it was given by, and an interpreter in a folder that is a link."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "table").write_text("7")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    sandbox = Sandbox(timeout_s=LONG_S, visible=(f"{tmp_path}/link/table",))
+    assert sandbox.run(f"print(open('{tmp_path}/link/table').read())").stdout == "7\n"
+    (tmp_path / "python").symlink_to(sys.base_prefix)
+    monkeypatch.setattr(sys, "base_prefix", f"{tmp_path}/python")
+    assert Sandbox(timeout_s=LONG_S).run("import sys, json\nprint(sys.base_prefix)").ok
+
+
 def test_packages_of_the_environment() -> None:
     code = "import yaml\nprint(yaml.safe_load('[1, 2]'))"
     assert "ModuleNotFoundError" in Sandbox(timeout_s=LONG_S).run(code).stderr
