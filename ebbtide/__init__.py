@@ -39,6 +39,7 @@ Advantages and losses
 Sinks of metrics
     Sink: what a class for `logging.sinks` has: begin, step, evaluation, end.
     RunInfo: the run that a sink is told of.
+    ShownSample: one response, for a sink that shows some.
 
 Schedules
     Parts: what a run file's schedule is called with: the trainer, the rollout, …, each as far as it may be called.
@@ -109,6 +110,7 @@ if TYPE_CHECKING:
     from core.sandbox.sandbox import run_python as run_python
     from core.sandbox.session import SandboxUnavailable as SandboxUnavailable
     from core.sinks.sink import RunInfo as RunInfo
+    from core.sinks.sink import ShownSample as ShownSample
     from core.sinks.sink import Sink as Sink
     from core.trajectory.record import StepRecord as StepRecord
     from core.trajectory.store import list_steps as list_steps
@@ -134,6 +136,7 @@ _HOME = {
     "RewardInput": "core.reward.sample",
     "RewardsUnavailable": "core.reward",
     "RunInfo": "core.sinks.sink",
+    "ShownSample": "core.sinks.sink",
     "Sample": "core.samples",
     "SampleFailed": "core.rollout.task",
     "SamplingParams": "core.samples",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.algorithm.advantages import Advantages
+from core.algorithm.advantages.pass_at_k import RIGHT
 from core.algorithm.estimate import estimate
 from core.samples import EPISODE, Sample, Status, TrainSample
 
@@ -66,9 +68,8 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     """What the field logs about a step's samples, under its usual names."""
     rewards = [s.reward for s in samples if s.reward is not None]
     lengths = sorted(len(s.response_tokens) for s in samples)
-    without_spread = _groups_without_spread(samples)
     return {
-        **({"rollout/raw_reward": mean(rewards)} if rewards or any(s.failed for s in samples) else {}),
+        **(_reward_metrics(rewards) if rewards or any(s.failed for s in samples) else {}),
         "rollout/response_len/mean": mean(lengths),
         "rollout/response_len/max": float(lengths[-1]),
         "rollout/response_len/min": float(lengths[0]),
@@ -76,8 +77,7 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
         "rollout/truncated_ratio": mean([s.status is Status.TRUNCATED for s in samples]),
         "rollout/failed_ratio": mean([s.failed for s in samples]),
         "rollout/repetition_frac": mean([_repeats(s.response_tokens) for s in samples]),
-        "rollout/zero_std/count": float(without_spread),
-        "rollout/zero_std/ratio": without_spread / len({s.group for s in samples}),
+        **_group_metrics(samples),
         "rollout/response_tokens": float(sum(lengths)),
         **_episode_metrics([sample.episode for sample in samples if sample.episode]),
     }
@@ -97,12 +97,31 @@ def _episode_metrics(episodes: Sequence[Mapping[str, int]]) -> dict[str, float]:
     }
 
 
-def _groups_without_spread(samples: Sequence[Sample]) -> int:
+def _reward_metrics(rewards: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation over the samples, and bounds; NaN where no sample has a reward."""
+    average = mean(rewards)
+    return {
+        "rollout/raw_reward": average,
+        "rollout/raw_reward/std": math.sqrt(mean([(reward - average) ** 2 for reward in rewards])),
+        "rollout/raw_reward/min": min(rewards, default=math.nan),
+        "rollout/raw_reward/max": max(rewards, default=math.nan),
+    }
+
+
+def _group_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Groups that teach little: without spread; and of those with a reward, all right or all wrong."""
     rewards: dict[int, set[float]] = {}
     for sample in samples:
         if sample.reward is not None:
             rewards.setdefault(sample.group, set()).add(sample.reward)
-    return sum(len(distinct) == 1 for distinct in rewards.values())
+    without_spread = sum(len(distinct) == 1 for distinct in rewards.values())
+    num_groups = len({sample.group for sample in samples})
+    return {
+        "rollout/zero_std/count": float(without_spread),
+        "rollout/zero_std/ratio": without_spread / num_groups,
+        "rollout/solve_all/ratio": sum(min(distinct) > RIGHT for distinct in rewards.values()) / num_groups,
+        "rollout/solve_none/ratio": sum(max(distinct) <= RIGHT for distinct in rewards.values()) / num_groups,
+    }
 
 
 def _repeats(tokens: Sequence[int]) -> bool:

@@ -535,7 +535,9 @@ class LoggingConfig(Section):
     level: Literal["debug", "info", "warning"] = Field(
         "info", description="least level in the logs of trainer rank 0, node agents and reward servers"
     )
-    show_samples: NonNegativeInt = Field(1, description="samples printed per step in the log")
+    show_samples: NonNegativeInt = Field(
+        1, description="samples of each step that the log shows; sinks show this number of the best and of the worst"
+    )
 
 
 class SlurmComponent(Section):

@@ -14,6 +14,7 @@ from core.run_dir.progress import Progress
 from core.run_dir.run_directory import RunDirectory
 from core.samples import Sample, UpdateResult
 from core.sinks.fan_out import FanOut, wanted_sinks
+from core.sinks.shown import to_show
 from core.sinks.sink import RunInfo
 from core.trajectory import StepRecord, step_path, write_step
 
@@ -80,6 +81,8 @@ class Journal:
         )
         write_step(step_path(self._directory.path, step), record)
         self._sinks.step(step, metrics)
+        if count := self._config.logging.show_samples:
+            self._sinks.samples(step, to_show(batch.samples, count))
         self._progress.event("step", step=step, metrics=metrics)
         self._show_samples(step, batch)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from core.config.schema import LoggingConfig, SinkConfig
 from core.doors import SINK
-from core.sinks.sink import RunInfo, Sink
+from core.sinks.sink import RunInfo, ShownSample, ShowsSamples, Sink
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,10 @@ class FanOut:
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """Tell them of a complete step."""
         self._tell(lambda sink: sink.step(step, metrics))
+
+    def samples(self, step: int, samples: Sequence[ShownSample]) -> None:
+        """Tell those that show samples of some of a complete step."""
+        self._tell(lambda sink: sink.samples(step, samples) if isinstance(sink, ShowsSamples) else None)
 
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
         """Tell them of an evaluation."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,31 @@ class RunInfo:
     run_file: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class ShownSample:
+    """One response, to be looked at. The texts are the model's: they may hold markup, and anything else.
+
+    Attributes:
+        group, index: the prompt in the step; the sample in its group.
+        reward: None: it has none, for the reason `failure`.
+        truncated: whether the response was cut off at the limit.
+    """
+
+    group: int
+    index: int
+    reward: float | None
+    truncated: bool
+    failure: str
+    prompt: str
+    response: str
+
+
 class Sink(Protocol):
     """Takes a run's metrics, in rank 0 of the trainers. The run waits for each call.
 
-    A sink may raise: that is logged once, and the run goes on.
+    A sink may raise: that is logged once, and the run goes on. One that shows samples, too, has a further method
+    `samples(step, samples)`, which is called after `step` with a sequence of `ShownSample`: those of the highest and of
+    the lowest reward.
     """
 
     def begin(self, run: RunInfo) -> None:
@@ -48,6 +69,15 @@ class Sink(Protocol):
 
     def end(self) -> None:
         """Called when the attempt ends, complete or not, unless its process is killed."""
+        ...
+
+
+@runtime_checkable
+class ShowsSamples(Protocol):
+    """What a sink may have beside the methods of `Sink`."""
+
+    def samples(self, step: int, samples: Sequence[ShownSample]) -> None:
+        """Called after `step`, with those of the highest reward first and of the lowest last."""
         ...
 
 

@@ -1,17 +1,17 @@
 """The sink `wandb`: Weights & Biases. Offline unless asked otherwise: nodes of a cluster mostly have no internet.
 
 `wandb sync RUN_DIR/wandb/offline-run-*` sends what was kept, from a machine that has. All attempts of a run directory
-are one run there. Left out: samples, code and models.
+are one run there. Left out: code and models.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.sinks.sink import RunInfo, evaluation_scalars
+from core.sinks.sink import RunInfo, ShownSample, evaluation_scalars
 
 
 class WeightsAndBiases:
@@ -43,6 +43,14 @@ class WeightsAndBiases:
     def step(self, step: int, metrics: Mapping[str, float]) -> None:
         """One row of wandb's history."""
         self._run.log(dict(metrics), step=step)
+
+    def samples(self, step: int, samples: Sequence[ShownSample]) -> None:
+        """A table in the row of the step."""
+        import wandb
+
+        columns = list(ShownSample.__dataclass_fields__)
+        rows = [[getattr(one, name) for name in columns] for one in samples]
+        self._run.log({"samples": wandb.Table(columns=columns, data=rows)}, step=step)
 
     def evaluation(self, step: int, results: Mapping[str, Mapping[str, float]]) -> None:
         """Log the results into the row of the step that the evaluation was taken before."""

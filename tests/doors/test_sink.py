@@ -18,7 +18,7 @@ from core.checks import check_run_file
 from core.config import dump_run_file, load_run_file
 from core.config.schema import SinkConfig
 from core.sinks.fan_out import FanOut, wanted_sinks
-from core.sinks.sink import RunInfo
+from core.sinks.sink import RunInfo, ShownSample
 from tests.support.door_files import SINKS, example
 from tests.support.good_run import write_run
 from tests.support.waiting import COMMAND_S
@@ -192,17 +192,51 @@ def test_tensorboard_hides_what_an_earlier_attempt_told_of_steps_that_are_repeat
     assert [point.value for point in board.Scalars("eval/held_out-pass@2")] == [0.75, 0.75]
 
 
+def shown(response: str, reward: float | None = 1.0) -> ShownSample:
+    return ShownSample(0, 1, reward, False, "" if reward is not None else "it hung", "2 + 2 =", response)
+
+
+def test_samples_are_told_to_those_sinks_that_show_some(tmp_path: Path) -> None:
+    (tmp_path / "csv_sink.py").write_text(example("Sinks of metrics"))
+    told = FanOut([sink(f"{tmp_path}/csv_sink.py:Csv"), sink(f"{sinks_file(tmp_path)}:Lines")], run_info(tmp_path))
+    told.samples(3, [shown("4")])
+    told.end()
+    assert told._failures == {}
+    lines = [json.loads(line) for line in (tmp_path / "lines.jsonl").read_text().splitlines()]
+    assert lines[1] == ["samples", 3, [[0, 1, 1.0]]]
+
+
+def test_tensorboard_has_samples_and_settings_as_text(tmp_path: Path) -> None:
+    """What a model says is text there, whatever it says."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    told = FanOut([sink("tensorboard")], run_info(tmp_path))
+    told.samples(2, [shown("<script>alert(1)</script> | **4**\nand more"), shown("", None)])
+    told.end()
+    board = EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    [settings], [samples] = (board.Tensors(f"{name}/text_summary") for name in ("run_file", "samples"))
+    assert settings.tensor_proto.string_val[0].decode() == "    train:\n      lr: 0.5"
+    table = samples.tensor_proto.string_val[0].decode().splitlines()
+    assert (samples.step, table[0]) == (2, "| group | index | reward | prompt | response |")
+    assert table[2] == (
+        "| 0 | 1 | 1 | 2 + 2 = | &lt;script&gt;alert(1)&lt;/script&gt; &#124; &#42;&#42;4&#42;&#42;<br>and more |"
+    )
+    assert table[3] == "| 0 | 1 | it hung | 2 + 2 = |  |"
+
+
 WANDB = """
 import os, sys
 from pathlib import Path
 from core.config.schema import SinkConfig
 from core.sinks.fan_out import FanOut
-from core.sinks.sink import RunInfo
+from core.sinks.sink import RunInfo, ShownSample
 told = FanOut([SinkConfig(name="wandb", options={"project": "p", "tags": ["a"]})],
               RunInfo("a run", Path(sys.argv[1]), 0, 2, {"train": {"lr": 0.5}}))
 told.evaluation(0, {"held_out": {"accuracy": 0.5}})
 told.step(0, {"train/loss": 1.5})
 told.step(1, {"train/loss": 0.5})
+told.samples(1, [ShownSample(0, 1, 1.0, False, "", "2 + 2 =", "4")])
 told.end()
 """
 
@@ -251,5 +285,6 @@ def test_wandb_keeps_a_run_offline(mode: str, tmp_path: Path) -> None:
         if record.WhichOneof("record_type") == "run":
             names.append((record.run.run_id, record.run.project, record.run.display_name, list(record.run.tags)))
     assert names[0] == ("a-run-1", "p", "a run", ["a"])
-    own = [{name: value for name, value in row.items() if not name.startswith("_")} for row in rows]
+    assert [row["samples/nrows"] for row in rows if "samples/nrows" in row] == [1]
+    own = [{name: value for name, value in row.items() if not name.startswith(("_", "samples/"))} for row in rows]
     assert own == [{"eval/held_out": 0.5, "train/loss": 1.5}, {"train/loss": 0.5}]

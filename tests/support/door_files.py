@@ -33,6 +33,9 @@ class Lines:
     def evaluation(self, step, results):
         self.write("evaluation", step, dict(results))
 
+    def samples(self, step, samples):
+        self.write("samples", step, [[one.group, one.index, one.reward] for one in samples])
+
     def end(self):
         self.write("end")
 

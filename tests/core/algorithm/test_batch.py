@@ -96,6 +96,8 @@ def test_rollout_metrics() -> None:
     samples[0].status = Status.TRUNCATED
     metrics = rollout_metrics(samples)
     assert metrics["rollout/raw_reward"] == pytest.approx(2 / 3)
+    assert metrics["rollout/raw_reward/std"] == pytest.approx(math.sqrt(2) / 3)  # of 1, 1 and 0
+    assert (metrics["rollout/raw_reward/min"], metrics["rollout/raw_reward/max"]) == (0, 1)
     assert metrics["rollout/response_len/mean"] == 5
     assert (metrics["rollout/response_len/min"], metrics["rollout/response_len/max"]) == (2, 8)
     assert metrics["rollout/truncated_ratio"] == metrics["rollout/failed_ratio"] == 0.25
@@ -133,6 +135,14 @@ def test_groups_without_spread_are_counted_over_their_scored_samples() -> None:
     rewards = {0: [1.0, 1.0], 1: [1.0, 0.0], 2: [0.0, None], 3: [None, None], 4: [0.0, 0.0]}
     samples = [sample(group, i, reward) for group, both in rewards.items() for i, reward in enumerate(both)]
     assert rollout_metrics(samples)["rollout/zero_std/count"] == 3
+
+
+def test_groups_that_are_all_right_or_all_wrong_are_told_apart() -> None:
+    """A reward above 0.5 is right; a group without any reward is neither."""
+    rewards = {0: [1.0, 0.7], 1: [1.0, 0.5], 2: [0.5, -1.0], 3: [None, None], 4: [0.0, None]}
+    samples = [sample(group, i, reward) for group, both in rewards.items() for i, reward in enumerate(both)]
+    metrics = rollout_metrics(samples)
+    assert (metrics["rollout/solve_all/ratio"], metrics["rollout/solve_none/ratio"]) == (1 / 5, 2 / 5)
 
 
 def test_metrics_of_a_step_in_which_nothing_was_scored() -> None:
