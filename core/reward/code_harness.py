@@ -100,7 +100,7 @@ def main() -> None:
     module = types.ModuleType("solution")
     sys.modules["solution"] = module
     space = vars(module)
-    if any(test[0] == "call" for test in told["tests"]):
+    if "class Solution" in told["code"] or any(test[0] == "call" for test in told["tests"]):
         exec(USUAL, space)
     with contextlib.suppress(SystemExit):
         exec(compile(told["code"], "solution.py", "exec"), space)

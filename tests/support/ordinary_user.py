@@ -45,7 +45,7 @@ def open_way(needed: list[Path]) -> None:
 def main() -> None:
     """Become the user, and the command."""
     user = int(sys.argv[1])
-    open_way([Path(sys.base_prefix), ROOT])
+    open_way([Path(sys.base_prefix), ROOT, *({Path(sys.prefix)} - {ROOT / ".venv"})])
     os.setgroups([])
     os.setresgid(user, user, user)
     os.setresuid(user, user, user)

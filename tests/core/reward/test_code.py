@@ -71,6 +71,11 @@ RIGHT = {
         {"fn_name": "f", "inputs": [[]], "outputs": [[1, {"2": 0.3}]]},
         {},
     ),
+    "check of a method": (
+        block("class Solution:\n    def add(self, a: int, b: Optional[int]) -> int:\n        return a + b"),
+        HUMAN_EVAL,
+        {"entry_point": "Solution().add"},
+    ),
     "asserts": (block(ADD), ASSERTS, {}),
     "asserts as one text": (block(ADD), "\n".join(ASSERTS), {}),
     "asserts with what they need": (block(ADD), ["assert add(ONE, 2) == 3"], {"test_setup_code": "ONE = 1"}),
@@ -204,7 +209,6 @@ TRICKS = {
         CASES,
         {},
     ),
-    "forks and answers twice": (block(f"import os\nos.fork()\n{ADD}"), ASSERTS, {}),
 }
 
 
