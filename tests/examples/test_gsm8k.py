@@ -15,7 +15,7 @@ from modelcfg import load
 from tests.support.good_run import write_model
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = (ROOT / "examples" / "gsm8k.yaml").read_text(encoding="utf-8")
+EXAMPLE = (ROOT / "examples" / "gsm8k" / "run.yaml").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs" / "from-trl.md").read_text(encoding="utf-8")
 ROW = {  # of our own, in the form of the data set
     "question": "A ferry takes 1,200 cars in a day, 6 days a week. How many does it take in a week?",
