@@ -13,6 +13,7 @@ from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer
 from modelcfg import load
 from tests.support.good_run import write_model
+from tests.support.tiny_runs import ebbtide
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "examples" / "gsm8k" / "run.yaml").read_text(encoding="utf-8")
@@ -44,6 +45,13 @@ def test_a_run_file_has_no_mistakes(text: str, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(rows)
     config = check_run_file(run_file, [f"model.path={model}"])
     assert all(held_out.system_prompt == config.data.system_prompt for held_out in config.eval.sets.values())
+
+
+def test_it_fits_the_gpu_that_the_page_says() -> None:
+    page = (ROOT / "docs" / "gsm8k.md").read_text(encoding="utf-8")
+    [words] = re.findall(r"^ebbtide (plan .*)$", page, re.MULTILINE)
+    done = ebbtide(*words.replace("examples/", f"{ROOT}/examples/").split())
+    assert (done.returncode, "verdict   fits" in done.stdout) == (0, True), done.stdout + done.stderr
 
 
 def test_the_example_sees_every_row_once() -> None:
