@@ -99,7 +99,11 @@ FILTER = Door(
 )
 SCHEDULE = Door(
     key="placement.schedule",
-    builtins={"in_turns": "core.loop.in_turns:run"},
+    builtins={
+        "in_turns": "core.loop.in_turns:run",
+        "evaluate": "core.loop.evaluate:Evaluate",
+        "replay": "core.loop.replay:Replay",
+    },
     arguments=("parts",),
     options_key="placement.schedule_options",
     gives="bool: whether the run is complete",

@@ -137,9 +137,11 @@ class UpdateResult:
 
     `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step; NaN
     where the sample was not computed (core/megatron/rows/computed.py). `logprobs_ref` holds the reference model's,
-    likewise; None if the loss has no KL.
+    likewise; None if the loss has no KL. `logprobs_policy` holds the policy's at the optimiser step that learnt from
+    the sample: with several of them in an update, or old log-probs of older weights, they are not the old ones.
     """
 
     metrics: dict[str, float]
     logprobs: list[list[float]]
     logprobs_ref: list[list[float]] | None = None
+    logprobs_policy: list[list[float]] | None = None

@@ -6,7 +6,7 @@ itself come first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 from common.mistake import Mistake
@@ -29,6 +29,7 @@ from core.checks import (
     schedule,
     sinks,
     slurm,
+    untrained,
 )
 from core.checks.model_files import ModelFiles
 from core.config.schema import RunConfig
@@ -37,10 +38,11 @@ from core.doors import DOORS
 
 @dataclass(frozen=True)
 class Rule:
-    """A check and the sections it reads."""
+    """A check and the sections it reads; one `of_training` is passed over where nothing is trained."""
 
     check: Callable[[RunConfig], Iterator[Mistake]]
     sections: tuple[str, ...]
+    of_training: bool = False
 
 
 DOOR_SECTIONS = tuple(sorted({door.key.partition(".")[0] for door in DOORS}))
@@ -55,14 +57,14 @@ JOB_RULES = (
 )
 """What a job plan is made of: neither data nor model."""
 RULES = (
-    Rule(batch.samples_fill_optimiser_steps, ("rollout", "train")),
+    Rule(batch.samples_fill_optimiser_steps, ("rollout", "train"), of_training=True),
     Rule(batch.groups_are_chosen, ("rollout",)),
     Rule(batch.groups_are_carried_over, ("rollout",)),
-    Rule(batch.groups_have_peers, ("algorithm", "rollout")),
-    Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train")),
+    Rule(batch.groups_have_peers, ("algorithm", "rollout"), of_training=True),
+    Rule(batch.a_sample_fits_a_micro_batch, ("data", "rollout", "train"), of_training=True),
     Rule(parallel.ranks_divide, ("placement",)),
     Rule(parallel.experts_divide, ("placement",)),
-    Rule(parallel.batch_divides_over_replicas, ("placement", "train")),
+    Rule(parallel.batch_divides_over_replicas, ("placement", "train"), of_training=True),
     Rule(parallel.sequence_parallel_has_peers, ("placement",)),
     Rule(lora.layers_are_whole, ("placement", "train")),
     Rule(lora.the_base_is_the_reference, ("model", "train")),
@@ -77,6 +79,7 @@ RULES = (
     Rule(engine_options.engine_options, ("placement",)),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(overlap.what_is_left_is_kept, ("placement", "rollout")),
+    Rule(untrained.nothing_is_trained, ("checkpoint", "eval", "placement")),
     Rule(sinks.sinks, ("logging",)),
     Rule(generation.is_asynchronous, ("rollout",)),
     Rule(dialogue.who_speaks, ("rollout",)),
@@ -86,11 +89,11 @@ RULES = (
     Rule(dialogue.templates, ("data", "eval", "model", "rollout")),
     Rule(schedule.all_tokens_are_sampled_from, ("rollout",)),
     Rule(schedule.clip_range, ("algorithm",)),
-    Rule(schedule.learning_rate, ("rollout", "train")),
+    Rule(schedule.learning_rate, ("rollout", "train"), of_training=True),
     Rule(schedule.recomputed_layers, ("train",)),
     Rule(model.chat_templates, ("data", "eval", "model")),
     Rule(model.reference_has_the_vocabulary, ("model",)),
-    Rule(data.training_data, ("data", "reward", "rollout")),
+    Rule(data.training_data, ("data", "reward", "rollout"), of_training=True),
     Rule(reward.settings, ("reward",)),
     Rule(reward.overlong_buffer, ("reward", "rollout")),
     Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
@@ -119,6 +122,12 @@ def check_job(config: RunConfig) -> list[Mistake]:
     return [problem for rule in JOB_RULES for problem in rule.check(config)]
 
 
+def check_sections(config: RunConfig, sections: Collection[str]) -> list[Mistake]:
+    """The problems that these sections of a whole run file show by themselves; neither data nor model is read."""
+    rules = [rule for rule in RULES if set(rule.sections) <= set(sections)]
+    return [problem for rule in rules for problem in rule.check(config)]
+
+
 def check_run(config: RunConfig, files: ModelFiles | None = None) -> list[Mistake]:
     """All problems of a run that one key alone does not show; empty if there are none.
 
@@ -130,4 +139,6 @@ def check_run(config: RunConfig, files: ModelFiles | None = None) -> list[Mistak
     """
     rules = [*RULES, *model_rules(files or ModelFiles())]
     rules = [rule for rule in rules if all(hasattr(config, section) for section in rule.sections)]
+    if hasattr(config, "placement") and config.placement.trainers == "none":
+        rules = [rule for rule in rules if not rule.of_training]
     return [problem for rule in rules for problem in rule.check(config)]

@@ -14,17 +14,20 @@ from core.config.load import raise_mistakes, read_run_file
 from core.config.schema import RunConfig
 
 
-def check_run_file(path: str | Path, overrides: Sequence[str] = (), files: ModelFiles | None = None) -> RunConfig:
+def check_run_file(
+    path: str | Path, overrides: Sequence[str] = (), files: ModelFiles | None = None, folder: Path | None = None
+) -> RunConfig:
     """The run file at `path`, if neither a key alone nor a rule over several of them shows a mistake.
 
     Where a section has mistakes of its own, the rules that read it are left for the next time.
 
     Args:
         files: shared with others who ask for the model's shape; left out: of this check alone.
+        folder: that relative paths are relative to; left out: the file's.
     Raises:
         RunFileError: with all mistakes and their lines.
     """
-    config, document, mistakes = read_run_file(Path(path), overrides)
+    config, document, mistakes = read_run_file(Path(path), overrides, folder)
     mistakes += [_located(mistake, document) for mistake in check_run(config, files)]
     raise_mistakes(Path(path), mistakes)
     return config

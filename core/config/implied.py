@@ -8,25 +8,36 @@ from typing import Any
 from core.config.schema import RunConfig, Section
 from core.doors import ROWS
 
-OF_ROWS: Mapping[str, Mapping[str, Any]] = {
+Defaults = Mapping[str, Mapping[str, Any]]  # section -> key -> value
+
+OF_ROWS: Defaults = {
     "data": {"label_key": None},
     "rollout": {"n_samples_per_prompt": 1},
     "algorithm": {"advantage_estimator": "none", "loss": "sft"},
     "placement": {"engines": "none"},
 }
-"""Section -> key -> default where `rollout.generate` is rows: nothing is sampled, and nothing scored."""
+"""Other defaults where `rollout.generate` is rows: nothing is sampled, and nothing scored."""
+
+OF_EVALUATION: Defaults = {"placement": {"schedule": "evaluate"}, "checkpoint": {"save_hf": "off"}}
+"""Other defaults where `placement.trainers` is none: nothing is trained, so there is nothing to save."""
 
 
 def with_implied(config: RunConfig) -> RunConfig:
     """`config` with these other defaults. A section that `config` lacks (it had mistakes) is passed over."""
+    if hasattr(config, "placement") and config.placement.trainers == "none":
+        config = config.model_copy(update=_changed(config, OF_EVALUATION))
     if not hasattr(config, "rollout") or config.rollout.generate != ROWS:
         return config
-    present = {name: getattr(config, name) for name in OF_ROWS if hasattr(config, name)}
-    changed: dict[str, Any] = {name: _filled(section, OF_ROWS[name]) for name, section in present.items()}
+    changed = _changed(config, OF_ROWS)
     if hasattr(config, "eval"):
         sets = {name: _filled(data, OF_ROWS["data"]) for name, data in config.eval.sets.items()}
         changed["eval"] = config.eval.model_copy(update={"sets": sets})
     return config.model_copy(update=changed)
+
+
+def _changed(config: RunConfig, defaults: Defaults) -> dict[str, Any]:
+    present = {name: getattr(config, name) for name in defaults if hasattr(config, name)}
+    return {name: _filled(section, defaults[name]) for name, section in present.items()}
 
 
 def _filled(section: Section, defaults: Mapping[str, Any]) -> Section:

@@ -47,9 +47,13 @@ def dump_run_file(config: RunConfig, path: str | Path) -> None:
     write_atomically(Path(path), text.getvalue())
 
 
-def read_run_file(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Document, list[Mistake]]:
+def read_run_file(
+    path: Path, overrides: Sequence[str], folder: Path | None = None
+) -> tuple[RunConfig, Document, list[Mistake]]:
     """The sections, the tree that they come from, and every mistake that one key alone shows.
 
+    Args:
+        folder: that relative paths are relative to; None: the file's.
     Raises:
         RunFileError: if the file is no YAML.
     """
@@ -57,7 +61,8 @@ def read_run_file(path: Path, overrides: Sequence[str]) -> tuple[RunConfig, Docu
     raise_mistakes(path, mistakes)  # of YAML itself: then the tree is not to be trusted
     mistakes = apply_overrides(document, overrides)
     config, invalid = validate(document)
-    return resolve_paths(with_implied(config), path.absolute().parent), document, mistakes + invalid
+    folder = folder or path.absolute().parent
+    return resolve_paths(with_implied(config), folder), document, mistakes + invalid
 
 
 def raise_mistakes(path: Path, mistakes: list[Mistake]) -> None:

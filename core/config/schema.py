@@ -385,6 +385,11 @@ class PlacementConfig(Section):
     trainers_per_node: PositiveInt = Field(1, description="trainer ranks per node: one per GPU")
     engines_per_node: PositiveInt = Field(1, description="SGLang servers per node")
     engine_tensor_parallel: PositiveInt = Field(1, description="GPUs of one engine")
+    trainers: Literal["megatron", "none"] = Field(
+        "megatron",
+        description="none: nothing is trained: the ranks load no model, and engines have the one at model.path from "
+        "their start. Then schedule is evaluate, and checkpoint.save_hf off, where they are left out",
+    )
     engines: Literal["colocated", "own_gpus", "none"] = Field(
         "colocated",
         description="the engines of the trainers' nodes: colocated: on the trainers' GPUs, in turns; own_gpus: on GPUs "
@@ -403,8 +408,9 @@ class PlacementConfig(Section):
     )
     schedule: str = Field(
         "in_turns",
-        description="the order of a step's phases: in_turns, or module.py:function / package.module:function of your "
-        "own, called as f(parts: Parts) -> bool on every trainer rank",
+        description="the order of a step's phases: in_turns; evaluate: no step, one evaluation; replay: the updates of "
+        "stored steps (`ebbtide replay`); or module.py:function / package.module:function of your own, called as "
+        "f(parts: Parts) -> bool on every trainer rank",
     )
     schedule_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")
@@ -474,6 +480,11 @@ class EvalConfig(Section):
         """Steps between evaluations of a set; 0: only at both ends."""
         one = self.sets.get(name)
         return self.interval if one is None or one.interval is None else one.interval
+
+    def at_once(self) -> EvalConfig:
+        """The section without intervals: every evaluation is of all sets."""
+        sets = {name: one.model_copy(update={"interval": None}) for name, one in self.sets.items()}
+        return self.model_copy(update={"interval": 0, "skip_first": False, "sets": sets})
 
     def sampling_of(self, name: str) -> EvalSet:
         """A set with everything that it does not say itself as the section says it.

@@ -33,6 +33,7 @@ class Journal:
         *,
         active: bool,
         counts: Callable[[], Mapping[str, float]] = dict,
+        keep_policy: bool = False,
     ) -> None:
         """Open the records of the run.
 
@@ -40,12 +41,14 @@ class Journal:
         first_step: what an earlier attempt told of this step and later ones will be told again.
         active: whether this rank writes at all.
         counts: of the groups of the step that was scored last, as metrics.
+        keep_policy: store the policy's log-probs at each sample's own optimiser step as well.
         """
         self._directory = directory
         self._config = config
         self._progress = progress
         self._active = active
         self._counts = counts
+        self._keep_policy = keep_policy
         self._dtype = resolve_dtype(config.model.dtype, resolve_device(config.placement.device))
         info = RunInfo(
             name=config.name,
@@ -72,6 +75,7 @@ class Journal:
             advantages=batch.advantages,
             logprobs_old=result.logprobs,
             logprobs_ref=result.logprobs_ref,
+            logprobs_policy=result.logprobs_policy if self._keep_policy else None,
             seeds=[self._seed(step, sample) for sample in batch.samples],
             step=step,
             run=self._config.name,

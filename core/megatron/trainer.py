@@ -44,6 +44,8 @@ from core.processes.device import resolve_dtype
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
 
+LogProbs = list[list[float]]  # per sample one per response token
+
 
 class MegatronTrainer:
     """Model, gradients and optimiser of this rank.
@@ -121,9 +123,10 @@ class MegatronTrainer:
             samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
         steps = [self._step(samples[a:b]) for a, b in pairwise(bounds)]
         return UpdateResult(
-            metrics=_over_steps([metrics for metrics, _ in steps]),
-            logprobs=[values for _, logprobs in steps for values in logprobs],
+            metrics=_over_steps([metrics for metrics, _, _ in steps]),
+            logprobs=[values for _, old, _ in steps for values in old],
             logprobs_ref=_references(samples),
+            logprobs_policy=[values for _, _, policy in steps for values in policy],
         )
 
     def log_probs(self, samples: list[TrainSample]) -> list[list[float]]:
@@ -176,8 +179,8 @@ class MegatronTrainer:
             return own
         return MergedWeights(own, self.shape, lora, self.layout.pp_size, self.layout.pp_rank)
 
-    def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], list[list[float]]]:
-        """One optimiser step over one global batch: metrics and log-probs."""
+    def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], LogProbs, LogProbs]:
+        """One optimiser step over one global batch: metrics, old log-probs, and the policy's before this step."""
         table = TokenTable(samples)
         values = self._token_values(samples, table)
         chosen = with_gradient(samples, self._loss.teaches)
@@ -191,10 +194,10 @@ class MegatronTrainer:
         metrics |= means_of_computed(metrics, self._loss.means, values.weights, computed)
         metrics |= effective_share(metrics)
         metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
-        flat = self._collect(outputs, table, computed)
+        policy = table.per_sample(self._collect(outputs, table, computed))
         if all(sample.logprobs_old is not None for sample in samples):
-            return metrics, [list(sample.logprobs_old or ()) for sample in samples]
-        return metrics, table.per_sample(flat)
+            return metrics, [list(sample.logprobs_old or ()) for sample in samples], policy
+        return metrics, policy, policy
 
     def _micro_batches(
         self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: TokenValues | None

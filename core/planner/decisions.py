@@ -8,7 +8,7 @@ from core.config.schema import RunConfig
 from core.megatron.sizes.graphs import Graphs
 from core.planner import engine, trainer
 from core.planner.memory import OTHERS, TIGHT, TRAINING, Device, MemoryPlan
-from core.planner.stages import How, colocated, fullest_stage, stage_plan, stage_plans
+from core.planner.stages import How, colocated, fullest_stage, has_trainers, stage_plan, stage_plans
 from core.residency.table import TRAINER
 from modelcfg import ModelShape
 
@@ -34,7 +34,7 @@ def plan_memory(
     how = How(in_turns, streamed=streams(config, shape, device, in_turns))
     if in_turns:
         how = replace(how, staying=_staying(config, shape, device, how))
-    else:
+    elif has_trainers(config):
         how = replace(how, graphs=_graphs(config, shape, device, how))
     return fullest_stage(config, shape, device, how) if stage is None else stage_plan(config, shape, device, how, stage)
 
@@ -44,7 +44,7 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
 
     With `offload: auto` they do on GPUs that do not hold everything at once, or of which that is not known.
     """
-    wanted = config.placement.offload
+    wanted = config.placement.offload if has_trainers(config) else "off"
     if not colocated(config) or wanted != "auto":
         return colocated(config) and wanted == "on"
     if device.kind == "cpu" or device.total_bytes is None:
@@ -55,7 +55,7 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
 
 def streams(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool) -> bool:
     """Whether masters and moments stay on the host. With `optimizer_state: auto`, on GPUs without room for them."""
-    wanted = config.train.optimizer_state
+    wanted = config.train.optimizer_state if has_trainers(config) else "resident"
     if wanted != "auto" or device.kind == "cpu" or device.total_bytes is None:
         return wanted == "streamed"
     return not fullest_stage(config, shape, device, How(in_turns)).fits(TRAINING, TIGHT)

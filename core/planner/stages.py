@@ -47,7 +47,8 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
     """The plan of one pipeline stage."""
     kind, granted = device.kind, table(how.staying)
     cache = engine.cache(config, shape, kind, device.total_bytes or 0) if has_engines(config) else None
-    trainer_parts = trainer.part_bytes(config, shape, kind, stage, streamed=how.streamed)
+    trains = has_trainers(config)
+    trainer_parts = trainer.part_bytes(config, shape, kind, stage, streamed=how.streamed) if trains else {}
     streamed = trainer.streamed_bytes(config, shape, kind, stage) if how.streamed else trainer.Streamed(0, 0)
     sizes = {TRAINER: trainer_parts}
     if cache is not None:
@@ -83,6 +84,11 @@ def colocated(config: RunConfig) -> bool:
     return config.placement.engines == "colocated"
 
 
+def has_trainers(config: RunConfig) -> bool:
+    """Whether ranks have the model at all."""
+    return config.placement.trainers != "none"
+
+
 def has_engines(config: RunConfig) -> bool:
     """Whether there are engines at all."""
     return config.placement.engines != "none"
@@ -95,7 +101,7 @@ def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:
 
 def _lasting(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs | None) -> dict[str, Parts]:
     """Owner -> what is on the device in every phase: its process, with NCCL's communicators, and the graphs of rows."""
-    communicators = trainer.num_communicators(config) if device == "cuda" else 0
+    communicators = trainer.num_communicators(config) if device == "cuda" and has_trainers(config) else 0
     of_trainer = {GRAPHS: trainer.graph_work(config, shape, device, graphs)} if graphs else {}
     of_trainer[PROCESS] = BESIDE[device][TRAINER] + communicators * COMMUNICATOR
     return {TRAINER: of_trainer, ENGINE: {PROCESS: BESIDE[device][ENGINE]}}
@@ -103,6 +109,8 @@ def _lasting(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs |
 
 def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: str, staging: int) -> dict[str, Parts]:
     """Owner -> what a phase takes and gives back itself. A state passes when the rows are done: not both at a time."""
+    if phase in ("update", "sync") and not has_trainers(config):
+        return {}
     if phase == "update":
         work = trainer.update_work(config, shape, device, stage)
         more = max(0, staging - sum(work.values()))

@@ -2,12 +2,13 @@
 
 What travels is JSON text and arrays of numbers, never a pickle: a rank that reads another's bytes can be given wrong
 values by it, but not code. Over accelerate's gather and broadcast of tensors. The default process group is created by
-`core.megatron.parallel` with a gloo backend for CPU tensors; its timeout is the deadline of every call here.
+`core.megatron.parallel` with a gloo backend for CPU tensors or `join`; its timeout is the deadline of every call here.
 Collective: every function must be called by all trainer ranks, else the callers wait until that deadline.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TypeVar
 
 import numpy as np
@@ -22,6 +23,14 @@ from core.processes import plain
 
 T = TypeVar("T")
 LENGTH_BYTES = 8  # in front of every rank's payload, as all are padded to the longest
+
+
+def join(timeout_s: float) -> None:
+    """Make the default process group, of ranks that have no model: with gloo alone, whatever the device.
+
+    The environment of torch.distributed (torchrun's) must be set. Collective: every rank waits up to `timeout_s`.
+    """
+    dist.init_process_group("gloo", timeout=timedelta(seconds=timeout_s))
 
 
 def gather_lists(items: list[T]) -> list[T]:

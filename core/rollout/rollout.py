@@ -30,7 +30,7 @@ from core.rollout.step_groups import StepGroups
 from core.samples import EPISODE, Sample, Status
 from core.sglang.background import in_background
 from core.sglang.errors import EngineDied
-from core.weights.sync import WeightSync
+from core.weights.sync import Sync
 
 MAX_ROUNDS = 10  # of one step; more engine deaths than that are no accident
 PAUSE_LOOK_S = 1.0  # between looks at whether the run is to pause
@@ -70,7 +70,7 @@ class Rollout:
         self,
         rendezvous: Rendezvous,
         engines: Engines,
-        sync: WeightSync,
+        sync: Sync,
         tokenizer: Tokenizer,
         rewards: Rewards,
         max_running_requests: int,

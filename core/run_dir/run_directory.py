@@ -11,6 +11,8 @@
     progress.jsonl           progress       one JSON line per event: what the terminal shows
     ledger.jsonl             ledger         one JSON line per attempt: how it began and how it ended
     hf/                      hf_model       the final model as a HuggingFace directory
+    model/                   model          the model that `ebbtide eval` has taken out of a checkpoint
+    evaluation.jsonl         evaluation     one JSON line per `ebbtide eval`: the model and its rates
     hf_steps/                hf_steps       models after steps, where the run file asks for them
     hf_steps/step_000008/    model_after(…) the one after a step
     sync/                    sync           weights on their way to engines through files
@@ -95,6 +97,16 @@ class RunDirectory:
     def hf_model(self) -> Path:
         """The final model as a HuggingFace directory."""
         return self.path / "hf"
+
+    @property
+    def model(self) -> Path:
+        """The model of another run's checkpoint that is evaluated here, as a HuggingFace directory."""
+        return self.path / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """The file with one JSON line per `ebbtide eval`."""
+        return self.path / "evaluation.jsonl"
 
     @property
     def hf_steps(self) -> Path:

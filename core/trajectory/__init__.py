@@ -12,6 +12,7 @@ from core.trajectory.store import (
     step_path,
     write_step,
 )
+from core.trajectory.stored_samples import stored_samples, was_on_policy
 
 __all__ = [
     "Ragged",
@@ -23,5 +24,7 @@ __all__ = [
     "list_steps",
     "read_step",
     "step_path",
+    "stored_samples",
+    "was_on_policy",
     "write_step",
 ]

@@ -59,6 +59,7 @@ class StepRecord:
 
     token_advantage: Ragged | None = None  # float32; only where the estimator gives one per response token
     logprobs_ref: Ragged | None = None  # float32; only where the loss has a reference
+    logprobs_policy: Ragged | None = None  # float32, before the optimiser step that learnt from the sample; in replays
     seed: NDArray[np.int64] | None = None  # [B] sampling seeds
     task: NDArray[np.int64] | None = None  # [B] index within the group of the task that made the sample
     turns: Texts | None = None  # JSON: the fields of core.samples.Span, each
@@ -85,6 +86,7 @@ class StepRecord:
         model: str,
         dtype: str,
         logprobs_ref: Sequence[Sequence[float]] | None = None,
+        logprobs_policy: Sequence[Sequence[float]] | None = None,
         seeds: Sequence[int] | None = None,
         metrics: Mapping[str, float] | None = None,
     ) -> StepRecord:
@@ -93,7 +95,7 @@ class StepRecord:
         Args:
             advantages: one per sample, or per sample one value per response token.
             seeds: one per sample.
-            logprobs_old, logprobs_ref: per sample one value per response token.
+            logprobs_old, logprobs_ref, logprobs_policy: per sample one value per response token.
         Raises:
             ValueError: a length does not fit; names the field and the sample.
         """
@@ -118,6 +120,9 @@ class StepRecord:
             logprobs_engine=per_token("logprobs_engine", [sample.logprobs_engine for sample in samples], "float32"),
             logprobs_old=per_token("logprobs_old", logprobs_old, "float32"),
             logprobs_ref=None if logprobs_ref is None else per_token("logprobs_ref", logprobs_ref, "float32"),
+            logprobs_policy=None
+            if logprobs_policy is None
+            else per_token("logprobs_policy", logprobs_policy, "float32"),
             reward=np.array([np.nan if sample.reward is None else sample.reward for sample in samples], "float64"),
             advantage=np.array(advantages, "float32")
             if token_advantage is None

@@ -32,10 +32,11 @@ RAGGED = (
     "logprobs_engine",
     "logprobs_old",
     "logprobs_ref",
+    "logprobs_policy",
     "token_advantage",
 )
 TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text", "turns")
-OPTIONAL = ("logprobs_ref", "seed", "task", "token_advantage", "turns")
+OPTIONAL = ("logprobs_ref", "logprobs_policy", "seed", "task", "token_advantage", "turns")
 
 
 class TrajectoryError(ValueError):

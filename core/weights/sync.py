@@ -31,6 +31,14 @@ MAX_ROUNDS = 3  # of one sync: when an engine dies, others may have lost what wa
 log = logging.getLogger(__name__)
 
 
+class Sync(Protocol):
+    """Whoever sees that engines have the weights that they are asked to answer with."""
+
+    def push(self, version: str) -> bool:
+        """Bring every live engine of every node to `version`; whether any needed it. Collective: all trainer ranks."""
+        ...
+
+
 class WeightSource(Protocol):
     """Who has the weights: the trainer."""
 

@@ -44,41 +44,59 @@ def current_allocation(local: bool) -> Allocation | None:
 
 
 def load(
-    run_file: Path, overrides: list[str], allocation: Allocation | None, files: ModelFiles | None = None
+    run_file: Path,
+    overrides: list[str],
+    allocation: Allocation | None,
+    files: ModelFiles | None = None,
+    folder: Path | None = None,
 ) -> RunConfig:
     """The checked run file of a run that starts now; in an allocation it takes all nodes, whatever the file says.
 
     Args:
         files: shared with others who ask for the model's shape.
+        folder: that relative paths are relative to; None: the run file's.
     """
     try:
         if allocation is not None:
             overrides = [*overrides, *_on_all_nodes(run_file, overrides, allocation)]
-        config = check_run_file(run_file, overrides, files)
+        config = check_run_file(run_file, overrides, files, folder)
     except (RunFileError, Misfit) as error:
         fail(str(error))
+    refuse_other_nodes(config, allocation)
+    return config
+
+
+def refuse_other_nodes(config: RunConfig, allocation: Allocation | None) -> None:
+    """End the command where a run wants more nodes than this machine, and there is no allocation."""
     if allocation is None and (wanted := len(nodes(config))) > 1:
         key = "slurm.components" if config.slurm.components else "placement.num_nodes"
         fail(
             f"{key}: found a run on {wanted} nodes; wanted 1, this machine: submit it with `ebbtide submit`, or run it "
             f"inside an allocation: salloc --nodes={wanted}"
         )
-    return config
 
 
 def attempt(directory: RunDirectory, allocation: Allocation | None) -> None:
-    """Run the next attempt to its end; its exit code becomes the command's."""
+    """Run the next attempt to its end and show the result; its exit code becomes the command's."""
+    run_to_end(directory, allocation)
+    show_result(directory)
+    raise typer.Exit(0)
+
+
+def run_to_end(directory: RunDirectory, allocation: Allocation | None) -> None:
+    """Run the next attempt; unless it is complete, its exit code ends the command."""
     from launchers.attempts.attempt import RunBusy
     from launchers.show.display import Display
 
-    engines = " and engines" if num_engines(load_run_file(directory.run_file)) else ""
+    config = load_run_file(directory.run_file)
+    engines, trains = bool(num_engines(config)), config.placement.trainers != "none"
+    started = " and ".join(["trainer ranks"] * trains + ["engines"] * engines)
     try:
-        code = _run_attempt(directory, allocation, Display(console, f"starting trainer ranks{engines}"))
+        code = _run_attempt(directory, allocation, Display(console, f"starting {started}"))
     except RunBusy as error:
         fail(str(error))
-    if code == 0:
-        show_result(directory)
-    raise typer.Exit(code)
+    if code != 0:
+        raise typer.Exit(code)
 
 
 def _run_attempt(directory: RunDirectory, allocation: Allocation | None, display: Display) -> int:

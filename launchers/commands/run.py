@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +11,9 @@ from core.checks import ModelFiles
 from core.config import dump_run_file
 from core.config.schema import RunConfig
 from core.planner import Device
+from core.run_dir.run_directory import RunDirectory
 from hpc.site.files import Site, dump_site
+from hpc.slurm.allocation import Allocation
 from launchers.commands.cluster import load_checked_site
 from launchers.commands.directories import new_run_dir
 from launchers.commands.foreground import attempt, current_allocation, load
@@ -34,21 +37,33 @@ def command(run_file: RunFile, overrides: Overrides = None, run_dir: NewRunDir =
     allocation = current_allocation(local)
     files = ModelFiles()
     config = load(run_file, overrides or [], allocation, files)
+    site = site_that_fits(config, allocation, files)
+    call_reward(config)
+    directory = begin(config, run_dir, allocation, site)
+    if needs_conversion(config.model.path):
+        say(f"converting the model of {config.model.path} first: once, about half a minute")
+    attempt(directory, allocation)
+
+
+def site_that_fits(config: RunConfig, allocation: Allocation | None, files: ModelFiles) -> Site:
+    """The site of a run that starts here; ends the command where the machine cannot hold the run."""
     site, device = load_checked_site(None) if allocation else Site(), _device(config, in_allocation=bool(allocation))
     try:
         submission = make_submission(config, site, shape=files.shape(config.model), device=device)
     except Refused as error:
         fail(str(error))
     _check_memory(submission)
-    call_reward(config)
-    directory = new_run_dir(config, run_dir)
+    return site
+
+
+def begin(config: RunConfig, wanted: Path | None, allocation: Allocation | None, site: Site) -> RunDirectory:
+    """A new run directory with its run file, and in an allocation its site file; told to the user."""
+    directory = new_run_dir(config, wanted)
     dump_run_file(config, directory.run_file)
     if allocation is not None:
         dump_site(site, directory.site_file)
     say(f"run directory: {directory.path}")
-    if needs_conversion(config.model.path):
-        say(f"converting the model of {config.model.path} first: once, about half a minute")
-    attempt(directory, allocation)
+    return directory
 
 
 def _device(config: RunConfig, *, in_allocation: bool) -> Device | None:

@@ -14,6 +14,7 @@ from core.processes import keys
 from core.processes.collective import any_rank
 from core.rollout.rollout import PauseAsked
 from core.run_dir.moment import Moment
+from launchers.rank.apart import build_evaluating, build_replaying
 from launchers.rank.this_rank import ThisRank
 from launchers.rank.wiring import build
 
@@ -51,7 +52,7 @@ class RankRun:
         rank, placement = self._rank, self._rank.config.placement
         schedule: Schedule = SCHEDULE.build(placement.schedule, placement.schedule_options, placement.model_dump())
         with ExitStack() as stack:
-            parts = self.parts = build(rank, self._announce, overlaps(schedule), stack)
+            parts = self.parts = self._build(schedule, stack)
             about = {"num_steps": parts.num_steps, "eval_prompts": parts.evaluation.num_prompts}
             rank.progress.event("begin", step=parts.state.next_step, **about)
             if not as_bool(self._turn(schedule, parts), schedule):
@@ -61,6 +62,14 @@ class RankRun:
                 with parts.phase("save", parts.num_steps):
                     save_model(parts.trainer, rank.directory.hf_model)
             rank.progress.event("end", step=parts.num_steps)
+
+    def _build(self, schedule: Schedule, stack: ExitStack) -> Parts:
+        """The parts of the run, as far as there are trainers, engines and rows."""
+        if self._rank.config.placement.trainers == "none":
+            return build_evaluating(self._rank, self._announce, stack)
+        if not getattr(schedule, "samples", True):
+            return build_replaying(self._rank, self._announce, stack)
+        return build(self._rank, self._announce, overlaps(schedule), stack)
 
     def _turn(self, schedule: Schedule, parts: Parts) -> bool:
         """The schedule's loop; a pause that broke off a rollout is saved as the step began, whatever the schedule."""

@@ -15,7 +15,7 @@ from core import data
 from core.algorithm.estimate import build_advantages
 from core.checks.dialogue import prompt_sections, refuse_template, rendering
 from core.config.layout import num_engines, rewards_names, running_requests
-from core.config.schema import DataConfig
+from core.config.schema import DataConfig, EvalConfig
 from core.doors import ROWS, SCHEDULE
 from core.loop.checkpoints import Checkpoints
 from core.loop.evaluation import Evaluation
@@ -43,7 +43,7 @@ from core.rollout.own import build_generator
 from core.rollout.rollout import Rollout
 from core.rollout.rows import RowRollout
 from core.run_dir.moment import Moment
-from core.weights.sync import WeightSync
+from core.weights.sync import Sync
 from hpc.slurm.job_end import ask_job_end, job_of
 from launchers.attempts.history import usual_step_s
 from launchers.rank.rank_engines import RankEngines
@@ -168,10 +168,15 @@ class Samples(NamedTuple):
     prompts: data.PromptSource
 
 
-def sampled(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Samples:
+def sampled(rank: ThisRank, engines: RankEngines, sync: Sync, stack: ExitStack) -> Samples:
     """Engines make them."""
     rollout = build_rollout(rank, engines, sync, stack)
-    return Samples(rollout, build_evaluation(rank, rollout), rollout.take_counts, build_prompts(rank, rank.config.data))
+    return Samples(
+        rollout,
+        build_evaluation(rank, rank.config.eval, rollout),
+        rollout.take_counts,
+        build_prompts(rank, rank.config.data),
+    )
 
 
 def from_rows(rank: ThisRank, trainer: MegatronTrainer) -> Samples:
@@ -190,7 +195,7 @@ def build_rows(rank: ThisRank, section: DataConfig) -> data.PromptSource:
     return data.build_demonstrations(section, rank.tokenizer, vocab_size, most, split=split)
 
 
-def build_rollout(rank: ThisRank, engines: RankEngines, sync: WeightSync, stack: ExitStack) -> Rollout:
+def build_rollout(rank: ThisRank, engines: RankEngines, sync: Sync, stack: ExitStack) -> Rollout:
     """Make the rollout, and start this node's processes for users' code if this rank drives the node."""
     rewards = build_rewards(rank)
     renderings = {name: rendering(rank.config.rollout, section) for name, section in prompt_sections(rank.config)}
@@ -228,11 +233,11 @@ def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:
     return RemoteRewardPool(directory, rank.key, rank.config.placement.start_timeout_s)
 
 
-def build_evaluation(rank: ThisRank, rollout: Rollout) -> Evaluation:
+def build_evaluation(rank: ThisRank, config: EvalConfig, rollout: Rollout) -> Evaluation:
     """Make the evaluation over the sets of the run file."""
-    sets = {name: build_prompts(rank, section) for name, section in rank.config.eval.sets.items()}
+    sets = {name: build_prompts(rank, section) for name, section in config.sets.items()}
     keep = partial(keep_evaluation, rank.directory.path, rank.config) if rank.first else None
-    return Evaluation(rank.config.eval, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep)
+    return Evaluation(config, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep)
 
 
 def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:
@@ -246,7 +251,14 @@ def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:
     return data.build(section, rank.tokenizer, rank.shape.vocab_size, how)
 
 
-def build_journal(rank: ThisRank, first_step: int, counts: Callable[[], dict[str, float]], stack: ExitStack) -> Journal:
+def build_journal(
+    rank: ThisRank,
+    first_step: int,
+    counts: Callable[[], dict[str, float]],
+    stack: ExitStack,
+    *,
+    keep_policy: bool = False,
+) -> Journal:
     """Closed when the run is left, complete or not."""
     journal = Journal(
         rank.directory,
@@ -255,6 +267,7 @@ def build_journal(rank: ThisRank, first_step: int, counts: Callable[[], dict[str
         first_step,
         active=rank.first,
         counts=counts,
+        keep_policy=keep_policy,
     )
     stack.callback(journal.close)
     return journal

@@ -109,11 +109,13 @@ class Display:
 
     def _on_begin(self, event: dict[str, Any]) -> None:
         self._num_steps = event["num_steps"]
-        self._print(f"ready: {self._num_steps - event['step']} of {self._num_steps} steps to go")
+        to_go = f": {self._num_steps - event['step']} of {self._num_steps} steps to go" if self._num_steps else ""
+        self._print(f"ready{to_go}")
 
     def _on_phase(self, event: dict[str, Any]) -> None:
         at = moment_of(event)
-        self._phase = f"step {at.step} of {self._num_steps} · {PHASE_WORDS.get(at.phase, at.phase)}"
+        of_all = f" of {self._num_steps}" if self._num_steps else ""
+        self._phase = f"step {at.step}{of_all} · {PHASE_WORDS.get(at.phase, at.phase)}"
 
     def _on_step(self, event: dict[str, Any]) -> None:
         cells = {heading: _cell(event["metrics"], *column) for heading, column in COLUMNS.items()}
@@ -176,7 +178,7 @@ def summary(events: Iterable[dict[str, Any]]) -> Group:
             evaluations[event["step"]] = event["results"]
         elif event["event"] == "begin":
             num_steps = event["num_steps"]
-    return Group(*_step_table(steps), *(_eval_table(evaluations, num_steps) if evaluations else ()))
+    return Group(*(_step_table(steps) if steps else ()), *(_eval_table(evaluations, num_steps) if evaluations else ()))
 
 
 def _step_table(steps: dict[int, dict[str, float]]) -> tuple[Text, Table]:
@@ -199,7 +201,7 @@ def _eval_table(evaluations: dict[int, dict[str, dict[str, float]]], num_steps: 
     for heading in ("before step", "set", *shown):
         table.add_column(heading, justify="left" if heading == "set" else "right", no_wrap=True)
     for step, name, rates in rows[-MOST_ROWS:]:
-        when = str(step) if step < num_steps else "end"
+        when = str(step) if step < num_steps or not num_steps else "end"
         table.add_row(when, name, *(_cell(rates, rate, ".3f") for rate in shown))
     return _title(f"evaluation: {what}{last}"), table
 

@@ -1,0 +1,36 @@
+"""Runs that train nothing: a schedule that wants no trainer, engines, and something to evaluate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common.mistake import Mistake
+from core.checks.said import said
+from core.config.schema import RunConfig
+from core.doors import SCHEDULE
+
+KEY = "placement.trainers"
+IMPLIED = "remove it: where trainers is none, it is then"
+
+
+def nothing_is_trained(config: RunConfig) -> Iterator[Mistake]:
+    """Without trainers there are engines, sets, and a schedule that says `trains = False`; else there is none such."""
+    placement, saved = config.placement, config.checkpoint.save_hf
+    trains = said(SCHEDULE.place(placement.schedule)).own.get("trains", True) is not False
+    if placement.trainers != "none":
+        if not trains:
+            found = f"{placement.schedule} with {KEY} {placement.trainers}, which would hold a model for nothing"
+            yield Mistake(SCHEDULE.key, None, found, f"{KEY}: none with it", f"set {KEY} to none")
+        return
+    if trains:
+        wanted = f"a schedule without updates, which says trains = False, as {KEY} is none"
+        yield Mistake(SCHEDULE.key, None, placement.schedule, wanted, f"{IMPLIED} evaluate")
+    if placement.engines == "none":
+        wanted = f"engines, as {KEY} is none: nobody else has the model"
+        yield Mistake("placement.engines", None, "none", wanted, "remove it")
+    if saved != "off":
+        wanted = f"off, as {KEY} is none: the model stays as it is"
+        yield Mistake("checkpoint.save_hf", None, saved, wanted, f"{IMPLIED} off")
+    if not config.eval.sets:
+        found, wanted = f"no eval.sets, with {KEY} none", "a set to evaluate"
+        yield Mistake("eval.sets", None, found, wanted, "add one, with --data FILE or as eval.sets.NAME.path")
