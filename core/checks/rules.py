@@ -99,6 +99,7 @@ RULES = (
     Rule(reward.reasoning_gym_scores_its_own, ("data", "eval", "reward")),
     Rule(evaluation.sets, ("eval", "reward", "rollout")),
     Rule(evaluation.sampling, ("eval",)),
+    Rule(evaluation.votes, ("eval", "reward")),
     *JOB_RULES,
 )
 

@@ -14,7 +14,7 @@ IMPLIED = "remove it: where trainers is none, it is then"
 
 
 def nothing_is_trained(config: RunConfig) -> Iterator[Mistake]:
-    """Without trainers there are engines, sets, and a schedule that says `trains = False`; else there is none such."""
+    """Engines, sets and a schedule that says `trains = False` belong to a run without trainers; that to no other."""
     placement, saved = config.placement, config.checkpoint.save_hf
     trains = said(SCHEDULE.place(placement.schedule)).own.get("trains", True) is not False
     if placement.trainers != "none":

@@ -462,6 +462,7 @@ class EvalSet(DataConfig):
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(None, description="1: off")
     top_k: int | None = Field(None, description="-1: off")
     max_response_tokens: PositiveInt | None = Field(None, description="of a response of this set")
+    majority: bool | None = Field(None, description="whether maj@k of this set is told")
 
 
 class EvalConfig(Section):
@@ -475,6 +476,11 @@ class EvalConfig(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="share of probability sampled from; 1: off")
     top_k: int = Field(-1, description="number of most probable tokens sampled from; -1: off")
     max_response_tokens: PositiveInt | None = Field(None, description="null: as in rollout")
+    majority: bool = Field(
+        False,
+        description="also maj@k: how often the commonest answer of k samples is right; with a reward.type that looks "
+        "for an answer: math, deepscaler, dapo, last_number or choice",
+    )
 
     def interval_of(self, name: str) -> int:
         """Steps between evaluations of a set; 0: only at both ends."""
@@ -492,7 +498,11 @@ class EvalConfig(Section):
         `max_response_tokens` stays None where neither says it: then it is that of rollout.
         """
         one = self.sets.get(name, EvalSet())
-        keys = ("interval", "n_samples_per_prompt", "temperature", "top_p", "top_k", "max_response_tokens")
+        keys = (
+            *("interval", "n_samples_per_prompt", "temperature", "top_p", "top_k"),
+            "max_response_tokens",
+            "majority",
+        )
         return one.model_copy(update={key: getattr(self, key) for key in keys if getattr(one, key) is None})
 
 

@@ -9,6 +9,8 @@ import re
 
 BOX = re.compile(r"\\f?boxed\s*")
 JOINED = re.compile(r"\s*\$*\s*(?:,|;|and|or|,\s*and|,\s*or)?\s*\$*\s*")
+END_CHARACTERS = 300  # of a response: an answer before them does not count for DAPO
+ANSWER = re.compile(r"answer\s*:\s*([^\n]+)", re.IGNORECASE)
 ANNOUNCED = re.compile(r"(?:final\s+)?answer\s*(?:is|:|=)\s*(?P<answer>[^\n]+)", re.IGNORECASE)
 
 
@@ -37,6 +39,18 @@ def boxed(text: str) -> str | None:
     if not found:
         return None
     return ", ".join(found) if all(found) else ""
+
+
+def boxed_after_thinking(text: str) -> str | None:
+    """What stands in the last box behind thinking that has ended, as DeepScaleR wants it; None: there is none."""
+    return boxed(after_thinking(text)) if "</think>" in text else None
+
+
+def behind_answer(text: str) -> str:
+    """What follows the last "Answer:" in the last 300 characters, or a box in it, as DAPO wants it; empty: nothing."""
+    found = ANSWER.findall(text[-END_CHARACTERS:])
+    answer = "" if not found else str(found[-1]).strip()
+    return boxed(answer) or answer
 
 
 def announced(text: str) -> str | None:

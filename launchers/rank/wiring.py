@@ -38,6 +38,7 @@ from core.residency.machine import Residency
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
+from core.reward.votes import VOTES
 from core.rollout.group_filter import GroupFilter
 from core.rollout.own import build_generator
 from core.rollout.rollout import Rollout
@@ -237,7 +238,8 @@ def build_evaluation(rank: ThisRank, config: EvalConfig, rollout: Rollout) -> Ev
     """Make the evaluation over the sets of the run file."""
     sets = {name: build_prompts(rank, section) for name, section in config.sets.items()}
     keep = partial(keep_evaluation, rank.directory.path, rank.config) if rank.first else None
-    return Evaluation(config, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep)
+    answer_of = VOTES.get(rank.config.reward.type)
+    return Evaluation(config, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep, answer_of)
 
 
 def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:

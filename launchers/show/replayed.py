@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -18,16 +19,16 @@ OF_THE_UPDATE = "train/"  # metrics of this name are computed again; the others 
 NOT_OF_IT = ("train/lr",)
 
 
-def compared(recorded: StepRecord, replayed: StepRecord) -> Table:
+def compared(recorded: StepRecord, replayed: StepRecord) -> Group:
     """The metrics of the update: as the run recorded them, and as the replay has them."""
-    table = Table(box=SIMPLE_HEAD, title=_verdict(recorded, replayed), title_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("")
     for heading in ("recorded", "replayed", "difference"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in metric_names(recorded, replayed):
         before, now = recorded.metrics[name], replayed.metrics[name]
         table.add_row(name.removeprefix(OF_THE_UPDATE), f"{before:.9g}", f"{now:.9g}", f"{now - before:+.3g}")
-    return table
+    return Group(_verdict(recorded, replayed), table)
 
 
 def metric_names(recorded: StepRecord, replayed: StepRecord) -> list[str]:
@@ -61,7 +62,7 @@ def sample_place(record: StepRecord, wanted: str) -> int:
     raise Wrong(f"--sample {wanted}", f"GROUP.INDEX, one of {record.group[0]}.{record.index[0]} to {last}", remedy)
 
 
-def tokens_table(record: StepRecord, place: int, decode: Callable[[Sequence[int]], str]) -> Table:
+def tokens_table(record: StepRecord, place: int, decode: Callable[[Sequence[int]], str]) -> Group:
     """A sample's response, a line per token: log-probs, advantage, and the ratio of the policy to the old one."""
     mask, old = record.loss_mask[place], record.logprobs_old[place]
     policy = old if record.logprobs_policy is None else record.logprobs_policy[place]
@@ -75,7 +76,7 @@ def tokens_table(record: StepRecord, place: int, decode: Callable[[Sequence[int]
         "advantage": advantages,
         "ratio": np.exp(policy - old),
     }
-    table = Table(box=SIMPLE_HEAD, title=_title(record, place), title_justify="left")
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("", justify="right")
     table.add_column("token", no_wrap=True)
     for heading in columns:
@@ -84,7 +85,7 @@ def tokens_table(record: StepRecord, place: int, decode: Callable[[Sequence[int]
         cells = [f"{values[number]:.6g}" for values in columns.values()]
         style = "" if mask[number] else "dim"
         table.add_row(str(number), Text(visible(repr(decode([token])))), *cells, style=style)
-    return table
+    return Group(_title(record, place), table)
 
 
 def _title(record: StepRecord, place: int) -> Text:

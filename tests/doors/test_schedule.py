@@ -98,7 +98,11 @@ def test_a_schedule_that_returns_no_bool_is_told_so(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[str, Mapping[str, str], str]] = {
-    "unknown name": (RIGHT, {"schedule": "in_turn"}, "'in_turn'; wanted one of in_turns, or module.py:function"),
+    "unknown name": (
+        RIGHT,
+        {"schedule": "in_turn"},
+        "'in_turn'; wanted one of in_turns, evaluate, replay, or module.py:function",
+    ),
     "no such function": (RIGHT, {"schedule": "mine.py:rum"}, "no rum in DIR/mine.py; wanted a function defined"),
     "takes nothing": (
         "def run():\n    return True\n",

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from core.algorithm.rates import evaluation_rates, pass_at
+from core.algorithm.rates import evaluation_rates, majority_at, pass_at
 from core.samples import Prompt, Sample, Status
 
 
@@ -49,3 +49,31 @@ def test_several_samples_of_a_task_are_one_try() -> None:
     rates = evaluation_rates(samples)
     assert rates["pass@2"] == 1.0
     assert rates["accuracy"] == pytest.approx(1 / 3)
+
+
+MAJORITIES = {
+    "the commonest is right": (3, [("7", True), ("8", False), ("7", True)], 1.0),
+    "the commonest is wrong": (3, [("7", True), ("8", False), ("8", False)], 0.0),
+    "none has no vote": (4, [("7", True), (None, False), (None, False), (None, False)], 1.0),
+    "nobody votes": (2, [(None, False), (None, True)], 0.0),
+    "two share": (2, [("7", True), ("8", False)], 0.5),
+    "twice two of five": (2, [("7", True), ("7", True), ("8", False), (None, False), ("7", True)], 0.5),
+}
+
+
+@pytest.mark.parametrize(("k", "votes", "wanted"), MAJORITIES.values(), ids=MAJORITIES)
+def test_majority_at_k(k: int, votes: list[tuple[str | None, bool]], wanted: float) -> None:
+    assert majority_at(k, votes) == wanted
+
+
+def test_majorities_are_means_over_prompts_and_asked_for() -> None:
+    """Of a task that made several samples the last one votes."""
+    rewards = {0: [1.0, 0.0, 0.0, 0.0], 1: [1.0, 1.0, 0.0, 1.0]}
+    samples = [sample(group, i, reward) for group, four in rewards.items() for i, reward in enumerate(four)]
+    for one in samples:
+        one.response_text = "7" if one.reward else str(one.index)
+    samples.append(sample(0, 4, 1.0, task=1))
+    samples[-1].response_text = "7"
+    rates = evaluation_rates(samples, lambda text: text)
+    assert (rates["maj@2"], rates["maj@4"]) == (((1 + 0) / 2 + (1 + 0.5) / 2) / 2, 1.0)
+    assert not any(name.startswith("maj") for name in evaluation_rates(samples))

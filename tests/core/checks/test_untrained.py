@@ -1,4 +1,4 @@
-"""Runs without trainers: what they imply, what is refused, and what they need of a GPU."""
+"""Runs without trainers, and evaluations: what they imply, what is refused, and what they need of a GPU."""
 
 from __future__ import annotations
 
@@ -33,6 +33,16 @@ CASES = {
         ["placement.schedule=evaluate"],
         "placement.schedule: found evaluate with placement.trainers megatron, which would hold a model for nothing; "
         "wanted placement.trainers: none with it: set placement.trainers to none",
+    ),
+    "a majority without answers": (
+        ["eval.majority=true", "eval.temperature=1", "eval.n_samples_per_prompt=4"],
+        "eval.majority: found true with reward.type exact; wanted a type that looks for an answer: math, deepscaler, "
+        "dapo, last_number, choice: remove it, or choose such a reward.type",
+    ),
+    "a majority of one": (
+        ["eval.sets.held_out.majority=true", "reward.type=math"],
+        "eval.sets.held_out.majority: found true with 1 sample per prompt; wanted several samples, which vote: raise "
+        "n_samples_per_prompt, or remove it",
     ),
     "nothing to evaluate": (
         [NONE, "eval.sets=null"],

@@ -120,7 +120,18 @@ def test_compressed_and_readable_with_plain_h5py(tmp_path: Path) -> None:
         assert (file.attrs["schema_version"], file.attrs["step"], file.attrs["run"]) == (1, 12, "demo")
         assert list(file["response_text"].asstr()[:]) == list(record.response_text)
         assert set(file) == {field.name for field in fields(StepRecord)} - {
-            *("step", "run", "model", "dtype", "created", "metrics", "logprobs_ref", "seed", "token_advantage")
+            *(
+                "step",
+                "run",
+                "model",
+                "dtype",
+                "created",
+                "metrics",
+                "logprobs_ref",
+                "logprobs_policy",
+                "seed",
+                "token_advantage",
+            )
         } | {"prompt_offsets", "response_offsets"}
 
 
