@@ -26,16 +26,17 @@ class RunFileError(MistakesError):
         super().__init__(f"{path} has", mistakes)
 
 
-def load_run_file(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_run_file(path: str | Path, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
     """The run file at `path`, types and ranges checked, relative paths made absolute.
 
     Args:
-        path: the YAML file; relative paths in it are relative to its folder.
+        path: the YAML file.
         overrides: texts `section.key=value`, the value read as YAML, applied in order.
+        folder: that relative paths are relative to; None: the file's.
     Raises:
         RunFileError: with every mistake that one key alone shows.
     """
-    config, _, mistakes = read_run_file(Path(path), overrides)
+    config, _, mistakes = read_run_file(Path(path), overrides, folder)
     raise_mistakes(Path(path), mistakes)
     return config
 

@@ -120,7 +120,7 @@ def _draft(model: str, data: Sequence[Path]) -> dict[str, Any]:
 
 def _loaded(subject: Subject, overrides: list[str]) -> RunConfig:
     try:
-        config = load_run_file(subject.run_file, overrides)
+        config = load_run_file(subject.run_file, overrides, subject.folder)
     except RunFileError as error:
         fail(str(error))
     if config.rollout.generate == ROWS:
