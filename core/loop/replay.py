@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.algorithm.batch import make_batch
+from core.config import load_run_file
 from core.loop.parts import Parts
 from core.loop.state import LoopState
 from core.run_dir.run_directory import RunDirectory
@@ -34,6 +35,8 @@ class Replay:
             keep: write a checkpoint then.
         """
         self._run = RunDirectory(Path(run))
+        # then equal log-probs say nothing of the samples
+        self._old_from_engine = load_run_file(self._run.run_file).algorithm.old_logprobs == "engine"
         self._begin = begin
         self._last = last
         self._keep = keep
@@ -57,7 +60,8 @@ class Replay:
     def _repeat(self, parts: Parts, step: int) -> None:
         record = read_step(step_path(self._run.path, step))
         with parts.phase("update", step):
-            batch = make_batch(stored_samples(record), parts.advantages, on_policy=was_on_policy(record))
+            on_policy = self._old_from_engine or was_on_policy(record)
+            batch = make_batch(stored_samples(record), parts.advantages, on_policy=on_policy)
             result = parts.trainer.update(batch.train_samples())
         parts.journal.stepped(step, batch, result, parts.phase.take_times())
         parts.state = parts.state.after_step(0)

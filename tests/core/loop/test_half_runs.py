@@ -16,6 +16,7 @@ from core.loop.replay import Replay
 from core.loop.state import LoopState
 from core.samples import Sample, TrainSample
 from core.trajectory import StepRecord, read_step, step_path, stored_samples, was_on_policy, write_step
+from tests.support.good_run import write_run
 from tests.support.loop_fakes import Fakes
 from tests.support.step_samples import make_samples
 
@@ -34,6 +35,8 @@ def store(run: Path, step: int, *, on_policy: bool = True) -> list[TrainSample]:
 
 def replayed(run: Path, state: LoopState | None = None, **options: Any) -> Fakes:
     fakes = Fakes(state)
+    if not (run / "run.yaml").exists():
+        write_run(run)
     fakes.parts.advantages = Grpo(True)
     fakes.parts.trainer.load = lambda folder: fakes.calls.append(f"load {folder.relative_to(run)}")  # type: ignore
     fakes.parts.journal.stepped = lambda step, *_: fakes.calls.append(f"stepped {step}")  # type: ignore
@@ -56,6 +59,16 @@ def test_the_update_is_given_what_it_was_given_before(tmp_path: Path, on_policy:
         assert one.logprobs_engine == pytest.approx(other.logprobs_engine, rel=1e-7)
         assert (one.logprobs_old is None) == on_policy
     assert not all(any(one.loss_mask) for one in found), "failed samples are masked out"
+
+
+def test_where_the_run_took_the_engines_log_probs_for_the_old_ones_the_trainer_does_so_again(tmp_path: Path) -> None:
+    """Its own setting says so, which another one of the replay may replace."""
+    store(tmp_path, 0, on_policy=False)
+    run_file = write_run(tmp_path)
+    text = run_file.read_text().replace("algorithm:\n", "algorithm:\n  old_logprobs: engine\n")
+    run_file.write_text(text)
+    (found,) = replayed(tmp_path, begin=0, last=0).updated
+    assert all(one.logprobs_old is None for one in found)
 
 
 def test_stored_samples_are_those_of_the_step(tmp_path: Path) -> None:
