@@ -7,7 +7,7 @@ from core.config.schema import DataConfig, RunConfig
 
 def data_sections(config: RunConfig) -> dict[str, DataConfig]:
     """Key of the run file -> section: the training rows first, if something is trained, then the evaluation sets."""
-    sets = {f"eval.sets.{name}": data for name, data in config.eval.sets.items()}
+    sets: dict[str, DataConfig] = {f"eval.sets.{name}": data for name, data in config.eval.sets.items()}
     placement = getattr(config, "placement", None)  # it may have had mistakes
     trains = placement is None or placement.trainers != "none"
     return {"data": config.data, **sets} if trains else sets
