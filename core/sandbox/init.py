@@ -179,6 +179,10 @@ def _memory(worth_a_closer_look: int) -> int:
 
 def _share(pid: str, otherwise: int) -> int:
     """Bytes of a process, pages that several have by its share; `otherwise` where it does not let itself be read."""
-    with suppress(OSError, StopIteration), open(f"/proc/{pid}/smaps_rollup") as file:
-        return next(int(line.split()[1]) << 10 for line in file if line.startswith("Pss:"))
-    return otherwise
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            return next((int(line.split()[1]) << 10 for line in file if line.startswith("Pss:")), 0)
+    except PermissionError:
+        return otherwise
+    except OSError:  # it has ended meanwhile
+        return 0
