@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.curves import COLOURS, LINES
 
+EXPLAINED = "train/explained_variance"
 HEAD = """# Algorithms on a toy task
 
 Made by `python bench/algorithms.py`: {minutes:.0f} minutes in all on {cores} CPU cores, which others used too. A prompt
@@ -32,7 +34,10 @@ def read(run_dir: Path) -> dict[str, Any]:
     events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text(encoding="utf-8").splitlines()]
     rewards = [event["metrics"]["rollout/raw_reward"] for event in events if event["event"] == "step"]
     rates = [event["results"]["digits"]["accuracy"] for event in events if event["event"] == "eval"]
-    return {"rewards": [round(reward, 4) for reward in rewards], "accuracy": rates}
+    values = [event["metrics"].get(EXPLAINED) for event in events if event["event"] == "step"]
+    explained = [None if value is None else round(value, 4) for value in values]
+    found = {"rewards": [round(reward, 4) for reward in rewards], "accuracy": rates}
+    return found | ({"explained_variance": explained} if any(value is not None for value in explained) else {})
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -48,7 +53,19 @@ def table(record: Mapping[str, Any]) -> str:
         figures = [f"{value:.2f}" for value in (before, after, rewards[0], rewards[-1])]
         cells = [f"`{run['name']}`", *figures, reached, f"{run['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + "".join(map(critic, record["runs"]))
+
+
+def critic(run: Mapping[str, Any]) -> str:
+    """A paragraph about the critic of a run; empty: it has none."""
+    found = [value for value in run.get("explained_variance", ()) if value is not None]
+    if not found:
+        return ""
+    above, last, middle, most = sum(value > 0 for value in found), found[-1], median(found), max(found)
+    return (
+        f"\nThe critic of `{run['name']}` explains {last:.2f} of the variance of the returns at the last step, "
+        f"{middle:.2f} in the\nmedian of all, {most:.2f} at most; it is above 0 in {above} of {len(found)} steps.\n"
+    )
 
 
 def page(record: Mapping[str, Any]) -> str:

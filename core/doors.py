@@ -25,6 +25,7 @@ SGLANG_FORMATS = (
     "qwen3_coder",
     "step3",
 )
+VALUES = "values"  # what a critic expects: the last offer to advantages
 ADVANTAGE = Door(
     key="algorithm.advantage_estimator",
     builtins={
@@ -36,12 +37,13 @@ ADVANTAGE = Door(
             "core.algorithm.advantages.reinforce_plus_plus_baseline:ReinforcePlusPlusBaseline"
         ),
         "pass_at_k": "core.algorithm.advantages.pass_at_k:PassAtK",
+        "gae": "core.algorithm.advantages.gae:Gae",
         "none": "core.algorithm.advantages.none:NoAdvantage",
     },
     arguments=("rewards", "groups", "valid"),
     options_key="algorithm.advantage_options",
     gives="[B], or B tensors [T]",
-    offers=("lengths", "logprobs_engine", "loss_mask"),
+    offers=("lengths", "logprobs_engine", "loss_mask", VALUES),
 )
 LOSS = Door(
     key="algorithm.loss",

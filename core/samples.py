@@ -119,11 +119,12 @@ class TrainSample:
     prompt_tokens: Sequence[int]
     response_tokens: Sequence[int]
     loss_mask: Sequence[int]
-    advantage: float | Sequence[float]  # of the response, or of each of its tokens
+    advantage: float | Sequence[float]  # of the response, or of each of its tokens; 0 until there are values for it
     logprobs_engine: Sequence[float]
     logprobs_old: Sequence[float] | None = None
     logprobs_ref: Sequence[float] | None = None
     task: int | None = None  # index within the group of the task that made it; None: it made no other
+    reward: float | None = None  # None: there is none
 
     @property
     def has_advantage(self) -> bool:
@@ -139,9 +140,11 @@ class UpdateResult:
     where the sample was not computed (core/megatron/rows/computed.py). `logprobs_ref` holds the reference model's,
     likewise; None if the loss has no KL. `logprobs_policy` holds the policy's at the optimiser step that learnt from
     the sample: with several of them in an update, or old log-probs of older weights, they are not the old ones.
+    `advantages` holds those that were made with a critic's values; None: there is no critic.
     """
 
     metrics: dict[str, float]
     logprobs: list[list[float]]
     logprobs_ref: list[list[float]] | None = None
     logprobs_policy: list[list[float]] | None = None
+    advantages: list[list[float]] | None = None

@@ -8,7 +8,7 @@ from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, SHARED, Weight, after_layers, before_layers
 
-__all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters"]
+__all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters", "value_parameters"]
 
 # the order in which Megatron makes the modules of a layer, as far as it is not that of the table
 MADE = (
@@ -43,6 +43,15 @@ def rank_parameters(
     if is_last and pipeline_parallel > 1 and shape.tied_embeddings:
         found[OUTPUT] = embedding.numel_of_rank(tensor_parallel)
     return found
+
+
+def value_parameters(
+    shape: ModelShape, tensor_parallel: int = 1, pipeline_parallel: int = 1, stage: int = 0, expert_parallel: int = 1
+) -> dict[str, int]:
+    """The same of a value model of the shape, whose output layer is one row, on every rank of the last stage."""
+    untied = shape.model_copy(update={"tied_embeddings": False})
+    found = rank_parameters(untied, tensor_parallel, pipeline_parallel, stage, expert_parallel)
+    return found | ({OUTPUT: shape.hidden_size} if OUTPUT in found else {})
 
 
 def _layer(shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:

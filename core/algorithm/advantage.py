@@ -6,7 +6,7 @@ Legend: B samples of a step, T response tokens of a sample.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,12 +15,13 @@ class Advantages(Protocol):
     """What stands in the door `algorithm.advantage_estimator`: a function, or a class whose objects are called so.
 
     `min_group_size`, an attribute and a plain number, says how many samples a group needs; left out: 1. `per_token`,
-    likewise, True or False, says whether it gives a number per token; left out: it may. Parameters of these names get,
-    by name: lengths, [B] int64 numbers of response tokens; logprobs_engine, B tensors [T] float32; loss_mask, B tensors
-    [T] float32 of 0 and 1.
+    likewise, True or False, says whether it gives a number per token; left out: it may. `needs_values = True` says that
+    there is a critic: a parameter `values` then gets what it expects. Parameters of these names get, by name: lengths,
+    [B] int64 numbers of response tokens; logprobs_engine, B tensors [T] float32; loss_mask, B tensors [T] float32 of 0
+    and 1; values, B tensors [T] float32: what the critic expects before each token.
     """
 
-    def __call__(self, rewards: Tensor, groups: Tensor, valid: Tensor) -> Tensor | Sequence[Tensor]:
+    def __call__(self, rewards: Tensor, groups: Tensor, valid: Tensor) -> Tensor | Sequence[Tensor] | Any:
         """Advantages of a step's samples. Every trainer rank calls with the same arguments and must get the same.
 
         Args:
@@ -29,7 +30,8 @@ class Advantages(Protocol):
             valid: [B] bool: it takes part, so it has a reward, unless the row gave the sample. What comes back for
                 others is not read: they get 0.
         Returns:
-            [B], or B tensors [T]: one number per response token. Finite.
+            [B], or B tensors [T]: one number per response token. Finite. With `needs_values` a pair: B tensors [T] of
+            advantages, and B tensors [T] of returns, which the critic is to learn.
         Collective: none.
         """
         ...

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from core.algorithm.advantages import Advantages
 from core.algorithm.advantages.pass_at_k import RIGHT
-from core.algorithm.estimate import estimate
+from core.algorithm.estimate import estimate, needs_values
 from core.samples import EPISODE, Sample, Status, TrainSample
 
 REPETITION_TAIL = 32  # tokens: a response whose last 32 tokens repeat the 32 before them counts as repetitive
@@ -24,7 +24,7 @@ class Batch:
     """A step's samples with their advantages, in one order.
 
     Attributes:
-        advantages: one number per sample, or one per response token of each.
+        advantages: one number per sample, or one per response token of each; 0 while they wait for a critic's values.
         on_policy: whether the weights that made the samples are those that learn from them first. If not, or if older
             weights made some of a sample's tokens that count, the log-probs
             of the engine, which had older weights, are the old ones of the loss; else the trainer's own before its
@@ -41,9 +41,13 @@ class Batch:
 
 
 def make_batch(samples: list[Sample], advantages: Advantages, *, on_policy: bool = True) -> Batch:
-    """A step's samples with what the estimator makes of them; samples without a reward take no part."""
+    """A step's samples with what the estimator makes of them; samples without a reward take no part.
+
+    An estimator that needs a critic's values is asked in the update, by the trainer.
+    """
     on_policy = on_policy and not any(sample.off_policy for sample in samples)
-    return Batch(samples, estimate(advantages, samples), on_policy)
+    waits = needs_values(advantages)
+    return Batch(samples, [0.0] * len(samples) if waits else estimate(advantages, samples), on_policy)
 
 
 def check_failures(samples: Sequence[Sample], max_failed_share: float) -> None:
@@ -143,4 +147,5 @@ def _train_sample(sample: Sample, advantage: float | Sequence[float], on_policy:
         logprobs_engine=sample.logprobs_engine,
         logprobs_old=None if on_policy else sample.logprobs_engine,
         task=sample.task,
+        reward=sample.reward,
     )

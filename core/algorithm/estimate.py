@@ -15,11 +15,13 @@ from torch import Tensor
 from common.mistake import Wrong
 from core.algorithm.advantages import Advantages
 from core.config.schema import AlgorithmConfig
-from core.doors import ADVANTAGE
+from core.doors import ADVANTAGE, VALUES
 from core.plugins import where
-from core.samples import Sample
+from core.samples import Sample, TrainSample
 
-OFFERS: Mapping[str, Callable[[Sequence[Sample]], Any]] = {
+Asked = Sequence[Sample] | Sequence[TrainSample]
+
+OFFERS: Mapping[str, Callable[[Asked], Any]] = {
     "lengths": lambda samples: torch.tensor([len(one.response_tokens) for one in samples], dtype=torch.int64),
     "logprobs_engine": lambda samples: [torch.tensor(one.logprobs_engine) for one in samples],
     "loss_mask": lambda samples: [torch.tensor(one.loss_mask, dtype=torch.float32) for one in samples],
@@ -31,10 +33,19 @@ def build_advantages(algorithm: AlgorithmConfig) -> Advantages:
     """The run's estimator, built-in or a user's.
 
     Raises:
-        Wrong: it cannot be loaded, or does not fit the door.
+        Wrong: it cannot be loaded, does not fit the door, or takes values without saying so, or says so without.
     """
     made = ADVANTAGE.build(algorithm.advantage_estimator, algorithm.advantage_options, algorithm.model_dump())
+    takes, says = VALUES in ADVANTAGE.asked_by(made), needs_values(made)
+    if takes != says:
+        found = f"needs_values {says} and {'a' if takes else 'no'} parameter values of {where(made)}"
+        raise Wrong(found, "needs_values = True with a parameter values, or neither", f"correct {ADVANTAGE.key}")
     return made  # type: ignore[no-any-return]
+
+
+def needs_values(advantages: Advantages) -> bool:
+    """Whether the estimator waits for what a critic expects, which only the trainer can tell."""
+    return getattr(advantages, "needs_values", False) is True
 
 
 def estimate(advantages: Advantages, samples: Sequence[Sample]) -> list[float] | list[list[float]]:
@@ -44,14 +55,39 @@ def estimate(advantages: Advantages, samples: Sequence[Sample]) -> list[float] |
         Wrong: it gave something else than `Advantages` says.
     Collective: none.
     """
-    rewards = torch.tensor([float("nan") if s.reward is None else s.reward for s in samples], dtype=torch.float32)
-    groups = torch.tensor([s.group for s in samples])
     valid = torch.tensor([not s.failed for s in samples])
-    asked = {name: OFFERS[name](samples) for name in ADVANTAGE.asked_by(advantages)}
-    given = advantages(rewards, groups, valid, **asked)
+    given = _ask(advantages, samples, valid, {})
     if isinstance(given, Tensor):
         return _per_sample(given, valid, where(advantages))
     return _per_token(given, valid, [len(s.response_tokens) for s in samples], where(advantages))
+
+
+def estimate_with_values(
+    advantages: Advantages, samples: Sequence[TrainSample], values: Sequence[Sequence[float]]
+) -> tuple[list[list[float]], list[list[float]]]:
+    """Advantages and returns of the samples, one number per response token; 0 where there is no reward.
+
+    Args:
+        values: what the critic expects before each token, one list per sample.
+    Raises:
+        Wrong: the estimator gave something else than `Advantages` says.
+    Collective: none.
+    """
+    valid = torch.tensor([s.reward is not None for s in samples])
+    given = _ask(advantages, samples, valid, {VALUES: [torch.tensor(one, dtype=torch.float32) for one in values]})
+    if not isinstance(given, tuple) or len(given) != 2:
+        found = f"a {type(given).__name__} from {where(advantages)}"
+        raise Wrong(found, "a pair, advantages and returns, as it has needs_values", f"correct {ADVANTAGE.key}")
+    lengths, source = [len(s.response_tokens) for s in samples], where(advantages)
+    made, returns = (_per_token(one, valid, lengths, source) for one in given)
+    return made, returns
+
+
+def _ask(advantages: Advantages, samples: Asked, valid: Tensor, more: Mapping[str, Any]) -> Any:
+    rewards = torch.tensor([float("nan") if s.reward is None else s.reward for s in samples], dtype=torch.float32)
+    groups = torch.tensor([s.group for s in samples])
+    asked = {name: more[name] if name in more else OFFERS[name](samples) for name in ADVANTAGE.asked_by(advantages)}
+    return advantages(rewards, groups, valid, **asked)
 
 
 def _per_sample(given: Tensor, valid: Tensor, source: str) -> list[float]:

@@ -62,6 +62,7 @@ class Loss(Protocol):
             of `algorithm` by which it is asked for, by a value that is not 0.
         needs_entropy_gradient: whether the loss depends on the entropy, likewise.
         token_importance: False: `algorithm.importance` is refused where it weighs single tokens. Left out: it is not.
+        reads_advantages: False, or the name of an option that may be 0: advantages do not count. Left out: they do.
         means: names of the metrics that are means over tokens by `weights`; they are taken over the tokens computed.
     A method that it may have:
         teaches(sample: TrainSample) -> bool: False: nothing of the sample has a gradient, so it is not computed. Left

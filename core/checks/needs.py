@@ -51,6 +51,19 @@ def min_group_size(algorithm: AlgorithmConfig) -> int:
     return found if isinstance(found, int) else 1
 
 
+def needs_values(algorithm: AlgorithmConfig) -> bool:
+    """Whether the run's estimator asks for a critic."""
+    return said(ADVANTAGE.place(algorithm.advantage_estimator)).own.get("needs_values", False) is True
+
+
+def reads_advantages(algorithm: AlgorithmConfig) -> bool:
+    """Whether the run's loss learns from advantages: True where it says nothing, else by its option of this name."""
+    text = said(LOSS.place(algorithm.loss))
+    named = _plain(text.own.get("reads_advantages", True))
+    values = {**text.defaults, **algorithm.model_dump(), **algorithm.loss_options}
+    return bool(values.get(named)) if isinstance(named, str) else bool(named)
+
+
 def may_differ_by_token(algorithm: AlgorithmConfig) -> bool:
     """Whether advantages may be stored per token; where the text says nothing, that is seen only when it is called."""
     return said(ADVANTAGE.place(algorithm.advantage_estimator)).own.get("per_token", True) is not False
@@ -68,6 +81,18 @@ def refuse_other_needs(algorithm: AlgorithmConfig, loss: Any) -> None:
         if found != _plain(own.get(name, False)):
             remedy = f"write `{name} = {found!r}` in its class, or the name of the option that asks for it"
             raise Wrong(f"{name} = {found!r} of {where(loss)}, which its text does not say", "a plain constant", remedy)
+
+
+def refuse_other_values(algorithm: AlgorithmConfig, advantages: Any) -> None:
+    """Hold the estimator that was made to what its text says: by that there is a critic, or none.
+
+    Raises:
+        Wrong: it says something else.
+    """
+    found = getattr(advantages, "needs_values", False) is True
+    if found != needs_values(algorithm):
+        said_so = f"needs_values {found} of {where(advantages)}, which its text does not say"
+        raise Wrong(said_so, "a plain constant", f"write `needs_values = {found}` in its class, or below the function")
 
 
 def _plain(value: Any) -> Any:

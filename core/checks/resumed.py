@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from common.mistake import Mistake, show
+from core.checks.needs import needs_values
 from core.config.schema import RunConfig
+from core.doors import ADVANTAGE
 
 # a section, or one key of it -> why it stays
 FIXED = {
@@ -30,6 +32,10 @@ def fixed_keys_changed(before: RunConfig, after: RunConfig, overrides: Sequence[
         name = next((name for name in FIXED if f"{key}.".startswith(f"{name}.")), None)
         if name is not None and _value(before, name) != _value(after, name):
             wanted = f"the run's own {show(_value(before, key))}, for {FIXED[name]}"
+            yield Mistake(key, None, show(_value(after, key)), wanted, "begin a new run with it", override)
+        elif ADVANTAGE.key == key and needs_values(before.algorithm) != needs_values(after.algorithm):
+            has = "a critic" if needs_values(before.algorithm) else "no critic"
+            wanted = f"one like the run's own {show(_value(before, key))}: its checkpoint holds {has}"
             yield Mistake(key, None, show(_value(after, key)), wanted, "begin a new run with it", override)
 
 

@@ -25,8 +25,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "algorithm.advantage_estimator": {
         "gspo": "set algorithm.loss to gspo, and leave advantage_estimator out",
         "cispo": "set algorithm.loss to cispo, and leave advantage_estimator out",
-        "ppo": "there is no critic: use grpo, or rloo for few samples per prompt",
-        "gae": "there is no critic: use grpo, or rloo for few samples per prompt",
+        "ppo": "set it to gae, beside the loss clipped (docs/algorithms.md)",
         "remax": "there is no greedy baseline: use rloo",
     },
     "algorithm.loss": {

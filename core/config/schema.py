@@ -330,6 +330,21 @@ class LoraConfig(Section):
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
 
+class CriticConfig(Section):
+    """The critic, which there is where the advantage needs values (gae). What is not here is as in `train`."""
+
+    lr: PositiveFloat | None = Field(None, description="its learning rate after warm-up; null: train.lr")
+    lr_warmup_steps: NonNegativeInt | None = Field(
+        None, description="its optimiser steps from 0 to lr; null: train.lr_warmup_steps"
+    )
+    value_clip: PositiveFloat | None = Field(
+        0.2, description="a value counts as changed by at most this in a step of the loop; null: no clip"
+    )
+    num_critic_only_steps: NonNegativeInt = Field(
+        0, description="steps of the loop at the start in which the critic learns alone, and the policy stays"
+    )
+
+
 class TrainConfig(Section):
     """Optimiser, schedule, batch sizes."""
 
@@ -625,6 +640,7 @@ class RunConfig(Section):
     rollout: RolloutConfig
     reward: RewardConfig = RewardConfig()
     algorithm: AlgorithmConfig = AlgorithmConfig()
+    critic: CriticConfig = CriticConfig()
     train: TrainConfig
     placement: PlacementConfig = PlacementConfig()
     eval: EvalConfig = EvalConfig()

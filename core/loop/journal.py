@@ -72,7 +72,7 @@ class Journal:
         metrics |= self._rates(batch, times)
         record = StepRecord.from_samples(
             batch.samples,
-            advantages=batch.advantages,
+            advantages=batch.advantages if result.advantages is None else result.advantages,
             logprobs_old=result.logprobs,
             logprobs_ref=result.logprobs_ref,
             logprobs_policy=result.logprobs_policy if self._keep_policy else None,

@@ -102,13 +102,16 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
             return hidden_states
         if self.options.sequence_parallel:
             hidden_states = gather_from_sequence_parallel_region(hidden_states, tensor_parallel_output_grad=False)
+        predicting = hidden_states.index_select(0, packed_seq_params.logit_index)  # [R, 1, H]
+        return self._predict(predicting, packed_seq_params)
+
+    def _predict(self, predicting: Tensor, params: RowParams) -> Any:
         tied = self.share_embeddings_and_output_weights
         weight = self.shared_embedding_or_output_weight() if tied else None
-        predicting = hidden_states.index_select(0, packed_seq_params.logit_index)  # [R, 1, H]
         logits, _bias = self.output_layer(predicting, weight=weight)
         return target_log_probs(
             logits.squeeze(1),
-            packed_seq_params.targets,
+            params.targets,
             self.shape.vocab_size,
             self.pg_collection.tp,
             self.options.temperature,
@@ -123,7 +126,7 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     """
     weight_gradients.install()
     config = transformer_config(shape, options)
-    model = PolicyModel(config, _block_spec(config, shape), shape, options)
+    model = PolicyModel(config, block_spec(config, shape), shape, options)
     if options.lora is not None:
         attach(model, shape, options.lora, get_transformer_layer_offset(config), options.seed)
     return model
@@ -214,7 +217,7 @@ def _leave_as_is(weight: Tensor) -> Tensor:
     return weight
 
 
-def _block_spec(config: Any, shape: ModelShape) -> Any:
+def block_spec(config: Any, shape: ModelShape) -> Any:
     """The layers of this stage: Megatron's local spec with our norms, our attention and our feed-forwards."""
     first = get_transformer_layer_offset(config)
     layers = [_layer_spec(shape, first + index) for index in range(get_num_layers_to_build(config))]

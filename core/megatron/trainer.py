@@ -12,26 +12,24 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
 
-from core.algorithm.aggregation import token_weights
+from core.algorithm.estimate import build_advantages
 from core.algorithm.importance import effective_share
 from core.algorithm.loss import build_loss
 from core.algorithm.steps import step_bounds
-from core.checks.needs import loss_needs, refuse_other_needs
+from core.checks.needs import loss_needs, needs_values, refuse_other_needs, refuse_other_values
 from core.config.schema import RunConfig
+from core.megatron.critic.critic import Critic
 from core.megatron.graphs.row_graphs import RowGraphs
 from core.megatron.layers.adapters import switched_off
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.rows.computed import means_of_computed, with_gradient
-from core.megatron.rows.packing import Unit, build_row, plan_rows
-from core.megatron.rows.schedule import Output, Predict, evaluate_batch, train_batch
-from core.megatron.rows.tokens import MicroBatch, MicroBatches, TokenTable, TokenValues, micro_batch
+from core.megatron.rows.schedule import Predict, evaluate_batch, train_batch
+from core.megatron.rows.tokens import TokenTable, TokenValues
+from core.megatron.share import RankShare, combine
 from core.megatron.sizes.graphs import Graphs, expected_sizes
 from core.megatron.state import checkpoint, hf
 from core.megatron.state.adapters import MergedWeights, is_adapter
@@ -39,7 +37,6 @@ from core.megatron.state.dither import dither
 from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import Optimizer
 from core.megatron.state.parking import TrainerMemory
-from core.processes.collective import gather_lists
 from core.processes.device import resolve_dtype
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
@@ -66,11 +63,15 @@ class MegatronTrainer:
         self._model_dir = model_dir
         self._loss = build_loss(config.algorithm)
         refuse_other_needs(config.algorithm, self._loss.function)
+        advantages = build_advantages(config.algorithm)
+        refuse_other_values(config.algorithm, advantages)
         shared_out = config.train.use_distributed_optimizer
         self.layout: Layout = initialise(
             config.placement, config.train.seed, device, use_distributed_optimizer=shared_out
         )
-        model = build_model(shape, _model_options(config, device))
+        self._share = RankShare(config, self.layout, device)
+        options = _model_options(config, device)
+        model = build_model(shape, options)
         self._parameters = dict(model.named_parameters())
         trained = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
         base = [parameter for parameter in self._parameters.values() if not parameter.requires_grad]
@@ -83,14 +84,19 @@ class MegatronTrainer:
         # where adapters are trained, the base is the reference
         has_reference = self._needs_reference and config.train.lora is None
         self._reference = self._load_reference() if has_reference else None
-        total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
+        alone = config.critic.num_critic_only_steps
+        total_steps = (config.rollout.num_rollout - alone) * config.train.num_steps_per_rollout
         dithered = config.train.dither_masters and not self._has_two_embeddings
         prepare = partial(dither, seed=config.train.seed) if dithered else None
         self._optimizer = Optimizer(model, config.train, total_steps, prepare=prepare, streamed=streamed)
         self._predict: Predict = partial(forward_row, device=device)
         self._learn: Predict = self._predict
+        self._critic: Critic | None = None
+        if needs_values(config.algorithm):
+            self._critic = Critic(config, shape, options, self._share, advantages, model_dir)
         reference = list((self._reference or {}).values())
-        self.memory = TrainerMemory(self._optimizer, trained, reference, base)
+        second = None if self._critic is None else (self._critic.optimizer, list(self._critic.parameters.values()))
+        self.memory = TrainerMemory(self._optimizer, trained, reference, base, second)
 
     def use_graphs(self, graphs: Graphs) -> None:
         """Compute these rows as CUDA graphs from now on. Only if the buffers never leave.
@@ -117,11 +123,21 @@ class MegatronTrainer:
         if self.config.algorithm.old_logprobs == "engine":
             samples = [replace(sample, logprobs_old=sample.logprobs_engine) for sample in samples]
         bounds = step_bounds(samples, num_steps)
+        if self._critic is None:
+            return self._learnt(samples, bounds)
+        alone, judged = self._critic.learns_alone, self._critic.judge(samples)
+        result = self._learnt(judged.samples, bounds, stays=alone)
+        found = self._critic.learn(judged, bounds)
+        return replace(result, metrics={**result.metrics, **found}, advantages=judged.advantages)
+
+    def _learnt(self, samples: list[TrainSample], bounds: list[int], *, stays: bool = False) -> UpdateResult:
+        """The policy's optimiser steps over these parts of the samples; if it stays, what they would have been."""
+        num_steps = len(bounds) - 1
         if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
             taught = [a + i for a, b in pairwise(bounds) for i in with_gradient(samples[a:b], self._loss.teaches)]
             old = self._log_probs_at(samples, taught)
             samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
-        steps = [self._step(samples[a:b]) for a, b in pairwise(bounds)]
+        steps = [self._step(samples[a:b], stays=stays) for a, b in pairwise(bounds)]
         return UpdateResult(
             metrics=_over_steps([metrics for metrics, _, _ in steps]),
             logprobs=[values for _, old, _ in steps for values in old],
@@ -136,9 +152,9 @@ class MegatronTrainer:
     def _log_probs_at(self, samples: list[TrainSample], places: list[int]) -> list[list[float]]:
         """The values of `log_probs` for the samples at these places; NaN for the others."""
         table = TokenTable(samples)
-        batches = self._micro_batches(samples, places, table, None)
+        batches = self._share.micro_batches(samples, places, table, None)
         outputs = evaluate_batch(self._optimizer.model, batches, self._predict)
-        return table.per_sample(self._collect(outputs, table, table.of(places)))
+        return table.per_sample(self._share.collect(outputs, table, table.of(places)))
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
         """Full tensors under HuggingFace names: see `hf.named_buckets`."""
@@ -152,11 +168,15 @@ class MegatronTrainer:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""
         self.memory.settle()
         checkpoint.save(directory, self._optimizer, self.layout)
+        if self._critic is not None:
+            self._critic.save(directory)
 
     def load(self, directory: Path) -> None:
         """Take up what `save` wrote, under this or another layout."""
         self.memory.settle()
         checkpoint.load(directory, self._optimizer, self.layout)
+        if self._critic is not None:
+            self._critic.load(directory)
         self.memory.touched()
 
     def close(self) -> None:
@@ -179,40 +199,31 @@ class MegatronTrainer:
             return own
         return MergedWeights(own, self.shape, lora, self.layout.pp_size, self.layout.pp_rank)
 
-    def _step(self, samples: Sequence[TrainSample]) -> tuple[dict[str, float], LogProbs, LogProbs]:
-        """One optimiser step over one global batch: metrics, old log-probs, and the policy's before this step."""
+    def _step(self, samples: Sequence[TrainSample], *, stays: bool) -> tuple[dict[str, float], LogProbs, LogProbs]:
+        """One optimiser step over one global batch: metrics, old log-probs, and the policy's before this step.
+
+        If the policy stays, it is not changed.
+        """
         table = TokenTable(samples)
         values = self._token_values(samples, table)
         chosen = with_gradient(samples, self._loss.teaches)
-        lr, model = self._optimizer.lr, self._optimizer.model
-        batches = self._micro_batches(samples, chosen, table, values)
-        self._optimizer.zero_grad()
-        outputs = train_batch(model, batches, self._learn, self._loss)
-        grad_norm = self._optimizer.step()
-        metrics = self._add_up(outputs)
+        model, own = self._optimizer.model, {"train/lr": 0.0 if stays else self._optimizer.lr}
+        batches = self._share.micro_batches(samples, chosen, table, values)
+        if stays:
+            outputs = evaluate_batch(model, batches, self._predict, self._loss)
+        else:
+            self._optimizer.zero_grad()
+            outputs = train_batch(model, batches, self._learn, self._loss)
+            own["train/grad_norm"] = self._optimizer.step()
+        metrics = self._share.add_up(outputs)
         computed = table.of(chosen)
         metrics |= means_of_computed(metrics, self._loss.means, values.weights, computed)
         metrics |= effective_share(metrics)
-        metrics |= {"train/grad_norm": grad_norm, "train/lr": lr, "perf/num_micro_batches": float(len(batches))}
-        policy = table.per_sample(self._collect(outputs, table, computed))
+        metrics |= {**own, "perf/num_micro_batches": float(len(batches))}
+        policy = table.per_sample(self._share.collect(outputs, table, computed))
         if all(sample.logprobs_old is not None for sample in samples):
             return metrics, [list(sample.logprobs_old or ()) for sample in samples], policy
         return metrics, policy, policy
-
-    def _micro_batches(
-        self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: TokenValues | None
-    ) -> MicroBatches:
-        """This rank's rows of the samples at the `chosen` places."""
-        train, placement = self.config.train, self.config.placement
-        part, places = [samples[index] for index in chosen], torch.tensor(chosen, dtype=torch.int64)
-        plan = plan_rows(part, train.max_tokens_per_micro_batch, self.layout.dp_size, train.share_prompts)
-        multiple = placement.tensor_parallel if placement.sequence_parallel else 1
-
-        def build(units: Sequence[Unit]) -> MicroBatch:
-            row = build_row(part, units, multiple)
-            return micro_batch(replace(row, sample_index=places[row.sample_index]), table, values, self.device)
-
-        return MicroBatches(plan[self.layout.dp_rank], build)
 
     def _token_values(self, samples: Sequence[TrainSample], table: TokenTable) -> TokenValues:
         def optional(values: list[Sequence[float] | None]) -> Tensor | None:
@@ -220,35 +231,12 @@ class MegatronTrainer:
             return table.flat(known) if len(known) == len(values) else None
 
         return TokenValues(
-            weights=table.flat(self._weights(samples)),
+            weights=table.flat(self._share.weights(samples)),
             advantages=table.spread([s.advantage for s in samples]),
             logprobs_engine=table.flat([s.logprobs_engine for s in samples]),
             logprobs_old=optional([s.logprobs_old for s in samples]),
             logprobs_ref=optional([s.logprobs_ref for s in samples]),
         )
-
-    def _weights(self, samples: Sequence[TrainSample]) -> list[NDArray[np.float32]]:
-        """The weight of each token of each sample in the loss of their global batch."""
-        masks, groups = [s.loss_mask for s in samples], [s.group for s in samples]
-        longest = self.config.rollout.max_response_tokens
-        return token_weights(masks, self.config.algorithm.loss_aggregation, groups, longest)
-
-    def _collect(self, outputs: Sequence[Output], table: TokenTable, computed: Tensor) -> Tensor:
-        """[N] log-probs on every rank: each replica fills in its own, the sum is everybody's; NaN if not computed."""
-        flat = torch.zeros(table.num_tokens)
-        if self.layout.speaks_for_replica:
-            for output in outputs:
-                flat[output.index] = output.logprobs
-        dist.all_reduce(flat, group=self.layout.control)
-        flat[~computed] = torch.nan
-        return flat
-
-    def _add_up(self, outputs: Sequence[Output]) -> dict[str, float]:
-        """Metrics over micro-batches and replicas: sums, and maxima where the name ends in _max."""
-        own: list[dict[str, float]] = []
-        if self.layout.speaks_for_replica:
-            own = [output.metrics | {"perf/train_tokens": float(output.num_tokens)} for output in outputs]
-        return _combine(gather_lists(own), 1.0)
 
     def _with_references(self, samples: list[TrainSample]) -> list[TrainSample]:
         if not self._needs_reference or all(sample.logprobs_ref is not None for sample in samples):
@@ -311,18 +299,9 @@ def _references(samples: Sequence[TrainSample]) -> list[list[float]] | None:
     return None if None in found else [list(values or ()) for values in found]
 
 
-def _combine(parts: Sequence[dict[str, float]], share: float) -> dict[str, float]:
-    """Sum times `share`, or the maximum where the name ends in _max."""
-    result: dict[str, float] = {}
-    for name in dict.fromkeys(name for part in parts for name in part):
-        values = [part[name] for part in parts if name in part]
-        result[name] = max(values) if name.endswith("_max") else sum(values) * share
-    return result
-
-
 def _over_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
     """Means over the optimiser steps of an update; counts are added up, the learning rate is the last."""
-    result = _combine(steps, 1 / len(steps))
+    result = combine(steps, 1 / len(steps))
     for name in result:
         if name.startswith("perf/"):
             result[name] = sum(step[name] for step in steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.checks.needs import needs_values
 from core.config.schema import RunConfig
 from core.megatron.sizes.graphs import Graphs
 from core.planner import engine, trainer
@@ -54,7 +55,12 @@ def takes_turns(config: RunConfig, shape: ModelShape, device: Device) -> bool:
 
 
 def streams(config: RunConfig, shape: ModelShape, device: Device, in_turns: bool) -> bool:
-    """Whether masters and moments stay on the host. With `optimizer_state: auto`, on GPUs without room for them."""
+    """Whether masters and moments stay on the host. With `optimizer_state: auto`, on GPUs without room for them.
+
+    Never beside a critic (`checks/critic.py`).
+    """
+    if needs_values(config.algorithm):
+        return False
     wanted = config.train.optimizer_state if has_trainers(config) else "resident"
     if wanted != "auto" or device.kind == "cpu" or device.total_bytes is None:
         return wanted == "streamed"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.units import FP32_BYTES
-from core.checks.needs import loss_needs, may_differ_by_token
+from core.checks.needs import loss_needs, may_differ_by_token, needs_values
 from core.config.schema import RunConfig
 from core.doors import ONE_TURN
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
 from modelcfg.adapters import adapter_parameters
+from modelcfg.shards import value_parameters
 
 TOKEN_BYTES = {"prompt": 4, "response": 4 + 1 + 4 + 4}  # ids; ids, mask, log-probs of engine and trainer
 TEXT_BYTES = 5  # of a token in words
@@ -43,11 +44,16 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     texts = 2 if has_turns else 1  # of the whole response, and of its turns
     sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + texts * TEXT_BYTES)
     return DiskPlan(
-        checkpoint=each * trained,
+        checkpoint=each * (trained + (_of_critic(shape) if needs_values(config.algorithm) else 0)),
         checkpoints_kept=config.checkpoint.keep,
         step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt,
         model=size * parameters * _num_models(config),
     )
+
+
+def _of_critic(shape: ModelShape) -> int:
+    """Parameters of a value model."""
+    return sum(value_parameters(shape).values())
 
 
 def _num_models(config: RunConfig) -> int:

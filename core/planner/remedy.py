@@ -7,6 +7,7 @@ from itertools import islice
 
 from common.units import GIB
 from core.checks import parallel
+from core.checks.needs import needs_values
 from core.config.schema import RunConfig
 from core.planner.changes import Changes, accepted, apply, in_words, present, without_present
 from core.planner.decisions import plan_memory
@@ -56,7 +57,8 @@ def _tried(config: RunConfig, shape: ModelShape) -> str:
     sizes = {key: values for key, values in tried(config, shape, machine_of(config)).items() if values != [1]}
     shown = [f"{key} {', '.join(map(str, values))}" for key, values in sizes.items() if values]
     rows = f"rows down to {sample_tokens(config)} tokens"
-    return ", ".join([*shown, "all layers recomputed", rows, "an optimizer state that streams"])
+    streams = [] if needs_values(config.algorithm) else ["an optimizer state that streams"]
+    return ", ".join([*shown, "all layers recomputed", rows, *streams])
 
 
 def _is_split(changes: Changes) -> bool:
@@ -89,7 +91,8 @@ def _offload(config: RunConfig) -> list[Changes]:
 
 
 def _streamed(config: RunConfig) -> list[Changes]:
-    return [{"train.optimizer_state": "auto"}] if config.train.optimizer_state == "resident" else []
+    may_stream = config.train.optimizer_state == "resident" and not needs_values(config.algorithm)
+    return [{"train.optimizer_state": "auto"}] if may_stream else []
 
 
 def _recompute(config: RunConfig, shape: ModelShape) -> list[Changes]:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from common.memory_size import slurm_memory_bytes
 from common.units import FP32_BYTES, GIB
 from core.checks import overlap
+from core.checks.needs import needs_values
 from core.config.schema import RunConfig
 from core.planner.changes import Changes, accepted, apply, without_present
 from core.planner.decisions import plan_memory
@@ -122,7 +123,7 @@ def _free(config: RunConfig, machine: Machine) -> Changes:
     given_back = {"placement.offload": "auto"}
     if config.placement.offload == "off" and not any(overlap.overlapping_phases(apply(config, given_back))):
         changes |= given_back
-    if config.train.optimizer_state == "resident":
+    if config.train.optimizer_state == "resident" and not needs_values(config.algorithm):
         changes["train.optimizer_state"] = "auto"
     return changes
 

@@ -7,18 +7,25 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from core.checks.needs import loss_needs
+from core.checks.needs import loss_needs, needs_values
 from core.checks.parallel import num_trainers, replica_size
 from core.config.schema import LoraConfig, RunConfig
 from core.doors import ONE_TURN
 from core.megatron.sizes.activations import Pass, update_bytes
-from core.megatron.sizes.buffers import MERGED_AT_ONCE, Sharing, buffer_bytes, kept_parts, state_elements
+from core.megatron.sizes.buffers import (
+    MERGED_AT_ONCE,
+    Sharing,
+    buffer_bytes,
+    kept_parts,
+    state_elements,
+    with_critic,
+)
 from core.megatron.sizes.graphs import LEAST_TOKENS, SEGMENTS, Graphs, graph_bytes, most_tokens, padded_tokens
 from core.megatron.sizes.streaming import staging_bytes, state_bytes
 from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.adapters import adapted_layers, adapter_parameters
-from modelcfg.shards import rank_parameters
+from modelcfg.shards import rank_parameters, value_parameters
 
 Split = tuple[int, int, int, int]  # tensor parallel, pipeline parallel, stage, expert parallel
 ELEMENT_BYTES = {"bfloat16": 2, "float32": 4}
@@ -49,8 +56,11 @@ def part_bytes(
     """Part -> bytes of the flat buffers of a rank on its device, exact to the byte."""
     lora, sharing = config.train.lora, _sharing(config, shape, dp_rank)
     kl = loss_needs(config.algorithm).reference and lora is None  # a base is the reference, too
-    split = _split(config, stage)
-    return dict(_buffer_bytes(shape, split, element_bytes(config, device), sharing, kl, streamed, lora))
+    split, size = _split(config, stage), element_bytes(config, device)
+    policy = _buffer_bytes(shape, split, size, sharing, kl, streamed, lora)
+    if not needs_values(config.algorithm):
+        return dict(policy)
+    return with_critic(policy, _critic_bytes(shape, split, size, replace(sharing, tied=False)))
 
 
 def streamed_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> Streamed:
@@ -66,7 +76,8 @@ def copied_parts(config: RunConfig, shape: ModelShape, device: str, streamed: bo
     Of moments only the way out is waited for, of reference and base, which nothing changes, only the way back.
     """
     kept = kept_parts(element_bytes(config, device), _sharing(config, shape, 0), streamed)
-    return [part for part in ("masters", "parameters", "reference", "base", "moments") if part in kept]
+    parts = ("masters", "parameters", "critic", "reference", "base", "moments")
+    return [part for part in parts if part in kept]
 
 
 def host_copy_bytes(
@@ -158,6 +169,11 @@ def _buffer_bytes(
 ) -> Mapping[str, int]:
     base = None if lora is None else rank_parameters(shape, *split)
     return buffer_bytes(_trained(shape, split, lora), element_bytes, sharing, kl, streamed, base)
+
+
+@lru_cache(maxsize=4096)
+def _critic_bytes(shape: ModelShape, split: Split, element_bytes: int, sharing: Sharing) -> Mapping[str, int]:
+    return buffer_bytes(value_parameters(shape, *split), element_bytes, sharing, kl=False)
 
 
 @lru_cache(maxsize=4096)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 TRAINER, ENGINE = "trainer", "engine"
 # in the order in which they are taken: parameters may be made from the masters, so those come first
-TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference", "base")
+TRAINER_PARTS = ("masters", "moments", "parameters", "gradients", "reference", "base", "critic")
 ENGINE_PARTS = ("weights", "kv_cache", "cuda_graph")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.algorithm_page import page, read
+from bench.algorithm_page import critic, page, read
 from bench.algorithms import PAGE, SETTINGS, merged
 from bench.digit_task import run_file, write_task
 from bench.record import RESULTS
@@ -57,6 +57,21 @@ def test_rewards_and_accuracies_are_read_in_order(tmp_path: Path) -> None:
     events += [{"event": "eval", "step": 3, "results": {"digits": {"accuracy": 0.9}}}]
     (tmp_path / "progress.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     assert read(tmp_path) == {"rewards": [0.0, 0.25, 0.5], "accuracy": [0.1, 0.9]}
+
+
+def test_what_a_critic_explains_is_told(tmp_path: Path) -> None:
+    values = [None, -0.5, 0.25, 0.75]
+    metrics = [
+        {"rollout/raw_reward": 0.5, **({"train/explained_variance": x} if x is not None else {})} for x in values
+    ]
+    lines = [json.dumps({"event": "step", "step": step, "metrics": one}) for step, one in enumerate(metrics)]
+    (tmp_path / "progress.jsonl").write_text("\n".join(lines))
+    found = read(tmp_path)
+    assert found["explained_variance"] == values
+    told = critic({"name": "ppo", **found})
+    assert "`ppo` explains 0.75 of the variance" in told
+    assert "0.25 in the\nmedian of all, 0.75 at most; it is above 0 in 2 of 3 steps" in told
+    assert critic({"name": "grpo"}) == ""
 
 
 def test_the_page_is_made_of_the_result() -> None:

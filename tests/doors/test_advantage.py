@@ -16,7 +16,7 @@ from core.algorithm.batch import make_batch
 from core.algorithm.estimate import OFFERS, build_advantages, estimate
 from core.checks.needs import min_group_size
 from core.config.schema import AlgorithmConfig
-from core.doors import ADVANTAGE
+from core.doors import ADVANTAGE, VALUES
 from core.planner import plan_disk
 from core.samples import Prompt, Sample, Status
 from core.trajectory import StepRecord, step_path, write_step
@@ -54,7 +54,7 @@ def test_the_page_gives_each_token_its_own(tmp_path: Path) -> None:
 
 
 def test_an_estimator_gets_what_it_has_parameters_for(tmp_path: Path) -> None:
-    assert tuple(OFFERS) == ADVANTAGE.offers
+    assert (*OFFERS, VALUES) == ADVANTAGE.offers  # the last in the trainer alone
     text = """
         class f:
             def __init__(self, grpo_std_normalization, scale):
@@ -105,8 +105,19 @@ CHECKED = {
     "fits": ("def f(rewards, groups, valid, lengths, loss_mask): ...", ""),
     "a class that fits": ("class f:\n    def __call__(self, rewards, groups, valid, lengths): ...", ""),
     "asks for what there is not": (
+        "def f(rewards, groups, valid, answers): ...",
+        "algorithm.advantage_options: found no answers; wanted all that mine.py:f needs: add answers",
+    ),
+    "takes values and does not say so": (
         "def f(rewards, groups, valid, values): ...",
-        "algorithm.advantage_options: found no values; wanted all that mine.py:f needs: add values",
+        "algorithm.advantage_estimator: found needs_values False and a parameter values of DIR/mine.py:f; wanted "
+        "needs_values = True with a parameter values, or neither: correct it",
+    ),
+    "takes values and says so": ("def f(rewards, groups, valid, values): ...\n\n\nf.needs_values = True", ""),
+    "says that it needs values, and takes none": (
+        "class f:\n    needs_values = True\n\n    def __call__(self, rewards, groups, valid): ...",
+        "algorithm.advantage_estimator: found needs_values True and no parameter values of DIR/mine.py:f; wanted "
+        "needs_values = True with a parameter values, or neither: correct it",
     ),
     "what it is given is no option": (
         "def f(rewards, groups, valid, lengths, gamma=0.5): ...",

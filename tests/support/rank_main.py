@@ -35,6 +35,7 @@ TRAINER_PARTS = (
     "gradients",
     "reference",
     "base",
+    "critic",
 )  # core's own, once it is imported
 
 
@@ -50,7 +51,8 @@ def make_samples(seed: int, num_groups: int = 3) -> list[Any]:
             response = [rng.randrange(3, 500) for _ in range(rng.randrange(1, 15))]
             mask = [0 if group == 1 and index == 1 else int(rng.random() < 0.9) for _ in response]
             engine = [rng.gauss(-6, 0.3) for _ in response]
-            samples.append(TrainSample(group, prompt, response, mask, rng.gauss(0, 1), engine))
+            advantage = rng.gauss(0, 1)
+            samples.append(TrainSample(group, prompt, response, mask, advantage, engine, reward=advantage))
     return samples
 
 
@@ -63,6 +65,7 @@ def make_config(case: dict[str, Any]) -> Any:
         "data": {},
         "rollout": {"num_rollout": 8, "rollout_batch_size": 3, "n_samples_per_prompt": 4},
         "algorithm": {"kl_loss_coef": 0.1, "entropy_coef": 0.02},
+        "critic": {},
         "train": {
             "global_batch_size": 6,
             "num_steps_per_rollout": 2,
@@ -100,6 +103,11 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     if verb == "update":
         result = trainer.update(make_samples(*arguments))
         return {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+    if verb == "update_critic":  # with what only a critic's update says
+        result = trainer.update(make_samples(*arguments))
+        values = trainer._critic.values(make_samples(*arguments))
+        found = {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+        return {**found, "advantages": result.advantages, "values": values}
     if verb == "update_flat":  # groups 1 and 2 have next to no advantage, or none at all
         seed, advantage = arguments
         samples = [replace(s, advantage=advantage) if s.group else s for s in make_samples(seed)]
@@ -316,7 +324,7 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     """What the planner counts otherwise than this rank has it: nothing, or [planned, found] by name."""
     from core.planner import trainer as planner
     from modelcfg.adapters import adapter_parameters
-    from modelcfg.shards import rank_parameters
+    from modelcfg.shards import rank_parameters, value_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
     parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
@@ -329,10 +337,15 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     if streamed:
         host += planner.streamed_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank).host
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
+    others, critic = list[Any](), list[Any]()
+    if trainer._critic is not None:
+        planned = value_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
+        others, critic = list(planned.items()), [(n, p.numel()) for n, p in trainer._critic.parameters.items()]
     pairs = {
         "order": [list(parameters), list(held)],
         "parameters": [parameters, {name: p.numel() for name, p in held.items()}],
         "trained": [list((adapters or parameters).items()), list(trained.items())],
+        "critic": [others, critic],
         "host": [host, trainer.memory.host_bytes],
         **{f"{part} bytes": [parts[part], found[part]] for part in TRAINER_PARTS},
     }

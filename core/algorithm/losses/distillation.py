@@ -27,6 +27,7 @@ class DistillationLoss:
 
     needs_reference = True
     needs_entropy_gradient = "entropy_coef"
+    reads_advantages = "advantage_weight"
     takes_importance = False  # which weighs the advantages of the rewards, and these are not all of it
     means = MEANS | {"train/opd_reverse_kl"}
 

@@ -18,6 +18,7 @@ class SftLoss:
 
     means = frozenset({"train/entropy_loss"})
     needs_reward = False
+    reads_advantages = False
 
     def teaches(self, sample: TrainSample) -> bool:
         """Whether a token of it counts."""

@@ -12,12 +12,12 @@ from megatron.core.distributed import finalize_model_grads
 from megatron.core.pipeline_parallel import get_forward_backward_func
 from torch import Tensor
 
-from core.algorithm.loss import Metrics, TokenInputs
+from core.algorithm.loss import Metrics
 from core.megatron.rows.packing import Row
 from core.megatron.rows.tokens import MicroBatch, MicroBatches
 
-Predict = Callable[[Any, Row], Any]  # model and row -> log-probs and entropies on the last stage
-Loss = Callable[[Tensor, Tensor, TokenInputs], tuple[Tensor, Metrics]]
+Predict = Callable[[Any, Row], Any]  # model and row -> on the last stage log-probs and entropies, or values and None
+Loss = Callable[[Tensor, Any, Any], tuple[Tensor, Metrics]]  # those two, and what `Picks.pick` gives
 Batches = MicroBatches | Sequence[MicroBatch]
 
 
@@ -27,7 +27,7 @@ class Output:
 
     index: Tensor  # [R] as in MicroBatch
     num_tokens: int  # of its row
-    logprobs: Tensor  # [R] float32, CPU
+    logprobs: Tensor  # [R] float32, CPU; of a critic its values
     metrics: dict[str, float]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.algorithm.loss import TokenInputs
+from core.algorithm.value_loss import ValueInputs
 from core.megatron.rows.packing import Row, Unit
 from core.megatron.rows.to_device import to_device
 from core.samples import TrainSample
@@ -56,6 +58,14 @@ class TokenTable:
         return [part.tolist() for part in torch.split(flat, self.lengths)]
 
 
+class Picks(Protocol):
+    """[N] values of one global batch, of which a row gets its own."""
+
+    def pick(self, index: Tensor, sample_index: Tensor, num_samples: int, device: str) -> TokenInputs | ValueInputs:
+        """The [R] values of one row, on the device: what its loss needs."""
+        ...
+
+
 @dataclass(frozen=True)
 class TokenValues:
     """[N] values of one global batch, as the loss needs them."""
@@ -93,10 +103,10 @@ class MicroBatch:
 
     row: Row
     index: Tensor  # [R]
-    inputs: TokenInputs | None
+    inputs: TokenInputs | ValueInputs | None
 
 
-def micro_batch(row: Row, table: TokenTable, values: TokenValues | None, device: str) -> MicroBatch:
+def micro_batch(row: Row, table: TokenTable, values: Picks | None, device: str) -> MicroBatch:
     """A row, with what the loss needs of it if `values` are given."""
     index = table.index(row)
     inputs = None if values is None else values.pick(index, row.sample_index, len(table.lengths), device)

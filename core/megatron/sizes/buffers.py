@@ -7,6 +7,7 @@
     moments      two, fp32, shaped as what Adam works on
     reference    flat, in the parameters' precision; only if there is one
     base         flat, likewise; what is not trained, where adapters are: all other parts are of these alone then
+    critic       a second model's masters, moments and parameters; only if there is one. Its gradients are `gradients`
 
 No torch: the planner counts on a login node.
 """
@@ -76,7 +77,14 @@ def buffer_bytes(
         "gradients": held * FP32_BYTES,
         "reference": flat * element_bytes if kl else 0,
         "base": sum(map(room, (base or {}).values())) * element_bytes,
+        "critic": 0,
     }
+
+
+def with_critic(policy: Mapping[str, int], critic: Mapping[str, int]) -> dict[str, int]:
+    """The parts of both models: two `buffer_bytes`, the second of the critic."""
+    own = sum(critic[part] for part in ("masters", "moments", "parameters"))
+    return {**policy, "gradients": policy["gradients"] + critic["gradients"], "critic": own}
 
 
 def state_elements(parameters: Mapping[str, int], sharing: Sharing) -> int:
@@ -89,7 +97,8 @@ def state_elements(parameters: Mapping[str, int], sharing: Sharing) -> int:
 def kept_parts(element_bytes: int, sharing: Sharing, streamed: bool = False) -> frozenset[str]:
     """The parts that are copied to the host when they leave; the others are dropped."""
     makes_parameters = element_bytes < FP32_BYTES and not sharing.distributed and not streamed
-    return frozenset({"masters", "moments", "reference", "base"} | (set() if makes_parameters else {"parameters"}))
+    kept = {"masters", "moments", "reference", "base", "critic"}
+    return frozenset(kept | (set() if makes_parameters else {"parameters"}))
 
 
 def _buffers(parameters: Mapping[str, int], sharing: Sharing) -> Iterator[_Buffer]:

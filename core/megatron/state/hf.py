@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -19,11 +19,18 @@ from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
 
 
-def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, model_dir: Path) -> None:
+def load_hf(
+    parameters: Mapping[str, Tensor],
+    shape: ModelShape,
+    layout: Layout,
+    model_dir: Path,
+    without: Collection[str] = (),
+) -> None:
     """Fill this rank's parameters from safetensors files, reading only the slices that it holds.
 
     Args:
         parameters: the stage's named parameters, and what is fixed; each must be met exactly once.
+        without: names of parameters of the shape that this model has not.
     Raises:
         ValueError: the directory does not hold the weights of this shape, all of them and no others (`weight_files`),
             or they are not those of the parameters.
@@ -33,6 +40,8 @@ def load_hf(parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout,
     with ExitStack() as stack, torch.no_grad():
         reader = _Reader(model_dir, shape, stack)
         for entry in load_entries(shape, layout.pp_size, layout.pp_rank, layout.ep_size, layout.ep_rank):
+            if entry.local in without:
+                continue
             parameter = left.pop(entry.local)
             found = split(entry, reader.read, shape, layout.tp_rank, layout.tp_size)
             if found.shape != parameter.shape:

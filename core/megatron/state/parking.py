@@ -8,8 +8,10 @@
 | gradients | fp32 sums | dropped | undefined; every update clears them first |
 | reference | the KL reference | copied out once | copied in |
 | base | what adapters are trained beside | copied out once | copied in |
+| critic | a second model: masters, moments, parameters | copied out, if an update changed them | copied in |
 
-The moments are needed last, so computing may begin while they are still on their way.
+A critic's gradients belong to the gradients. The policy's moments are needed last, so computing may begin while they
+are still on their way.
 Where Adam's state streams (`streamed.py`), masters and moments are never here, and parameters are copied.
 Under the distributed optimiser a rank's masters are a part of the parameters only; there parameters are copied.
 """
@@ -42,18 +44,20 @@ class TrainerMemory:
         parameters: Sequence[Tensor],
         reference: Sequence[Tensor],
         base: Sequence[Tensor] = (),
+        critic: tuple[Optimizer, Sequence[Tensor]] | None = None,
     ) -> None:
         """Take the buffers of a rank.
 
         Args:
             parameters: what is trained.
             base: what is not; already in flat buffers.
+            critic: optimiser and parameters of a second model.
         """
         self._adams = optimizer.adams
         self._streamed_bytes = sum(stream.host_bytes for stream in optimizer.streams)
         self._device = parameters[0].device
         self._stream = _stream(self._device)
-        self.regions = _regions(optimizer, parameters, reference, base)
+        self.regions = _regions(optimizer, parameters, reference, base, critic)
         self._arrived: torch.cuda.Event | None = None
         optimizer.before_step = self.settle
 
@@ -149,24 +153,41 @@ def _stream(device: torch.device) -> torch.cuda.Stream | None:
 
 
 def _regions(
-    optimizer: Optimizer, parameters: Sequence[Tensor], reference: Sequence[Tensor], base: Sequence[Tensor]
+    optimizer: Optimizer,
+    parameters: Sequence[Tensor],
+    reference: Sequence[Tensor],
+    base: Sequence[Tensor],
+    critic: tuple[Optimizer, Sequence[Tensor]] | None,
 ) -> dict[str, Region]:
     move_into_flat(reference)
     own = Region("parameters", parameters)
     # each parameter has its whole master here, unless the optimiser is shared out over ranks
     own.keep = not optimizer.masters or optimizer.config.use_distributed_optimizer
-    adams = [] if optimizer.streams else optimizer.adams
-    moments = [value for key in ("exp_avg", "exp_avg_sq") for adam in adams for value in _states(adam, key)]
-    buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
+    gradients, second = _gradients(optimizer), list[Tensor]()
+    if critic is not None:
+        gradients += _gradients(critic[0])
+        second = [*critic[0].masters, *_moments(critic[0]), *critic[1]]
     regions = (
         Region("masters", optimizer.masters),
-        Region("moments", moments),
+        Region("moments", _moments(optimizer)),
         own,
-        Region("gradients", [buffer.grad_data for buffer in buffers], keep=False),
+        Region("gradients", gradients, keep=False),
         Region("reference", reference),
         Region("base", base),
+        Region("critic", second),
     )
     return {region.name: region for region in regions}
+
+
+def _moments(optimizer: Optimizer) -> list[Tensor]:
+    """Adam's, where they are on the device in an update."""
+    adams = [] if optimizer.streams else optimizer.adams
+    return [value for key in ("exp_avg", "exp_avg_sq") for adam in adams for value in _states(adam, key)]
+
+
+def _gradients(optimizer: Optimizer) -> list[Tensor]:
+    buffers = [*optimizer.model.buffers, *optimizer.model.expert_parallel_buffers]
+    return [buffer.grad_data for buffer in buffers]
 
 
 def _states(adam: Any, key: str) -> list[Tensor]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from core.config.other_names import VALUES
 from launchers.moving_in.draft import Draft
-from launchers.moving_in.flags import Flags, number
+from launchers.moving_in.flags import Flags, number, whole
 from launchers.moving_in.rules.model import converted_from
 from launchers.moving_in.rules.reward import TEACHER_SERVER
 from launchers.moving_in.rules.rollout import dotted
 from launchers.moving_in.rules.supervised import LOSS, is_supervised
 
 LOSSES = {"gspo": "gspo", "cispo": "cispo"}
-ADVANTAGES = ("grpo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")
+ADVANTAGES = {
+    **{name: name for name in ("grpo", "reinforce_plus_plus", "reinforce_plus_plus_baseline")},
+    "ppo": "gae",
+}
+DISCOUNTS = {"reinforce_plus_plus": ("gamma",), "ppo": ("gamma", "lambd")}
 
 
 def algorithm(flags: Flags, draft: Draft) -> None:
@@ -62,17 +66,36 @@ def _advantage(flags: Flags, draft: Draft) -> None:
         draft.put("algorithm.loss", LOSSES[kind.text], kind, "its advantage is that of grpo")
     elif kind and kind.text not in ADVANTAGES:
         do = VALUES["algorithm.advantage_estimator"].get(kind.text, "choose one of docs/algorithms.md")
-        draft.lose(kind, f"there is no {kind.text}", do, "task" if kind.text == "ppo" else "result")
+        draft.lose(kind, f"there is no {kind.text}", do, "result")
     elif kind:
-        draft.put("algorithm.advantage_estimator", kind.text, kind)
-    discount = flags.take("gamma")
-    if discount and kind and kind.text == "reinforce_plus_plus":
-        draft.put("algorithm.advantage_options", {"gamma": number(discount.text, 1.0)}, discount)
-    elif discount:
-        draft.skip(discount, "only reinforce_plus_plus discounts")
+        draft.put("algorithm.advantage_estimator", ADVANTAGES[kind.text], kind)
+    _discounts(flags, draft, kind.text if kind else "")
+    _critic(flags, draft, kind.text if kind else "")
     plain = flags.take("disable_grpo_std_normalization")
     if plain or draft.value("rollout.n_samples_per_prompt", 1) == 1:
         draft.default("algorithm.grpo_std_normalization", False, str(plain or "slime's way with one sample per prompt"))
+
+
+def _discounts(flags: Flags, draft: Draft, kind: str) -> None:
+    options, read = dict[str, float](), DISCOUNTS.get(kind, ())
+    for name in ("gamma", "lambd"):
+        flag = flags.take(name)
+        if flag and name in read:
+            options[name] = number(flag.text, 1.0)
+            draft.put("algorithm.advantage_options", options, flag)
+        elif flag:
+            draft.skip(flag, f"only {' and '.join(one for one in DISCOUNTS if name in DISCOUNTS[one])} reads it")
+
+
+def _critic(flags: Flags, draft: Draft, kind: str) -> None:
+    clip, alone = flags.take("value_clip"), flags.take("num_critic_only_steps")
+    for flag in (clip, alone):
+        if flag and kind != "ppo":
+            draft.skip(flag, "without ppo there is no critic")
+    if kind == "ppo" and clip:
+        draft.put("critic.value_clip", number(clip.text, 0.2), clip)
+    if kind == "ppo" and alone:
+        draft.put("critic.num_critic_only_steps", whole(alone.text, 0), alone)
 
 
 def _loss(flags: Flags, draft: Draft) -> None:

@@ -10,7 +10,10 @@ from launchers.moving_in.flags import Flags
 ROLLOUT = "sft_rollout"  # the end of the module's name that makes a step of rows
 LOSS = "sft_loss"
 SAYS_SO = "rollout.generate: rows says it"
-PARTS = ("data.label_key", "algorithm.advantage", "algorithm.loss", "algorithm.grpo", "reward.", "placement.engine")
+PARTS = (
+    *("data.label_key", "algorithm.advantage", "algorithm.loss", "algorithm.grpo"),
+    *("critic.", "reward.", "placement.engine"),
+)
 
 
 def is_supervised(flags: Flags) -> bool:

@@ -83,6 +83,7 @@ def test_the_trainer_gets_each_sample_with_its_own_advantage() -> None:
                 advantage=pytest.approx(advantages[number], abs=1e-5),
                 logprobs_engine=[-1.0] * (3 + number),
                 task=one.task,
+                reward=one.reward,
             )
             for number, one in enumerate(samples)
         ]

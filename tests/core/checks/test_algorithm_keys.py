@@ -73,6 +73,48 @@ CASES = {
         "rollout.n_samples_per_prompt: found 1, too few for an advantage over the group; wanted at least 2 samples per "
         "prompt for advantage_estimator rloo: set n_samples_per_prompt to 2 or more",
     ),
+    "PPO": (["algorithm.advantage_estimator=gae", "critic.lr=1e-5", "critic.num_critic_only_steps=3"], ""),
+    "a critic for nobody": (
+        ["critic.lr=1e-5"],
+        "critic.lr: found 1e-05, and no critic, as grpo needs no values; wanted an advantage that needs values, gae: "
+        "remove it, or set algorithm.advantage_estimator to gae",
+    ),
+    "a loss that reads no advantage": (
+        ["algorithm.advantage_estimator=gae", "algorithm.loss=distillation", "model.reference_path=model"],
+        "algorithm.loss: found distillation, which reads no advantage, with gae, which needs a critic for it; wanted "
+        "a loss that reads advantages: choose another loss, clipped, or another advantage than gae",
+    ),
+    "a loss that reads it by an option": (
+        [
+            *("algorithm.advantage_estimator=gae", "algorithm.loss=distillation", "model.reference_path=model"),
+            "algorithm.loss_options={advantage_weight: 0.5}",
+        ],
+        "",
+    ),
+    "a critic's state that streams": (
+        ["algorithm.advantage_estimator=gae", "train.optimizer_state=streamed"],
+        "train.optimizer_state: found streamed with gae, which has a critic; wanted resident: set it to resident, and "
+        "spread the state by train.use_distributed_optimizer or more GPUs",
+    ),
+    "a critic beside adapters": (
+        ["algorithm.advantage_estimator=gae", "train.lora={rank: 4}"],
+        "train.lora: found adapters of rank 4 with gae, which has a critic; wanted training of all weights: remove it, "
+        "or choose another algorithm.advantage_estimator, grpo",
+    ),
+    "a policy that never learns": (
+        ["algorithm.advantage_estimator=gae", "critic.num_critic_only_steps=4"],
+        "critic.num_critic_only_steps: found 4; wanted fewer than the 4 steps of the run (rollout.num_rollout): lower "
+        "it, or raise num_rollout",
+    ),
+    "a rate below its end": (
+        ["algorithm.advantage_estimator=gae", "train.lr=1e-5", "train.min_lr=1e-6", "critic.lr=1e-7"],
+        "critic.lr: found 1e-07, below train.min_lr 1e-06; wanted lr >= 1e-06: raise it, or lower train.min_lr",
+    ),
+    "a long warm-up": (
+        ["algorithm.advantage_estimator=gae", "critic.lr_warmup_steps=5"],
+        "critic.lr_warmup_steps: found 5 warm-up steps; wanted at most the 4 optimiser steps of the run: lower it to 4 "
+        "or less",
+    ),
     "no k": (
         ["algorithm.advantage_estimator=pass_at_k"],
         "algorithm.advantage_options: found no k; wanted all that pass_at_k needs: add k",
@@ -110,4 +152,5 @@ def test_the_disk_is_planned_by_what_an_estimator_says() -> None:
     assert {name for name, differs in planned.items() if differs} == {
         "reinforce_plus_plus",
         "reinforce_plus_plus_baseline",
+        "gae",
     }

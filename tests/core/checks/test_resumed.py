@@ -29,5 +29,12 @@ def test_what_the_checkpoint_depends_on_stays_and_is_told_why(tmp_path: Path) ->
     assert "train.seed: found 77; wanted the run's own 1234" in seed
 
 
+def test_a_run_keeps_its_critic_or_its_lack(tmp_path: Path) -> None:
+    assert messages(tmp_path, "algorithm.advantage_estimator=dr_grpo") == []
+    (said,) = messages(tmp_path, "algorithm.advantage_estimator=gae")
+    wanted = "'gae'; wanted one like the run's own 'grpo': its checkpoint holds no critic: begin a new run with it"
+    assert said.endswith(wanted)
+
+
 def test_what_is_set_to_what_it_is_changes_nothing(tmp_path: Path) -> None:
     assert messages(tmp_path, "data.shuffle=true") == []

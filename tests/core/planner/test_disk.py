@@ -21,6 +21,8 @@ def test_a_checkpoint_holds_parameters_masters_and_moments_once() -> None:
     assert plan_disk(run(checkpoint={"save_hf": "off"}), shape, "cuda").model == 0
     every = run(checkpoint={"save_hf": "every 3"}, rollout={"num_rollout": 9})  # after 3, 6 and 9
     assert plan_disk(every, shape, "cuda").model == 3 * 2 * parameters
+    with_critic = plan_disk(run(algorithm={"advantage_estimator": "gae"}), shape, "cuda")
+    assert with_critic.checkpoint == 14 * (2 * parameters + shape.hidden_size)  # tied: the embedding is in both
     disk = plan_disk(run(checkpoint={"keep": 3}), shape, "cuda")
     assert (disk.checkpoints_kept, disk.model) == (3, 2 * parameters)
 

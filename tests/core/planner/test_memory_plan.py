@@ -62,9 +62,30 @@ def test_the_measured_run_is_foreseen_within_one_and_a_half_gib() -> None:
         assert found.phase_bytes(phase) / GIB == pytest.approx(gib, abs=1.5), phase
 
 
+PPO = {"advantage_estimator": "gae"}
+
+
+def test_a_critic_is_planned_beside_the_policy() -> None:
+    """Of bfloat16: 14 bytes per parameter of its own, and 4 in the gradients; its state does not stream."""
+    alone, both = plan(run("qwen3-0.6b")), plan(run("qwen3-0.6b", algorithm=PPO))
+    policy, pair = alone.phases["update"][TRAINER], both.phases["update"][TRAINER]
+    critic = policy["masters"] + policy["moments"] + policy["parameters"]  # tied: the head is all that is added
+    assert pair["critic"] == pytest.approx(critic, rel=1e-4)
+    assert pair["gradients"] == pytest.approx(2 * policy["gradients"], rel=1e-4)
+    assert {name: size for name, size in pair.items() if name not in ("critic", "gradients")} == {
+        name: size for name, size in policy.items() if name != "gradients"
+    }
+    large = plan(run("qwen3-8b", algorithm=PPO, train={"optimizer_state": "auto"}))
+    assert not large.streamed
+    assert not large.fits()
+    parked = plan(run("qwen3-0.6b", algorithm=PPO, placement=ALL_LEAVE))
+    assert parked.in_turns
+    assert parked.host_bytes == sum(parked.phases["update"][TRAINER][part] for part in ("masters", "moments", "critic"))
+
+
 @pytest.mark.parametrize("phase", TABLE)
 def test_a_phase_holds_what_the_table_grants_and_what_it_takes_itself(phase: str) -> None:
-    for owner, parts in plan(run(algorithm={"kl_loss_coef": 0.1}, placement=ALL_LEAVE)).phases[phase].items():
+    for owner, parts in plan(run(algorithm={**PPO, "kl_loss_coef": 0.1}, placement=ALL_LEAVE)).phases[phase].items():
         granted = TABLE[phase].of(owner) - {"cuda_graph", "base"}  # counted with the engine's process; of adapters
         assert set(parts) - BEYOND_THE_TABLE == granted
 
@@ -73,7 +94,7 @@ def test_without_offload_everything_is_there_in_every_phase() -> None:
     found, in_turns = (plan(run("qwen3-0.6b", placement={"offload": choice})) for choice in ("off", "on"))
     assert found.host_bytes == 0
     for phase in TABLE:
-        assert set(TRAINER_PARTS) - {"reference", "base"} <= set(found.phases[phase][TRAINER])
+        assert set(TRAINER_PARTS) - {"reference", "base", "critic"} <= set(found.phases[phase][TRAINER])
         assert {"weights", "kv_cache"} <= set(found.phases[phase][ENGINE])
         assert found.phase_bytes(phase) > in_turns.phase_bytes(phase)
 

@@ -44,6 +44,16 @@ WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
     },
     4: {"bf16-ep2-dp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, "expert_parallel": 2}}},
 }
+PPO = {"algorithm": {"advantage_estimator": "gae"}}
+CRITICS: dict[int, dict[str, dict[str, Any]]] = {
+    1: {"ppo-fp32": PPO, "ppo-bf16": {**BF16, **PPO}, "ppo-bf16-shared": {**BF16, **SHARED, **PPO}},
+    2: {
+        "ppo-bf16-tp2": {**BF16, **PPO, "placement": {**TWO, "tensor_parallel": 2}},
+        "ppo-bf16-pp2-shared": {**BF16, **SHARED, **PPO, "placement": {**TWO, "pipeline_parallel": 2}},
+        "ppo-bf16-dp2-shared": {**BF16, **SHARED, **PPO, "placement": TWO},
+    },
+}
+WITH_CRITIC = ("llama", "qwen2-tied", EXPERTS)
 EXPERT_KINDS = (EXPERTS, *SIGMOID_EXPERTS)
 DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS)
 
@@ -60,6 +70,11 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             for kind, model in models.items()
             for name, config in (WITH_EXPERTS if kind in EXPERT_KINDS else LAYOUTS).get(size, {}).items()
         }
+        cases |= {
+            f"{kind} {name}": {"model": models[kind], "config": config, "actions": ["off_plan"]}
+            for kind in WITH_CRITIC
+            for name, config in CRITICS.get(size, {}).items()
+        }
         found |= run_ranks(folder / f"ranks{size}", size, cases)
     return found
 
@@ -67,6 +82,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 @pytest.mark.parametrize("layout", [name for layouts in WITH_EXPERTS.values() for name in layouts])
 @pytest.mark.parametrize("kind", EXPERT_KINDS)
 def test_experts_have_the_planned_bytes(outcomes: dict[str, list[Any]], kind: str, layout: str) -> None:
+    assert outcomes[f"{kind} {layout}"] == [{}]
+
+
+@pytest.mark.parametrize("layout", [name for layouts in CRITICS.values() for name in layouts])
+@pytest.mark.parametrize("kind", WITH_CRITIC)
+def test_a_critic_has_the_planned_bytes(outcomes: dict[str, list[Any]], kind: str, layout: str) -> None:
     assert outcomes[f"{kind} {layout}"] == [{}]
 
 

@@ -43,12 +43,12 @@ def test_a_step_gives_up_before_it_takes() -> None:
         residency.enter(phase)
         calls.append(phase)
     assert calls == [
-        *("trainer gives 4", "engine gives 2", "agree", "sync"),
+        *("trainer gives 5", "engine gives 2", "agree", "sync"),
         *("trainer gives 2", "agree", "engine takes 2", "rollout"),
         *("engine gives 3", "agree", "score"),
-        *("agree", "trainer takes 6", "update"),
+        *("agree", "trainer takes 7", "update"),
         *("trainer gives 1", "agree", "save"),
-        *("trainer gives 3", "agree", "engine takes 1", "sync"),
+        *("trainer gives 4", "agree", "engine takes 1", "sync"),
     ]
 
 
@@ -60,10 +60,10 @@ def test_what_has_room_beside_the_engine_never_leaves() -> None:
         residency.enter(phase)
         assert {"masters", "moments"} <= set(owners[0].held())
     assert calls == [
-        *("trainer gives 2", "engine gives 2"),  # sync
+        *("trainer gives 3", "engine gives 2"),  # sync
         *("trainer gives 2", "engine takes 2", "engine gives 3"),  # rollout, eval, score
-        *("trainer takes 4", "trainer gives 1"),  # update, save
-        *("trainer gives 1", "engine takes 1"),  # sync
+        *("trainer takes 5", "trainer gives 1"),  # update, save
+        *("trainer gives 2", "engine takes 1"),  # sync
     ]
 
 
@@ -73,9 +73,7 @@ def test_who_still_holds_something_is_named() -> None:
         ResidencyError, match=r"trainer wants .* in phase update while the engine still holds"
     ) as caught:
         residency.enter("update")
-    assert "cuda_graph, kv_cache, weights: it must give them up first. trainer: base 1.00, gradients" in str(
-        caught.value
-    )
+    assert "cuda_graph, kv_cache, weights: it must give them up first. trainer: base 1.00, critic" in str(caught.value)
     assert calls == ["agree"]
 
 
@@ -116,7 +114,7 @@ def test_out_of_memory_says_who_held_what() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
     text = str(caught.value)
     assert text.startswith("out of GPU memory in phase update of step 7: ")
-    assert "Held: trainer: base 1.00, gradients 1.00, masters 1.00" in text
+    assert "Held: trainer: base 1.00, critic 1.00, gradients 1.00, masters 1.00" in text
     assert "engine: nothing" in text
     assert "Lower train.max_tokens_per_micro_batch" in text
     assert "placement.offload" not in text

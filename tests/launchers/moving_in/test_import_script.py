@@ -209,6 +209,14 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--calculate-per-token-loss", "algorithm.loss_aggregation", "token_mean"),
         ("--advantage-estimator cispo", "algorithm.loss", "cispo"),
         ("--advantage-estimator reinforce_plus_plus --gamma 0.9", "algorithm.advantage_options", {"gamma": 0.9}),
+        ("--advantage-estimator ppo", "algorithm.advantage_estimator", "gae"),
+        (
+            "--advantage-estimator ppo --gamma 0.99 --lambd 0.95",
+            "algorithm.advantage_options",
+            {"gamma": 0.99, "lambd": 0.95},
+        ),
+        ("--advantage-estimator ppo --value-clip 0.5", "critic.value_clip", 0.5),
+        ("--advantage-estimator ppo --num-critic-only-steps 1", "critic.num_critic_only_steps", 1),
         ("--disable-grpo-std-normalization --n-samples-per-prompt 4", "algorithm.grpo_std_normalization", False),
         ("--use-tis --tis-clip 3 --tis-clip-low 0.5", "algorithm.importance_high", 3.0),
         ("--use-tis --custom-tis-function-path a.icepop_function", "algorithm.importance", "icepop"),
@@ -324,7 +332,6 @@ def test_an_engine_has_as_many_gpus_as_its_attention_heads_can_be_shared_by(tmp_
     [
         ("--loss-type sft_loss --num-rollout 2", "task"),
         ("--use-kl-loss --kl-loss-coef 0.1 --use-opd --opd-teacher-load t", "result"),
-        ("--advantage-estimator ppo", "task"),
         ("--multimodal-keys {}", "task"),
         ("--mtp-num-layers 1", "task"),
         ("--custom-loss-function-path a.loss", "code"),
