@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from core.checks import check_run_file
-from core.trajectory import step_path
+from core.trajectory import read_step, step_path
+from launchers.show.replayed import is_equal
 from tests.support.tiny_runs import CHAT_TEMPLATE, ebbtide, events, losses, write_run
 
 pytestmark = pytest.mark.run
@@ -157,6 +158,18 @@ def test_resumed_it_repeats_what_it_would_have_done(finished: Path, tmp_path: Pa
     assert done.returncode == 0, done.stdout + done.stderr
     assert losses(again) == losses(finished)
     assert (again / "hf" / "model.safetensors").read_bytes() == (finished / "hf" / "model.safetensors").read_bytes()
+
+
+def test_a_step_is_replayed_and_an_evaluation_by_engines_says_what_to_do_instead(
+    finished: Path, tmp_path: Path
+) -> None:
+    done = ebbtide("replay", str(finished), "--step", "3", "--run-dir", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 3, recorded and replayed: equal to the last bit" in done.stdout
+    assert is_equal(read_step(step_path(finished, 3)), read_step(step_path(tmp_path / "out", 3)))
+    refused = ebbtide("eval", str(finished))
+    assert refused.returncode == 2
+    assert f"evaluate the model by itself: ebbtide eval {finished}/hf --data FILE" in refused.stderr
 
 
 def test_the_next_run_file_begins_with_its_model(finished: Path, tmp_path: Path) -> None:
