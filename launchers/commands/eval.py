@@ -102,7 +102,7 @@ def _subject(what: str, data: Sequence[Path]) -> Iterator[Subject]:
         yield Subject(path)
     else:
         with tempfile.TemporaryDirectory() as drafts:
-            draft = Path(drafts) / "run.yaml"
+            draft = Path(drafts) / "evaluation.yaml"
             draft.write_text(yaml.safe_dump(_draft(what, data)), encoding="utf-8")
             yield Subject(draft, folder=Path.cwd())
 

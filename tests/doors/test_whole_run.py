@@ -114,8 +114,12 @@ def test_its_sink_is_told_and_one_that_raises_keeps_nobody_from_it(run_dir: Path
     told = [json.loads(line) for line in (run_dir / "told.jsonl").read_text().splitlines()]
     evaluations = [["evaluation", event["step"], event["results"]] for event in events(run_dir, "eval")]
     steps = [["step", event["step"], event["metrics"]] for event in events(run_dir, "step")]
-    assert told == [["begin", "tiny", 0, 2, 1e-3], evaluations[0], *steps, evaluations[1], ["end"]]
+    shown = [line for line in told if line[0] == "samples"]
+    others = [line for line in told if line[0] != "samples"]
+    assert others == [["begin", "tiny", 0, 2, 1e-3], evaluations[0], *steps, evaluations[1], ["end"]]
     assert len(steps) == 2
+    assert [told[told.index(line) - 1][:2] for line in shown] == [["step", 0], ["step", 1]]
+    assert all(len(samples) == 2 for _, _, samples in shown)  # the best and the worst
     assert any((run_dir / "tensorboard").iterdir())
     log = (run_dir / "attempts" / "1" / "trainer-0.log").read_text()
     assert log.count("KeyError: 'no room for step 0'") == 1
