@@ -12,6 +12,7 @@ from core.checks.function import python_function
 from core.checks.reward import NEEDS_LABEL
 from core.checks.rows import is_of_rows
 from core.config.schema import DataConfig, RunConfig
+from core.config.set_rewards import place_of, reward_of
 from core.plugins import FORMS
 
 
@@ -20,6 +21,13 @@ class LeastRows(NamedTuple):
 
     number: int
     set_by: str
+
+
+class Comparison(NamedTuple):
+    """What labels are compared by: a reward's type, and the key that says it; no type: they are what is learnt."""
+
+    type: str
+    key: str = "reward.type"
 
 
 ONE_ROW = LeastRows(1, "rollout")
@@ -33,28 +41,30 @@ def training_data(config: RunConfig) -> Iterator[Mistake]:
     yield from data_section("data", config.data, compared_by(config), least)
 
 
-def compared_by(config: RunConfig) -> str:
-    """The `reward.type` that labels are compared by; empty where they are what is learnt."""
-    return "" if is_of_rows(config) else config.reward.type
+def compared_by(config: RunConfig, name: str = "") -> Comparison:
+    """What labels of an evaluation set are compared by; of training, where `name` is empty."""
+    if is_of_rows(config):
+        return Comparison("")
+    return Comparison(reward_of(config, name).type, f"{place_of(config, name)}.type")
 
 
-def data_section(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows = ONE_ROW) -> Iterator[Mistake]:
+def data_section(key: str, data: DataConfig, reward: Comparison, least_rows: LeastRows = ONE_ROW) -> Iterator[Mistake]:
     """The problems of the data section at `key`. Rows are read only if nothing is wrong with the source itself.
 
     Args:
-        reward_type: see `compared_by`.
+        reward: see `compared_by`.
     """
     source_problems = list(_source(key, data))
     yield from source_problems
     yield from _template(key, data)
-    if data.label_key is None and reward_type in NEEDS_LABEL:
-        wanted = f"a label_key, because reward.type {reward_type} compares with a label"
+    if data.label_key is None and reward.type in NEEDS_LABEL:
+        wanted = f"a label_key, because {reward.key} {reward.type} compares with a label"
         yield Mistake(f"{key}.label_key", None, "null", wanted, "name the row key of the reference answer")
-    if not reward_type and not data.apply_chat_template and data.label_key is None:
+    if not reward.type and not data.apply_chat_template and data.label_key is None:
         wanted = "the key of the answer, as apply_chat_template is false and the rows are to be learnt"
         yield Mistake(f"{key}.label_key", None, "null", wanted, "name it")
     if not source_problems:
-        yield from _rows(key, data, reward_type, least_rows)
+        yield from _rows(key, data, reward, least_rows)
 
 
 def _source(key: str, data: DataConfig) -> Iterator[Mistake]:
@@ -94,7 +104,7 @@ def _template(key: str, data: DataConfig) -> Iterator[Mistake]:
         yield Mistake(f"{key}.chat_template", None, found, "a file with a jinja chat template", "correct the path")
 
 
-def _rows(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows) -> Iterator[Mistake]:
+def _rows(key: str, data: DataConfig, reward: Comparison, least_rows: LeastRows) -> Iterator[Mistake]:
     # here, not at the top: core.data reads sections of core.config
     from core.data import load_rows
 
@@ -116,8 +126,8 @@ def _rows(key: str, data: DataConfig, reward_type: str, least_rows: LeastRows) -
             yield from _row_key(f"{key}.{name}", row_key, rows)
     yield from _prompts(f"{key}.prompt_key", data, rows)
     if data.label_key is not None:
-        yield from _labels(f"{key}.label_key", data.label_key, reward_type, rows)
-    elif not reward_type and data.apply_chat_template:
+        yield from _labels(f"{key}.label_key", data.label_key, reward, rows)
+    elif not reward.type and data.apply_chat_template:
         yield from _answers(f"{key}.prompt_key", data, rows)
 
 
@@ -185,17 +195,17 @@ def _answers(key: str, data: DataConfig, rows: list[dict[str, Any]]) -> Iterator
             return
 
 
-def _labels(key: str, row_key: str, reward_type: str, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+def _labels(key: str, row_key: str, reward: Comparison, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
     """Mistakes of rows without a label that the reward can compare with: it would fail for every sample of them."""
     from core.data.keys import value_at  # here as above
     from core.reward.label import WANTED, misfit
 
-    if reward_type not in NEEDS_LABEL:
+    if reward.type not in NEEDS_LABEL:
         return
     for number, row in enumerate(rows, start=1):
-        found = misfit(value_at(row, row_key), reward_type) if _has(row, row_key) else None
+        found = misfit(value_at(row, row_key), reward.type) if _has(row, row_key) else None
         if found is not None:
-            wanted = f"{WANTED[reward_type]}, which reward.type {reward_type} compares with"
-            remedy = "correct or leave out such rows, or choose another reward.type"
+            wanted = f"{WANTED[reward.type]}, which {reward.key} {reward.type} compares with"
+            remedy = f"correct or leave out such rows, or choose another {reward.key}"
             yield Mistake(key, None, f"{found} in row {number}", wanted, remedy)
             return

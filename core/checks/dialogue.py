@@ -11,6 +11,7 @@ from common.mistake import Mistake, Wrong
 from core.checks.tool_schema import tool_schema, tool_schemas
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import DataConfig, RolloutConfig, RunConfig
+from core.config.set_rewards import places
 from core.doors import GENERATE, ROWS
 
 if TYPE_CHECKING:  # both are dear to import
@@ -75,9 +76,10 @@ def prompts_are_messages(config: RunConfig) -> Iterator[Mistake]:
 
 def reward_of_steps(config: RunConfig) -> Iterator[Mistake]:
     """Only an environment gives rewards for steps."""
-    if config.reward.type == "environment" and config.rollout.environment is None:
-        found = "environment without rollout.environment"
-        yield Mistake("reward.type", None, found, "one that gives rewards", "add one, or choose another reward.type")
+    for place, reward in places(config):
+        if reward.type == "environment" and config.rollout.environment is None:
+            found, remedy = "environment without rollout.environment", f"add one, or choose another {place}.type"
+            yield Mistake(f"{place}.type", None, found, "one that gives rewards", remedy)
 
 
 def templates(config: RunConfig) -> Iterator[Mistake]:

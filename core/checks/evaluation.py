@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from common.mistake import Mistake
 from core.checks.data import compared_by, data_section
 from core.config.schema import EvalConfig, EvalSet, RunConfig
+from core.config.set_rewards import place_of, reward_of
 from core.reward.votes import VOTES
 
 KNOWN = ", ".join(VOTES)
@@ -14,22 +15,26 @@ SAMPLING = ("n_samples_per_prompt", "temperature", "top_p", "top_k")
 
 
 def sets(config: RunConfig) -> Iterator[Mistake]:
-    """Each set is there and has the keys that the run's reward needs."""
+    """Each set is there and has the keys that its reward needs."""
     for name, data in config.eval.sets.items():
-        yield from data_section(f"eval.sets.{name}", data, compared_by(config))
+        yield from data_section(f"eval.sets.{name}", data, compared_by(config, name))
 
 
 def votes(config: RunConfig) -> Iterator[Mistake]:
     """A majority is over answers, which the reward has to look for, and over several of them."""
     told: dict[str, EvalSet] = {}  # by the place that asks for it
+    asked: dict[tuple[str, str], str] = {}  # by place and the key of the reward: its type
     for name, one in config.eval.sets.items():
         settings = config.eval.sampling_of(name)
         if settings.majority:
-            told["eval" if one.majority is None else f"eval.sets.{name}"] = settings
-    for place, settings in told.items():
-        if config.reward.type not in VOTES:
-            found, wanted = f"true with reward.type {config.reward.type}", f"a type that looks for an answer: {KNOWN}"
+            place = "eval" if one.majority is None else f"eval.sets.{name}"
+            told[place] = settings
+            asked[place, f"{place_of(config, name)}.type"] = reward_of(config, name).type
+    for (place, key), kind in asked.items():
+        if kind not in VOTES:
+            found, wanted = f"true with {key} {kind}", f"a type that looks for an answer: {KNOWN}"
             yield Mistake(f"{place}.majority", None, found, wanted, "remove it, or choose such a reward.type")
+    for place, settings in told.items():
         if settings.n_samples_per_prompt == 1:
             found, wanted = "true with 1 sample per prompt", "several samples, which vote"
             yield Mistake(f"{place}.majority", None, found, wanted, "raise n_samples_per_prompt, or remove it")

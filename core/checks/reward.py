@@ -10,8 +10,9 @@ from dataclasses import replace
 from common.mistake import Mistake
 from core.checks.doors import check_door
 from core.checks.function import definition, python_function
-from core.checks.sections import data_sections
+from core.checks.sections import data_sections, name_of_set
 from core.config.schema import RewardConfig, RunConfig
+from core.config.set_rewards import own_rewards, place_of, place_of_own, reward_of
 from core.doors import REWARD, REWARD_PATH
 from core.plugins import FORMS, split_function
 from core.reward.label import WANTED
@@ -30,24 +31,33 @@ def overlong_buffer(config: RunConfig) -> Iterator[Mistake]:
 
 def settings(config: RunConfig) -> Iterator[Mistake]:
     """The type is known or names a function; `regex` has a pattern with a group, and each what it needs alone."""
-    reward = config.reward
-    own = ":" in reward.type
-    if reward.type == "regex":
-        yield from _pattern(reward.pattern)
-    elif reward.pattern is not None and not own:
-        yield _unused("pattern", reward.type, "regex")
-    if reward.type == "python":
-        yield from _function_at_path(reward)
+    if config.reward.type == "python":
+        yield from _pattern("reward", config.reward)
+        yield from _function_at_path(config.reward)
         return
-    if reward.path is not None:
-        yield _unused("path", reward.type, "python")
+    if config.reward.path is not None:
+        yield _unused("reward", "path", config.reward.type, "python")
+    yield from _settings("reward", config.reward, ("python",))
+
+
+def settings_of_sets(config: RunConfig) -> Iterator[Mistake]:
+    """The same of rewards that evaluation sets have of their own."""
+    for name, reward in own_rewards(config).items():
+        yield from _settings(place_of_own(name), reward)
+
+
+def _settings(place: str, reward: RewardConfig, names: tuple[str, ...] = ()) -> Iterator[Mistake]:
+    """What is wrong with the reward of the section at `place`, which knows these names beside the built-ins."""
+    own = ":" in reward.type
+    yield from _pattern(place, reward)
     if reward.options and not own:
-        yield _unused("options", reward.type, "a function of your own")
-    door = replace(REWARD, builtins={**REWARD.builtins, "python": ""})
+        yield _unused(place, "options", reward.type, "a function of your own")
+    builtins = {**REWARD.builtins, **dict.fromkeys(names, "")}
+    door = replace(REWARD, key=f"{place}.type", options_key=f"{place}.options", builtins=builtins)
     taken = reward.model_dump(exclude={"type", "path", "options"})
     yield from check_door(door, reward.type, reward.options if own else {}, taken)
     if own:
-        yield from _no_generator("reward.type", reward.type)
+        yield from _no_generator(door.key, reward.type)
 
 
 def _function_at_path(reward: RewardConfig) -> Iterator[Mistake]:
@@ -78,31 +88,35 @@ def _no_generator(key: str, path: str) -> Iterator[Mistake]:
 
 def reasoning_gym_scores_its_own(config: RunConfig) -> Iterator[Mistake]:
     """The scorer of a reasoning_gym dataset needs the entry that the dataset made."""
-    if config.reward.type != "reasoning_gym":
-        return
     for key, data in data_sections(config).items():
-        if data.source != "reasoning_gym":
-            remedy = "use a reasoning_gym dataset, or another reward.type"
-            found = f"{data.source} with reward.type reasoning_gym"
+        name = name_of_set(key)
+        if reward_of(config, name).type == "reasoning_gym" and data.source != "reasoning_gym":
+            said_by = f"{place_of(config, name)}.type"
+            remedy = f"use a reasoning_gym dataset, or another {said_by}"
+            found = f"{data.source} with {said_by} reasoning_gym"
             yield Mistake(f"{key}.source", None, found, "reasoning_gym, whose entries that reward scores", remedy)
 
 
-def _pattern(pattern: str | None) -> Iterator[Mistake]:
+def _pattern(place: str, reward: RewardConfig) -> Iterator[Mistake]:
+    key, pattern = f"{place}.pattern", reward.pattern
     wanted = "a regular expression with a group around the answer"
+    if reward.type != "regex":
+        if pattern is not None and ":" not in reward.type:
+            yield _unused(place, "pattern", reward.type, "regex")
+        return
     if pattern is None:
-        remedy = "add reward.pattern, e.g. 'answer is (\\d+)'"
-        yield Mistake("reward.pattern", None, "nothing, with reward.type regex", wanted, remedy)
+        yield Mistake(key, None, f"nothing, with {place}.type regex", wanted, f"add {key}, e.g. 'answer is (\\d+)'")
         return
     try:
         groups = re.compile(pattern).groups
     except re.error as error:
-        yield Mistake("reward.pattern", None, f"{pattern!r}, which does not compile ({error})", wanted, "correct it")
+        yield Mistake(key, None, f"{pattern!r}, which does not compile ({error})", wanted, "correct it")
         return
     if groups == 0:
         remedy = "put the part that is compared with the label in parentheses"
-        yield Mistake("reward.pattern", None, f"{pattern!r}, which has no group", wanted, remedy)
+        yield Mistake(key, None, f"{pattern!r}, which has no group", wanted, remedy)
 
 
-def _unused(key: str, found: str, only: str) -> Mistake:
-    remedy = f"remove it, or set reward.type to {only}"
-    return Mistake(f"reward.{key}", None, f"{key} with reward.type {found}", f"{key} only with {only}", remedy)
+def _unused(place: str, key: str, found: str, only: str) -> Mistake:
+    remedy = f"remove it, or set {place}.type to {only}"
+    return Mistake(f"{place}.{key}", None, f"{key} with {place}.type {found}", f"{key} only with {only}", remedy)

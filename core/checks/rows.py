@@ -58,7 +58,7 @@ def nothing_is_sampled(config: RunConfig) -> Iterator[Mistake]:
     yield from _unread("eval", config.eval, EvalConfig, READ["eval"])
     for name, one in config.eval.sets.items():
         sampled = [key for key in EvalSet.model_fields if key in EvalConfig.model_fields and key not in READ["eval"]]
-        read = [key for key in EvalSet.model_fields if key not in sampled]
+        read = [key for key in EvalSet.model_fields if key not in (*sampled, "reward")]
         yield from _unread(f"eval.sets.{name}", one, EvalSet, read)
     yield from _unread("reward", config.reward, RewardConfig, ())
     others = [key for key in PlacementConfig.model_fields if key not in OF_ENGINES and not key.startswith("engine_")]

@@ -132,8 +132,9 @@ def hint(path: KeyPath, own: bool) -> str | None:
     found = _found(tuple(part.replace("-", "_").lower() for part in path))
     if found is None or (found.within and len(path) > 1 and path[0] != found.within):
         return None
-    if path[:2] == EVAL_SETS and len(path) == 4:  # an evaluation set has the keys of data
-        found = replace(found, key=re.sub(r"^data\.", f"{'.'.join(path[:3])}.", found.key))
+    if path[:2] == EVAL_SETS and len(path) == 4:  # an evaluation set has the keys of data, and a reward
+        place = ".".join(path[:3])
+        found = replace(found, key=re.sub(r"^(data\.|(?=reward\.type$))", f"{place}.", found.key))
     return found.hint
 
 
@@ -169,4 +170,5 @@ def page_table(library: str) -> Iterator[str]:
 
 def value_hint(key: str, value: str) -> str | None:
     """What to do about a value that another library has for its counterpart of `key`; None: none of them has it."""
+    key = re.sub(r"^eval\.sets\..+\.reward\.", "reward.", key)  # a set's own has the same values
     return VALUES.get(key, {}).get(value.lower())

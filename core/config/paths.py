@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from core.config import hub
-from core.config.schema import DataConfig, RunConfig
+from core.config.schema import DataConfig, EvalSet, RunConfig
 from core.doors import DOORS
 from core.plugins import split_function
 
@@ -34,7 +34,7 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         changes = {"type": _function(reward.type, folder), "path": _function(reward.path, folder)}
         resolved["reward"] = reward.model_copy(update=changes)
     if hasattr(config, "eval"):
-        sets = {name: _data(data, folder) for name, data in config.eval.sets.items()}
+        sets = {name: _set(data, folder) for name, data in config.eval.sets.items()}
         resolved["eval"] = config.eval.model_copy(update={"sets": sets})
     if hasattr(config, "logging"):
         sinks = [sink.model_copy(update={"name": _function(sink.name, folder)}) for sink in config.logging.sinks]
@@ -61,6 +61,13 @@ def _data(data: DataConfig, folder: Path) -> DataConfig:
     paths = tuple(_function(path, folder) if is_code else _file(path, folder, "dataset") for path in given)
     path = paths if isinstance(data.path, tuple) else next(iter(paths), None)
     return data.model_copy(update={"path": path, "chat_template": _file(data.chat_template, folder)})
+
+
+def _set(one: EvalSet, folder: Path) -> DataConfig:
+    if one.reward is not None:
+        reward = one.reward.model_copy(update={"type": _function(one.reward.type, folder)})
+        one = one.model_copy(update={"reward": reward})
+    return _data(one, folder)
 
 
 def _file(path: str | None, folder: Path, kind: hub.Kind | None = None) -> str | None:

@@ -29,6 +29,8 @@ def _lines() -> Iterator[str]:
     yield f"{inspect.getdoc(schema.EvalSet)} The keys are those of `data`, with these other defaults, and some more:"
     yield ""
     yield from table(RUN_KEYS, ("eval", "sets", "NAME"), list(_other_defaults()))
+    yield from ("", "### eval.sets.NAME.reward", "", inspect.getdoc(schema.SetReward) or "", "")
+    yield from table(RUN_KEYS, ("eval", "sets", "NAME", "reward"))
 
 
 def _lower(sentence: str | None) -> str:

@@ -467,6 +467,14 @@ class PlacementConfig(Section):
     engine_restarts: NonNegativeInt = Field(3, description="how often a dead engine is restarted in one attempt")
 
 
+class SetReward(Section):
+    """How responses of an evaluation set are scored, in place of what the section `reward` says of it."""
+
+    type: str = Field(description="as reward.type, but for python: name the function here")
+    pattern: str | None = Field(None, description="regex: its first group is compared with the label")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of a function of your own")
+
+
 class EvalSet(DataConfig):
     """An evaluation set: a data section of its own."""
 
@@ -478,6 +486,9 @@ class EvalSet(DataConfig):
     top_k: int | None = Field(None, description="-1: off")
     max_response_tokens: PositiveInt | None = Field(None, description="of a response of this set")
     majority: bool | None = Field(None, description="whether maj@k of this set is told")
+    reward: SetReward | None = Field(
+        None, description="another reward than the run's, with the keys of eval.sets.NAME.reward; null: the run's"
+    )
 
 
 class EvalConfig(Section):

@@ -14,6 +14,7 @@ from core.rollout.seeds import sample_seed
 from core.samples import Sample, SamplingParams
 
 Keep = Callable[[str, int, Sequence[Sample], Mapping[str, float]], None]  # set, step, its samples, its rates
+AnswerOf = Callable[[str], str | None]  # the text of a response -> its answer; None: it has none
 
 
 class EvaluationSets:
@@ -56,19 +57,19 @@ class Evaluation(EvaluationSets):
         rollout: Rollout,
         stop_token_ids: tuple[int, ...],
         keep: Keep | None = None,
-        answer_of: Callable[[str], str | None] | None = None,
+        answers_of: Mapping[str, AnswerOf | None] | None = None,
     ) -> None:
         """Keep the parts of an evaluation.
 
         Args:
         keep: told of the samples of each set.
-        answer_of: a response's answer in it, for sets that tell maj@k.
+        answers_of: by set, a response's answer in it, for those that tell maj@k.
         """
         super().__init__(config, rollout_config, sources)
         self._rollout = rollout
         self._stop_token_ids = stop_token_ids
         self._keep = keep
-        self._answer_of = answer_of
+        self._answers_of = answers_of or {}
 
     def run(self, step: int, weight_version: str) -> dict[str, dict[str, float]]:
         """Rates of every set that is due: {"set": {"accuracy": 0.5, "reward": 0.6, "pass@4": 0.8}}.
@@ -91,7 +92,7 @@ class Evaluation(EvaluationSets):
             evaluation=name,
         )
         samples = self._rollout.settle(self._rollout.generate(request))
-        rates = evaluation_rates(samples, self._answer_of if settings.majority else None)
+        rates = evaluation_rates(samples, self._answers_of.get(name) if settings.majority else None)
         if self._keep is not None:
             self._keep(name, step, samples, rates)
         return rates

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Self
 
@@ -31,8 +32,15 @@ class RewardPool(Rewards):
     no finite number, ran longer than `config.timeout_s` (its process is then killed and replaced) or ended its process.
     """
 
-    def __init__(self, config: RewardConfig) -> None:
+    def __init__(self, config: RewardConfig, of_sets: Mapping[str, RewardConfig] | None = None) -> None:
+        """Keep what the processes are told.
+
+        Args:
+            of_sets: by name, the rewards of evaluation sets that are scored otherwise than by `config`; times and
+                number of processes are those of `config`.
+        """
         self.config = config
+        self.of_sets = dict(of_sets or {})
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._slots: list[_Slot] = []
         self._closed = threading.Event()
@@ -44,7 +52,7 @@ class RewardPool(Rewards):
         Raises:
             WorkerStartError: the reward section is unusable, or a process does not come up within 120 s.
         """
-        self._slots = [_Slot(index, self.config, self._jobs, self._closed) for index in range(self.config.num_workers)]
+        self._slots = [_Slot(index, self, self._jobs, self._closed) for index in range(self.config.num_workers)]
         try:
             for slot in self._slots:
                 slot.started.result(START_TIMEOUT_S + JOIN_TIMEOUT_S)
@@ -81,9 +89,9 @@ class _Slot:
     """
 
     def __init__(
-        self, index: int, config: RewardConfig, jobs: queue.SimpleQueue[Job | None], closed: threading.Event
+        self, index: int, pool: RewardPool, jobs: queue.SimpleQueue[Job | None], closed: threading.Event
     ) -> None:
-        self._config = config
+        self._pool = pool
         self._jobs = jobs
         self._closed = closed
         self._guard = threading.Lock()  # no process is started once the pool is closed
@@ -134,7 +142,7 @@ class _Slot:
         with self._guard:
             if self._closed.is_set():
                 raise WorkerStartError(CLOSED)
-            self.worker = WorkerProcess(self._config)
+            self.worker = WorkerProcess(self._pool.config, self._pool.of_sets)
         self.worker.wait_ready()
         return self.worker
 

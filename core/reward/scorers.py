@@ -7,11 +7,12 @@ failure, an unusable response is wrong.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from common.mistake import Wrong
 from core.config.schema import RewardConfig
+from core.config.set_rewards import place_of_own
 from core.doors import REWARD, REWARD_PATH
 from core.plugins import FORMS
 from core.reward.label import refuse_misfit, same_text
@@ -34,6 +35,28 @@ def build_scorer(config: RewardConfig) -> Scorer:
         return cast(Scorer, REWARD_PATH.build(config.path, config.options))
     settings = config.model_dump(exclude={"type", "path", "options"})
     return cast(Scorer, REWARD.build(config.type, config.options, settings))
+
+
+def build_scorers(reward: RewardConfig, of_sets: Mapping[str, RewardConfig]) -> Scorer:
+    """The run's scorer, and that of each evaluation set with a reward of its own, as one that asks the sample's.
+
+    Raises:
+        ValueError: as `build_scorer`; of a set's it names the set.
+    """
+    of_run = build_scorer(reward)
+    by_set = {name: _of_set(name, one) for name, one in of_sets.items()}
+
+    def score(sample: RewardInput) -> Any:
+        return by_set.get(sample.evaluation, of_run)(sample)
+
+    return score if by_set else of_run
+
+
+def _of_set(name: str, reward: RewardConfig) -> Scorer:
+    try:
+        return build_scorer(reward)
+    except ValueError as error:
+        raise ValueError(f"{place_of_own(name)}: {error}") from error
 
 
 def score_exact(sample: RewardInput) -> float:

@@ -1,8 +1,8 @@
 """A scoring process: `python -P -m core.reward.worker SOCKET_FD PARENT_PID`, started by `core.reward.pool`.
 
-Over the socket it is given the reward section as plain values, answers READY or the reason why it cannot score, and
-then answers each sample with its number and score (`core.reward.remote_messages`), until the socket closes. Scoring
-runs in the main thread, as math-verify needs.
+Over the socket it is given the reward section, and those of evaluation sets that have another, as plain values, answers
+READY or the reason why it cannot score, and then answers each sample with its number and score
+(`core.reward.remote_messages`), until the socket closes. Scoring runs in the main thread, as math-verify needs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.processes.user_process import READY, connection_to_owner, short
 from core.reward.overlong import overlong_penalty
 from core.reward.remote_messages import dump_score, load_samples
 from core.reward.sample import RewardInput, Score
-from core.reward.scorers import Scorer, build_scorer
+from core.reward.scorers import Scorer, build_scorers
 
 
 def score_once(scorer: Scorer, sample: RewardInput, runner: asyncio.Runner) -> Score:
@@ -63,8 +63,10 @@ def describe(error: BaseException) -> str:
 def serve(connection: Connection) -> None:
     """Answer samples until the other side closes."""
     try:
-        config = RewardConfig.model_validate(plain.load(connection.recv_bytes()))
-        scorer = build_scorer(config)
+        told = plain.load(connection.recv_bytes())
+        config = RewardConfig.model_validate(told["reward"])
+        of_sets = {name: RewardConfig.model_validate(one) for name, one in told["of_sets"].items()}
+        scorer = build_scorers(config, of_sets)
     except Exception as error:
         reason = str(error) if isinstance(error, ValueError) else describe(error)
         connection.send_bytes(reason.encode("utf-8", "replace"))

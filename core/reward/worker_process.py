@@ -6,9 +6,11 @@ from a process that runs a user's function is never unpickled.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from multiprocessing import Pipe
 
 from core.config.schema import RewardConfig
+from core.config.set_rewards import place_of_own
 from core.processes import plain
 from core.processes.user_process import UserProcess, WorkerStartError, received, why_not_ready
 from core.reward.remote_messages import dump_sample, load_score, request_body
@@ -28,9 +30,14 @@ class WorkerProcess:
     The kernel kills it when the *thread* that made it ends: that thread must live as long as the worker is needed.
     """
 
-    def __init__(self, config: RewardConfig) -> None:
-        """Start the process; `wait_ready` must follow."""
+    def __init__(self, config: RewardConfig, of_sets: Mapping[str, RewardConfig] | None = None) -> None:
+        """Start the process; `wait_ready` must follow.
+
+        Args:
+            of_sets: by name, the rewards of evaluation sets that are scored otherwise than by `config`.
+        """
         self._config = config
+        self._of_sets = of_sets or {}
         self._num_asked = 0
         self._connection, theirs = Pipe()
         with theirs:
@@ -46,9 +53,13 @@ class WorkerProcess:
         Raises:
         WorkerStartError: the scorer cannot be built, the process died, or 120 s have passed.
         """
-        if why := why_not_ready(self._process, self._connection, plain.dump(self._config.model_dump())):
+        of_sets = {name: one.model_dump() for name, one in self._of_sets.items()}
+        told = plain.dump({"reward": self._config.model_dump(), "of_sets": of_sets})
+        if why := why_not_ready(self._process, self._connection, told):
             self.kill()
-            raise WorkerStartError(f"a reward worker cannot be started (reward.type {self._config.type}): {why}")
+            types = [f"reward.type {self._config.type}"]
+            types += [f"{place_of_own(name)}.type {one.type}" for name, one in self._of_sets.items()]
+            raise WorkerStartError(f"a reward worker cannot be started ({', '.join(types)}): {why}")
 
     def score(self, sample: RewardInput) -> Score:
         """Score one sample. After a failure that names the worker's end, `alive` is false.

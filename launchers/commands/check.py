@@ -18,6 +18,7 @@ from core.config import RunFileError
 from core.config.layout import nodes, num_engines
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import RunConfig
+from core.config.set_rewards import places
 from core.doors import PROGRAMS
 from core.planner import Device
 from core.samples import Prompt
@@ -164,10 +165,13 @@ def _reward(config: RunConfig) -> list[Mistake]:
         )
         return []
     trial, mistakes = reward_trial(config)
-    if trial is not None and config.reward.type == PROGRAMS:
+    used = dict(places(config))
+    if trial is not None and any(reward.type == PROGRAMS for reward in used.values()):
         say(fact("sandbox", f"works on this machine, by {find_way()}"))
     if trial is not None:
-        say(fact("reward", f"{config.reward.path or config.reward.type}, on the first row of {reward_text(trial)}"))
+        own = [f"{place}: {reward.type}" for place, reward in used.items() if reward is not config.reward]
+        named = ", ".join([config.reward.path or config.reward.type, *own])
+        say(fact("reward", f"{named}, on the first row of {reward_text(trial)}"))
     return mistakes
 
 

@@ -16,12 +16,14 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from types import FrameType
 
 import uvicorn
 
 from core.config import load_run_file
 from core.config.schema import RewardConfig
+from core.config.set_rewards import own_rewards
 from core.processes.held_port import take
 from core.processes.user_process import WorkerStartError
 from core.reward import RewardPool
@@ -36,15 +38,16 @@ GOODBYE_S = 1  # for answers that are being sent
 log = logging.getLogger("rewards")
 
 
-def serve(config: RewardConfig, listener: socket.socket, key: str) -> None:
+def serve(config: RewardConfig, of_sets: Mapping[str, RewardConfig], listener: socket.socket, key: str) -> None:
     """Score until SIGTERM.
 
     Args:
+        of_sets: by name, the rewards of evaluation sets that are scored otherwise.
         listener: bound, not listening.
     Raises:
         WorkerStartError: the reward section is unusable, or a process does not come up.
     """
-    with RewardPool(config) as pool:
+    with RewardPool(config, of_sets) as pool:
         settings = uvicorn.Config(
             reward_app(pool, key),
             log_config=None,
@@ -68,7 +71,7 @@ def main() -> None:
     if options.num_workers is not None:
         config = config.model_copy(update={"num_workers": options.num_workers})
     try:
-        serve(config, take(options.host, options.port), os.environ["EBBTIDE_API_KEY"])
+        serve(config, own_rewards(run), take(options.host, options.port), os.environ["EBBTIDE_API_KEY"])
     except (WorkerStartError, OSError) as error:
         log.error("the reward server of node %d cannot start: %s", options.node, error)
         sys.exit(1)

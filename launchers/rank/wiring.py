@@ -16,6 +16,7 @@ from core.algorithm.estimate import build_advantages
 from core.checks.dialogue import prompt_sections, refuse_template, rendering
 from core.config.layout import num_engines, rewards_names, running_requests
 from core.config.schema import DataConfig, EvalConfig
+from core.config.set_rewards import own_rewards, reward_of
 from core.doors import ROWS, SCHEDULE
 from core.loop.checkpoints import Checkpoints
 from core.loop.evaluation import Evaluation
@@ -229,7 +230,7 @@ def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:
     """Scoring processes of this node, or the reward servers of others if there are any."""
     names = rewards_names(rank.config)
     if not names:
-        return RewardPool(rank.config.reward)
+        return RewardPool(rank.config.reward, own_rewards(rank.config))
     directory = RewardDirectory(rank.rendezvous, names)
     return RemoteRewardPool(directory, rank.key, rank.config.placement.start_timeout_s)
 
@@ -238,8 +239,8 @@ def build_evaluation(rank: ThisRank, config: EvalConfig, rollout: Rollout) -> Ev
     """Make the evaluation over the sets of the run file."""
     sets = {name: build_prompts(rank, section) for name, section in config.sets.items()}
     keep = partial(keep_evaluation, rank.directory.path, rank.config) if rank.first else None
-    answer_of = VOTES.get(rank.config.reward.type)
-    return Evaluation(config, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep, answer_of)
+    answers_of = {name: VOTES.get(reward_of(rank.config, name).type) for name in sets}
+    return Evaluation(config, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep, answers_of)
 
 
 def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:

@@ -11,6 +11,9 @@ from common.yaml_document import FileKind, parse_document
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number, whole
 from launchers.moving_in.local_files import text_of_file
+from launchers.moving_in.rules.reward import REWRITTEN, reward_type, to_be_written
+from launchers.moving_in.rules.rollout import dotted
+from launchers.moving_in.rules.supervised import is_supervised
 
 SLICE = re.compile(r"(.*)@\[(\d*):(\d*)\]")
 SAMPLING = {
@@ -79,7 +82,7 @@ def evaluation(flags: Flags, draft: Draft) -> None:
     if skipped := flags.take("skip_eval_before_train"):
         draft.put("eval.skip_first", True, skipped)
     if config is not None:
-        _from_config(draft, config)
+        _from_config(flags, draft, config)
     elif sets is not None:
         for name, path in _named_files(draft, sets):
             _source(draft, f"eval.sets.{_plain(name)}", path, sets)
@@ -144,7 +147,7 @@ def _source(draft: Draft, place: str, path: str, flag: Flag | None) -> None:
         )
 
 
-def _from_config(draft: Draft, flag: Flag) -> None:
+def _from_config(flags: Flags, draft: Draft, flag: Flag) -> None:
     """The sets of a YAML file, if it is there."""
     text = text_of_file(flag.text)
     if text is None:
@@ -161,12 +164,9 @@ def _from_config(draft: Draft, flag: Flag) -> None:
             if isinstance(one.get(key), str):
                 draft.put(f"{place}.{ours}", one[key], flag)
         _sampled_so(draft, flag, place, one)
+        _scored_so(flags, draft, flag, place, {**_mapping(common), **one})
     if isinstance(common, dict):
         _sampled_so(draft, flag, "eval", common)
-    rewards = [str(one.get("rm_type")) for one in sets]
-    if len(set(rewards)) > 1:
-        do = "use one for all, or one run file for each"
-        draft.lose(flag, f"all sets of a run share one rm_type; the file has {', '.join(rewards)}", do, "result")
 
 
 def _sampled_so(draft: Draft, flag: Flag, place: str, said: dict[str, Any]) -> None:
@@ -174,6 +174,27 @@ def _sampled_so(draft: Draft, flag: Flag, place: str, said: dict[str, Any]) -> N
     for key, ours in SAMPLING.items():
         if isinstance(said.get(key), int | float):
             draft.put(f"{place}.{ours}", said[key], flag)
+
+
+def _scored_so(flags: Flags, draft: Draft, flag: Flag, place: str, said: dict[str, Any]) -> None:
+    """The reward of a set, where it is not the script's: its function, or its rm_type if the script has no function."""
+    if is_supervised(flags):
+        return
+    own, kind = said.get("custom_rm_path"), said.get("rm_type")
+    if isinstance(own, str) and own:
+        draft.put(f"{place}.reward", {"type": dotted(own)}, flag, "to be rewritten: f(sample) -> float")
+        draft.lose(flag, f"{own} has another interface", REWRITTEN, "code")
+        return
+    if not isinstance(kind, str) or flags.said("custom_rm_path") or kind == flags.said("rm_type"):
+        return
+    name = reward_type(kind)
+    draft.put(f"{place}.reward", {"type": name or to_be_written(kind)}, flag, f"rm_type {kind}")
+    if name is None:
+        draft.lose(flag, f"no reward named {kind} is built in", REWRITTEN, "code")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _list(tree: Any, key: str) -> list[Any]:

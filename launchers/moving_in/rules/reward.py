@@ -7,9 +7,22 @@ from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags
 from launchers.moving_in.rules.rollout import dotted
 
+BOXED = "boxed_"  # slime looks into the last box first
 OTHER_NAMES = {"gpqa": "choice"}
 TEACHER_SERVER = "on_policy_distillation"  # the module of slime that asks one instead of scoring
 REWRITTEN = "rewrite it as f(sample: RewardInput) -> float (docs/doors.md)"
+
+
+def reward_type(rm_type: str) -> str | None:
+    """The built-in reward of slime's name; None: there is none."""
+    plain = rm_type.removeprefix(BOXED)
+    name = OTHER_NAMES.get(plain, plain)
+    return name if name in REWARD.builtins else None
+
+
+def to_be_written(rm_type: str) -> str:
+    """The function that takes the place of a reward that is not built in."""
+    return f"{rm_type.removeprefix(BOXED)}.py:score"
 
 
 def reward(flags: Flags, draft: Draft) -> None:
@@ -24,12 +37,13 @@ def reward(flags: Flags, draft: Draft) -> None:
         draft.put("reward.type", dotted(own.text), own, "to be rewritten: f(sample) -> float")
         draft.lose(own, "its function has another interface", REWRITTEN, "code")
     elif kind:
-        plain = kind.text.removeprefix("boxed_")
-        name = OTHER_NAMES.get(plain, plain)
-        if name in REWARD.builtins:
-            draft.put("reward.type", name, kind, "math looks into the last box" if plain != kind.text else "")
+        built_in = reward_type(kind.text)
+        if built_in is not None:
+            draft.put(
+                "reward.type", built_in, kind, "math looks into the last box" if kind.text.startswith(BOXED) else ""
+            )
         else:
-            draft.put("reward.type", f"{plain}.py:score", kind, "to be written: f(sample) -> float")
+            draft.put("reward.type", to_be_written(kind.text), kind, "to be written: f(sample) -> float")
             draft.lose(
                 kind, f"no reward of that name is built in ({', '.join(sorted(REWARD.builtins))})", REWRITTEN, "code"
             )

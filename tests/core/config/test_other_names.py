@@ -67,6 +67,7 @@ def test_options_of_engines_that_the_run_sets_are_those_of_the_door() -> None:
         (("rollout", "num_generations"), "set rollout.n_samples_per_prompt, TRL's num_generations"),
         (("algorithm", "beta"), "set algorithm.kl_loss_coef, TRL's beta"),
         (("beta",), "set algorithm.kl_loss_coef, TRL's beta"),
+        (("eval", "sets", "aime", "rm_type"), "set eval.sets.aime.reward.type, slime's rm_type"),
         (("eval", "sets", "aime", "input_key"), "set eval.sets.aime.prompt_key, slime's input_key"),
     ],
 )  # fmt: skip

@@ -90,3 +90,13 @@ def test_samples_are_kept_with_the_rates_of_their_set() -> None:
     one._keep = lambda name, step, samples, rates: kept.append((name, step, len(samples), rates))
     rates = one.run(4, "v")
     assert kept == [("a", 4, 6, rates["a"])]
+
+
+def test_answers_are_looked_for_as_each_set_is_scored() -> None:
+    one = evaluation({"a": 1, "b": 1}, Rollout(), n_samples_per_prompt=2, temperature=1.0, majority=True)
+    one._answers_of = {"a": lambda _text: "7", "b": None}
+    rates = one.run(4, "v")
+    assert {name: [key for key in found if key.startswith("maj@")] for name, found in rates.items()} == {
+        "a": ["maj@2"],
+        "b": [],
+    }

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -203,3 +204,18 @@ def test_an_address_where_nobody_listens_is_named() -> None:
         RemoteRewardPool(WrittenDirectory([member]), KEY, 0.5),
     ):
         pass
+
+
+def test_a_server_scores_sets_by_rewards_of_their_own(tmp_path: Path) -> None:
+    run_dir = write_run_file(tmp_path)
+    with (run_dir / "run.yaml").open("a", encoding="utf-8") as file:
+        file.write("eval: {sets: {hard: {path: rows.jsonl, reward: {type: last_number}}, easy: {path: rows.jsonl}}}\n")
+    with running_servers(run_dir, 1) as servers:
+        directory = WrittenDirectory([servers[0].member])
+        with RemoteRewardPool(directory, KEY, START_S) as pool:
+            said = RewardInput("prompt", "value 7.0", label="7")
+            found = pool.score([replace(said, label=label, evaluation=name) for name, label in ASKED])
+            assert found == [Score(7.0), Score(7.0), Score(1.0), Score(0.0)]
+
+
+ASKED = (("", "7"), ("easy", "8"), ("hard", "7"), ("hard", "8"))

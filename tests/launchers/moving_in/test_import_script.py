@@ -11,6 +11,7 @@ from core.checks import check_run_file
 from core.checks.model import shape_divides
 from core.checks.rows import nothing_is_sampled, nothing_is_weighed, rows_or_engines
 from core.config import load_run_file
+from core.config.set_rewards import reward_of
 from launchers.moving_in.import_script import Imported, import_script
 from launchers.moving_in.shell import ScriptError
 from launchers.moving_in.summary import summary
@@ -491,3 +492,51 @@ def test_the_command_writes_the_file_and_tells_the_rest(tmp_path: Path) -> None:
     refused = ebbtide("import-slime", str(tmp_path / "none.sh"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "Traceback" not in refused.stderr
+
+
+EVAL_CONFIG = """
+eval:
+  defaults: {n_samples_per_eval_prompt: 16, top_p: 0.7, rm_type: math}
+  datasets:
+    - {name: aime, path: /d/aime.jsonl, rm_type: deepscaler}
+    - {name: gpqa, path: /d/gpqa.jsonl, rm_type: gpqa}
+    - {name: boxed, path: /d/boxed.jsonl, rm_type: boxed_f1}
+    - {name: plain, path: /d/plain.jsonl}
+    - {name: ifbench, path: /d/ifbench.jsonl, rm_type: ifbench}
+    - {name: mine, path: /d/mine.jsonl, custom_rm_path: a.b.score}
+"""
+
+
+def with_eval_config(folder: Path, flags: str) -> Imported:
+    (folder / "sets.yaml").write_text(EVAL_CONFIG)
+    return of_flags(folder, f"--num-rollout 3 --eval-interval 2 --eval-config {folder / 'sets.yaml'} {flags}")
+
+
+def test_each_set_of_an_evaluation_config_keeps_its_reward(tmp_path: Path) -> None:
+    found = with_eval_config(tmp_path, "--rm-type deepscaler")
+    said = {key.split(".")[2]: value for key, value in keys(found).items() if key.endswith(".reward")}
+    assert said == {
+        "gpqa": {"type": "choice"},
+        "boxed": {"type": "f1"},
+        "plain": {"type": "math"},
+        "ifbench": {"type": "ifbench.py:score"},
+        "mine": {"type": "a.b:score"},
+    }
+    assert [one.why for one in found.draft.losses("task", "code", "result")] == [
+        "no reward named ifbench is built in",
+        "a.b.score has another interface",
+    ]
+    assert found.mistakes == []
+    (tmp_path / "mine.yaml").write_text(found.text)
+    config = load_run_file(tmp_path / "mine.yaml")
+    assert [reward_of(config, name).type for name in ("aime", "gpqa")] == ["deepscaler", "choice"]
+
+
+def test_a_function_of_the_script_scores_sets_that_have_none(tmp_path: Path) -> None:
+    said = keys(with_eval_config(tmp_path, "--custom-rm-path mine.score"))
+    assert [key for key in said if key.endswith(".reward")] == ["eval.sets.mine.reward"]
+
+
+def test_rows_that_are_learnt_have_no_reward_in_their_sets(tmp_path: Path) -> None:
+    found = with_eval_config(tmp_path, SUPERVISED.replace("--num-rollout 3 ", ""))
+    assert not [key for key in keys(found) if key.endswith(".reward")]
