@@ -27,7 +27,7 @@ def own_of(config: RunConfig, name: str) -> SetReward | None:
 
 
 def own_rewards(config: RunConfig) -> dict[str, RewardConfig]:
-    """Those of the evaluation sets that have one of their own, by their names."""
+    """Rewards of the evaluation sets that have one of their own, by their names."""
     return {name: reward_of(config, name) for name, one in config.eval.sets.items() if one.reward is not None}
 
 
