@@ -105,6 +105,7 @@ SCHEDULE = Door(
         "in_turns": "core.loop.in_turns:run",
         "evaluate": "core.loop.evaluate:Evaluate",
         "replay": "core.loop.replay:Replay",
+        "profile": "core.loop.profile:Profile",
     },
     arguments=("parts",),
     options_key="placement.schedule_options",

@@ -424,8 +424,9 @@ class PlacementConfig(Section):
     schedule: str = Field(
         "in_turns",
         description="the order of a step's phases: in_turns; evaluate: no step, one evaluation; replay: the updates of "
-        "stored steps (`ebbtide replay`); or module.py:function / package.module:function of your own, called as "
-        "f(parts: Parts) -> bool on every trainer rank",
+        "stored steps (`ebbtide replay`); profile: another one, of which a step is traced (`ebbtide profile`); or "
+        "module.py:function / package.module:function of your own, called as f(parts: Parts) -> bool on every trainer "
+        "rank",
     )
     schedule_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")

@@ -16,6 +16,7 @@
     hf_steps/                hf_steps       models after steps, where the run file asks for them
     hf_steps/step_000008/    model_after(…) the one after a step
     sync/                    sync           weights on their way to engines through files
+    profile/                 profile        the trace of a step that `ebbtide profile` has made
     .lock                    lock           held by the one process that works in the run directory
     slurm/job.sbatch         job_script     the batch script, as submitted
     slurm/job.json           job_record     the jobs that were submitted
@@ -121,6 +122,11 @@ class RunDirectory:
     def sync(self) -> Path:
         """The folder of weights on their way to engines through files."""
         return self.path / "sync"
+
+    @property
+    def profile(self) -> Path:
+        """The folder of the trace of a step."""
+        return self.path / "profile"
 
     @property
     def lock(self) -> Path:

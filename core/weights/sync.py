@@ -18,10 +18,12 @@ from contextlib import nullcontext
 from typing import Protocol
 
 from torch import Tensor
+from torch.profiler import record_function
 
 from core.engines.roster import Engine, Engines
 from core.processes.collective import any_rank
 from core.residency.machine import Residency
+from core.run_dir.trace_names import bucket_range
 from core.sglang.engine_sizes import BUCKET_BYTES
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
@@ -132,8 +134,9 @@ class WeightSync:
             for transport in self._transports
         ]
         for tensors in self._source.named_buckets(BUCKET_BYTES):
-            for delivery in deliveries:
-                delivery.post(tensors)
+            with record_function(bucket_range(sum(tensor.nbytes for _, tensor in tensors))):
+                for delivery in deliveries:
+                    delivery.post(tensors)
         for delivery in deliveries:
             delivery.close()
         if self._check is not None:

@@ -101,7 +101,7 @@ BAD: dict[str, tuple[str, Mapping[str, str], str]] = {
     "unknown name": (
         RIGHT,
         {"schedule": "in_turn"},
-        "'in_turn'; wanted one of in_turns, evaluate, replay, or module.py:function",
+        "'in_turn'; wanted one of in_turns, evaluate, replay, profile, or module.py:function",
     ),
     "no such function": (RIGHT, {"schedule": "mine.py:rum"}, "no rum in DIR/mine.py; wanted a function defined"),
     "takes nothing": (
