@@ -1,4 +1,4 @@
-"""`ebbtide profile` on a run of two trainer ranks and a real engine: one start, as the page has it."""
+"""`ebbtide profile` on a run of two trainer ranks and a real engine, as the page has it, and on one without engines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from launchers.traces.merge import PIDS_PER_RANK
+from tests.runs.test_sft import write_sft
 from tests.support.tiny_runs import ebbtide, events, losses, write_run
 from tests.test_docs import commands
 
@@ -44,6 +45,20 @@ def test_a_traced_step_is_the_runs_own_and_its_phases_add_up(tmp_path: Path) -> 
     again = ebbtide("replay", str(out), "--step", "2", "--run-dir", str(tmp_path / "again"))
     assert again.returncode == 0, again.stdout + again.stderr
     assert losses(tmp_path / "again") == losses(out)
+
+
+@pytest.mark.run
+def test_a_run_without_engines_has_a_trace_that_is_cut_where_it_is_asked_to_be(tmp_path: Path) -> None:
+    done = ebbtide(
+        "profile", str(write_sft(tmp_path)), "--step", "1", "--events", "200", "--run-dir", str(tmp_path / "out")
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trainer 0: the trace has the 200 longest of" in done.stderr
+    with gzip.open(tmp_path / "out" / "profile" / "trace.json.gz", "rt") as file:
+        spans = [one for one in json.load(file)["traceEvents"] if one["ph"] == "X"]
+    assert len(spans) == 200
+    phases = [one["name"].removeprefix("phase ") for one in spans if one["name"].startswith("phase ")]
+    assert sorted(phases) == sorted(NAMES)
 
 
 def refuse_misfit(trace: list[dict[str, Any]]) -> None:
