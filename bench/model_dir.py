@@ -29,7 +29,7 @@ def write_model_dir(name: str, directory: Path) -> Path:
     (directory / "config.json").write_text(json.dumps(hf_config(shape), indent=1))
     header: dict[str, Any] = {}
     offset = 0
-    for entry in export_entries(shape, 1):
+    for entry in export_entries(shape):
         for tensor, size in zip(entry.hf, entry.shapes, strict=True):
             end = offset + math.prod(size) * BF16_BYTES
             header[tensor] = {"dtype": "BF16", "shape": list(size), "data_offsets": [offset, end]}

@@ -63,7 +63,7 @@ def write_random_model(shape: ModelShape, directory: Path, *, seed: int = 0, poo
 
 def _shards(shape: ModelShape) -> Iterator[list[Tensor]]:
     shard: list[Tensor] = []
-    for entry in export_entries(shape, 1):
+    for entry in export_entries(shape):
         for name, size in zip(entry.hf, entry.shapes, strict=True):
             shard.append(Tensor(name, tuple(size)))
         if sum(tensor.numel for tensor in shard) * BF16_BYTES >= SHARD_BYTES:

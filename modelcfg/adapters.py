@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.shards import made_at
+from modelcfg.stages import ONE_STAGE, Stages
 from modelcfg.weights import Weight
 
 ALL_LINEAR = "all-linear"
@@ -83,14 +84,13 @@ def adapted_layers(shape: ModelShape, layer: int, targets: Collection[str]) -> l
 
 
 def adapter_parameters(
-    shape: ModelShape, rank: int, targets: Collection[str], pipeline_parallel: int = 1, stage: int = 0
+    shape: ModelShape, rank: int, targets: Collection[str], stages: Stages = ONE_STAGE, stage: int = 0
 ) -> dict[str, int]:
     """Elements of every parameter of the adapters of one pipeline stage, by name and in the order of the model."""
-    per_stage = shape.num_layers // pipeline_parallel
     return {
         f"decoder.layers.{index}.{local}": rows * columns
-        for index in range(per_stage)
-        for one in adapted_layers(shape, stage * per_stage + index, targets)
+        for index, layer in enumerate(stages.layers(shape.num_layers)[stage])
+        for one in adapted_layers(shape, layer, targets)
         for local, _, (rows, columns) in one.shapes(rank)
     }
 

@@ -6,6 +6,7 @@ from itertools import groupby
 
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
+from modelcfg.stages import ONE_STAGE, Stages
 from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, SHARED, Weight, after_layers, before_layers
 
 __all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters", "value_parameters"]
@@ -24,33 +25,40 @@ MADE = (
 
 
 def rank_parameters(
-    shape: ModelShape, tensor_parallel: int = 1, pipeline_parallel: int = 1, stage: int = 0, expert_parallel: int = 1
+    shape: ModelShape,
+    tensor_parallel: int = 1,
+    stages: Stages = ONE_STAGE,
+    stage: int = 0,
+    expert_parallel: int = 1,
 ) -> dict[str, int]:
     """Elements of every parameter of one trainer rank, by Megatron's name and in the order in which it makes them.
 
     The vocabulary is rounded up so that all tensor-parallel ranks have equally many rows; norms are on every rank; with
     tied embeddings the last of several stages holds a second copy.
     """
-    is_last = stage == pipeline_parallel - 1
+    is_last = stage == stages.number - 1
     embedding = before_layers(shape)
     found = {EMBEDDING: embedding.numel_of_rank(tensor_parallel)} if stage == 0 else {}
-    per_stage = shape.num_layers // pipeline_parallel
-    for index in range(per_stage):
-        layer = _layer(shape, stage * per_stage + index, tensor_parallel, expert_parallel)
+    for index, number in enumerate(stages.layers(shape.num_layers)[stage]):
+        layer = _layer(shape, number, tensor_parallel, expert_parallel)
         found |= {f"decoder.layers.{index}.{name}": count for name, count in layer.items()}
     if is_last:
         found |= {weight.local: weight.numel_of_rank(tensor_parallel) for weight in after_layers(shape)}
-    if is_last and pipeline_parallel > 1 and shape.tied_embeddings:
+    if is_last and stages.number > 1 and shape.tied_embeddings:
         found[OUTPUT] = embedding.numel_of_rank(tensor_parallel)
     return found
 
 
 def value_parameters(
-    shape: ModelShape, tensor_parallel: int = 1, pipeline_parallel: int = 1, stage: int = 0, expert_parallel: int = 1
+    shape: ModelShape,
+    tensor_parallel: int = 1,
+    stages: Stages = ONE_STAGE,
+    stage: int = 0,
+    expert_parallel: int = 1,
 ) -> dict[str, int]:
     """The same of a value model of the shape, whose output layer is one row, on every rank of the last stage."""
     untied = shape.model_copy(update={"tied_embeddings": False})
-    found = rank_parameters(untied, tensor_parallel, pipeline_parallel, stage, expert_parallel)
+    found = rank_parameters(untied, tensor_parallel, stages, stage, expert_parallel)
     return found | ({OUTPUT: shape.hidden_size} if OUTPUT in found else {})
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import modelcfg
 from common.mistake import Mistake, Wrong, show
+from core.checks import stages
 from core.checks.model_files import ModelFiles
 from core.checks.sections import data_sections
 from core.config.hub import not_in_cache, on_hub
@@ -88,8 +89,7 @@ def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mista
     for what, count in split.items():
         if count % placement.tensor_parallel:
             yield _indivisible("tensor_parallel", placement.tensor_parallel, what, count, shape.name)
-    if shape.num_layers % placement.pipeline_parallel:
-        yield _indivisible("pipeline_parallel", placement.pipeline_parallel, "layers", shape.num_layers, shape.name)
+    yield from stages.layers_add_up(placement, shape)
     yield from _experts(placement, shape)
     engine = placement.engine_tensor_parallel
     if shape.num_experts and shape.ffn_hidden_size % engine:

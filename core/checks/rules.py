@@ -30,6 +30,7 @@ from core.checks import (
     schedule,
     sinks,
     slurm,
+    stages,
     untrained,
 )
 from core.checks.model_files import ModelFiles
@@ -67,6 +68,7 @@ RULES = (
     Rule(parallel.experts_divide, ("placement",)),
     Rule(parallel.batch_divides_over_replicas, ("placement", "train"), of_training=True),
     Rule(parallel.sequence_parallel_has_peers, ("placement",)),
+    Rule(stages.ends_have_a_pipeline, ("placement",)),
     Rule(lora.layers_are_whole, ("placement", "train")),
     Rule(lora.the_base_is_the_reference, ("model", "train")),
     Rule(parallel.engines_fit_devices, ("placement",)),

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from core.config.schema import RunConfig, SlurmComponent
+from core.config.schema import PlacementConfig, RunConfig, SlurmComponent
+from modelcfg.stages import Stages
 
 FEWEST_RUNNING, MOST_RUNNING = 64, 256  # more add little to the speed, and want CUDA graphs and a KV cache
 
@@ -54,6 +55,11 @@ class Node:
     def engines(self) -> tuple[str, ...]:
         """The names of the node's engines."""
         return tuple(engine_name(self.number, i) for i in range(self.part.num_engines))
+
+
+def pipeline_stages(placement: PlacementConfig) -> Stages:
+    """The pipeline, for the layers of its stages."""
+    return Stages(placement.pipeline_parallel, placement.pipeline_first_layers, placement.pipeline_last_layers)
 
 
 def components(config: RunConfig) -> tuple[Part, ...]:

@@ -431,6 +431,14 @@ class PlacementConfig(Section):
     schedule_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     tensor_parallel: PositiveInt = Field(1, description="trainer ranks that share each layer")
     pipeline_parallel: PositiveInt = Field(1, description="trainer ranks that hold consecutive layers")
+    pipeline_first_layers: PositiveInt | None = Field(
+        None, description="layers of the first pipeline stage; null: it is one of those that share the rest evenly"
+    )
+    pipeline_last_layers: PositiveInt | None = Field(
+        None,
+        description="layers of the last pipeline stage, likewise: where pipeline_parallel does not divide the layers, "
+        "or to level out the memory of the stages",
+    )
     expert_parallel: PositiveInt = Field(
         1, description="data-parallel trainer ranks over which the experts of each layer are shared out"
     )

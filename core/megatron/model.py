@@ -17,9 +17,8 @@ from megatron.core.models.gpt.gpt_model import GPTModel
 from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.tensor_parallel.mappings import gather_from_sequence_parallel_region
 from megatron.core.transformer.spec_utils import ModuleSpec
-from megatron.core.transformer.transformer_block import TransformerBlockSubmodules, get_num_layers_to_build
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
-from megatron.core.transformer.transformer_layer import get_transformer_layer_offset
 from torch import Tensor
 from torch.nn import functional
 
@@ -39,6 +38,7 @@ from core.megatron.rows.packing import Row
 from core.megatron.rows.to_device import to_device
 from core.megatron.state import weight_gradients
 from modelcfg import ModelShape
+from modelcfg.stages import ONE_STAGE, Stages
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ModelOptions:
 
     dtype: torch.dtype
     tensor_parallel: int = 1
-    pipeline_parallel: int = 1
+    stages: Stages = ONE_STAGE
     expert_parallel: int = 1
     sequence_parallel: bool = False
     recompute: Literal["none", "full"] = "none"
@@ -126,9 +126,9 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     """
     weight_gradients.install()
     config = transformer_config(shape, options)
-    model = PolicyModel(config, block_spec(config, shape), shape, options)
+    model = PolicyModel(config, block_spec(shape, options), shape, options)
     if options.lora is not None:
-        attach(model, shape, options.lora, get_transformer_layer_offset(config), options.seed)
+        attach(model, shape, options.lora, stage_layers(shape, options).start, options.seed)
     return model
 
 
@@ -188,7 +188,9 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         params_dtype=options.dtype,
         bf16=options.dtype == torch.bfloat16,
         tensor_model_parallel_size=options.tensor_parallel,
-        pipeline_model_parallel_size=options.pipeline_parallel,
+        pipeline_model_parallel_size=options.stages.number,
+        num_layers_in_first_pipeline_stage=options.stages.first,
+        num_layers_in_last_pipeline_stage=options.stages.last,
         pipeline_dtype=options.dtype,
         sequence_parallel=options.sequence_parallel and options.tensor_parallel > 1,
         variable_seq_lengths=True,  # rows differ in length, and stages tell each other
@@ -217,10 +219,14 @@ def _leave_as_is(weight: Tensor) -> Tensor:
     return weight
 
 
-def block_spec(config: Any, shape: ModelShape) -> Any:
+def stage_layers(shape: ModelShape, options: ModelOptions) -> range:
+    """The layers of this stage; Megatron counts the same ones by its own configuration."""
+    return options.stages.layers(shape.num_layers)[parallel_state.get_pipeline_model_parallel_rank()]
+
+
+def block_spec(shape: ModelShape, options: ModelOptions) -> Any:
     """The layers of this stage: Megatron's local spec with our norms, our attention and our feed-forwards."""
-    first = get_transformer_layer_offset(config)
-    layers = [_layer_spec(shape, first + index) for index in range(get_num_layers_to_build(config))]
+    layers = [_layer_spec(shape, number) for number in stage_layers(shape, options)]
     return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)
 
 

@@ -13,8 +13,10 @@ from megatron.core import parallel_state
 from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from torch.distributed.distributed_c10d import _world
 
+from core.config.layout import pipeline_stages
 from core.config.schema import PlacementConfig
 from core.megatron import shim
+from modelcfg.stages import Stages
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Layout:
     pp_group: dist.ProcessGroup
     ep_group: dist.ProcessGroup
     control: dist.ProcessGroup
+    stages: Stages
 
     @property
     def is_last_stage(self) -> bool:
@@ -78,7 +81,7 @@ def initialise(
     model_parallel_cuda_manual_seed(seed)
     if device == "cuda":
         _connect(use_distributed_optimizer)
-    return _layout(dist.new_group(backend="gloo", timeout=timeout))
+    return _layout(dist.new_group(backend="gloo", timeout=timeout), pipeline_stages(placement))
 
 
 def shut_down() -> None:
@@ -135,7 +138,7 @@ def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
         )
 
 
-def _layout(control: dist.ProcessGroup) -> Layout:
+def _layout(control: dist.ProcessGroup, stages: Stages) -> Layout:
     return Layout(
         tp_rank=parallel_state.get_tensor_model_parallel_rank(),
         tp_size=parallel_state.get_tensor_model_parallel_world_size(),
@@ -149,4 +152,5 @@ def _layout(control: dist.ProcessGroup) -> Layout:
         pp_group=parallel_state.get_pipeline_model_parallel_group(),
         ep_group=parallel_state.get_expert_model_parallel_group(),
         control=control,
+        stages=stages,
     )

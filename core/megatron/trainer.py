@@ -20,6 +20,7 @@ from core.algorithm.importance import effective_share
 from core.algorithm.loss import build_loss
 from core.algorithm.steps import step_bounds
 from core.checks.needs import loss_needs, needs_values, refuse_other_needs, refuse_other_values
+from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from core.megatron.critic.critic import Critic
 from core.megatron.graphs.row_graphs import RowGraphs
@@ -197,7 +198,7 @@ class MegatronTrainer:
         own, lora = self._parameters | self._fixed, self.config.train.lora
         if lora is None:
             return own
-        return MergedWeights(own, self.shape, lora, self.layout.pp_size, self.layout.pp_rank)
+        return MergedWeights(own, self.shape, lora, self.layout.stages, self.layout.pp_rank)
 
     def _step(self, samples: Sequence[TrainSample], *, stays: bool) -> tuple[dict[str, float], LogProbs, LogProbs]:
         """One optimiser step over one global batch: metrics, old log-probs, and the policy's before this step.
@@ -281,7 +282,7 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
     return ModelOptions(
         dtype=torch.bfloat16 if name == "bfloat16" else torch.float32,
         tensor_parallel=config.placement.tensor_parallel,
-        pipeline_parallel=config.placement.pipeline_parallel,
+        stages=pipeline_stages(config.placement),
         expert_parallel=config.placement.expert_parallel,
         sequence_parallel=config.placement.sequence_parallel,
         recompute=config.train.recompute,

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.mistake import Mistake
-from core.checks import batch, lora, model, overlap, parallel, schedule, slurm
+from core.checks import batch, lora, model, overlap, parallel, schedule, slurm, stages
+from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from modelcfg import ModelShape
+from modelcfg.stages import balanced
 
 Changes = Mapping[str, Any]
 
@@ -18,6 +20,7 @@ SIZE_RULES = (
     parallel.experts_divide,
     parallel.batch_divides_over_replicas,
     lora.layers_are_whole,
+    stages.ends_have_a_pipeline,
 )
 CHANGE_RULES = (
     *SIZE_RULES,
@@ -51,6 +54,15 @@ def apply(config: RunConfig, changes: Changes) -> RunConfig:
         changed = getattr(config, section).model_copy(update={name: value})
         config = config.model_copy(update={section: changed})
     return config
+
+
+def pipeline_changes(config: RunConfig, shape: ModelShape, number: int) -> Changes:
+    """A number of pipeline stages, and where the run file's lengths do not go with it, a last stage that does."""
+    own = pipeline_stages(config.placement)._replace(number=number)
+    if own.number != config.placement.pipeline_parallel or not own.add_up(shape.num_layers):
+        own = balanced(number, shape.num_layers)
+    keys = ("parallel", "first_layers", "last_layers")
+    return without_present(config, {f"placement.pipeline_{key}": value for key, value in zip(keys, own, strict=True)})
 
 
 def without_present(config: RunConfig, changes: Changes) -> Changes:

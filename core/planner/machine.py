@@ -64,9 +64,12 @@ def most_per_node(config: RunConfig, device: Device) -> int:
 
 
 def layouts(shape: ModelShape, machine: Machine) -> Iterator[Layout]:
-    """All that could be, whatever their bytes: tensor parallel within a node, stages of equal length."""
+    """All that could be, whatever their bytes: tensor parallel within a node; where the layers do not divide, a last
+    stage of another length.
+    """
+    pipelines = sorted({*_divisors(shape.num_layers), *(size for size in SIZES if size <= shape.num_layers)})
     for tensor in _divisors(machine.per_node):
-        for pipeline in _divisors(shape.num_layers):
+        for pipeline in pipelines:
             replicas, rest = divmod(machine.num_gpus, tensor * pipeline)
             if rest == 0:
                 shared = math.gcd(replicas, shape.num_experts) if shape.num_experts else 1

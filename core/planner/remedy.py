@@ -8,8 +8,9 @@ from itertools import islice
 from common.units import GIB
 from core.checks import parallel
 from core.checks.needs import needs_values
+from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
-from core.planner.changes import Changes, accepted, apply, in_words, present, without_present
+from core.planner.changes import Changes, accepted, apply, in_words, pipeline_changes, present, without_present
 from core.planner.decisions import plan_memory
 from core.planner.engine import sample_tokens
 from core.planner.engine_room import engine_changes, engine_splits
@@ -21,7 +22,8 @@ from modelcfg import ModelShape
 MOST_SHOWN = 4
 LAYOUTS_SHOWN = 2
 TENSOR = "placement.tensor_parallel"
-SPLITS = (TENSOR, "placement.expert_parallel", "placement.pipeline_parallel")
+PIPELINE = "placement.pipeline_parallel"
+SPLITS = (TENSOR, "placement.expert_parallel", PIPELINE)
 
 
 def update_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
@@ -97,7 +99,7 @@ def _streamed(config: RunConfig) -> list[Changes]:
 
 def _recompute(config: RunConfig, shape: ModelShape) -> list[Changes]:
     """Settings that recompute layers, the smallest number of layers first."""
-    layers = shape.num_layers // config.placement.pipeline_parallel
+    layers = max(map(len, pipeline_stages(config.placement).layers(shape.num_layers)))
     before = (config.train.recompute_layers or layers) if config.train.recompute == "full" else 0
     some = [{"train.recompute": "full", "train.recompute_layers": count} for count in range(before + 1, layers)]
     return [*some, *([ALL_LAYERS] if before < layers else [])]
@@ -112,5 +114,9 @@ def _distributed(config: RunConfig) -> list[Changes]:
 def _split(config: RunConfig, shape: ModelShape, key: str) -> list[Changes]:
     """Larger sizes of one kind that the checks accept; layers are split within a node."""
     most = config.placement.trainers_per_node if key == TENSOR else parallel.num_trainers(config.placement)
-    larger = [{key: size} for size in SIZES if present(config, key) < size <= most]
-    return [changes for changes in larger if accepted(apply(config, changes), shape)]
+    larger = [size for size in SIZES if present(config, key) < size <= most]
+    if key == PIPELINE:
+        found = [pipeline_changes(config, shape, size) for size in larger if size <= shape.num_layers]
+    else:
+        found = [{key: size} for size in larger]
+    return [changes for changes in found if accepted(apply(config, changes), shape)]

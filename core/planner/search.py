@@ -17,7 +17,7 @@ from common.units import FP32_BYTES, GIB
 from core.checks import overlap
 from core.checks.needs import needs_values
 from core.config.schema import RunConfig
-from core.planner.changes import Changes, accepted, apply, without_present
+from core.planner.changes import Changes, accepted, apply, pipeline_changes, without_present
 from core.planner.decisions import plan_memory
 from core.planner.engine import sample_tokens
 from core.planner.engine_room import FRACTION, engine_splits, fitting_fraction, wanted_samples
@@ -62,7 +62,7 @@ def on_machine(
     free = _free(config, machine)
     hopeless = set()
     for layout, recompute in _ranked(apply(config, free), shape, machine):
-        target = {**free, **_layout_changes(config, layout, machine)}
+        target = {**free, **_layout_changes(config, shape, layout, machine)}
         if layout in hopeless or not _may_fit(apply(config, target), shape, device, layout, share):
             hopeless.add(layout)
         elif (found := _fitting(apply(config, target), shape, device, recompute, share)) is not None:
@@ -73,7 +73,7 @@ def on_machine(
 def tried(config: RunConfig, shape: ModelShape, machine: Machine) -> dict[str, list[int]]:
     """Key of the run file -> the sizes that a search goes through on a machine."""
     there = apply(config, _free(config, machine))
-    plans = [apply(there, _layout_changes(config, layout, machine)) for layout in layouts(shape, machine)]
+    plans = [apply(there, _layout_changes(config, shape, layout, machine)) for layout in layouts(shape, machine)]
     placements = [plan.placement for plan in plans if accepted(plan, shape)]
     names = ("tensor_parallel", "pipeline_parallel", "expert_parallel")
     return {name: sorted({getattr(placement, name) for placement in placements}) for name in names}
@@ -128,10 +128,10 @@ def _free(config: RunConfig, machine: Machine) -> Changes:
     return changes
 
 
-def _layout_changes(config: RunConfig, layout: Layout, machine: Machine) -> Changes:
+def _layout_changes(config: RunConfig, shape: ModelShape, layout: Layout, machine: Machine) -> Changes:
     changes = {
         "placement.tensor_parallel": layout.tensor,
-        "placement.pipeline_parallel": layout.pipeline,
+        **pipeline_changes(config, shape, layout.pipeline),
         "placement.expert_parallel": layout.expert,
     }
     if layout.tensor != config.placement.tensor_parallel:

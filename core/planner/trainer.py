@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from core.checks.needs import loss_needs, needs_values
 from core.checks.parallel import num_trainers, replica_size
+from core.config.layout import pipeline_stages
 from core.config.schema import LoraConfig, RunConfig
 from core.doors import ONE_TURN
 from core.megatron.sizes.activations import Pass, update_bytes
@@ -26,8 +27,9 @@ from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.adapters import adapted_layers, adapter_parameters
 from modelcfg.shards import rank_parameters, value_parameters
+from modelcfg.stages import Stages
 
-Split = tuple[int, int, int, int]  # tensor parallel, pipeline parallel, stage, expert parallel
+Split = tuple[int, Stages, int, int]  # tensor parallel, pipeline, stage, expert parallel
 ELEMENT_BYTES = {"bfloat16": 2, "float32": 4}
 
 
@@ -153,7 +155,7 @@ def largest_row(config: RunConfig) -> RowSize:
 
 def _split(config: RunConfig, stage: int) -> Split:
     placement = config.placement
-    return placement.tensor_parallel, placement.pipeline_parallel, stage, placement.expert_parallel
+    return placement.tensor_parallel, pipeline_stages(placement), stage, placement.expert_parallel
 
 
 # A search for a layout asks for the same sizes many times, and with experts there are tens of thousands of parameters.
@@ -183,10 +185,10 @@ def _state_elements(shape: ModelShape, split: Split, sharing: Sharing, lora: Lor
 
 def _trained(shape: ModelShape, split: Split, lora: LoraConfig | None) -> Mapping[str, int]:
     """Elements of each parameter of the rank that is trained."""
-    _, pipeline, stage, _ = split
+    _, stages, stage, _ = split
     if lora is None:
         return rank_parameters(shape, *split)
-    return adapter_parameters(shape, lora.rank, lora.targets, pipeline, stage)
+    return adapter_parameters(shape, lora.rank, lora.targets, stages, stage)
 
 
 def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
@@ -203,7 +205,8 @@ def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
 
 def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass:
     placement, train = config.placement, config.train
-    layers, size = shape.num_layers // placement.pipeline_parallel, element_bytes(config, device)
+    own, size = pipeline_stages(placement).layers(shape.num_layers)[stage], element_bytes(config, device)
+    layers = len(own)
     wanted = layers if train.recompute_layers is None else min(layers, train.recompute_layers)
     ranks, outputs = (0, 0) if train.lora is None else _adapter_sizes(shape, train.lora)
     return Pass(
@@ -217,7 +220,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         is_last=stage == placement.pipeline_parallel - 1,
         attention="whole" if device == "cuda" and size == ELEMENT_BYTES["bfloat16"] else "plain",
         expert_parallel=placement.expert_parallel,
-        dense=max(0, min(layers, shape.dense_layers - stage * layers)),
+        dense=max(0, min(layers, shape.dense_layers - own.start)),
         adapter_ranks=ranks,
         adapter_outputs=outputs,
     )

@@ -4,6 +4,7 @@ import pytest
 
 import modelcfg
 from modelcfg.shards import EMBEDDING, EXPERTS, OUTPUT, rank_parameters
+from modelcfg.stages import Stages
 
 
 @pytest.mark.parametrize("name", modelcfg.names())
@@ -63,7 +64,7 @@ def test_parameters_of_experts_have_megatrons_names_and_order() -> None:
         layer[f"mlp.experts.local_experts.{expert}.linear_fc2.weight"] = 6 * 8
     last = {f"decoder.layers.0.{name}": count for name, count in layer.items()}
     last |= {"decoder.final_layernorm.weight": 8, "output_layer.weight": 5 * 8}
-    found = rank_parameters(shape, tensor_parallel=2, pipeline_parallel=2, stage=1, expert_parallel=2)
+    found = rank_parameters(shape, tensor_parallel=2, stages=Stages(2), stage=1, expert_parallel=2)
     assert list(found.items()) == list(last.items())
 
 
@@ -78,7 +79,7 @@ def test_tensor_parallel_ranks_repeat_the_norms_alone(name: str, size: int) -> N
 
 def test_stages_share_the_layers_and_repeat_a_tied_embedding() -> None:
     shape = modelcfg.load("qwen3-4b")
-    stages = [rank_parameters(shape, pipeline_parallel=4, stage=stage) for stage in range(4)]
+    stages = [rank_parameters(shape, stages=Stages(4), stage=stage) for stage in range(4)]
     repeated = shape.vocab_size * shape.hidden_size
     assert sum(sum(stage.values()) for stage in stages) == modelcfg.num_parameters(shape) + repeated
     assert [EMBEDDING in stage for stage in stages] == [True, False, False, False]

@@ -205,7 +205,7 @@ def dump_gradients(trainer: Any, file: Path) -> None:
     forward_row(model, pack(make_samples(0), 256)[0][0], "cpu")[0].sum().backward()
     gradients = {name: p.main_grad for name, p in trainer._parameters.items() if p.requires_grad}
     lora = trainer.config.train.lora
-    entries = adapter_entries(trainer.shape, lora) if lora else export_entries(trainer.shape, 1)
+    entries = adapter_entries(trainer.shape, lora) if lora else export_entries(trainer.shape)
     found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
     save_file({name: tensor.clone().contiguous() for name, tensor in found}, file)
 
@@ -327,10 +327,10 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     from modelcfg.shards import rank_parameters, value_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
-    parameters = rank_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
+    parameters = rank_parameters(shape, layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
     held = {name: p for name, p in trainer._parameters.items() if "adapters" not in name}
     trained, lora = {n: p.numel() for n, p in trainer._parameters.items() if p.requires_grad}, config.train.lora
-    adapters = adapter_parameters(shape, lora.rank, lora.targets, layout.pp_size, layout.pp_rank) if lora else {}
+    adapters = adapter_parameters(shape, lora.rank, lora.targets, layout.stages, layout.pp_rank) if lora else {}
     streamed = config.train.optimizer_state == "streamed"
     parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank, streamed)
     host = planner.host_copy_bytes(config, shape, "cpu", parts, streamed=streamed)
@@ -339,7 +339,7 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
     others, critic = list[Any](), list[Any]()
     if trainer._critic is not None:
-        planned = value_parameters(shape, layout.tp_size, layout.pp_size, layout.pp_rank, layout.ep_size)
+        planned = value_parameters(shape, layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
         others, critic = list(planned.items()), [(n, p.numel()) for n, p in trainer._critic.parameters.items()]
     pairs = {
         "order": [list(parameters), list(held)],

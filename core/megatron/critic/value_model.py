@@ -46,4 +46,4 @@ def build_value_model(shape: ModelShape, options: ModelOptions) -> ValueModel:
     """This rank's stage and shards; only the head has its weights yet. Collective: all ranks."""
     weight_gradients.install()
     config = transformer_config(shape, options)
-    return ValueModel(config, block_spec(config, shape), shape, options)
+    return ValueModel(config, block_spec(shape, options), shape, options)

@@ -15,6 +15,7 @@ from core.megatron.layers.merging import merged_layer
 from core.megatron.state.names import Entry
 from modelcfg import ModelShape
 from modelcfg.adapters import ADAPTERS, SIDES, Adapted, adapted_layers
+from modelcfg.stages import ONE_STAGE, Stages
 
 PEFT = "base_model.model."  # ahead of HuggingFace's names
 
@@ -24,12 +25,10 @@ def is_adapter(name: str) -> bool:
     return ADAPTERS in name
 
 
-def adapter_entries(shape: ModelShape, lora: LoraConfig, num_stages: int = 1) -> list[Entry]:
+def adapter_entries(shape: ModelShape, lora: LoraConfig, stages: Stages = ONE_STAGE) -> list[Entry]:
     """Every tensor of the adapters once, as PEFT has it, layer by layer."""
-    per_stage = shape.num_layers // num_stages
     found = []
-    for layer in range(shape.num_layers):
-        stage, index = divmod(layer, per_stage)
+    for stage, layer, index in stages.places(shape.num_layers):
         begin, hf = f"decoder.layers.{index}.", f"{PEFT}model.layers.{layer}."
         for adapted in adapted_layers(shape, layer, lora.targets):
             for local, name, size in adapted.shapes(lora.rank):
@@ -41,7 +40,7 @@ class MergedWeights(Mapping[str, Tensor]):
     """This rank's parameters, adapters aside; those beside adapters are merged anew whenever they are asked for."""
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], shape: ModelShape, lora: LoraConfig, num_stages: int, stage: int
+        self, parameters: Mapping[str, Tensor], shape: ModelShape, lora: LoraConfig, stages: Stages, stage: int
     ) -> None:
         """Keep the parameters, which may change.
 
@@ -50,11 +49,10 @@ class MergedWeights(Mapping[str, Tensor]):
         """
         self._parameters, self._scale = parameters, lora.scale
         self._names = [name for name in parameters if not is_adapter(name)]
-        per_stage = shape.num_layers // num_stages
         self._adapted: dict[str, tuple[str, Adapted]] = {
             f"{local}.weight": (local, adapted)
-            for index in range(per_stage)
-            for adapted in adapted_layers(shape, stage * per_stage + index, lora.targets)
+            for index, layer in enumerate(stages.layers(shape.num_layers)[stage])
+            for adapted in adapted_layers(shape, layer, lora.targets)
             for local in (f"decoder.layers.{index}.{adapted.local}",)
         }
 

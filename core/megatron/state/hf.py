@@ -39,7 +39,7 @@ def load_hf(
     left = dict(parameters)
     with ExitStack() as stack, torch.no_grad():
         reader = _Reader(model_dir, shape, stack)
-        for entry in load_entries(shape, layout.pp_size, layout.pp_rank, layout.ep_size, layout.ep_rank):
+        for entry in load_entries(shape, layout.stages, layout.pp_rank, layout.ep_size, layout.ep_rank):
             if entry.local in without:
                 continue
             parameter = left.pop(entry.local)
@@ -66,7 +66,7 @@ def named_buckets(
     """
     bucket: list[tuple[str, Tensor]] = []
     used = 0
-    entries = [entry for entry in export_entries(shape, layout.pp_size, layout.ep_size) if fixed or not entry.fixed]
+    entries = [entry for entry in export_entries(shape, layout.stages, layout.ep_size) if fixed or not entry.fixed]
     for name, tensor in gathered(entries, parameters, shape, layout, max_bytes):
         num_bytes = tensor.numel() * tensor.element_size()
         if bucket and used + num_bytes > max_bytes:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from modelcfg import ModelShape
 from modelcfg.families import families
+from modelcfg.stages import ONE_STAGE, Stages
 from modelcfg.weights import OUTPUT, Kind, Weight, after_layers, before_layers
 
 
@@ -43,12 +44,10 @@ class Entry:
         return Entry(self.stage, self.local, self.hf[held], self.kind, self.shapes[held])
 
 
-def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) -> list[Entry]:
+def export_entries(shape: ModelShape, stages: Stages = ONE_STAGE, expert_ranks: int = 1) -> list[Entry]:
     """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank."""
-    per_stage = shape.num_layers // num_stages
     entries = [_entry(before_layers(shape), 0)]
-    for layer in range(shape.num_layers):
-        stage, index = divmod(layer, per_stage)
+    for stage, layer, index in stages.places(shape.num_layers):
         local, hf = f"decoder.layers.{index}.", f"model.layers.{layer}."
         table = families()[shape.architecture].layer(shape, layer)
         entries += [_entry(weight, stage, local, hf) for weight in table if not weight.of_expert]
@@ -58,7 +57,7 @@ def export_entries(shape: ModelShape, num_stages: int, expert_ranks: int = 1) ->
                 for weight in table
                 if weight.of_expert
             ]
-    return entries + [_entry(weight, num_stages - 1) for weight in after_layers(shape)]
+    return entries + [_entry(weight, stages.number - 1) for weight in after_layers(shape)]
 
 
 def _entry(weight: Weight, stage: int, local: str = "", hf: str = "") -> Entry:
@@ -77,12 +76,12 @@ def _of_experts(
 
 
 def load_entries(
-    shape: ModelShape, num_stages: int, stage: int, expert_ranks: int = 1, expert_rank: int = 0
+    shape: ModelShape, stages: Stages, stage: int, expert_ranks: int = 1, expert_rank: int = 0
 ) -> list[Entry]:
     """Every parameter of one rank; with tied embeddings the last of several stages holds a second copy."""
-    everywhere = export_entries(shape, num_stages, expert_ranks)
+    everywhere = export_entries(shape, stages, expert_ranks)
     entries = [entry.of_rank(expert_rank) for entry in everywhere if entry.stage == stage]
-    if shape.tied_embeddings and num_stages > 1 and stage == num_stages - 1:
+    if shape.tied_embeddings and 0 < stage == stages.number - 1:
         entries.append(replace(_entry(before_layers(shape), stage), local=OUTPUT))
     return entries
 

@@ -68,7 +68,7 @@ class StoredModel:
         Raises:
             Wrong: one is not there, or has another shape.
         """
-        for entry in export_entries(self._shape, num_stages=1):
+        for entry in export_entries(self._shape):
             held = entry.of_rank(0)
             whole = self.read(held)
             try:

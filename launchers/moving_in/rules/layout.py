@@ -11,6 +11,7 @@ from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, whole
 from launchers.moving_in.rules.shape import shape_of
 from modelcfg import ModelShape
+from modelcfg.stages import Stages
 
 
 def layout(flags: Flags, draft: Draft, ranks: int) -> None:
@@ -48,10 +49,27 @@ def _against(shape: ModelShape, tensor: int) -> str:
 
 
 def _pipeline(flags: Flags, draft: Draft) -> int:
+    """Stages, and the lengths of those at the ends; where these do not add up with the layers, equal stages."""
     flag, layers = flags.take("pipeline_model_parallel_size"), whole(flags.said("num_layers"), 0)
+    ends = {end: flags.take(f"decoder_{end}_pipeline_num_layers") for end in ("first", "last")}
+    said = {end: (one, whole(one.text, 0)) for end, one in ends.items() if one is not None}
     wanted = max(1, whole(flag.text, 1)) if flag else 1
+    if wanted == 1:
+        for one, _ in said.values():
+            draft.skip(one, "with pipeline_parallel 1 the one stage has all layers")
+    elif said and (layers == 0 or _add_up(wanted, layers, {end: count for end, (_, count) in said.items()})):
+        for end, (one, count) in said.items():
+            draft.put(f"placement.pipeline_{end}_layers", count, one)
+        return _put(draft, "pipeline_parallel", flag, (wanted, wanted), "")
+    else:
+        for one, _ in said.values():
+            draft.lose(one, f"it does not add up with {layers} layers", "set placement.pipeline_last_layers", "memory")
     possible = next(size for size in range(wanted, 0, -1) if wanted % size == 0 and layers % size == 0)
-    return _put(draft, "pipeline_parallel", flag, (wanted, possible), "pipeline stages have the same number of layers")
+    return _put(draft, "pipeline_parallel", flag, (wanted, possible), "the layers do not go into equal stages")
+
+
+def _add_up(number: int, layers: int, ends: dict[str, int]) -> bool:
+    return min(ends.values()) > 0 and Stages(number, **ends).add_up(layers)
 
 
 def _experts(flags: Flags, draft: Draft, replicas: int) -> None:

@@ -13,6 +13,7 @@ from core.megatron.sizes.graphs import Graphs, graph_bytes
 from core.planner import Device, engine, plan_memory, trainer
 from core.residency.table import ENGINE
 from modelcfg.shards import rank_parameters
+from modelcfg.stages import Stages
 from tests.support.plans import CPU, H100, plan, run
 
 QWEN = modelcfg.load("qwen3-8b")  # 36 layers
@@ -52,9 +53,9 @@ def test_in_fp32_attention_is_plain_on_a_gpu_too() -> None:
 def test_how_the_optimisers_state_is_shared_out() -> None:
     config = run("qwen3-8b", placement=EIGHT, train={"use_distributed_optimizer": True})
     sharing = Sharing(distributed=True, ranks=2, rank=1, expert_parallel=1, pipeline_parallel=2, tied=False)
-    parameters = rank_parameters(QWEN, 2, 2, 1, 1)
+    parameters = rank_parameters(QWEN, 2, Stages(2), 1, 1)
     assert trainer.part_bytes(config, QWEN, "cuda", stage=1, dp_rank=1) == buffer_bytes(parameters, 2, sharing, False)
-    first = buffer_bytes(rank_parameters(QWEN, 2, 2, 0, 1), 2, Sharing(True, 2, 0, 1, 2, False), False)
+    first = buffer_bytes(rank_parameters(QWEN, 2, Stages(2), 0, 1), 2, Sharing(True, 2, 0, 1, 2, False), False)
     assert trainer.part_bytes(config, QWEN, "cuda") == first
 
 

@@ -221,7 +221,7 @@ def test_what_a_loader_does_not_need_does_no_harm(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", names())
 def test_a_checkpoint_is_asked_for_what_the_trainer_loads(name: str) -> None:
     shape = load(name)
-    loaded = {hf: whole for entry in export_entries(shape, 1) for hf, whole in zip(entry.hf, entry.shapes, strict=True)}
+    loaded = {hf: whole for entry in export_entries(shape) for hf, whole in zip(entry.hf, entry.shapes, strict=True)}
     assert hf_tensors(shape) == loaded
 
 

@@ -201,6 +201,7 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
 
 
 PARTIAL = "--partial-rollout --over-sampling-batch-size 8"
+LAST = "--pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers"
 FILTER = "--dynamic-sampling-filter-path"
 
 
@@ -243,6 +244,10 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--actor-num-gpus-per-node 4 --rollout-num-gpus 4", "placement.engines", "own_gpus"),
         ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 4),
         ("--pipeline-model-parallel-size 4 --num-layers 6", "placement.pipeline_parallel", 2),
+        (f"{LAST} 22 --num-layers 94", "placement.pipeline_parallel", 4),
+        (f"{LAST} 22 --num-layers 94", "placement.pipeline_last_layers", 22),
+        (f"{LAST} 16 --decoder-first-pipeline-num-layers 14 --num-layers 78", "placement.pipeline_first_layers", 14),
+        (f"{LAST} 20 --num-layers 94", "placement.pipeline_parallel", 2),
         ("--update-weight-transport disk", "placement.weight_sync", "files"),
         ("--eval-interval 2 --eval-prompt-data /d/aime.jsonl", "eval.sets.aime.path", "/d/aime.jsonl"),
         ("--train-iters=7 --seed=3", "train.seed", 3),

@@ -16,6 +16,7 @@ from core.megatron.layers.merging import merged_layer
 from core.megatron.state import weight_gradients
 from modelcfg import load
 from modelcfg.adapters import Adapted, adapted_layers, adapter_parameters, expert_targets, possible_targets
+from modelcfg.stages import Stages
 
 CONFIG = SimpleNamespace(params_dtype=torch.float32)
 LORA = LoraConfig(rank=5, alpha=2.0)
@@ -146,6 +147,6 @@ def test_targets_of_a_model(name: str, targets: list[str]) -> None:
 def test_adapters_of_8b_are_counted_as_peft_counts_them() -> None:
     """PEFT's print_trainable_parameters of Llama 3.1 8B, rank 16, all seven projections: 41,943,040."""
     assert sum(adapter_parameters(load("llama-3.1-8b"), 16, ["all-linear"]).values()) == 41_943_040
-    stages = [adapter_parameters(load("llama-3.1-8b"), 16, ["all-linear"], 4, stage) for stage in range(4)]
+    stages = [adapter_parameters(load("llama-3.1-8b"), 16, ["all-linear"], Stages(4), stage) for stage in range(4)]
     assert sum(sum(stage.values()) for stage in stages) == 41_943_040
     assert adapted_layers(load("llama-3.1-8b"), 0, ["q_proj"])[0].chosen == (0,)
