@@ -46,8 +46,8 @@ class Stages(NamedTuple):
 
     def _counts(self, num_layers: int) -> list[int]:
         """What is said, and in the places of the others the rest by their number, rounded down."""
-        ends = {0: self.first, self.number - 1: self.last}
-        said = {stage: count for stage, count in ends.items() if count is not None}
+        ends = ((0, self.first), (self.number - 1, self.last))
+        said = {stage: count for stage, count in ends if count is not None}
         others = self.number - len(said)
         share = (num_layers - sum(said.values())) // others if others else 0
         return [said.get(stage, share) for stage in range(self.number)]

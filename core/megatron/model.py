@@ -221,7 +221,8 @@ def _leave_as_is(weight: Tensor) -> Tensor:
 
 def stage_layers(shape: ModelShape, options: ModelOptions) -> range:
     """The layers of this stage; Megatron counts the same ones by its own configuration."""
-    return options.stages.layers(shape.num_layers)[parallel_state.get_pipeline_model_parallel_rank()]
+    stage: int = parallel_state.get_pipeline_model_parallel_rank()
+    return options.stages.layers(shape.num_layers)[stage]
 
 
 def block_spec(shape: ModelShape, options: ModelOptions) -> Any:

@@ -135,7 +135,7 @@ def test_no_rank_holds_less_than_the_bytes_by_which_layouts_are_passed_over(layo
 
 def test_what_was_tried_is_what_the_checks_accept() -> None:
     sizes = tried(asks("glm4-32b", 8), modelcfg.load("glm4-32b"), Machine(1, 8))  # 2 key heads, 61 layers
-    assert sizes == {"tensor_parallel": [1, 2], "pipeline_parallel": [1], "expert_parallel": [1]}
+    assert sizes == {"tensor_parallel": [1, 2], "pipeline_parallel": [1, 2, 4, 8], "expert_parallel": [1]}
     sizes = tried(asks("qwen3-30b-a3b", 8), EXPERTS, Machine(1, 8))
     assert sizes == {
         "tensor_parallel": [1],
