@@ -57,9 +57,9 @@ ONE_STAGE = Stages()
 
 
 def balanced(number: int, num_layers: int) -> Stages:
-    """Stages of equal length; where layers do not divide, a last one of its own, shorter if it can be.
+    """Stages of equal length; where layers do not divide, with ends of their own, shorter ones if that can be.
 
-    It has the logits beside its layers.
+    The last one comes first, for it has the logits beside its layers.
 
     Raises:
         ValueError: there are fewer layers than stages.
@@ -69,5 +69,12 @@ def balanced(number: int, num_layers: int) -> Stages:
     if num_layers % number == 0:
         return Stages(number)
     longest = -(-num_layers // number)
-    shorter = num_layers - (number - 1) * longest
-    return Stages(number, last=shorter if shorter > 0 else num_layers - (number - 1) * (longest - 1))
+    missing = number * longest - num_layers
+    at_first = missing // 2
+    ways = (
+        Stages(number, last=longest - missing),
+        Stages(number, longest - at_first, longest - (missing - at_first)),
+        Stages(number, last=num_layers - (number - 1) * (longest - 1)),
+    )
+    possible = (one for one in ways if one.add_up(num_layers))
+    return min(possible, key=lambda one: max(map(len, one.layers(num_layers))))

@@ -68,4 +68,6 @@ def _even(number: int, layers: int) -> str:
     stages = balanced(number, layers)
     *others, last = (str(len(own)) for own in stages.layers(layers))
     how = "set neither end" if stages.last is None else f"set pipeline_last_layers alone, to {stages.last}"
+    if stages.first is not None:
+        how = f"set pipeline_first_layers to {stages.first} and pipeline_last_layers to {stages.last}"
     return f"{how}, for stages of {', '.join(others)} and {last} layers"

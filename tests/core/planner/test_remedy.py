@@ -81,7 +81,7 @@ TENSOR, EXPERT, PIPELINE = remedy.SPLITS
         (QWEN, {"trainers_per_node": 2, "tensor_parallel": 2}, TENSOR, []),
         (QWEN, {"trainers_per_node": 6}, TENSOR, [2]),  # 6 GPUs are no multiple of 4
         (QWEN, {"trainers_per_node": 2, "num_nodes": 2}, TENSOR, [2]),  # within a node
-        (QWEN, {"trainers_per_node": 2, "num_nodes": 4}, PIPELINE, [2, 4]),  # 28 layers
+        (QWEN, {"trainers_per_node": 2, "num_nodes": 4}, PIPELINE, [2, 4, 8]),  # 28 layers
         (QWEN, {"trainers_per_node": 4}, EXPERT, []),
         (EXPERTS, {"trainers_per_node": 4}, EXPERT, [2, 4]),
         (EXPERTS, {"trainers_per_node": 4, "expert_parallel": 2}, PIPELINE, [2]),  # two ranks are left for the experts
@@ -93,7 +93,8 @@ def test_a_model_is_split_over_the_gpus_that_there_are(
     train = {"global_batch_size": 120, "recompute": "full"}
     rollout = {"rollout_batch_size": 15}
     config = run(shape.name, placement=placement, train=train, rollout=rollout)
-    assert remedy._split(config, shape, key) == [{key: size} for size in tried]
+    ends = {8: {"placement.pipeline_first_layers": 2, "placement.pipeline_last_layers": 2}} if key == PIPELINE else {}
+    assert remedy._split(config, shape, key) == [{key: size, **ends.get(size, {})} for size in tried]
 
 
 @pytest.mark.parametrize(
