@@ -10,6 +10,8 @@ from launchers.moving_in.flags import Flags
 ROLLOUT = "sft_rollout"  # the end of the module's name that makes a step of rows
 LOSS = "sft_loss"
 SAYS_SO = "rollout.generate: rows says it"
+AGGREGATION = "algorithm.loss_aggregation"
+BUDGET = (("train.max_tokens_per_micro_batch", 8192), ("data.max_prompt_tokens", 1024))
 PARTS = (
     *("data.label_key", "algorithm.advantage", "algorithm.loss", "algorithm.grpo"),
     *("critic.", "reward.", "placement.engine"),
@@ -40,10 +42,6 @@ def supervised(flags: Flags, draft: Draft) -> None:
         budget, prompt = (draft.value(key, default) for key, default in BUDGET)
         why = "slime has no limit; longer rows are left out here: raise it, with train.max_tokens_per_micro_batch"
         draft.default("rollout.max_response_tokens", max(1, budget - prompt), why)
-
-
-AGGREGATION = "algorithm.loss_aggregation"
-BUDGET = (("train.max_tokens_per_micro_batch", 8192), ("data.max_prompt_tokens", 1024))
 
 
 def _unread(key: str) -> bool:
