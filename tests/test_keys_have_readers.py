@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "hpc", "launchers")
 NO_READERS = ("core/config/schema.py", "core/config/keys.py", "hpc/site/schema.py", "hpc/site/first.py")
 PROPERTIES = {
+    ("CheckpointConfig", "every"): "every_s",
     ("CheckpointConfig", "save_hf"): "model_interval",
     ("LoraConfig", "alpha"): "scale",
     ("Site", "port_range"): "ports",

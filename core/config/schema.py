@@ -21,6 +21,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 EVERY = "every "  # of `save_hf`
+AUTO = "auto"  # of `checkpoint.every`
 
 
 def _minutes(value: Any) -> Any:
@@ -28,10 +29,10 @@ def _minutes(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _duration(value: Any) -> Any:
-    """A time as a person writes it."""
-    if value is not None and (not isinstance(value, str) or seconds_of(value) is None):
-        raise Wrong(repr(value), "a time such as 90s, 30m or 2h", "give a number and its unit, or null")
+def _auto_or_duration(value: Any) -> Any:
+    """A time as a person writes it, or the word for the shortest that is cheap."""
+    if value not in (None, AUTO) and (not isinstance(value, str) or seconds_of(value) is None):
+        raise Wrong(repr(value), "auto, or a time such as 90s, 30m or 2h", "give auto, a number and its unit, or null")
     return value
 
 
@@ -545,10 +546,11 @@ class CheckpointConfig(Section):
     """Times at which the run is saved. A last checkpoint is always written at the end."""
 
     interval: NonNegativeInt = Field(0, description="steps between checkpoints; 0: none by steps")
-    every: Annotated[str | None, BeforeValidator(_duration)] = Field(
-        "30m",
+    every: Annotated[str | None, BeforeValidator(_auto_or_duration)] = Field(
+        AUTO,
         description="time between checkpoints, beside `interval`: 90s, 30m, 2h; longer where saving would take more "
-        "than 5 % of the time; null: none by time",
+        "than 5 % of the time; auto: as short as that allows, so after every step where a save is cheap; null: none "
+        "by time",
     )
     keep: PositiveInt = Field(2, description="how many to keep")
     save_hf: Annotated[str, BeforeValidator(_end_off_or_every)] = Field(
@@ -557,6 +559,11 @@ class CheckpointConfig(Section):
         "`every N`: also with a checkpoint after every N steps, to hf_steps/, where all are kept; off: never "
         "(`ebbtide export` makes one of any checkpoint)",
     )
+
+    @property
+    def every_s(self) -> float | None:
+        """Seconds between checkpoints that come by the clock, at least; None: none do."""
+        return 0.0 if self.every == AUTO else seconds_of(self.every) if self.every else None
 
     @property
     def model_interval(self) -> int:

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
-from common.duration import seconds_of
 from common.mistake import Wrong
 from core import data
 from core.algorithm.estimate import build_advantages
@@ -132,7 +131,7 @@ def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer) -> Checkpoints:
         keep=section.keep,
         num_steps=num_steps,
         models=models,
-        every_s=seconds_of(section.every) if section.every else None,
+        every_s=section.every_s,
     )
 
 

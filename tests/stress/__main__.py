@@ -58,10 +58,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30.0, help="no case is begun after this time")
     parser.add_argument("--first", type=int, default=int(time.time()) % 10**6, help="first seed")
     parser.add_argument("--seeds", type=int, nargs="*", help="these, and no others")
-    parser.add_argument("--place", choices=("local", "slurm"), help="only here")
+    parser.add_argument("--place", choices=("local", "slurm", "defaults"), help="only here")
     parser.add_argument("--lock", type=Path, help="a file that is locked while a case runs: others have their turn")
     parser.add_argument("--folder", default="/var/tmp", help="where the runs are; those with violations stay")
     return parser.parse_args()
+
+
+def lost_of(line: dict[str, Any]) -> list[str]:
+    """For the summary: by kind of fault, how many complete steps each end of a case has lost."""
+    return [f"{end['fault'].partition(',')[0].split()[0]}: {end['lost']} steps" for end in line.get("ends", ())]
 
 
 class Program:
@@ -73,6 +78,7 @@ class Program:
         self._cluster: Cluster | None = None
         self._disk: Disk | None = None
         self._counts: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
         self._began = time.monotonic()
         self.failed: list[int] = []
 
@@ -85,13 +91,14 @@ class Program:
             line = self._play(case, folder, self._losses_of(case))
         print(json.dumps(line), flush=True)
         self._counts.update([f"{case.place}: {fault.kind} {fault.target}".strip() for _, fault in case.faults])
+        self._lost.update(lost_of(line))
         if line["violations"]:
             self.failed.append(seed)
         else:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _play(self, case: Case, folder: Path, undisturbed: Path) -> dict[str, Any]:
-        if case.place == "local":
+        if case.place != "slurm":
             return run_apart(case.seed, self._place, folder, undisturbed)
         world = SlurmWorld(*self._running_cluster(), folder, case)
         try:
@@ -107,16 +114,19 @@ class Program:
     def _losses_of(self, case: Case) -> Path:
         """The losses of the undisturbed run with the same trainers, in a file."""
         layout = case.layout
-        if layout.losses not in self._undisturbed:
-            folder = self._base / f"undisturbed-{layout.losses}"
+        name = f"{layout.losses}-{case.num_steps}"
+        if name not in self._undisturbed:
+            folder = self._base / f"undisturbed-{name}"
             alone = type(layout)(
                 "alone", trainers=layout.trainers * layout.nodes, tensor_parallel=layout.tensor_parallel
             )
-            done = ebbtide("run", str(write(folder, alone, 1)), "--run-dir", str(folder / "out"))
+            done = ebbtide(
+                "run", str(write(folder, alone, 1, num_steps=case.num_steps)), "--run-dir", str(folder / "out")
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             (folder / "losses.json").write_text(json.dumps(losses(folder / "out")))
-            self._undisturbed[layout.losses] = folder / "losses.json"
-        return self._undisturbed[layout.losses]
+            self._undisturbed[name] = folder / "losses.json"
+        return self._undisturbed[name]
 
     def _running_cluster(self) -> tuple[Cluster, Disk]:
         if self._cluster is None or self._disk is None:
@@ -145,7 +155,14 @@ class Program:
             self._disk.close()
         minutes = (time.monotonic() - self._began) / 60
         counts = dict(sorted(self._counts.items()))
-        total = {"minutes": round(minutes, 1), "faults": counts, "failed seeds": self.failed, "folder": str(self._base)}
+        lost = dict(sorted(self._lost.items()))
+        total = {
+            "minutes": round(minutes, 1),
+            "faults": counts,
+            "lost": lost,
+            "failed seeds": self.failed,
+            "folder": str(self._base),
+        }
         print(json.dumps({"summary": total}), flush=True)
         if not self.failed:
             shutil.rmtree(self._base, ignore_errors=True)

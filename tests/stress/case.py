@@ -6,12 +6,13 @@ import random
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Place = Literal["local", "slurm"]
+Place = Literal["local", "slurm", "defaults"]  # defaults: local, and the run file says nothing of checkpoints
 
 NUM_STEPS = 6
 PHASES = ("sync", "rollout", "score", "update", "save")
 SECOND_FAULT = 0.25  # share of the seeds that have one
 SIGNAL_S = 30
+DEFAULTS_FAULTS, DEFAULTS_STEPS = 5, 20  # of a run with default checkpoints: one fault every 4 steps
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ LAYOUTS: dict[Place, tuple[Layout, ...]] = {
         Layout("two nodes", nodes=2),
         Layout("a node that scores", rewards=1),
     ),
+    "defaults": (Layout("one"), Layout("data parallel", trainers=2)),
 }
 
 
@@ -79,9 +81,10 @@ class Case:
     seed: int
     place: Place
     layout: Layout
-    interval: int  # steps from checkpoint to checkpoint
+    interval: int | None  # steps from checkpoint to checkpoint; None: as by default
     faults: tuple[tuple[Moment, Fault], ...]
     together: bool
+    num_steps: int = NUM_STEPS
 
     def told(self) -> dict[str, Any]:
         """For the line of the seed."""
@@ -122,10 +125,12 @@ KINDS: dict[Place, dict[str, int]] = {
         "shorter": 2,
         "longer": 1,
     },
+    "defaults": {"kill": 1, "interrupt": 1},
 }
 TARGETS: dict[Place, tuple[str, ...]] = {
     "local": ("agent", "rank", "engine", "engine child", "torchrun", "command"),
     "slurm": ("agent", "rank", "engine", "engine child", "torchrun", "rewards"),
+    "defaults": ("agent", "rank", "command"),
 }
 LASTING = {"stop": (0.5, 14.0), "frozen": (0.5, 20.0), "slow": (5.0, 20.0), "controller": (0.5, 20.0)}
 
@@ -135,6 +140,9 @@ def case_of(seed: int, place: Place | None = None) -> Case:
     chance = random.Random(f"{seed} {place}")
     where: Place = place or chance.choice(("local", "slurm"))
     layout = chance.choice(LAYOUTS[where])
+    if where == "defaults":
+        each = [(_moment_within(chance, number), _fault(chance, where, layout)) for number in range(DEFAULTS_FAULTS)]
+        return Case(seed, where, layout, None, tuple(each), False, DEFAULTS_STEPS)
     number = 2 if chance.random() < SECOND_FAULT else 1
     faults = tuple((_moment(chance), _fault(chance, where, layout)) for _ in range(number))
     return Case(seed, where, layout, chance.choice((1, 1, 2)), faults, chance.random() < 0.5)
@@ -145,6 +153,14 @@ def _moment(chance: random.Random) -> Moment:
     if chance.random() < 0.35:
         return Moment(chance.uniform(0.0, 30.0) * chance.random())
     return Moment(chance.random() ** 2, chance.choice(PHASES), chance.randrange(NUM_STEPS - 1))
+
+
+def _moment_within(chance: random.Random, number: int) -> Moment:
+    """When the n-th fault of one run comes: one of five while an attempt starts, the others in their share of steps."""
+    if chance.random() < 0.2:
+        return Moment(chance.uniform(0.0, 20.0))
+    share = DEFAULTS_STEPS // DEFAULTS_FAULTS
+    return Moment(chance.uniform(0.0, 1.0), chance.choice(PHASES), number * share + chance.randrange(share))
 
 
 def _fault(chance: random.Random, place: Place, layout: Layout) -> Fault:

@@ -6,7 +6,9 @@ import fcntl
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from core.loop.checkpoints import MAX_SHARE
 from launchers.attempts.history import Attempt
 from launchers.node.temporary import ALIVE
 from tests.stress.case import Case, Fault
@@ -89,6 +91,29 @@ def judge_losses(run_dir: Path, undisturbed: Mapping[int, float]) -> Iterator[st
     if found != undisturbed:
         wrong = {step: (found.get(step), loss) for step, loss in undisturbed.items() if found.get(step) != loss}
         yield f"losses differ: {wrong or sorted(found)}"
+
+
+class End(NamedTuple):
+    """An end of an attempt that was not the last."""
+
+    fault: str  # the latest one before it
+    complete: int  # steps of the run that were complete
+    lost: int  # how many of these no checkpoint holds
+    span_s: float  # from the end of the first of these to that of the last
+    save_s: float  # what the slowest save so far took
+
+
+def judge_lost(case: Case, ends: Sequence[End]) -> Iterator[str]:
+    """Complete steps that no checkpoint held when a run with default checkpoints ended.
+
+    None by Ctrl-C. By a kill -9 those of the time in which no save was due, and one whose save was under way.
+    """
+    if case.interval is None:
+        for end in ends:
+            if not end.fault.startswith("kill") and end.lost:
+                yield f"{end.fault} lost {end.lost} steps; expected none"
+            elif end.lost > 1 and end.span_s > end.save_s / MAX_SHARE:
+                yield f"{end.fault} lost {end.lost} steps of {end.span_s:.1f} s, though a save takes {end.save_s:.2f} s"
 
 
 def judge_files(run_dir: Path) -> Iterator[str]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 
@@ -45,7 +45,7 @@ class LocalWorld:
         self._log = folder / "log"
         self._disk = Disk(folder / "disk.img", folder / "disk")
         self.run_dir = folder / "disk" / "out"
-        self._run_file = write(folder, case.layout, case.interval)
+        self._run_file = write(folder, case.layout, case.interval, num_steps=case.num_steps)
         self._chance = random.Random(case.seed)
         self._there_before = set(left_in(Path("/tmp")))  # torch's, of this process
         self._command: subprocess.Popen[bytes] | None = None
@@ -186,7 +186,7 @@ def run_apart(seed: int, place: str | None, folder: Path, undisturbed: Path) -> 
 def main() -> None:
     """`python -m tests.stress.local SEED PLACE FOLDER LOSSES`, in the namespaces."""
     seed, folder, undisturbed = int(sys.argv[1]), Path(sys.argv[3]), Path(sys.argv[4])
-    place: Place | None = None if sys.argv[2] == "None" else "local"
+    place = cast(Place | None, None if sys.argv[2] == "None" else sys.argv[2])
     temporary = folder / "tmp"
     temporary.mkdir(parents=True, exist_ok=True)
     for command in (

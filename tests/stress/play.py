@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from core.loop.manifest import find_latest
 from tests.stress.case import Case, Fault, Moment
-from tests.stress.judge import judge_files, judge_ledger, judge_losses, judge_said
+from tests.stress.judge import End, judge_files, judge_ledger, judge_losses, judge_lost, judge_said
 from tests.support.slurm_runs import attempts
 from tests.support.tiny_runs import events
 
 ATTEMPT_DEADLINE_S = 600.0  # of an attempt, on a machine that others use, too
-MOST_RESUMES = 3
+MOST_RESUMES = 3  # or as many as there are faults
 MENDED_AFTER_S = 25.0  # a full disk has room again
 POLL_S = 0.1
 
@@ -56,7 +57,21 @@ class Story:
     done: list[str] = field(default_factory=list)  # faults, as they happened
     violations: list[str] = field(default_factory=list)
     resumes: int = 0
+    ends: list[End] = field(default_factory=list)
+    num_steps: int = 0  # of which an event tells, at earlier ends
     began: float = field(default_factory=time.monotonic)
+
+    def ended(self, run_dir: Path) -> None:
+        """Note what an end has cost."""
+        steps = events(run_dir, "step")
+        since, self.num_steps = steps[self.num_steps :], len(steps)
+        found = find_latest(run_dir / "checkpoints")
+        kept = found[1].next_step if found else 0
+        complete = since[-1]["step"] + 1 if since else kept
+        lost = [step["time"] for step in since if step["step"] >= kept]
+        save_s = max((step["metrics"].get("perf/save_time", 0.0) for step in steps), default=0.0)
+        span_s = lost[-1] - lost[0] if lost else 0.0
+        self.ends.append(End(self.done[-1] if self.done else "none", complete, len(lost), span_s, save_s))
 
     def line(self, run_dir: Path) -> dict[str, Any]:
         """The line of the seed."""
@@ -66,6 +81,7 @@ class Story:
             "done": self.done,
             "outcome": ends,
             "resumes": self.resumes,
+            "ends": [end._asdict() for end in self.ends],
             "seconds": round(time.monotonic() - self.began),
             "violations": self.violations,
         }
@@ -79,6 +95,7 @@ def play(case: Case, world: World, undisturbed: Mapping[int, float]) -> dict[str
         if _complete(world):
             story.violations += judge_losses(world.run_dir, undisturbed)
             story.violations += judge_files(world.run_dir)
+            story.violations += judge_lost(story.case, story.ends)
             story.violations += world.left()
         story.violations += judge_ledger(case, world.run_dir, world.guilty)
     except Exception as error:
@@ -109,12 +126,13 @@ def _until_complete(story: Story, world: World) -> None:
             if said := world.said():
                 world.told += said
                 story.violations += judge_said(said, f"end {story.resumes + 1}")
-            if story.resumes == MOST_RESUMES:
+            story.ended(world.run_dir)
+            if story.resumes == max(MOST_RESUMES, len(story.case.faults)):
                 return
             story.resumes += 1
             hurt = None
             world.begin()
-            asked = time.monotonic()
+            asked, seen = time.monotonic(), len(events(world.run_dir, "phase"))
             deadline = time.monotonic() + ATTEMPT_DEADLINE_S
         if hurt is not None and time.monotonic() > hurt + MENDED_AFTER_S:
             world.mend()

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from core.config.schema import CheckpointConfig
 from tests.stress.case import NUM_STEPS, SIGNAL_S, Layout
 from tests.support.tiny_runs import write_run
 
@@ -20,10 +21,18 @@ def reward(sample):
     return (sum(map(ord, sample.response_text)) % 101) / 100
 '''
 SILENCE_S = 10.0
+# said because `write_run` says otherwise
+CHECKPOINT_DEFAULTS = {name: CheckpointConfig().model_dump()[name] for name in ("interval", "every")}
 
 
-def write(folder: Path, layout: Layout, interval: int, scratch: Path | None = None) -> Path:
-    """The run file of a layout, with what it needs, and a site file, beside it."""
+def write(
+    folder: Path, layout: Layout, interval: int | None, scratch: Path | None = None, num_steps: int = NUM_STEPS
+) -> Path:
+    """The run file of a layout, with what it needs, and a site file, beside it.
+
+    Args:
+        interval: steps from checkpoint to checkpoint; None: as where a run file says nothing of checkpoints.
+    """
     placement: dict[str, Any] = {
         "device": "cpu",
         "num_nodes": layout.nodes,
@@ -39,9 +48,9 @@ def write(folder: Path, layout: Layout, interval: int, scratch: Path | None = No
         slurm["components"] = [{"role": "trainers"}, {"role": "rewards"}]
     run_file = write_run(
         folder,
-        rollout={"num_rollout": NUM_STEPS, "request_timeout_s": 20},
+        rollout={"num_rollout": num_steps, "request_timeout_s": 20},
         placement=placement,
-        checkpoint={"interval": interval},
+        checkpoint=CHECKPOINT_DEFAULTS if interval is None else {"interval": interval},
         slurm=slurm,
     )
     (folder / "reward.py").write_text(REWARD)

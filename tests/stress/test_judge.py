@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.stress.case import KINDS, PHASES, TARGETS, Case, Fault, Layout, Moment, case_of
-from tests.stress.judge import ENDS, ends_of, judge_files, judge_ledger, judge_losses, judge_said
+from tests.stress.judge import ENDS, End, ends_of, judge_files, judge_ledger, judge_losses, judge_lost, judge_said
 
 LOST = {
     "how": "node_failure",
@@ -30,8 +30,8 @@ def ledger(folder: Path, *ends: dict[str, Any]) -> Path:
 
 
 def test_seeds_are_the_same_for_ever_and_reach_every_fault() -> None:
-    cases = [case_of(seed) for seed in range(600)]
-    assert cases == [case_of(seed) for seed in range(600)]
+    cases = [case_of(seed, place) for seed in range(600) for place in (None, "defaults")]
+    assert cases == [case_of(seed, place) for seed in range(600) for place in (None, "defaults")]
     faults = [fault for case in cases for _, fault in case.faults]
     for place, kinds in KINDS.items():
         here = [fault for case in cases if case.place == place for _, fault in case.faults]
@@ -81,6 +81,18 @@ def test_what_is_left_in_a_run_directory(tmp_path: Path) -> None:
             "left unfinished: ['attempts/2/.failure.json.12.ab']",
             "the lock is held",
         ]
+
+
+def test_steps_that_an_end_of_a_run_with_default_checkpoints_lost() -> None:
+    defaults = case_of(0, "defaults")
+    fine = [End("interrupt, 0.1 s after the start", 4, 0, 0.0, 0.1), End("kill rank, 0.2 s", 4, 3, 1.9, 0.1)]
+    assert list(judge_lost(defaults, fine)) == []
+    assert list(judge_lost(defaults, [fine[0]._replace(lost=1), fine[1]._replace(span_s=2.1)])) == [
+        "interrupt, 0.1 s after the start lost 1 steps; expected none",
+        "kill rank, 0.2 s lost 3 steps of 2.1 s, though a save takes 0.10 s",
+    ]
+    assert list(judge_lost(defaults, [End("kill agent, 0.3 s", 1, 1, 0.0, 0.0)])) == []
+    assert list(judge_lost(CASE, [fine[1]._replace(span_s=2.1)])) == []
 
 
 def test_losses_are_compared_bit_for_bit(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def write_tokenizer(directory: Path) -> None:
 def write_run(folder: Path, kind: str = "llama-tied", **sections: Mapping[str, Any]) -> Path:
     """A run file with everything it needs beside it; `sections` change single keys.
 
-    Steps of 4 prompts x 4 samples, 8 response tokens, 2 optimiser steps; a checkpoint after every step.
+    Steps of 4 prompts x 4 samples, 8 response tokens, 2 optimiser steps; a checkpoint after every step, not by time.
     """
     folder.mkdir(parents=True, exist_ok=True)
     model = tiny_model(kind, folder / "model")
@@ -71,7 +71,7 @@ def write_run(folder: Path, kind: str = "llama-tied", **sections: Mapping[str, A
         "reward": {"type": "python", "path": "reward.py:reward"},
         "train": {"global_batch_size": 8, "num_steps_per_rollout": 2, "lr": 1e-3, "max_tokens_per_micro_batch": 256},
         "placement": {"start_timeout_s": 180, "collective_timeout_s": 180, "engine_max_running_requests": 16},
-        "checkpoint": {"interval": 1},
+        "checkpoint": {"interval": 1, "every": None},
     }
     for name, changes in sections.items():
         run[name] = {**run.get(name, {}), **changes}

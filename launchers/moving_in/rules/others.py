@@ -17,7 +17,7 @@ def checkpoint(flags: Flags, draft: Draft) -> None:
     interval, model = flags.take("save_interval"), flags.take("save_hf")
     if interval:
         draft.put("checkpoint.interval", max(0, whole(interval.text, 0)), interval)
-    draft.default("checkpoint.every", "30m", "slime saves by steps only; null: so here")
+    draft.default("checkpoint.every", "auto", "slime saves by steps only; null: so here")
     draft.default("checkpoint.keep", 2, "slime keeps every one")
     if model:
         steps = whole(interval.text, 0) if interval else 0

@@ -13,6 +13,7 @@ import torch.distributed as dist
 
 from common import files
 from core.config import load_run_file
+from core.config.schema import CheckpointConfig
 from core.loop.checkpoints import Checkpoints
 from core.loop.manifest import CHUNK_BYTES, MANIFEST, find_latest, is_complete
 from core.loop.model_saves import ModelSaves
@@ -96,6 +97,33 @@ def test_due_in_time_and_saving_takes_a_twentieth_at_most(
     trainer.save = save  # type: ignore[method-assign]
     timed.save(LoopState(next_step=1))  # from 60 s to 70 s: the next one is due when 190 s have passed
     assert [due_at(259.9), due_at(260.1)] == [False, True]
+
+
+def test_due_as_often_as_is_cheap(tmp_path: Path, trainer: FakeTrainer, process_group: None) -> None:
+    """Steps of 10 s: saved after the first, to learn what a save takes, and then so that it is a twentieth of all."""
+    now = [0.0]
+    every_s = CheckpointConfig().every_s
+    auto = Checkpoints(tmp_path, trainer, interval=0, keep=1, num_steps=99, every_s=every_s, clock=lambda: now[0])
+    save_s = 0.5
+    slow = trainer.save
+
+    def save(directory: Path) -> None:
+        now[0] += save_s
+        slow(directory)
+
+    def saved() -> list[int]:
+        steps = []
+        for step in range(1, 9):
+            now[0] += 10.0
+            if auto.due(step):
+                auto.save(LoopState(next_step=step))
+                steps.append(step)
+        return steps
+
+    trainer.save = save  # type: ignore[method-assign]
+    assert saved() == [1, 2, 3, 4, 5, 6, 7, 8]
+    save_s = 1.5  # 28.5 s from one to the next
+    assert saved() == [1, 4, 7]
 
 
 def test_an_old_one_that_cannot_be_removed_stops_nothing(

@@ -157,7 +157,7 @@ def test_a_whole_script_becomes_a_run_file(tmp_path: Path) -> None:
             "top_p": 0.7,
             "max_response_tokens": 16384,
         },
-        "checkpoint": {"interval": 20, "every": "30m", "keep": 2, "save_hf": "end"},
+        "checkpoint": {"interval": 20, "every": "auto", "keep": 2, "save_hf": "end"},
         "logging": {"sinks": ["tensorboard", {"name": "wandb", "options": {"project": "p"}}]},
     }
 
