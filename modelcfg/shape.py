@@ -82,10 +82,11 @@ class ModelShape(Frozen):
     """A decoder with RMSNorm, rotary positions, grouped-query attention and a SwiGLU feed-forward.
 
     `qkv_bias` is a bias on the query, key and value projections only; `qk_norm` an RMSNorm over each head of query and
-    key. `max_position_embeddings` is the longest sequence the model was published for; no weight depends on it.
-    `post_norms` are norms behind the attention and behind the feed-forward. `rotary_fraction` is the part of each head,
-    from its start, that positions turn; `rotary_interleaved`: a channel is turned with its neighbour, else with the one
-    half of that part further on. With `latent`, `head_dim` is that of queries and keys, position and all.
+    key, with `qk_norm_whole` over all heads of query, and all of key, at once. `max_position_embeddings` is the longest
+    sequence the model was published for; no weight depends on it. `post_norms` are norms behind the attention and
+    behind the feed-forward. `rotary_fraction` is the part of each head, from its start, that positions turn;
+    `rotary_interleaved`: a channel is turned with its neighbour, else with the one half of that part further on. With
+    `latent`, `head_dim` is that of queries and keys, position and all.
     With `num_experts` a layer has that number of feed-forwards of `ffn_hidden_size`, not one, and a router that sends a
     token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results (or as
     `router` says). Beside them every token passes a feed-forward of `shared_ffn_hidden_size`, unless that is 0. The
@@ -109,6 +110,7 @@ class ModelShape(Frozen):
     tied_embeddings: bool
     qkv_bias: bool
     qk_norm: bool
+    qk_norm_whole: bool = False
     post_norms: bool = False
     rotary_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     rotary_interleaved: bool = False
@@ -156,6 +158,15 @@ class ModelShape(Frozen):
         if self.qkv_bias or self.qk_norm or self.post_norms or self.rotary_fraction != 1:
             raise ValueError(
                 "latent attention: wanted no biases, norms of heads, norms behind layers or partial rotary"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _norms_over_all_heads_are_on_one_rank(self) -> ModelShape:
+        if self.qk_norm_whole and not (self.qk_norm and self.num_experts):
+            raise ValueError(
+                "qk_norm_whole: wanted qk_norm, and experts, whose layers tensor parallelism does not split: "
+                "the norm needs all heads of a token"
             )
         return self
 

@@ -81,8 +81,10 @@ def attention(shape: ModelShape) -> list[Weight]:
     if shape.qkv_bias:
         table.append(Weight(f"{local}.bias", biases, "qkv", tuple((r,) for r in rows), "attention"))
     if shape.qk_norm:
+        widths = rows[:2] if shape.qk_norm_whole else (shape.head_dim, shape.head_dim)
         table += [
-            norm(f"self_attention.{x}_layernorm", f"self_attn.{x}_norm", shape.head_dim, "attention") for x in "qk"
+            norm(f"self_attention.{x}_layernorm", f"self_attn.{x}_norm", width, "attention")
+            for x, width in zip("qk", widths, strict=True)
         ]
     whole = ((hidden, shape.query_size),)
     local, hf_output = "self_attention.linear_proj.weight", ("self_attn.o_proj.weight",)

@@ -29,7 +29,7 @@ from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.adapters import attach
 from core.megatron.layers.experts import expert_layer, expert_settings
 from core.megatron.layers.mlp import GatedMLP
-from core.megatron.layers.norm import RMSNorm
+from core.megatron.layers.norm import HeadsNorm, RMSNorm
 from core.megatron.layers.post_norm import NormedAttention, NormedMLP
 from core.megatron.layers.rotary import RowRotary
 from core.megatron.layers.routers import FIXED
@@ -245,4 +245,7 @@ def _layer_spec(shape: ModelShape, number: int) -> Any:
         parts.self_attention.module = NormedAttention
     if shape.qk_norm:
         attention.q_layernorm = attention.k_layernorm = RMSNorm
+    if shape.qk_norm_whole:
+        attention.q_layernorm = ModuleSpec(module=HeadsNorm, params={"heads": shape.num_attention_heads})
+        attention.k_layernorm = ModuleSpec(module=HeadsNorm, params={"heads": shape.num_query_groups})
     return layer

@@ -7,12 +7,14 @@ from typing import Any
 from modelcfg.family import Config, Family
 
 
-def _fields(_: Config) -> dict[str, Any]:
+def fields(_: Config) -> dict[str, Any]:
+    """What sets these layers apart from Llama's."""
     return {"qkv_bias": True}
 
 
-def _refused(_: Config) -> dict[str, bool]:
+def refused(_: Config) -> dict[str, bool]:
+    """Nothing of biases: there is one on the output projection in none of them."""
     return {"attention_bias": False}
 
 
-FAMILY = Family("qwen2", "Qwen2ForCausalLM", fields=_fields, refused=_refused)
+FAMILY = Family("qwen2", "Qwen2ForCausalLM", fields=fields, refused=refused)

@@ -15,6 +15,10 @@ CARRIED = {
     "glm4.7-flash-30b-a3b": 635_311_360 + 2 * 2048**2 + 3 * 2048 + 2 * 154_880 * 2048 + 47 * 64,
     "glm4.5-355b-a32b": 3_935_625_472 + 2 * 5120**2 + 3 * 5120 + 2 * 151_552 * 5120 + 90 * 160,
 }
+# Scales of the published fp8 weights of MiniMax-M2, one for each block of 128 by 128, and the biases of its routers.
+MINIMAX_BESIDE = 62 * (256 * 3 * 24 * 12 + 2 * 48 * 24 + 2 * 8 * 24) + 62 * 256
+# The heads for several tokens of MiMo: a layer, a matrix [H, 2 H] and three norms.
+MIMO_HEADS = 177_223_680 + 2 * 4096**2 + 3 * 4096
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
     # without the biases of their routers
@@ -36,6 +40,8 @@ PUBLISHED = {
     "llama-3.2-1b": 1_235_814_400,
     "llama-3.2-3b": 3_212_749_824,
     "llama-3.3-70b": 70_553_706_496,
+    **dict.fromkeys(("mimo-7b", "mimo-base-7b"), 7_833_409_536 - MIMO_HEADS),
+    **dict.fromkeys((f"minimax-m2{x}-229b-a10b" for x in ("", ".1", ".5")), 228_703_644_928 - MINIMAX_BESIDE),
     "mistral-7b": 7_248_023_552,
     "mistral-nemo-12b": 12_247_782_400,
     "mistral-small-24b": 23_572_403_200,

@@ -12,7 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import modelcfg
 from modelcfg import Mismatch, UnsupportedModelError
 from modelcfg.families import families
+from tests.support import mimo
 from tests.support.hf_forms import published_form
+
+mimo.register()
 
 
 def transformers_config(name: str, **changes: Any) -> Any:
@@ -264,3 +267,38 @@ def test_experts_that_a_shape_cannot_express_are_refused(change: dict[str, Any],
     form = published_form(modelcfg.load("qwen3-30b-a3b"))
     with pytest.raises(UnsupportedModelError, match=message):
         modelcfg.from_hf(form | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rotary_dim": None}, "config.json without rotary_dim"),
+        ({"rope_parameters": {"partial_rotary_factor": 1.0}}, "partial_rotary_factor: 1.0 in config.json"),
+        ({"use_qk_norm": None}, "use_qk_norm: None"),
+        ({"qk_norm_type": "per_head"}, "qk_norm_type: per_head"),
+        ({"use_routing_bias": False}, "use_routing_bias: False"),
+        ({"scoring_func": "softmax"}, "scoring_func: softmax"),
+        ({"shared_intermediate_size": 512}, "shared_intermediate_size: 512"),
+        ({"attn_type_list": [0] + [1] * 61}, "attn_type_list: "),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings: True"),
+        ({"num_local_experts": 0, "num_experts_per_tok": 0}, "contradicts itself"),
+    ],
+)
+def test_what_an_engine_would_compute_otherwise_is_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("minimax-m2-229b-a10b"))
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | change)
+
+
+def test_layers_behind_are_counted_where_they_are_used() -> None:
+    form = published_form(modelcfg.load("minimax-m2-229b-a10b"))
+    assert modelcfg.from_hf(form).carried_layers == 3
+    assert modelcfg.from_hf(form | {"use_mtp": False}).carried_layers == 0
+    assert modelcfg.is_carried(modelcfg.load("mimo-7b"), "model.mtp_layers.0.input_proj.weight")
+    assert not modelcfg.is_carried(modelcfg.load("mimo-7b"), "model.layers.36.mlp.up_proj.weight")
+
+
+def test_a_norm_over_all_heads_needs_them_on_one_rank() -> None:
+    fields = modelcfg.load("qwen3-8b").model_dump() | {"qk_norm_whole": True}
+    with pytest.raises(ValueError, match="qk_norm_whole: wanted qk_norm, and experts"):
+        modelcfg.ModelShape.model_validate(fields)

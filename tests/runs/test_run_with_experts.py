@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 
 from core.trajectory import read_step, step_path
-from tests.support.tiny_models import EXPERTS, SIGMOID_EXPERTS, with_layer_behind
+from tests.support.tiny_models import EXPERTS, SIGMOID_EXPERTS, WHOLE_NORMS, with_layer_behind
 from tests.support.tiny_runs import ebbtide, events, write_run
 
 pytestmark = pytest.mark.run
 
 
-@pytest.mark.parametrize("kind", [EXPERTS, pytest.param("glm4_moe", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind", [EXPERTS, *(pytest.param(x, marks=pytest.mark.slow) for x in ("glm4_moe", WHOLE_NORMS))]
+)
 def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None:
     """Every sync is proven, engine and trainer agree, and the model that is saved is the trained one."""
     import numpy as np
@@ -52,6 +54,6 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     assert all(torch.equal(before[name], after[name]) for name in carried)
     biases = [name for name in before if name.endswith("e_score_correction_bias")]
     same = {name for name in before if torch.equal(before[name], after[name])}
-    assert {name for name in same if ".mlp.experts." not in name} == {*carried, *biases}
+    assert {name for name in same if ".experts." not in name} == {*carried, *biases}
     assert len(same) < 0.4 * len(before), "but for experts that no token chose"
     AutoModelForCausalLM.from_pretrained(run_dir / "hf", dtype=torch.float32)

@@ -6,6 +6,25 @@ from typing import Any
 
 from modelcfg import LatentAttention, ModelShape, RopeScaling, YarnScaling
 
+CLASSES = {"mimo": "MiMo", "minimax_m2": "MiniMaxM2"}
+
+
+def _minimax(shape: ModelShape) -> dict[str, Any]:
+    return {
+        "num_local_experts": shape.num_experts,
+        "num_experts_per_tok": shape.experts_per_token,
+        "rotary_dim": int(shape.head_dim * shape.rotary_fraction),
+        "scoring_func": "sigmoid",
+        "use_routing_bias": True,
+        "use_qk_norm": True,
+        "qk_norm_type": "per_layer",
+        "use_mtp": True,
+        "num_mtp_modules": shape.carried_layers,
+        "mtp_transformer_layers": 1,
+        "shared_intermediate_size": 0,
+        "attn_type_list": [1] * shape.num_layers,
+    }
+
 
 def _latent(shape: ModelShape, latent: LatentAttention) -> dict[str, Any]:
     return {
@@ -34,9 +53,11 @@ def _scaling(shape: ModelShape) -> dict[str, Any] | None:
 def published_form(shape: ModelShape) -> dict[str, Any]:
     """As on the hub: `rope_theta` beside `rope_scaling`."""
     rope: dict[str, Any] = {"rope_theta": shape.rope_theta, "rope_scaling": _scaling(shape)}
-    family = shape.architecture.title().replace("_", "")
+    family = CLASSES.get(shape.architecture) or shape.architecture.title().replace("_", "")
     experts: dict[str, Any] = {}
-    if shape.router is not None:
+    if shape.architecture == "minimax_m2":
+        experts = _minimax(shape)
+    elif shape.router is not None:
         width = shape.ffn_hidden_size
         experts = {
             "intermediate_size": shape.dense_ffn_hidden_size,
@@ -82,4 +103,5 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         **({"attention_bias": shape.qkv_bias} if shape.architecture.startswith("glm4") else {}),
         **({"mlp_layer_types": None} if shape.architecture == "glm4_moe_lite" else {}),
         **({"use_qk_norm": shape.qk_norm} if shape.architecture == "glm4_moe" else {}),
+        **({"num_nextn_predict_layers": shape.carried_layers} if shape.architecture == "mimo" else {}),
     }

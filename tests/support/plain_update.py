@@ -30,8 +30,20 @@ class Settings:
     temperature: float
 
 
-def _as_stored(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+# what files call the parts of a layer with experts, where it is not what transformers calls them
+FILE_NAMES = {
+    "minimax_m2": {"mlp": "block_sparse_moe", "gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"},
+}
+
+
+def _as_stored(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tensor]:
     """Copies; those of all experts, which transformers computes with as one, under the names that files have."""
+    names = FILE_NAMES.get(model_type, {})
+    apart = _experts_apart(tensors)
+    return {".".join(names.get(part, part) for part in name.split(".")): tensor for name, tensor in apart.items()}
+
+
+def _experts_apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = {}
     for name, tensor in tensors.items():
         begin, experts, last = name.rpartition(".experts.")
@@ -77,9 +89,10 @@ class PlainTrainer:
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Copies of weights and both moments, by parameter name."""
         named = dict(self.model.named_parameters())
-        weights = _as_stored({name: p.detach() for name, p in named.items()})
+        kind = self.model.config.model_type
+        weights = _as_stored({name: p.detach() for name, p in named.items()}, kind)
         moments = {
-            key: _as_stored({name: self.adam.state[p][key] for name, p in named.items()})
+            key: _as_stored({name: self.adam.state[p][key] for name, p in named.items()}, kind)
             for key in ("exp_avg", "exp_avg_sq")
         }
         return {"weights": weights, **moments}

@@ -17,9 +17,11 @@ EOS_TOKEN_ID = 2
 GPU_SIZES = {"hidden_size": 256, "head_dim": 64, "intermediate_size": 512, "num_hidden_layers": 4}
 KINDS = ("llama", "llama-tied", "qwen2", "qwen2-tied", "qwen3", "qwen3-tied")
 POST_NORMS = "glm4"  # with biases on query, key and value, too
+CARRIES = "mimo"  # as Qwen2; a file may have heads for several tokens beside it
 OWN_HEADS = "mistral"  # as Llama, with a head dim that is not hidden / heads
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
 SIGMOID_EXPERTS = ("glm4_moe", "deepseek_v3")  # with a dense layer, a feed-forward of all tokens, a router's bias
+WHOLE_NORMS = "minimax_m2"  # experts and a router's bias in all layers, norms over all heads at once
 LATENT = ("deepseek_v3", "glm4_moe_lite")  # the same, with keys and values by way of few numbers
 YARN = {
     "rope_type": "yarn",
@@ -29,6 +31,7 @@ YARN = {
     "mscale_all_dim": 0.7,
     "original_max_position_embeddings": 16,
 }
+HALF_TURNED = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 
 
 def tiny_config(kind: str, **changes: Any) -> Any:
@@ -42,11 +45,14 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         Glm4MoeConfig,
         Glm4MoeLiteConfig,
         LlamaConfig,
+        MiniMaxM2Config,
         MistralConfig,
         Qwen2Config,
         Qwen3Config,
         Qwen3MoeConfig,
     )
+
+    from tests.support.mimo import register
 
     family, _, tied = kind.partition("-")
     fields: dict[str, Any] = {
@@ -76,6 +82,10 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         fields |= {"q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 20, "qk_rope_head_dim": 12}
         fields |= {"v_head_dim": 16, "num_key_value_heads": 4, "rms_norm_eps": 1e-6}
         fields |= {"rope_parameters": YARN, "n_shared_experts": 2, "moe_layer_freq": 1}  # which SGLang asks for
+    if family == "minimax_m2":  # what transformers leaves aside, SGLang reads
+        fields |= {"head_dim": 32, "num_local_experts": 8, "num_experts_per_tok": 3, "intermediate_size": 64}
+        fields |= {"rotary_dim": 16, "use_qk_norm": True, "use_routing_bias": True, "scoring_func": "sigmoid"}
+        fields |= {"rope_parameters": HALF_TURNED}
     if family == "mistral":
         fields |= {"head_dim": 24, "sliding_window": None}
     if family.startswith("qwen3"):
@@ -88,6 +98,8 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         "glm4_moe": Glm4MoeConfig,
         "glm4_moe_lite": Glm4MoeLiteConfig,
         "llama": LlamaConfig,
+        "mimo": register(),
+        "minimax_m2": MiniMaxM2Config,
         "mistral": MistralConfig,
         "qwen2": Qwen2Config,
         "qwen3": Qwen3Config,
@@ -126,7 +138,7 @@ def with_layer_behind(directory: Path) -> Path:
     from safetensors.torch import load_file, save_file
 
     config = json.loads((directory / "config.json").read_text())
-    begin = f"model.layers.{config['num_hidden_layers']}."
+    begin = "model.mtp_layers.0." if config["model_type"] == CARRIES else f"model.layers.{config['num_hidden_layers']}."
     more = {f"{begin}eh_proj.weight": torch.rand(4, 8).bfloat16(), f"{begin}enorm.weight": torch.rand(3).half()}
     file = directory / "model.safetensors"
     save_file(load_file(file) | more, file, {"format": "pt"})

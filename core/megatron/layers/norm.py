@@ -22,3 +22,14 @@ class RMSNorm(torch.nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         return functional.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+
+
+class HeadsNorm(RMSNorm):
+    """The norm over all of a token's heads at once, all of which are on this rank (MiniMax-M2)."""
+
+    def __init__(self, config: Any, hidden_size: int, heads: int, eps: float = 1e-5, **_: Any) -> None:
+        super().__init__(config, heads * hidden_size, eps)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """[T, 1, h, d], of [T, 1, h, d]."""
+        return super().forward(hidden.flatten(-2)).view_as(hidden)

@@ -10,7 +10,8 @@ import modelcfg
 from launchers.moving_in.flags import Flags, number, whole
 from modelcfg import LatentAttention, ModelShape, SigmoidRouter
 
-GLM4 = "glm4"  # the name in --spec of layers that a family here has
+WHOLE_NORMS = "minimax_m2"
+OF_SPEC = ("glm4", WHOLE_NORMS)  # names in --spec of layers that the family of that name has here
 MTP = "mtp_num_layers"  # carried along where the family is known
 OF_NO_FAMILY = {
     "spec": "layers of its own (--spec)",
@@ -27,7 +28,8 @@ LIST = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,3}))?")
 def unknown_family(flags: Flags) -> str:
     """What the model has that no family here has; empty: nothing that flags show."""
     for name, what in OF_NO_FAMILY.items():
-        known = (name == "spec" and GLM4 in flags.said("spec")) or (name == MTP and _has_sigmoid_router(flags))
+        carries = _has_sigmoid_router(flags) or _architecture(flags) == "mimo"
+        known = bool(_family_of_spec(flags)) if name == "spec" else name == MTP and carries
         if flags.look(name) and not known:
             return what
     latent = flags.look("multi_latent_attention")
@@ -75,6 +77,7 @@ def _attention(flags: Flags, default_dim: int) -> dict[str, Any]:
         return {
             "head_dim": whole(flags.said("kv_channels"), default_dim),
             "qk_norm": flags.look("qk_layernorm") is not None,
+            "qk_norm_whole": _family_of_spec(flags) == WHOLE_NORMS,
             "qkv_bias": flags.look("add_qkv_bias") is not None,
             "rotary_interleaved": flags.look("rotary_interleaved") is not None,
         }
@@ -152,13 +155,20 @@ def _series(name: str) -> str:
 
 def _architecture(flags: Flags) -> str:
     if flags.look("spec"):
-        return GLM4
+        return _family_of_spec(flags)
     if flags.look("num_experts") and _has_sigmoid_router(flags):
         latent = "glm4_moe_lite" if flags.look("add_qkv_bias") else "deepseek_v3"
         return latent if flags.look("multi_latent_attention") else "glm4_moe"
     if flags.look("qk_layernorm"):
         return "qwen3_moe" if flags.look("num_experts") else "qwen3"
-    return "qwen2" if flags.look("add_qkv_bias") else "llama"
+    if flags.look("add_qkv_bias"):
+        return "mimo" if whole(flags.said(MTP), 0) > 0 else "qwen2"
+    return "llama"
+
+
+def _family_of_spec(flags: Flags) -> str:
+    """The family whose layers --spec names; empty: none here."""
+    return next((family for family in OF_SPEC if family in flags.said("spec")), "")
 
 
 def _same(one: ModelShape, other: ModelShape) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -119,3 +120,21 @@ def test_the_server_listens_on_a_port_that_its_agent_holds() -> None:
         server.kill()
         server.wait(30)
         held.close()
+
+
+def test_a_config_that_transformers_has_no_class_for_is_read_without_code_of_the_models_directory(
+    tmp_path: Path,
+) -> None:
+    """As SGLang does it: the plugins of the path, then the config."""
+    config = {"model_type": "mimo", "vocab_size": 77, "auto_map": {"AutoConfig": "configuration_mimo.MiMoConfig"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code = f"""
+from importlib.metadata import entry_points
+for one in entry_points(group="sglang.srt.plugins"):
+    if one.name == "ebbtide_model_configs":
+        one.load()()
+from transformers import AutoConfig
+read = AutoConfig.from_pretrained({str(tmp_path)!r}, trust_remote_code=False)
+print(type(read).__mro__[1].__name__, read.vocab_size)
+"""
+    assert run(code, [ENGINE_SITE]) == "Qwen2Config 77"

@@ -405,6 +405,13 @@ SIZES = {
     " --qk-head-dim 192 --qk-pos-emb-head-dim 64 --v-head-dim 256 --qk-layernorm --num-experts 64 --moe-router-topk 4"
     " --moe-shared-expert-intermediate-size 1536 --moe-layer-freq [0]*1+[1]*46 --moe-router-score-function sigmoid"
     " --moe-router-topk-scaling-factor 1.8",
+    "minimax-m2-229b-a10b": "--num-layers 62 --hidden-size 3072 --ffn-hidden-size 1536 --moe-ffn-hidden-size 1536"
+    " --num-attention-heads 48 --num-query-groups 8 --kv-channels 128 --vocab-size 200064 --rotary-base 5000000"
+    " --rotary-percent 0.5 --untie-embeddings-and-output-weights --qk-layernorm --num-experts 256 --moe-router-topk 8"
+    " --moe-layer-freq [1]*62 --moe-router-score-function sigmoid --spec plugins.minimax_m2 get_layers",
+    "mimo-7b": "--num-layers 36 --hidden-size 4096 --ffn-hidden-size 11008 --num-attention-heads 32"
+    " --num-query-groups 8 --vocab-size 151680 --rotary-base 640000 --add-qkv-bias"
+    " --untie-embeddings-and-output-weights --mtp-num-layers 1",
     "qwen3-30b-a3b": "--num-layers 48 --hidden-size 2048 --ffn-hidden-size 6144 --moe-ffn-hidden-size 768"
     " --num-attention-heads 32 --num-query-groups 4 --kv-channels 128 --vocab-size 151936 --rotary-base 1000000"
     " --untie-embeddings-and-output-weights --qk-layernorm --num-experts 128 --moe-router-topk 8",

@@ -15,11 +15,13 @@ import modelcfg
 from tests.support.rank_main import make_samples
 from tests.support.ranks import run_ranks
 from tests.support.tiny_models import (
+    CARRIES,
     EXPERTS,
     KINDS,
     OWN_HEADS,
     POST_NORMS,
     SIGMOID_EXPERTS,
+    WHOLE_NORMS,
     YARN,
     tiny_model,
     with_layer_behind,
@@ -34,7 +36,7 @@ SCALED = {
     "original_max_position_embeddings": 64,
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in (*KINDS, POST_NORMS, OWN_HEADS, EXPERTS, *SIGMOID_EXPERTS)},
+    **{kind: (kind, {}) for kind in (*KINDS, POST_NORMS, OWN_HEADS, CARRIES, EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS)},
     "glm4_moe_lite": ("glm4_moe_lite", {}),
     "direct-queries": ("deepseek_v3", {"q_lora_rank": None, "rope_parameters": {"rope_type": "default"}}),
     "yarn-rope": ("llama", {"rope_parameters": {**YARN, "beta_fast": 4.0, "truncate": False}}),
@@ -51,7 +53,7 @@ LAYOUTS = {
     "pp2-ep2": (4, {"placement": {"pipeline_parallel": 2, "expert_parallel": 2}}),
     "tp4": (4, {"placement": {"tensor_parallel": 4}}),  # more ranks than query groups
 }
-WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS)
+WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS)
 ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite")  # a layout changes nothing of what is new
 FOUR_RANKS = ("qwen2", "odd-vocab")
 TEMPERATURE = 0.7
@@ -62,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("huggingface")
     for name, (kind, changes) in MODELS.items():
         tiny_model(kind, root / "models" / name, **changes)
-        if kind in SIGMOID_EXPERTS:
+        if kind in (CARRIES, *SIGMOID_EXPERTS):
             with_layer_behind(root / "models" / name)
     return root
 
@@ -73,6 +75,8 @@ def _possible(model: str, layout: str) -> bool:
         return layout == "tp1"
     if "ep2" in layout:
         return model in WITH_EXPERTS
+    if model == WHOLE_NORMS and layout == "tp2":
+        return False  # a norm needs all heads
     return layout != "tp4" or model in FOUR_RANKS
 
 

@@ -1,0 +1,5 @@
+"""MiMo-7B."""
+
+from sglang.srt.models.mimo import MiMoForCausalLM
+
+EntryClass = [MiMoForCausalLM]
