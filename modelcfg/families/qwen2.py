@@ -13,7 +13,7 @@ def fields(_: Config) -> dict[str, Any]:
 
 
 def refused(_: Config) -> dict[str, bool]:
-    """Nothing of biases: there is one on the output projection in none of them."""
+    """No refusal of `attention_bias`: none of them has a bias on the output projection."""
     return {"attention_bias": False}
 
 

@@ -11,7 +11,7 @@ def register() -> None:
     """Make transformers know MiMo's config: Qwen2's by another name."""
     from transformers import AutoConfig, Qwen2Config
 
-    class MiMoConfig(Qwen2Config):
+    class MiMoConfig(Qwen2Config):  # type: ignore[misc]
         model_type = "mimo"
 
     AutoConfig.register(MiMoConfig.model_type, MiMoConfig, exist_ok=True)
