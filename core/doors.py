@@ -25,6 +25,7 @@ SGLANG_FORMATS = (
     "qwen3_coder",
     "step3",
 )
+KL = "kl"  # to the reference, where it is in the reward
 VALUES = "values"  # what a critic expects: the last offer to advantages
 ADVANTAGE = Door(
     key="algorithm.advantage_estimator",
@@ -43,7 +44,7 @@ ADVANTAGE = Door(
     arguments=("rewards", "groups", "valid"),
     options_key="algorithm.advantage_options",
     gives="[B], or B tensors [T]",
-    offers=("lengths", "logprobs_engine", "loss_mask", VALUES),
+    offers=("lengths", "logprobs_engine", "loss_mask", KL, VALUES),
 )
 LOSS = Door(
     key="algorithm.loss",

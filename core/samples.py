@@ -138,13 +138,13 @@ class UpdateResult:
 
     `logprobs` holds, per sample, the policy's log-probs of the response tokens before the first optimiser step; NaN
     where the sample was not computed (core/megatron/rows/computed.py). `logprobs_ref` holds the reference model's,
-    likewise; None if the loss has no KL. `logprobs_policy` holds the policy's at the optimiser step that learnt from
+    likewise; None if the update used none. `logprobs_policy` holds the policy's at the optimiser step that learnt from
     the sample: with several of them in an update, or old log-probs of older weights, they are not the old ones.
-    `advantages` holds those that were made with a critic's values; None: there is no critic.
+    `advantages` holds those that were made in it, with a critic's values or a KL in the rewards; None: it made none.
     """
 
     metrics: dict[str, float]
     logprobs: list[list[float]]
     logprobs_ref: list[list[float]] | None = None
     logprobs_policy: list[list[float]] | None = None
-    advantages: list[list[float]] | None = None
+    advantages: Sequence[float | Sequence[float]] | None = None

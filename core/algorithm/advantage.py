@@ -18,7 +18,8 @@ class Advantages(Protocol):
     likewise, True or False, says whether it gives a number per token; left out: it may. `needs_values = True` says that
     there is a critic: a parameter `values` then gets what it expects. Parameters of these names get, by name: lengths,
     [B] int64 numbers of response tokens; logprobs_engine, B tensors [T] float32; loss_mask, B tensors [T] float32 of 0
-    and 1; values, B tensors [T] float32: what the critic expects before each token.
+    and 1; kl, B tensors [T] float32: logp_old - logp_ref of the tokens that count, 0 at others and where
+    `algorithm.kl_coef` is 0; values, B tensors [T] float32: what the critic expects before each token.
     """
 
     def __call__(self, rewards: Tensor, groups: Tensor, valid: Tensor) -> Tensor | Sequence[Tensor] | Any:

@@ -15,7 +15,7 @@ from torch import Tensor
 from common.mistake import Wrong
 from core.algorithm.advantages import Advantages
 from core.config.schema import AlgorithmConfig
-from core.doors import ADVANTAGE, VALUES
+from core.doors import ADVANTAGE, KL, VALUES
 from core.plugins import where
 from core.samples import Sample, TrainSample
 
@@ -25,6 +25,7 @@ OFFERS: Mapping[str, Callable[[Asked], Any]] = {
     "lengths": lambda samples: torch.tensor([len(one.response_tokens) for one in samples], dtype=torch.int64),
     "logprobs_engine": lambda samples: [torch.tensor(one.logprobs_engine) for one in samples],
     "loss_mask": lambda samples: [torch.tensor(one.loss_mask, dtype=torch.float32) for one in samples],
+    KL: lambda samples: [torch.zeros(len(one.response_tokens)) for one in samples],
 }
 """What an estimator gets if it has a parameter of the name."""
 
@@ -56,25 +57,46 @@ def estimate(advantages: Advantages, samples: Sequence[Sample]) -> list[float] |
     Collective: none.
     """
     valid = torch.tensor([not s.failed for s in samples])
-    given = _ask(advantages, samples, valid, {})
+    return _held(advantages, samples, valid, _ask(advantages, samples, valid, {}))
+
+
+def estimate_with_kl(
+    advantages: Advantages, samples: Sequence[TrainSample], kl: Sequence[Tensor]
+) -> list[float] | list[list[float]]:
+    """Advantages like those of `estimate`, of rewards that are lowered by a KL.
+
+    Args:
+        kl: one tensor [T] per sample.
+    """
+    valid = torch.tensor([s.reward is not None for s in samples])
+    return _held(advantages, samples, valid, _ask(advantages, samples, valid, {KL: list(kl)}))
+
+
+def _held(advantages: Advantages, samples: Asked, valid: Tensor, given: Any) -> list[float] | list[list[float]]:
+    """What the estimator gave, as lists."""
     if isinstance(given, Tensor):
         return _per_sample(given, valid, where(advantages))
     return _per_token(given, valid, [len(s.response_tokens) for s in samples], where(advantages))
 
 
 def estimate_with_values(
-    advantages: Advantages, samples: Sequence[TrainSample], values: Sequence[Sequence[float]]
+    advantages: Advantages,
+    samples: Sequence[TrainSample],
+    values: Sequence[Sequence[float]],
+    kl: Sequence[Tensor] | None = None,
 ) -> tuple[list[list[float]], list[list[float]]]:
     """Advantages and returns of the samples, one number per response token; 0 where there is no reward.
 
     Args:
         values: what the critic expects before each token, one list per sample.
+        kl: one tensor [T] per sample; None: the KL is not in the rewards.
     Raises:
         Wrong: the estimator gave something else than `Advantages` says.
     Collective: none.
     """
     valid = torch.tensor([s.reward is not None for s in samples])
-    given = _ask(advantages, samples, valid, {VALUES: [torch.tensor(one, dtype=torch.float32) for one in values]})
+    expected = [torch.tensor(one, dtype=torch.float32) for one in values]
+    given = _ask(advantages, samples, valid, {VALUES: expected} | ({} if kl is None else {KL: list(kl)}))
     if not isinstance(given, tuple) or len(given) != 2:
         found = f"a {type(given).__name__} from {where(advantages)}"
         raise Wrong(found, "a pair, advantages and returns, as it has needs_values", f"correct {ADVANTAGE.key}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.mistake import Mistake, show
-from core.checks.function import definition
-from core.checks.needs import takes_importance, takes_token_importance
+from core.checks.function import definition, python_function
+from core.checks.needs import loss_needs, needs_reference, takes_importance, takes_token_importance
 from core.checks.signature import Signature
 from core.config.schema import AlgorithmConfig, RunConfig
-from core.doors import ADVANTAGE, LOSS
+from core.doors import ADVANTAGE, KL, LOSS
 from core.plugins import Door
 
 
@@ -57,6 +57,45 @@ def importance(config: RunConfig) -> Iterator[Mistake]:
         said = f"{kind}, a weight for each token, with loss {algorithm.loss}"
         wanted = f"a weight for each response, as {algorithm.loss}'s ratio is"
         yield Mistake("algorithm.importance", None, said, wanted, "use sequence or mis, or another loss")
+
+
+def kl_in_one_place(config: RunConfig) -> Iterator[Mistake]:
+    """A KL in the rewards has an advantage that takes it, and is not in the loss as well."""
+    algorithm = config.algorithm
+    if not algorithm.kl_coef:
+        return
+    if loss_needs(algorithm).reference:
+        own = f"kl_loss_coef {algorithm.kl_loss_coef}" if algorithm.kl_loss_coef else f"loss {algorithm.loss}"
+        found = f"{algorithm.kl_coef} with {own}: the reference is in the rewards and in the loss"
+        yield Mistake("algorithm.kl_coef", None, found, "it in one place", "remove one of the two")
+    place = ADVANTAGE.place(algorithm.advantage_estimator)
+    if algorithm.advantage_estimator in ADVANTAGE.builtins or any(python_function(ADVANTAGE.key, place)):
+        return  # keys_have_readers or its door reports it
+    if (text := definition(place)) is None:
+        return
+    made = Signature.of(text)
+    called = made if made.methods is None else made.call
+    if called is not None and KL not in called.names and not called.any_name:
+        found = f"{algorithm.kl_coef}, and no parameter {KL} of {place}"
+        wanted = f"an advantage that takes {KL}"
+        yield Mistake("algorithm.kl_coef", None, found, wanted, "add the parameter, or set kl_loss_coef in its place")
+
+
+def reference_follows(config: RunConfig) -> Iterator[Mistake]:
+    """What is updated to the policy is there, and is not a teacher or what adapters are trained beside."""
+    algorithm = config.algorithm
+    if algorithm.ref_update_interval is None:
+        return
+    key, found = "algorithm.ref_update_interval", f"{algorithm.ref_update_interval} "
+    if not needs_reference(algorithm):
+        wanted = "a KL to a reference, in the loss or the rewards"
+        yield Mistake(key, None, found + "and no reference", wanted, "set kl_loss_coef or kl_coef, or remove it")
+    elif algorithm.loss in LOSS.builtins and loss_needs(algorithm).reference and not algorithm.kl_loss_coef:
+        teacher = f"with loss {algorithm.loss}, whose reference is the teacher"
+        yield Mistake(key, None, found + teacher, "a teacher that stays", "remove it")
+    elif config.train.lora is not None:
+        base = "with train.lora, whose reference is the model without adapters"
+        yield Mistake(key, None, found + base, "a reference that stays", "remove it, or train.lora")
 
 
 def _reads(door: Door, name: str) -> set[str]:

@@ -35,6 +35,11 @@ def loss_needs(algorithm: AlgorithmConfig) -> LossNeeds:
     return LossNeeds(asks("needs_reference"), asks("needs_entropy_gradient"))
 
 
+def needs_reference(algorithm: AlgorithmConfig) -> bool:
+    """Whether a run has a reference model: for its loss, or for the KL in the rewards."""
+    return algorithm.kl_coef > 0 or loss_needs(algorithm).reference
+
+
 def takes_token_importance(algorithm: AlgorithmConfig) -> bool:
     """Whether `algorithm.importance` may weigh single tokens; a loss whose ratio is that of a response says no."""
     return said(LOSS.place(algorithm.loss)).own.get("token_importance", True) is not False

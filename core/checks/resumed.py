@@ -15,6 +15,7 @@ FIXED = {
     "runs_dir": "the run stays where it is",
     "model": "the checkpoint holds the state of this model",
     "data": "the checkpoint counts these rows, in this order",
+    "algorithm.ref_update_interval": "the checkpoint holds the reference if it moves, and only then",
     "train.lora": "the checkpoint holds these adapters",
     "train.seed": "it acts at the start only: the checkpoint holds the random states",
     "train.dither_masters": "it acts at the start only: the checkpoint holds the masters",

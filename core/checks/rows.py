@@ -79,7 +79,7 @@ def nothing_is_weighed(config: RunConfig) -> Iterator[Mistake]:
             fits = ", ".join(one for one in door.builtins if not said(door.place(one)).own.get("needs_reward", True))
             wanted = f"{fits}, or a function of your own, as {GIVEN} and nobody scores them"
             yield Mistake(door.key, None, name, wanted, "remove it")
-    for key, off in (("importance", "none"), ("opsm_delta", None), ("old_logprobs", "trainer")):
+    for key, off in (("importance", "none"), ("opsm_delta", None), ("old_logprobs", "trainer"), ("kl_coef", 0)):
         if (found := getattr(algorithm, key)) != off:
             wanted = "no comparison with an engine, as there is none"
             yield Mistake(f"algorithm.{key}", None, show(found), wanted, "remove it")

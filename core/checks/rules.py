@@ -79,6 +79,8 @@ RULES = (
     Rule(rows.nothing_is_weighed, ("algorithm", "rollout")),
     Rule(algorithm.keys_have_readers, ("algorithm",)),
     Rule(algorithm.importance, ("algorithm",)),
+    Rule(algorithm.kl_in_one_place, ("algorithm",)),
+    Rule(algorithm.reference_follows, ("algorithm", "train")),
     Rule(critic.keys_have_a_critic, ("algorithm", "critic")),
     Rule(critic.values_are_asked_for, ("algorithm",)),
     Rule(critic.advantages_are_read, ("algorithm",)),

@@ -286,6 +286,16 @@ class AlgorithmConfig(Section):
     kl_loss_type: Literal["k1", "k2", "k3", "low_var_kl"] = Field(
         "k3", description="estimator of the KL; low_var_kl: k3, at most 10"
     )
+    kl_coef: NonNegativeFloat = Field(
+        0.0,
+        description="weight of the KL to the reference in the rewards of tokens, beside 0 in the loss; 0: it is not "
+        "there",
+    )
+    ref_update_interval: PositiveInt | None = Field(
+        None,
+        description="the policy becomes its own reference each time it has learnt from this number of steps; null: the "
+        "reference stays",
+    )
     kl_unbiased: bool = Field(False, description="the KL times the policy's ratio to the old one")
     entropy_coef: NonNegativeFloat = Field(0.0, description="weight of the entropy bonus")
     loss_aggregation: Literal["token_mean", "sample_mean", "prompt_mean", "constant"] = Field(

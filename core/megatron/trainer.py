@@ -6,7 +6,7 @@ Legend: N response tokens of a list of samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.algorithm.estimate import build_advantages
+from core.algorithm.estimate import build_advantages, estimate_with_kl
 from core.algorithm.importance import effective_share
+from core.algorithm.kl import kl_in_rewards, mean_kl
 from core.algorithm.loss import build_loss
 from core.algorithm.steps import step_bounds
-from core.checks.needs import loss_needs, needs_values, refuse_other_needs, refuse_other_values
+from core.checks.needs import loss_needs, needs_reference, needs_values, refuse_other_needs, refuse_other_values
 from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from core.megatron.critic.critic import Critic
@@ -38,6 +39,7 @@ from core.megatron.state.dither import dither
 from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import Optimizer
 from core.megatron.state.parking import TrainerMemory
+from core.megatron.state.reference import Reference
 from core.processes.device import resolve_dtype
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
@@ -64,8 +66,8 @@ class MegatronTrainer:
         self._model_dir = model_dir
         self._loss = build_loss(config.algorithm)
         refuse_other_needs(config.algorithm, self._loss.function)
-        advantages = build_advantages(config.algorithm)
-        refuse_other_values(config.algorithm, advantages)
+        self._advantages = build_advantages(config.algorithm)
+        refuse_other_values(config.algorithm, self._advantages)
         shared_out = config.train.use_distributed_optimizer
         self.layout: Layout = initialise(
             config.placement, config.train.seed, device, use_distributed_optimizer=shared_out
@@ -81,7 +83,7 @@ class MegatronTrainer:
         move_into_flat(base)
         self._fixed = dict(model.fixed_tensors())
         self._load_weights()
-        self._needs_reference = loss_needs(config.algorithm).reference
+        self._needs_reference = needs_reference(config.algorithm)
         # where adapters are trained, the base is the reference
         has_reference = self._needs_reference and config.train.lora is None
         self._reference = self._load_reference() if has_reference else None
@@ -94,8 +96,8 @@ class MegatronTrainer:
         self._learn: Predict = self._predict
         self._critic: Critic | None = None
         if needs_values(config.algorithm):
-            self._critic = Critic(config, shape, options, self._share, advantages, model_dir)
-        reference = list((self._reference or {}).values())
+            self._critic = Critic(config, shape, options, self._share, self._advantages, model_dir)
+        reference = [] if self._reference is None else list(self._reference.weights.values())
         second = None if self._critic is None else (self._critic.optimizer, list(self._critic.parameters.values()))
         self.memory = TrainerMemory(self._optimizer, trained, reference, base, second)
 
@@ -123,13 +125,33 @@ class MegatronTrainer:
         samples = self._with_references(samples)
         if self.config.algorithm.old_logprobs == "engine":
             samples = [replace(sample, logprobs_old=sample.logprobs_engine) for sample in samples]
+        kl: list[Tensor] | None = None
+        if self.config.algorithm.kl_coef > 0:
+            samples = self._with_old(samples)
+            kl = kl_in_rewards(samples)
         bounds = step_bounds(samples, num_steps)
-        if self._critic is None:
-            return self._learnt(samples, bounds)
-        alone, judged = self._critic.learns_alone, self._critic.judge(samples)
+        if self._critic is not None:
+            result = self._judged(self._critic, samples, kl, bounds)
+        else:
+            result = self._learnt(samples, bounds) if kl is None else self._lowered(samples, kl, bounds)
+        if self._reference is not None and self._reference.follow():
+            self.memory.reference_changed()
+        return result if kl is None else replace(result, metrics={**result.metrics, **mean_kl(kl, samples)})
+
+    def _judged(
+        self, critic: Critic, samples: list[TrainSample], kl: list[Tensor] | None, bounds: list[int]
+    ) -> UpdateResult:
+        """The steps of policy and critic, with advantages that the critic's values make."""
+        alone, judged = critic.learns_alone, critic.judge(samples, kl)
         result = self._learnt(judged.samples, bounds, stays=alone)
-        found = self._critic.learn(judged, bounds)
+        found = critic.learn(judged, bounds)
         return replace(result, metrics={**result.metrics, **found}, advantages=judged.advantages)
+
+    def _lowered(self, samples: list[TrainSample], kl: list[Tensor], bounds: list[int]) -> UpdateResult:
+        """The policy's steps, with advantages made anew of rewards that the KL lowers."""
+        advantages: Sequence[float | Sequence[float]] = estimate_with_kl(self._advantages, samples, kl)
+        samples = [replace(sample, advantage=one) for sample, one in zip(samples, advantages, strict=True)]
+        return replace(self._learnt(samples, bounds), advantages=advantages)
 
     def _learnt(self, samples: list[TrainSample], bounds: list[int], *, stays: bool = False) -> UpdateResult:
         """The policy's optimiser steps over these parts of the samples; if it stays, what they would have been."""
@@ -169,6 +191,8 @@ class MegatronTrainer:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""
         self.memory.settle()
         checkpoint.save(directory, self._optimizer, self.layout)
+        if self._reference is not None:
+            self._reference.save(directory, self._optimizer.model.module, self.layout)
         if self._critic is not None:
             self._critic.save(directory)
 
@@ -176,6 +200,9 @@ class MegatronTrainer:
         """Take up what `save` wrote, under this or another layout."""
         self.memory.settle()
         checkpoint.load(directory, self._optimizer, self.layout)
+        if self._reference is not None:
+            self._reference.load(directory, self._optimizer.model.module)
+            self.memory.reference_changed()
         if self._critic is not None:
             self._critic.load(directory)
         self.memory.touched()
@@ -246,35 +273,29 @@ class MegatronTrainer:
             found = self.log_probs(samples)
         return [replace(sample, logprobs_ref=values) for sample, values in zip(samples, found, strict=True)]
 
-    def _load_reference(self) -> dict[str, Tensor]:
+    def _with_old(self, samples: list[TrainSample]) -> list[TrainSample]:
+        if all(sample.logprobs_old is not None for sample in samples):
+            return samples
+        return [
+            replace(sample, logprobs_old=values)
+            for sample, values in zip(samples, self.log_probs(samples), strict=True)
+        ]
+
+    def _load_reference(self) -> Reference:
         """This rank's part of the reference model; equal to the policy's until that is trained."""
-        path = self.config.model.reference_path
-        reference = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
-        self._fixed_reference = {name: tensor.clone() for name, tensor in self._fixed.items()}
+        path, interval = self.config.model.reference_path, self.config.algorithm.ref_update_interval
+        reference = Reference(self._parameters, self._fixed, interval)
         if path is not None:
             from core.pretrained.locate import locate
 
-            hf.load_hf(reference | self._fixed_reference, self.shape, self.layout, locate(path))
+            reference.read(locate(path), self.shape, self.layout)
         return reference
 
     def _as_reference(self) -> AbstractContextManager[None]:
         """The model computes as the reference inside."""
         if self._reference is None:
             return switched_off(self._optimizer.model)
-        return self._holding(self._reference | self._fixed_reference)
-
-    @contextmanager
-    def _holding(self, weights: dict[str, Tensor]) -> Iterator[None]:
-        """Let the model compute with other weights for a while; nothing is copied."""
-        tensors = self._parameters | self._fixed
-        own = {name: tensor.data for name, tensor in tensors.items()}
-        for name, tensor in tensors.items():
-            tensor.data = weights[name]
-        try:
-            yield
-        finally:
-            for name, tensor in tensors.items():
-                tensor.data = own[name]
+        return self._reference.in_place()
 
 
 def _model_options(config: RunConfig, device: str) -> ModelOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from common.units import FP32_BYTES
-from core.checks.needs import loss_needs, may_differ_by_token, needs_values
+from core.checks.needs import may_differ_by_token, needs_reference, needs_values
 from core.config.schema import RunConfig
 from core.doors import ONE_TURN
 from core.planner.trainer import element_bytes
@@ -38,13 +38,14 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     if lora is not None:
         trained = sum(adapter_parameters(shape, lora.rank, lora.targets).values())
     rollout = config.rollout
-    optional = FP32_BYTES * (loss_needs(config.algorithm).reference + may_differ_by_token(config.algorithm))
+    optional = FP32_BYTES * (needs_reference(config.algorithm) + may_differ_by_token(config.algorithm))
     sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
     has_turns = rollout.generate != ONE_TURN or rollout.carry_over_tokens is not None
     texts = 2 if has_turns else 1  # of the whole response, and of its turns
     sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + texts * TEXT_BYTES)
+    moving = size * parameters if config.algorithm.ref_update_interval else 0
     return DiskPlan(
-        checkpoint=each * (trained + (_of_critic(shape) if needs_values(config.algorithm) else 0)),
+        checkpoint=each * (trained + (_of_critic(shape) if needs_values(config.algorithm) else 0)) + moving,
         checkpoints_kept=config.checkpoint.keep,
         step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt,
         model=size * parameters * _num_models(config),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from core.checks.needs import loss_needs, needs_values
+from core.checks.needs import needs_reference, needs_values
 from core.checks.parallel import num_trainers, replica_size
 from core.config.layout import pipeline_stages
 from core.config.schema import LoraConfig, RunConfig
@@ -57,7 +57,7 @@ def part_bytes(
 ) -> dict[str, int]:
     """Part -> bytes of the flat buffers of a rank on its device, exact to the byte."""
     lora, sharing = config.train.lora, _sharing(config, shape, dp_rank)
-    kl = loss_needs(config.algorithm).reference and lora is None  # a base is the reference, too
+    kl = needs_reference(config.algorithm) and lora is None  # a base is the reference, too
     split, size = _split(config, stage), element_bytes(config, device)
     policy = _buffer_bytes(shape, split, size, sharing, kl, streamed, lora)
     if not needs_values(config.algorithm):

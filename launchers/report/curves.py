@@ -51,6 +51,7 @@ KNOWN: tuple[tuple[str, str, str], ...] = (
     ("train/entropy_loss", "Entropy", "nats per token"),
     (GAP, "Gap of engine and trainer", "mean |log-prob difference| per token, nats"),
     ("train/kl_loss", "KL to the reference", "nats per token"),
+    ("train/kl_in_reward", "KL in the rewards", "nats per token"),
     ("train/ppo_kl", "KL to the old policy", "nats per token"),
     ("train/pg_clipfrac", "Clipped tokens", "share"),
     ("train/loss", "Loss", ""),

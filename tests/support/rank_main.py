@@ -102,7 +102,8 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     """One action. The arguments of each verb are those of the code below; the verbs of LOOK take none."""
     if verb == "update":
         result = trainer.update(make_samples(*arguments))
-        return {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+        found = {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+        return found if result.advantages is None else {**found, "advantages": result.advantages}
     if verb == "update_critic":  # with what only a critic's update says
         result = trainer.update(make_samples(*arguments))
         values = trainer._critic.values(make_samples(*arguments))

@@ -1,7 +1,6 @@
 """The reward less its group's mean, whitened over the step: (R - mean_g), then (A - mean) / std.
 
-Source: REINFORCE++-baseline, arXiv:2501.03262, section 3. Left out: the KL in the rewards of tokens (kl_loss_coef puts
-one into the loss).
+Source: REINFORCE++-baseline, arXiv:2501.03262, section 3, whose KL is in the loss (kl_loss_coef).
 Legend: B samples of a step, T response tokens of a sample.
 """
 

@@ -116,10 +116,10 @@ class Critic:
         outputs = evaluate_batch(self.optimizer.model, batches, self._predict)
         return table.per_sample(self._share.collect(outputs, table, table.of(places)))
 
-    def judge(self, samples: list[TrainSample]) -> Judged:
-        """Advantages of a step's samples, made with what it expects now."""
+    def judge(self, samples: list[TrainSample], kl: list[Tensor] | None) -> Judged:
+        """Advantages of a step's samples, made with what it expects now, and with this KL in their rewards."""
         values = self.values(samples)
-        advantages, returns = estimate_with_values(self._advantages, samples, values)
+        advantages, returns = estimate_with_values(self._advantages, samples, values, kl)
         made = [replace(sample, advantage=one) for sample, one in zip(samples, advantages, strict=True)]
         return Judged(made, values, returns)
 

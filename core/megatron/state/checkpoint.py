@@ -17,7 +17,7 @@ from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject
 from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
-from torch import Tensor
+from torch import Tensor, nn
 
 from core.megatron.parallel import Layout
 from core.megatron.state.adapters import is_adapter
@@ -31,17 +31,23 @@ def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
 
     Collective: all trainer ranks; returns when everything is on disk.
     """
-    if dist.get_rank() == 0:
-        directory.mkdir(parents=True, exist_ok=True)
-    dist.barrier(layout.control)
-    # results come back through this queue; Megatron's own is a server process, started by importing main again
-    filesystem_async._results_queue = queue.SimpleQueue()
     with optimizer.state_at_hand():
         state = _sharded_state(optimizer, layout, is_loading=False)
         _count_on_host(state["optimizer"])
         state["rng"] = _rng_object(layout, _rng_states())
-        dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
-    dist.barrier(layout.control)
+        _write(directory, state, layout)
+
+
+def save_weights(directory: Path, model: nn.Module, layout: Layout, age: int) -> None:
+    """Write a model alone, and a number with it. Collective: as `save`."""
+    _write(directory, {"model": _sharded_model(model), "age": age}, layout)
+
+
+def load_weights(directory: Path, model: nn.Module) -> int:
+    """Take up what `save_weights` wrote, and give the number back. Collective: all trainer ranks."""
+    loaded = dist_checkpointing.load({"model": _sharded_model(model)}, str(directory))
+    model.load_state_dict(loaded["model"])
+    return int(dist_checkpointing.load_common_state_dict(str(directory))["age"])
 
 
 def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
@@ -73,10 +79,30 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
         _set_rng_states(loaded["rng"])
 
 
-def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> dict[str, Any]:
+def _write(directory: Path, state: dict[str, Any], layout: Layout) -> None:
+    if dist.get_rank() == 0:
+        directory.mkdir(parents=True, exist_ok=True)
+    dist.barrier(layout.control)
+    # results come back through this queue; Megatron's own is a server process, started by importing main again
+    filesystem_async._results_queue = queue.SimpleQueue()
+    dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
+    dist.barrier(layout.control)
+
+
+def _sharded_metadata() -> dict[str, Any]:
     replicas = parallel_state.get_data_parallel_group(with_context_parallel=True)
-    metadata = {**_content_metadata(), "dp_cp_group": replicas}
-    model = optimizer.model.module.sharded_state_dict(metadata=metadata)
+    return {**_content_metadata(), "dp_cp_group": replicas}
+
+
+def _sharded_model(model: nn.Module) -> dict[str, Any]:
+    megatron: Any = model  # torch types what a module has beyond its own as a tensor
+    found: dict[str, Any] = megatron.sharded_state_dict(metadata=_sharded_metadata())
+    return found
+
+
+def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> dict[str, Any]:
+    metadata = _sharded_metadata()
+    model = _sharded_model(optimizer.model.module)
     if not _trains_all(optimizer.model.module):
         model = {name: value for name, value in model.items() if is_adapter(name)}
     with _torch_adams_can_load(optimizer):

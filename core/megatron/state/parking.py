@@ -6,7 +6,7 @@
 | moments | Adam's two | as masters | copied in |
 | parameters | what computes | dropped where masters exist, else as masters | rounded from the masters, else copied in |
 | gradients | fp32 sums | dropped | undefined; every update clears them first |
-| reference | the KL reference | copied out once | copied in |
+| reference | the KL reference | copied out once, and each time it has become the policy | copied in |
 | base | what adapters are trained beside | copied out once | copied in |
 | critic | a second model: masters, moments, parameters | copied out, if an update changed them | copied in |
 
@@ -81,6 +81,10 @@ class TrainerMemory:
         for name, region in self.regions.items():
             if name not in UNCHANGING:
                 region.changed = True
+
+    def reference_changed(self) -> None:
+        """Say that the reference is another one now."""
+        self.regions["reference"].changed = True
 
     def shrink_to(self, parts: frozenset[str]) -> None:
         """Park all other parts; their device memory is back with the device on return."""

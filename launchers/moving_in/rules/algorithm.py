@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.config.other_names import VALUES
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags, number, whole
-from launchers.moving_in.rules.model import converted_from
+from launchers.moving_in.rules.model import IN_REWARDS, converted_from, has_reference
 from launchers.moving_in.rules.reward import TEACHER_SERVER
 from launchers.moving_in.rules.rollout import dotted
 from launchers.moving_in.rules.supervised import LOSS, is_supervised
@@ -23,6 +23,7 @@ def algorithm(flags: Flags, draft: Draft) -> None:
     _advantage(flags, draft)
     _loss(flags, draft)
     _distillation(flags, draft)
+    _kl_in_reward(flags, draft)
     _kl(flags, draft)
     _importance(flags, draft)
     per_token = flags.take("calculate_per_token_loss")
@@ -110,6 +111,27 @@ def _loss(flags: Flags, draft: Draft) -> None:
         draft.skip(kind, "the clipped loss is the default")
 
 
+def _kl_in_reward(flags: Flags, draft: Draft) -> None:
+    """slime's estimate there is that of --kl-loss-type, k1 if it is left out; here it is k1."""
+    weight, update = flags.take("kl_coef"), flags.take("ref_update_interval")
+    estimator = flags.said("advantage_estimator")
+    found = number(weight.text if weight else "", 0.0)
+    if weight and found > 0 and estimator in IN_REWARDS:
+        draft.put("algorithm.kl_coef", found, weight)
+        kind = flags.take("kl_loss_type")
+        if kind and kind.text != "k1":
+            draft.lose(kind, "the KL in the rewards is k1", "leave it so, or set algorithm.kl_loss_coef", "result")
+    elif weight and found > 0 and estimator == "reinforce_plus_plus_baseline":
+        do = "set algorithm.kl_loss_coef, which is in the loss, as in the paper"
+        draft.lose(weight, "its rewards are not lowered by the KL", do, "result")
+    elif weight:
+        draft.skip(weight, "it has no effect there" if found > 0 else "with a coefficient of 0 the KL has no effect")
+    if update and has_reference(flags) and not flags.look("use_opd"):
+        draft.put("algorithm.ref_update_interval", whole(update.text, 1), update)
+    elif update:
+        draft.skip(update, "no reference is loaded while there is no KL")
+
+
 def _kl(flags: Flags, draft: Draft) -> None:
     """slime reads the coefficient only with --use-kl-loss."""
     used, weight, kind = flags.take("use_kl_loss"), flags.take("kl_loss_coef"), flags.take("kl_loss_type")
@@ -127,7 +149,8 @@ def _kl(flags: Flags, draft: Draft) -> None:
             "algorithm.kl_loss_type", kind.text if kind else "k1", kind, "" if kind else "slime's default; k3 here"
         )
         return
-    for flag in (used, weight, kind):
+    in_rewards = draft.value("algorithm.kl_coef", 0)  # whose estimate it is then
+    for flag in (used, weight, None if in_rewards else kind):
         if flag:
             why = (
                 "with a coefficient of 0 the KL has no effect" if not found else "without --use-kl-loss it is not read"

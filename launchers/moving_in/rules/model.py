@@ -10,6 +10,7 @@ from launchers.moving_in.flags import Flag, Flags, number
 from launchers.moving_in.rules.shape import known_name
 
 QUANTISED = re.compile(r"[-_](fp8|int4|int8|awq|gptq|w4a16|nvfp4|mxfp4)(?=$|[-_])", re.IGNORECASE)
+IN_REWARDS = ("reinforce_plus_plus", "ppo")  # whose rewards of tokens a KL lowers, here and there
 CONVERTED = re.compile(r"[-_]torch[-_]dist$")
 
 
@@ -44,12 +45,18 @@ def _reference(flags: Flags, draft: Draft, reference: Flag | None, path: str) ->
     other = converted_from(reference.text)
     if flags.look("use_opd"):
         draft.skip(reference, "the teacher is the reference here")
-    elif not (flags.look("use_kl_loss") and number(flags.said("kl_loss_coef"), 0.0) > 0):
-        draft.skip(reference, "no reference is loaded while the KL is not in the loss")
+    elif not has_reference(flags):
+        draft.skip(reference, "no reference is loaded while there is no KL")
     elif _same(other, path):
         draft.skip(reference, "the reference is the model at model.path, if that is left out")
     else:
         draft.put("model.reference_path", other, reference, "a HuggingFace directory")
+
+
+def has_reference(flags: Flags) -> bool:
+    """Whether a KL to a reference is in the loss, or in the rewards of an advantage that takes it."""
+    in_loss = flags.look("use_kl_loss") is not None and number(flags.said("kl_loss_coef"), 0.0) > 0
+    return in_loss or (flags.said("advantage_estimator") in IN_REWARDS and number(flags.said("kl_coef"), 0.0) > 0)
 
 
 def _same(one: str, other: str) -> bool:

@@ -46,7 +46,7 @@ def made(seed: int, num: int = 7) -> tuple[list[float], list[list[float]], list[
 def test_equals_the_sum_over_later_steps(gamma: float, lambd: float) -> None:
     rewards, values, masks = made(3)
     tensors = [torch.tensor(v) for v in values], [torch.tensor(m, dtype=torch.float32) for m in masks]
-    found = gae(torch.tensor(rewards), *tensors, gamma, lambd)
+    found = gae(torch.tensor(rewards), *tensors, gamma, lambd, [torch.zeros(len(v)) for v in values])
     for got, reward, value, mask in zip(found, rewards, values, masks, strict=True):
         assert got.tolist() == pytest.approx(by_hand(reward, value, mask, gamma, lambd), abs=1e-6)
 

@@ -63,6 +63,43 @@ CASES = {
         "algorithm.kl_loss_coef: found 0.1, which loss distillation does not read; wanted a key of loss distillation; "
         "this one is for clipped, gspo, cispo, sapo, policy_gradient: remove it, or choose another loss",
     ),
+    "a KL in both places": (
+        ["algorithm.advantage_estimator=reinforce_plus_plus", "algorithm.kl_coef=0.1", "algorithm.kl_loss_coef=0.2"],
+        "algorithm.kl_coef: found 0.1 with kl_loss_coef 0.2: the reference is in the rewards and in the loss; wanted "
+        "it in one place: remove one of the two",
+    ),
+    "a KL in the rewards beside a teacher": (
+        ["algorithm.advantage_estimator=reinforce_plus_plus", "algorithm.kl_coef=0.1", "algorithm.loss=distillation"],
+        "algorithm.kl_coef: found 0.1 with loss distillation: the reference is in the rewards and in the loss; wanted "
+        "it in one place: remove one of the two",
+    ),
+    "a KL in rewards that are compared": (
+        ["algorithm.kl_coef=0.1"],
+        "algorithm.kl_coef: found 0.1, which advantage_estimator grpo does not read; wanted a key of "
+        "advantage_estimator grpo; this one is for reinforce_plus_plus, gae: remove it, or choose another "
+        "advantage_estimator",
+    ),
+    "a KL that nobody takes": (
+        ["algorithm.advantage_estimator=mine.py:f", "algorithm.kl_coef=0.1"],
+        "algorithm.kl_coef: found 0.1, and no parameter kl of DIR/mine.py:f; wanted an advantage that takes kl: add "
+        "the parameter, or set kl_loss_coef in its place",
+    ),
+    "a KL in the rewards": (["algorithm.advantage_estimator=reinforce_plus_plus", "algorithm.kl_coef=0.1"], ""),
+    "no reference that moves": (
+        ["algorithm.ref_update_interval=2"],
+        "algorithm.ref_update_interval: found 2 and no reference; wanted a KL to a reference, in the loss or the "
+        "rewards: set kl_loss_coef or kl_coef, or remove it",
+    ),
+    "a teacher that moves": (
+        ["algorithm.loss=distillation", "algorithm.ref_update_interval=2"],
+        "algorithm.ref_update_interval: found 2 with loss distillation, whose reference is the teacher; wanted a "
+        "teacher that stays: remove it",
+    ),
+    "a base that moves": (
+        ["algorithm.kl_loss_coef=0.1", "algorithm.ref_update_interval=2", "train.lora={rank: 4}"],
+        "algorithm.ref_update_interval: found 2 with train.lora, whose reference is the model without adapters; wanted "
+        "a reference that stays: remove it, or train.lora",
+    ),
     "a teacher": (["algorithm.loss=distillation", "algorithm.loss_options={advantage_weight: 0.5}"], ""),
     "weights": (["algorithm.importance=mis", "algorithm.importance_low=0.5", "algorithm.opsm_delta=0.1"], ""),
     "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),

@@ -127,6 +127,6 @@ def test_a_run_file_in_slimes_names_gets_no_hint_that_misleads(tmp_path: Path) -
     with pytest.raises(RunFileError) as error:
         check_run_file(tmp_path / "run.yaml")
     unknown = {one.key: one.remedy for one in error.value.mistakes if one.found == "an unknown key"}
-    assert len(unknown) == 32
+    assert len(unknown) == 31
     assert all("slime's" in remedy for remedy in unknown.values()), unknown
     assert "did you mean" not in "".join(unknown.values())

@@ -360,6 +360,33 @@ def test_what_has_no_counterpart_says_what_is_lost(tmp_path: Path, flags: str, l
     assert f"no counterpart ({loses}): {flags.split()[0]}" in summary(found, "run.sh")
 
 
+IN_REWARD = "--num-rollout 3 --n-samples-per-prompt 2 --kl-coef 0.01 --ref-update-interval 5 --kl-loss-type"
+
+
+@pytest.mark.parametrize(("estimator", "name"), [("ppo", "gae"), ("reinforce_plus_plus", "reinforce_plus_plus")])
+def test_a_kl_in_the_rewards(tmp_path: Path, estimator: str, name: str) -> None:
+    found = of_flags(tmp_path, f"--advantage-estimator {estimator} {IN_REWARD} k1")
+    assert (
+        keys(found).items()
+        >= {
+            "algorithm.advantage_estimator": name,
+            "algorithm.kl_coef": 0.01,
+            "algorithm.ref_update_interval": 5,
+        }.items()
+    )
+    assert found.draft.lost == []
+    (lost,) = of_flags(tmp_path, f"--advantage-estimator {estimator} {IN_REWARD} k3").draft.lost
+    assert (lost.flag, lost.loses) == ("--kl-loss-type k3", "result")
+
+
+def test_a_kl_in_rewards_that_are_compared_has_no_effect(tmp_path: Path) -> None:
+    found = of_flags(tmp_path, f"--advantage-estimator grpo {IN_REWARD} k1")
+    assert not {"algorithm.kl_coef", "algorithm.ref_update_interval"} & set(keys(found))
+    assert found.draft.lost == []
+    (lost,) = of_flags(tmp_path, f"--advantage-estimator reinforce_plus_plus_baseline {IN_REWARD} k1").draft.lost
+    assert (lost.flag, lost.loses) == ("--kl-coef 0.01", "result")
+
+
 @pytest.mark.parametrize(
     "flags",
     ["--rollout-top-p 1.0", "--kl-coef 0.00", "--context-parallel-size 1", "--moe-token-dispatcher-type alltoall"],
