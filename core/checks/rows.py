@@ -18,6 +18,8 @@ READ = {
     "eval": ("interval", "skip_first", "sets"),
 }
 """Keys of these sections that say something where the rows have the answers."""
+UNREAD_OF_SETS = (*(key for key in EvalSet.model_fields if key in EvalConfig.model_fields), "reward")
+"""Keys of an evaluation set that say nothing there, but for those that `eval` reads."""
 OF_ENGINES = ("engines_per_node", "weight_sync", "check_sync", "offload")
 PARTS = ("engines", "rewards")  # of a job, that have nothing to do
 GIVEN = "the rows have the answers (rollout.generate: rows)"
@@ -57,8 +59,7 @@ def nothing_is_sampled(config: RunConfig) -> Iterator[Mistake]:
     yield from _unread("rollout", rollout, RolloutConfig, READ["rollout"])
     yield from _unread("eval", config.eval, EvalConfig, READ["eval"])
     for name, one in config.eval.sets.items():
-        sampled = [key for key in EvalSet.model_fields if key in EvalConfig.model_fields and key not in READ["eval"]]
-        read = [key for key in EvalSet.model_fields if key not in (*sampled, "reward")]
+        read = [key for key in EvalSet.model_fields if key not in UNREAD_OF_SETS or key in READ["eval"]]
         yield from _unread(f"eval.sets.{name}", one, EvalSet, read)
     yield from _unread("reward", config.reward, RewardConfig, ())
     others = [key for key in PlacementConfig.model_fields if key not in OF_ENGINES and not key.startswith("engine_")]

@@ -101,7 +101,7 @@ RULES = (
     Rule(dialogue.templates, ("data", "eval", "model", "rollout")),
     Rule(schedule.all_tokens_are_sampled_from, ("rollout",)),
     Rule(schedule.clip_range, ("algorithm",)),
-    Rule(schedule.learning_rate, ("rollout", "train"), of_training=True),
+    Rule(schedule.learning_rate, ("algorithm", "critic", "rollout", "train"), of_training=True),
     Rule(schedule.recomputed_layers, ("train",)),
     Rule(model.chat_templates, ("data", "eval", "model")),
     Rule(model.reference_has_the_vocabulary, ("model",)),

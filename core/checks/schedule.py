@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.mistake import Mistake
+from core.checks.needs import needs_values
 from core.config.schema import RunConfig
 
 
@@ -51,13 +52,17 @@ def learning_rate(config: RunConfig) -> Iterator[Mistake]:
             f"min_lr <= {train.lr}",
             "lower min_lr, or raise lr",
         )
-    total = config.rollout.num_rollout * train.num_steps_per_rollout
+    steps, alone = config.rollout.num_rollout, 0
+    if needs_values(config.algorithm):  # the policy stays meanwhile, and its schedule begins afterwards
+        alone = config.critic.num_critic_only_steps
+    total = max(0, steps - alone) * train.num_steps_per_rollout
+    rollouts = f"(num_rollout {steps} - {alone} of the critic alone)" if alone else f"num_rollout {steps}"
     if train.lr_warmup_steps > total:
         yield Mistake(
             "train.lr_warmup_steps",
             None,
             f"{train.lr_warmup_steps} warm-up steps",
-            f"at most the {total} optimiser steps of the run (num_rollout {config.rollout.num_rollout} × "
+            f"at most the {total} optimiser steps of the run ({rollouts} × "
             f"num_steps_per_rollout {train.num_steps_per_rollout})",
             f"lower it to {total} or less, or raise num_rollout",
         )

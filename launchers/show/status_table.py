@@ -76,7 +76,7 @@ def _cells(status: Status) -> dict[str, str]:
         "run": visible(status.directory.path.name),
         "state": str(status.state),
         "attempt": str(last.number) if last else "",
-        "step": "" if advance.num_steps is None else f"{advance.steps_done}/{advance.num_steps}",
+        "step": f"{advance.steps_done}/{advance.num_steps}" if advance.num_steps else "",
         "phase": (advance.phase or "") if status.state == RunState.RUNNING else "",
         "step time": "" if advance.step_time_s is None else f"{advance.step_time_s:.1f} s",
         "reward": "" if advance.reward is None else f"{advance.reward:.3f}",
@@ -109,9 +109,9 @@ def cut_middle(text: str, most: int) -> str:
 
 
 def steps(status: Status) -> str:
-    """`5 of 12`."""
+    """`5 of 12`; `-` before the start, and where a run only evaluates."""
     advance = status.advance
-    return f"{advance.steps_done} of {advance.num_steps}" if advance.num_steps is not None else "-"
+    return f"{advance.steps_done} of {advance.num_steps}" if advance.num_steps else "-"
 
 
 def number(value: float | None, spec: str, unit: str = "") -> str:
@@ -140,11 +140,12 @@ def _fields(status: Status) -> dict[str, str]:
     running = status.state == RunState.RUNNING
     phase = f", {advance.phase}" if running and advance.phase else ""
     since = f" for {duration(status.now - advance.phase_began)}" if phase and advance.phase_began else ""
+    done = f"{steps(status)} done" if advance.num_steps else ""
     return {
         "run": str(status.directory.path),
         "state": " ".join(part for part in (status.state, job, where) if part),
         "reason": status.reason,
-        "step": "" if advance.num_steps is None else f"{steps(status)} done{phase}{since}",
+        "step": f"{done}{phase}{since}".removeprefix(", "),
         "last step": "" if advance.step_time_s is None else f"{advance.step_time_s:.1f} s",
         "reward": number(advance.reward, ".3f") if advance.reward is not None else "",
         "time left": duration(status.left_s) if status.left_s is not None else "",

@@ -249,6 +249,11 @@ def spoil(trainer: Any) -> None:
         list(trainer._parameters.values())[-1].view(-1)[0] = float("nan")
 
 
+def spoil_critic(trainer: Any) -> None:
+    """Let the critic find a NaN in its next gradient; its values are finite, as advantages have to be."""
+    trainer._critic.optimizer._norm = lambda: float("nan")
+
+
 def sums_over_one_rank(trainer: Any) -> int:
     """How many sums an update asks of groups of one rank, control traffic aside: NCCL would connect each to itself."""
     asked, real = [], dist.all_reduce
@@ -365,6 +370,7 @@ LOOK = {
     "decay_everything": decay_everything,
     "decays": decays,
     "spoil": spoil,
+    "spoil_critic": spoil_critic,
     "parallel_output": parallel_output,
     "sums_over_one_rank": sums_over_one_rank,
     "aliases_bring_gradients": aliases_bring_gradients,

@@ -99,7 +99,9 @@ class Critic:
         hf.load_hf(body | dict(model.fixed_tensors()), shape, share.layout, model_dir, without=(OUTPUT,))
         total_steps = config.rollout.num_rollout * config.train.num_steps_per_rollout
         prepare = partial(dither, seed=config.train.seed) if config.train.dither_masters else None
-        self.optimizer = Optimizer(model, critic_settings(config), total_steps, prepare=prepare)
+        self.optimizer = Optimizer(
+            model, critic_settings(config), total_steps, prepare=prepare, lr_key="critic.lr, of the critic"
+        )
         self._predict: Predict = partial(forward_row, device=share.device)
         self._loss = ValueLoss(config.critic.value_clip)
 

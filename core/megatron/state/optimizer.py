@@ -41,14 +41,16 @@ class Optimizer:
         *,
         prepare: Callable[[list[Tensor]], None] | None = None,
         streamed: bool = False,
+        lr_key: str = "train.lr",
     ) -> None:
         """Build gradients and Adam's state.
 
         Args:
+            lr_key: the key of its learning rate, for messages.
             prepare: called with the fp32 masters, which it may change.
             streamed: masters and moments stay in host memory.
         """
-        self.config = config
+        self.config, self._lr_key = config, lr_key
         self.total_steps = total_steps
         self.num_steps = 0
         self.before_step: Callable[[], None] = _nothing  # what has to be there before parameters are touched
@@ -113,7 +115,8 @@ class Optimizer:
                 stream.give_up()
             raise NonFiniteGradient(
                 f"gradient norm is {norm} at optimiser step {self.num_steps}: wanted a finite number. "
-                "The parameters are as before this step: look at its samples and their log-probs, or lower train.lr"
+                "The parameters are as before this step: look at its samples and their log-probs, or lower "
+                f"{self._lr_key}"
             )
         if self.config.clip_grad and norm > self.config.clip_grad:
             gradients = [p.grad for one in self.adams for p in one.get_parameters() if p.grad is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.checks.rows import OF_ENGINES, READ
+from core.checks.rows import OF_ENGINES, READ, UNREAD_OF_SETS
 from core.doors import ROWS
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags
@@ -48,6 +48,7 @@ def _unread(key: str) -> bool:
     section, _, name = key.partition(".")
     if section == "rollout":
         return name not in READ["rollout"] or name == "n_samples_per_prompt"
-    if section == "eval" and not name.startswith("sets."):
-        return name not in READ["eval"]
+    if section == "eval":
+        one = name.split(".")[2] if name.startswith("sets.") else name
+        return one not in READ["eval"] and (one == name or one in UNREAD_OF_SETS)
     return key.startswith(PARTS) or (section == "placement" and name in OF_ENGINES)

@@ -152,6 +152,14 @@ CASES = {
         "critic.lr_warmup_steps: found 5 warm-up steps; wanted at most the 4 optimiser steps of the run: lower it to 4 "
         "or less",
     ),
+    "a long warm-up of what the critic leaves": (
+        [
+            *("algorithm.advantage_estimator=gae", "critic.num_critic_only_steps=2", "train.lr_warmup_steps=3"),
+            "critic.lr_warmup_steps=1",
+        ],
+        "train.lr_warmup_steps: found 3 warm-up steps; wanted at most the 2 optimiser steps of the run ((num_rollout "
+        "4 - 2 of the critic alone) × num_steps_per_rollout 1): lower it to 2 or less, or raise num_rollout",
+    ),
     "no k": (
         ["algorithm.advantage_estimator=pass_at_k"],
         "algorithm.advantage_options: found no k; wanted all that pass_at_k needs: add k",

@@ -302,6 +302,19 @@ def test_supervised_training_becomes_a_run_of_rows(tmp_path: Path) -> None:
     assert [mistake for rule in (*ROWS_RULES,) for mistake in rule(config)] == []
 
 
+def test_sets_of_a_supervised_launch_are_not_sampled(tmp_path: Path) -> None:
+    one = "{name: held, path: /d/held.jsonl, temperature: 0.6, n_samples_per_eval_prompt: 4, input_key: messages}"
+    (tmp_path / "eval.yaml").write_text(f"eval: {{defaults: {{top_p: 0.7}}, datasets: [{one}]}}")
+    sets = f"--eval-interval 2 --eval-config {tmp_path / 'eval.yaml'}"
+    found = of_flags(tmp_path, f"{SUPERVISED} --max-tokens-per-gpu 4096 {sets}")
+    said = {key: value for key, value in keys(found).items() if key.startswith("eval.")}
+    assert said["eval.sets.held.prompt_key"] == "messages"
+    assert not {"temperature", "top_p", "n_samples_per_prompt", "reward"} & {key.split(".")[-1] for key in said}
+    (tmp_path / "mine.yaml").write_text(found.text)
+    config = load_run_file(tmp_path / "mine.yaml")
+    assert [mistake for rule in ROWS_RULES for mistake in rule(config)] == []
+
+
 def test_a_teacher_of_slime_is_the_reference_of_the_loss_distillation(tmp_path: Path) -> None:
     own = "--use-opd --opd-type megatron --opd-kl-coef 0.5 --opd-teacher-load /t/Big_torch_dist --num-rollout 3"
     found = of_flags(tmp_path, f"{own} --rm-type math --n-samples-per-prompt 4")

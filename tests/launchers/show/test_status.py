@@ -187,6 +187,16 @@ def shown(renderable: Any) -> str:
     return capture.get()
 
 
+def test_an_evaluation_has_no_steps_to_count(tmp_path: Path) -> None:
+    at_work = {**ROLLOUT, "phase": "eval", "step": 0}
+    directory = write_history(tmp_path / "out", [began(1)], [{**BEGIN, "num_steps": 0}, at_work], RECORD)
+    status = status_of(read_files(RunDirectory(directory.path)), {"7": FIRST_START}, BEGAN + 2200)
+    text = shown(status_table.one(status))
+    assert "eval for 0:01:40" in text
+    assert "0 of 0" not in text
+    assert "0/0" not in shown(status_table.many([status]))
+
+
 def test_one_run_in_full(tmp_path: Path) -> None:
     text = shown(status_table.one(running(tmp_path)))
     for part in (

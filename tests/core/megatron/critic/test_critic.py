@@ -69,6 +69,7 @@ def outcomes(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
                 "bf16": case(llama, BF16, UPDATES),
                 "bf16-parked": case(llama, BF16, parked),
                 "alone": case(llama, {}, ["checksums", *([UPDATES[0], "checksums"] * 3)], num_critic_only_steps=2),
+                "nan": case(llama, {}, [UPDATES[0], "spoil_critic", UPDATES[1]], num_critic_only_steps=4),
                 "learning": case(llama, {}, [["update_critic", 0]] * 8),
                 "no critic": {"model": llama, "actions": [["update", 0], ["save", str(folder / "without")]]},
                 "none saved": case(llama, {}, [["load", str(folder / "without")]]),
@@ -129,6 +130,12 @@ def test_the_policy_stays_while_the_critic_learns_alone(outcomes: dict[str, list
     assert ["train/grad_norm" in update["metrics"] for update in updates] == [False, False, True]
     losses = [update["metrics"]["train/value_loss"] for update in updates]
     assert all(later < earlier for earlier, later in pairwise(losses)), losses
+
+
+def test_a_gradient_of_the_critic_that_is_not_finite_names_its_key(outcomes: dict[str, list[Any]]) -> None:
+    (error,) = outcomes["nan"]
+    assert "gradient norm is nan at optimiser step 2" in error
+    assert error.rstrip().endswith("or lower critic.lr, of the critic")
 
 
 def test_a_checkpoint_without_a_critic_is_refused(outcomes: dict[str, list[Any]]) -> None:
