@@ -141,7 +141,10 @@ def test_refused_weights_leave_the_engine_alive_and_marked(qwen3: RunningEngine)
     assert qwen3.client.weight_version() == "good"
 
 
-@pytest.mark.parametrize("kind", ["llama-tied", "glm4", "glm4_moe"])
+SLOW_KINDS = [pytest.param(kind, marks=pytest.mark.slow) for kind in ("mimo", "minimax_m2")]
+
+
+@pytest.mark.parametrize("kind", ["llama-tied", "glm4", "glm4_moe", *SLOW_KINDS])
 def test_an_engine_of_two_ranks_replays(kind: str, tmp_path: Path) -> None:
     """Each rank its own parts: slices of rows, of columns, and whole tensors."""
     server = start_engine(tiny_model(kind, tmp_path / "model"), tmp_path / "tp2.log", tensor_parallel=2)
