@@ -17,7 +17,8 @@ CARRIED = {
 }
 # Scales of the published fp8 weights of MiniMax-M2, one for each block of 128 by 128, and the biases of its routers.
 MINIMAX_BESIDE = 62 * (256 * 3 * 24 * 12 + 2 * 48 * 24 + 2 * 8 * 24) + 62 * 256
-# The heads for several tokens of MiMo: a layer, a matrix [H, 2 H] and three norms.
+# The heads for several tokens of MiMo: a layer, a matrix [H, 2 H] and three norms. Its number below is not of an index,
+# but counted by its config.json and the names of its tensors; the card says 7.83 billion.
 MIMO_HEADS = 177_223_680 + 2 * 4096**2 + 3 * 4096
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
