@@ -13,6 +13,7 @@ from sphinx.application import Sphinx
 
 CONTENTS = {
     "First hours": (
+        "docs/session",
         "docs/gsm8k",
         "docs/run-file",
         "docs/rewards-and-data",

@@ -118,6 +118,7 @@ def test_make_help_lists_every_target() -> None:
         "slurm",
         "demo",
         "screenshots",
+        "session",
         "docs",
         "test",
         "test-slow",

@@ -17,6 +17,7 @@ from core.run_dir.progress import ProgressReader
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.allocation import Allocation, AllocationError
 from launchers.commands.terminal import console, fail, say
+from launchers.show.short_path import short_path
 from launchers.submit.allocation_fit import Misfit, fitting
 
 if TYPE_CHECKING:
@@ -120,15 +121,15 @@ def show_result(directory: RunDirectory) -> None:
     """The table of all steps, where everything lies, and what to type next."""
     from launchers.show.display import summary
 
-    path = directory.path
+    path = short_path(directory.path)
     console.print(summary(ProgressReader(directory.progress).new_events()))
     places = {
-        f"all of it as a page:     ebbtide report {path}": directory.progress,
-        f"samples of every step:   {path}/steps/   (ebbtide inspect {path} --best 2 --worst 2)": directory.steps,
-        f"curves:                  tensorboard --logdir {path}/tensorboard": directory.tensorboard,
-        f"checkpoints:             {path}/checkpoints/   (ebbtide export {path} FOLDER)": directory.checkpoints,
-        f"the model:               {path}/hf/   (a HuggingFace directory)": directory.hf_model,
-        f"models after steps:      {path}/hf_steps/": directory.hf_steps,
-        f"logs:                    {path}/attempts/latest/": directory.path,
+        f"as a page:    ebbtide report {path}": directory.progress,
+        f"samples:      ebbtide inspect {path} --best 2": directory.steps,
+        f"curves:       tensorboard --logdir {path}": directory.tensorboard,
+        f"checkpoints:  {path}/checkpoints/": directory.checkpoints,
+        f"the model:    {path}/hf/": directory.hf_model,
+        f"of steps:     {path}/hf_steps/": directory.hf_steps,
+        f"logs:         {path}/attempts/latest/": directory.path,
     }
     say("\n".join(line for line, place in places.items() if place.exists()))

@@ -57,7 +57,7 @@ def _stop(child: Child, show: Callable[[], None], display: Display, attempt: Pat
     """Exit code of the child, which is given time to save, and is told to end when that is over."""
     if ask_to_stop(attempt):
         minutes = SAVE_DEADLINE_S / 60
-        display.note(f"stopping: it saves first, for {minutes:.0f} min at most; Ctrl-C again leaves at once")
+        display.note(f"stopping: saves first, for {minutes:.0f} min at most; Ctrl-C again: at once")
         ends = time.monotonic() + SAVE_DEADLINE_S
         code = _watch(child, show, lambda: at_once() or time.monotonic() > ends)
         if code is not None:

@@ -21,6 +21,7 @@ from common.duration import in_short
 from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.moment import moment_of
 from launchers.attempts.failure import Failure
+from launchers.show.short_path import short_path
 
 COLUMNS = {  # heading -> metric, format; narrow enough for 80 characters
     "reward": ("rollout/raw_reward", ".3f"),
@@ -99,12 +100,12 @@ class Display:
         agent_log = AttemptFolder(folder).agent_log(0)
         what = str(failure) if failure else f"the node agent died without a record; see {agent_log}"
         self._console.print(f"[bold red]failed[/]: {_plain(what)}", highlight=False, soft_wrap=True)
-        self._console.print(f"all logs: {folder}", highlight=False, soft_wrap=True)
-        self._console.print(f"after mending it: {resume} {run_dir}", highlight=False, soft_wrap=True)
+        self._console.print(f"all logs: {short_path(folder)}", highlight=False, soft_wrap=True)
+        self._console.print(f"after mending it: {resume} {short_path(run_dir)}", highlight=False, soft_wrap=True)
 
     def interrupted(self, run_dir: Path, saved: str) -> None:
         """Stopped by the user; `saved` says what is not lost."""
-        text = f"stopped: {saved}. Go on with: ebbtide resume {run_dir}"
+        text = f"stopped: {saved}.\nGo on with: ebbtide resume {short_path(run_dir)}"
         self._console.print(text, highlight=False, soft_wrap=True)
 
     def _on_begin(self, event: dict[str, Any]) -> None:

@@ -123,6 +123,8 @@ def _summary(record: StepRecord, steps: list[int], evaluation: str | None) -> Re
     lengths, gaps = record.response_tokens.lengths, _gaps(record)
     scored = record.reward[~np.isnan(record.reward)]
     rows = {
+        "model": record.model,
+        "made": record.created,
         "samples": f"{len(record)} in {len(np.unique(record.group))} groups",
         "reward": f"mean {_mean(scored):.4g}, min {_min(scored):.4g}, max {_max(scored):.4g}"
         if len(scored)
@@ -140,7 +142,7 @@ def _summary(record: StepRecord, steps: list[int], evaluation: str | None) -> Re
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(visible(value)))
     what = "" if evaluation is None else f"{evaluation} before "
-    title = f"{record.run}, {what}step {record.step} (stored: {step_ranges(steps)}), {record.model}, {record.created}"
+    title = f"{record.run}, {what}step {record.step} (stored: {step_ranges(steps)})"
     return Panel(table, title=Text(visible(title)), title_align="left")
 
 

@@ -18,6 +18,7 @@ from launchers.attempts.provenance import Provenance
 from launchers.show.plain_text import visible
 from launchers.show.run_state import RunState
 from launchers.show.run_status import Status
+from launchers.show.short_path import short_path
 
 STYLES = {
     RunState.RUNNING: "green",
@@ -36,7 +37,7 @@ def one(status: Status, provenance: Provenance | None = None) -> RenderableType:
     """Everything about one run; `provenance` is that of its newest attempt."""
     table = Table.grid(padding=(0, 2))
     made_with = {} if provenance is None else {"code": provenance.code_text, "machine": provenance.machine_text}
-    seen = {"report": f"ebbtide report {status.directory.path}"} if status.advance.steps_done else {}
+    seen = {"report": f"ebbtide report {short_path(status.directory.path)}"} if status.advance.steps_done else {}
     for name, value in {**_fields(status), **made_with, **seen}.items():
         if value:
             table.add_row(
@@ -150,7 +151,9 @@ def _fields(status: Status) -> dict[str, str]:
         "reward": number(advance.reward, ".3f") if advance.reward is not None else "",
         "time left": duration(status.left_s) if status.left_s is not None else "",
         "failed nodes": ", ".join(last.failed_nodes) if last else "",
-        "go on": "" if status.live or status.history.complete else f"ebbtide {resume} {status.directory.path}",
+        "go on": ""
+        if status.live or status.history.complete
+        else f"ebbtide {resume} {short_path(status.directory.path)}",
     }
 
 

@@ -187,7 +187,9 @@ def test_nothing_outlives_the_command(role: str, number: signal.Signals, exit_co
     assert {path.name for path in held if path.exists()} == set()
     if number == signal.SIGINT:
         said = (tmp_path / "log").read_text()
-        steps = re.search(r"stopped: saved, all (\d+) steps that are complete\. Go on with: ebbtide resume (\S+)", said)
+        steps = re.search(
+            r"stopped: saved, all (\d+) steps that are complete\.\nGo on with: ebbtide resume (\S+)", said
+        )
         assert steps, said
         assert steps[2] == str(run_dir)
         assert (run_dir / "checkpoints" / f"step_{int(steps[1]):06d}" / "manifest.json").exists()

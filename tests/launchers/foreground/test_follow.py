@@ -63,7 +63,7 @@ def test_the_first_one_lets_it_save(number: signal.Signals, tmp_path: Path) -> N
     assert followed.run() == INTERRUPTED
     assert followed.child is not None
     assert followed.child.exit_code() == 0
-    assert "it saves first, for 10 min at most; Ctrl-C again leaves at once" in followed.text.getvalue()
+    assert "stopping: saves first, for 10 min at most; Ctrl-C again: at once" in followed.text.getvalue()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
