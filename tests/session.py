@@ -1,4 +1,4 @@
-"""A recorded session for the pages: `make session`, which takes some 8 minutes on two cores.
+"""A recorded session for the pages: `make session`, which takes some 10 minutes on two cores.
 
 The demo is run in terminals of 80 and of 120 columns (`tests/support/terminal.py`), stopped by Ctrl-C, resumed, and
 looked at; docs/session.md gets what a person sees. Names of this machine and its folders are replaced.
@@ -80,8 +80,9 @@ def stops(screen: Screen) -> bool:
 
 
 def plain(line: str, folder: Path) -> str:
-    """A line without the folder and the host of the recording."""
+    """A line without the folder and the host of the recording, and without the commit."""
     line = line.replace(str(folder), HOME).replace(str(ROOT), "~/ebbtide")
+    line = re.sub(r" at [0-9a-f]{8}\b", "", line)
     return re.sub(rf"\b{re.escape(socket.gethostname())}\b", HOST, line)
 
 
