@@ -34,6 +34,15 @@ def test_the_type_of_the_parameters_may_be_the_devices(device: str, each: int) -
     assert found.checkpoint == each * modelcfg.num_parameters(shape)
 
 
+def test_a_reference_that_moves_is_in_the_checkpoint() -> None:
+    shape, kl = modelcfg.load("qwen3-4b"), {"kl_loss_coef": 0.1}
+    stays, moves = (
+        plan_disk(run(algorithm={**kl, "ref_update_interval": interval}), shape, "cuda").checkpoint
+        for interval in (None, 5)
+    )
+    assert moves - stays == 2 * modelcfg.num_parameters(shape)
+
+
 @pytest.mark.parametrize(("kl", "logprobs"), [(0.0, 2), (0.1, 3)], ids=["engine, trainer", "and the reference"])
 def test_bytes_of_a_step(kl: float, logprobs: int) -> None:
     """16 groups of 8: ids and 5 bytes of text for 512 + 1536 tokens; of responses a mask, and log-probs in fp32."""

@@ -139,6 +139,7 @@ def test_what_stays_on_the_gpu_unasked_leaves_room_for_fragments() -> None:
         ({"placement": {"engine_memory_fraction": 0.8}}, set()),
         ({"placement": ALL_LEAVE}, set()),
         ({"algorithm": {"kl_loss_coef": 0.1}}, {"masters", "reference"}),
+        ({"algorithm": {"advantage_estimator": "reinforce_plus_plus", "kl_coef": 0.1}}, {"masters", "reference"}),
         (
             {"train": {"use_distributed_optimizer": True}, "placement": {"trainers_per_node": 8}},
             {"masters", "parameters", "moments"},
