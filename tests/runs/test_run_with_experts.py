@@ -1,4 +1,4 @@
-"""A whole run of a model with experts, which two trainer ranks share out."""
+"""A whole run of a model with experts, which two trainer ranks share out, with a critic and a KL in the rewards."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
         placement={"device": "cpu", "trainers_per_node": 2, "expert_parallel": 2, "check_sync": 1},
         rollout={"num_rollout": 3},
         train={"use_distributed_optimizer": True},
-        algorithm={"kl_loss_coef": 0.1},
+        algorithm={"advantage_estimator": "gae", "kl_coef": 0.1},
     )
     if kind in SIGMOID_EXPERTS:
         with_layer_behind(tmp_path / "model")
@@ -42,6 +42,8 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     assert len(metrics) == 3
     assert all(m["train/train_rollout_logprob_abs_diff"] < 1e-5 for m in metrics)
     assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
+    assert all("train/critic_grad_norm" in m for m in metrics)
+    assert abs(metrics[0]["train/kl_in_reward"]) < 1e-5 < abs(metrics[2]["train/kl_in_reward"])
     first, last = (read_step(step_path(run_dir, step)) for step in (0, 2))
     for record, is_the_policy in ((first, True), (last, False)):
         assert record.logprobs_ref is not None
@@ -57,3 +59,11 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     assert {name for name in same if ".experts." not in name} == {*carried, *biases}
     assert len(same) < 0.4 * len(before), "but for experts that no token chose"
     AutoModelForCausalLM.from_pretrained(run_dir / "hf", dtype=torch.float32)
+    again = ebbtide("replay", str(run_dir), "--step", "2", "--run-dir", str(tmp_path / "again"))
+    assert again.returncode == 0, again.stdout + again.stderr
+    repeated = read_step(step_path(tmp_path / "again", 2))
+    assert last.token_advantage is not None
+    assert repeated.token_advantage is not None
+    np.testing.assert_array_equal(repeated.token_advantage.values, last.token_advantage.values)
+    for name in ("train/loss", "train/grad_norm", "train/value_loss", "train/kl_in_reward"):
+        assert repeated.metrics[name] == last.metrics[name], name
