@@ -18,7 +18,7 @@ from launchers.commands.run import Local, begin
 from launchers.commands.terminal import NewRunDir, Overrides, RunDir, console, fail, refuse, say
 
 EXAMPLE = "ebbtide replay runs/NAME --step 3 --set algorithm.eps_clip=0.1"
-SECTIONS = ("algorithm", "train", "placement")  # whose keys an update depends on, beside model and samples
+SECTIONS = ("algorithm", "critic", "train", "placement")  # whose keys an update depends on, beside model and samples
 LAYOUT = "placement."  # says who computes, not what
 
 

@@ -78,7 +78,7 @@ def test_another_clip_range_changes_what_it_should(straight: Path, tmp_path: Pat
 def test_what_cannot_be_replayed_is_refused(straight: Path) -> None:
     other = ebbtide("replay", str(straight), "--step", "3", "--set", "rollout.temperature=0.5")
     assert other.returncode == 2
-    assert "found --set rollout.temperature=0.5; wanted a key of algorithm, train, placement" in other.stderr
+    assert "found --set rollout.temperature=0.5; wanted a key of algorithm, critic, train, placement" in other.stderr
     missing = ebbtide("replay", str(straight), "--step", "9")
     assert missing.returncode != 0
     assert "wanted one of steps [0, 1, 2, 3]" in missing.stderr

@@ -59,8 +59,11 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     assert {name for name in same if ".experts." not in name} == {*carried, *biases}
     assert len(same) < 0.4 * len(before), "but for experts that no token chose"
     AutoModelForCausalLM.from_pretrained(run_dir / "hf", dtype=torch.float32)
-    again = ebbtide("replay", str(run_dir), "--step", "2", "--run-dir", str(tmp_path / "again"))
-    assert again.returncode == 0, again.stdout + again.stderr
+    again = ["replay", str(run_dir), "--step", "2", "--run-dir", str(tmp_path / "again")]
+    other = ebbtide(*again, "--set", "critic.lr=0")
+    assert (other.returncode, "critic.lr: found 0" in other.stderr) == (2, True), other.stderr
+    done = ebbtide(*again)
+    assert done.returncode == 0, done.stdout + done.stderr
     repeated = read_step(step_path(tmp_path / "again", 2))
     assert last.token_advantage is not None
     assert repeated.token_advantage is not None
