@@ -34,6 +34,7 @@ from core.megatron.parallel import initialise
 from core.megatron.rows.packing import Row, pack
 from core.megatron.rows.schedule import train_batch
 from core.megatron.rows.tokens import TokenTable, TokenValues, micro_batch
+from core.megatron.sizes.flops import update_flops
 from core.megatron.sizes.graphs import most_tokens
 from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import wrap
@@ -53,12 +54,10 @@ SEQUENCE, PROMPT, REPETITIONS, NUM_KERNELS = 4096, 512, 5, 14
 
 def needed_flops(shape: ModelShape, row: Row) -> float:
     """Forward and backward of one row; of experts those that a token goes to."""
-    heads = shape.query_size
-    ffn = max(1, shape.experts_per_token) * shape.ffn_hidden_size
-    layer = shape.hidden_size * (2 * heads + 2 * shape.key_value_size + 3 * ffn + shape.num_experts)
-    linear = 6 * (shape.num_layers * layer * len(row.tokens) + shape.vocab_size * shape.hidden_size * len(row.targets))
     pairs = sum(s.length * (s.prefix_length + s.length / 2) for s in row.segments)
-    return linear + 12 * shape.num_layers * heads * pairs
+    flops = update_flops(shape, len(row.tokens), len(row.targets), pairs)
+    assert flops is not None, shape.name
+    return flops
 
 
 def build(shape: ModelShape, recompute: int, dtype: torch.dtype) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
+from core.processes.device import peak_rss_gib
 from core.run_dir.moment import Moment
 
 STEP_PHASES = ("sync", "rollout", "score", "update")
@@ -75,8 +75,3 @@ class Phases:
             times["perf/switch_time"] = self._around.take_seconds()  # within the phases' times
         self._seconds = {}
         return times
-
-
-def peak_rss_gib() -> float:
-    """Largest resident memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

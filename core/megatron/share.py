@@ -21,6 +21,7 @@ from core.megatron.rows.packing import Unit, build_row, plan_rows
 from core.megatron.rows.schedule import Output
 from core.megatron.rows.tokens import MicroBatch, MicroBatches, Picks, TokenTable, micro_batch
 from core.processes.collective import gather_lists
+from core.processes.device import peak_memory
 from core.samples import TrainSample
 
 
@@ -74,6 +75,11 @@ class RankShare:
         if self.layout.speaks_for_replica:
             own = [output.metrics | {"perf/train_tokens": float(output.num_tokens)} for output in outputs]
         return combine(gather_lists(own), 1.0)
+
+
+def peaks_of_all(device: str) -> dict[str, float]:
+    """The memory of the rank that has held most so far, as metrics. Collective: all trainer ranks."""
+    return combine(gather_lists([peak_memory(device)]), 1.0)
 
 
 def combine(parts: Sequence[dict[str, float]], share: float) -> dict[str, float]:

@@ -31,7 +31,7 @@ from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.rows.computed import means_of_computed, with_gradient
 from core.megatron.rows.schedule import Predict, evaluate_batch, train_batch
 from core.megatron.rows.tokens import TokenTable, TokenValues
-from core.megatron.share import RankShare, combine
+from core.megatron.share import RankShare, combine, peaks_of_all
 from core.megatron.sizes.graphs import Graphs, expected_sizes
 from core.megatron.state import checkpoint, hf
 from core.megatron.state.adapters import MergedWeights, is_adapter
@@ -162,7 +162,7 @@ class MegatronTrainer:
             samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
         steps = [self._step(samples[a:b], stays=stays) for a, b in pairwise(bounds)]
         return UpdateResult(
-            metrics=_over_steps([metrics for metrics, _, _ in steps]),
+            metrics=_over_steps([metrics for metrics, _, _ in steps]) | peaks_of_all(self.device),
             logprobs=[values for _, old, _ in steps for values in old],
             logprobs_ref=_references(samples),
             logprobs_policy=[values for _, _, policy in steps for values in policy],

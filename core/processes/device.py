@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def resolve_device(wanted: str) -> str:
 def resolve_dtype(wanted: str, device: str) -> str:
     """`float32` or `bfloat16` for the run file's model.dtype."""
     return ("bfloat16" if device == "cuda" else "float32") if wanted == "auto" else wanted
+
+
+def peak_rss_gib() -> float:
+    """Largest resident memory of this process so far, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def peak_memory(device: str) -> dict[str, float]:
+    """What this process has held at most so far, as metrics in GiB: on the host, and of torch's on its GPU."""
+    import torch
+
+    on_gpu = {"perf/gpu_memory_gib_max": torch.cuda.max_memory_allocated() / 2**30} if device == "cuda" else {}
+    return {"perf/host_memory_gib_max": peak_rss_gib(), **on_gpu}
 
 
 def num_threads(num_processes: int) -> int:

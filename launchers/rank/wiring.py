@@ -270,6 +270,7 @@ def build_journal(
         active=rank.first,
         counts=counts,
         keep_policy=keep_policy,
+        shape=rank.shape,
     )
     stack.callback(journal.close)
     return journal

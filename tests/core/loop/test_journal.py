@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+import modelcfg
 from core.algorithm.batch import Batch
 from core.config import load_run_file
 from core.loop.journal import Journal
+from core.loop.work import work_of
+from core.megatron.sizes.flops import update_flops
 from core.rollout.seeds import sample_seed
 from core.run_dir.progress import Progress
 from core.run_dir.run_directory import RunDirectory
@@ -57,3 +60,35 @@ def test_a_step_file_has_the_seeds_and_the_reference_log_probs(has_reference: bo
         return
     assert found.logprobs_ref is not None
     assert [found.logprobs_ref[sample].tolist() for sample in range(len(samples))] == references
+
+
+def test_tokens_seen_go_on_where_the_checkpoint_was(tmp_path: Path) -> None:
+    """Steps 0 and 1 are told; the next attempt does step 1 again."""
+    config = load_run_file(write_run(tmp_path), ["logging.tensorboard=false"])
+    samples = make_samples(2, 3)
+    each = sum(len(sample.prompt.tokens) + len(sample.response_tokens) for sample in samples)
+    progress = Progress(tmp_path / "progress.jsonl")
+    for first, steps in ((0, (0, 1)), (1, (1, 2))):
+        journal = Journal(RunDirectory(tmp_path), config, progress, first, active=True)
+        for step in steps:
+            journal.stepped(step, Batch(samples, [0.0] * len(samples)), update_of(samples), TIMES)
+    told = [json.loads(line)["metrics"] for line in (tmp_path / "progress.jsonl").read_text().splitlines()]
+    assert [metrics["train/tokens_seen"] for metrics in told] == [each, 2 * each, 2 * each, 3 * each]
+
+
+def test_the_share_of_arithmetic_that_an_update_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two GPUs that can do 1e6 operations per second, in 10 s; half of the tokens were computed."""
+    shape = modelcfg.load("qwen3-0.6b")
+    samples = make_samples(2, 3)
+    work = work_of(samples, share_prompts=True)
+    whole = update_flops(shape, work.tokens, work.targets, work.pairs)
+    assert whole is not None
+    monkeypatch.setattr("core.loop.journal.gpu_peak_flops", lambda _device: 1e6)
+    two = ["logging.tensorboard=false", "placement.num_nodes=2", "placement.trainers_per_node=1"]
+    config = load_run_file(write_run(tmp_path), two)
+    directory = RunDirectory(tmp_path)
+    journal = Journal(directory, config, Progress(directory.progress), 0, active=True, shape=shape)
+    times = {**TIMES, "perf/train_time": 10.0}
+    computed = UpdateResult({"perf/train_tokens": work.tokens / 2}, update_of(samples).logprobs)
+    journal.stepped(0, Batch(samples, [0.0] * len(samples)), computed, times)
+    assert json.loads(directory.progress.read_text())["metrics"]["perf/mfu"] == pytest.approx(whole / 2 / 10 / 2 / 1e6)
