@@ -10,13 +10,14 @@ from core.config.schema import PlacementConfig, RunConfig
 
 def ranks_divide(config: RunConfig) -> Iterator[Mistake]:
     """A whole number of model replicas."""
-    placement = config.placement
-    if num_trainers(placement) % replica_size(placement):
+    placement, context = config.placement, config.placement.context_parallel
+    product = replica_size(placement) * context
+    if num_trainers(placement) % product:
         yield Mistake(
-            "placement.tensor_parallel",
+            "placement.tensor_parallel" if context == 1 else "placement.context_parallel",
             None,
-            f"tensor_parallel {placement.tensor_parallel} × pipeline_parallel {placement.pipeline_parallel} = "
-            f"{replica_size(placement)}",
+            f"tensor_parallel {placement.tensor_parallel} × pipeline_parallel {placement.pipeline_parallel}"
+            f"{f' × context_parallel {context}' if context > 1 else ''} = {product}",
             f"a divisor of the {num_trainers(placement)} trainer ranks ({placement.num_nodes} nodes × "
             f"{placement.trainers_per_node} trainers_per_node)",
             f"choose sizes whose product divides {num_trainers(placement)}",
@@ -33,7 +34,7 @@ def experts_divide(config: RunConfig) -> Iterator[Mistake]:
         "placement.expert_parallel",
         None,
         f"{placement.expert_parallel}",
-        f"a divisor of the data-parallel size {replicas} ({num_trainers(placement)} trainer ranks / "
+        f"a divisor of the {_sharers(placement)} {replicas} ({num_trainers(placement)} trainer ranks / "
         f"{replica_size(placement)} per model replica)",
         f"use one of {', '.join(str(size) for size in range(1, replicas + 1) if replicas % size == 0)}",
     )
@@ -42,7 +43,8 @@ def experts_divide(config: RunConfig) -> Iterator[Mistake]:
 def batch_divides_over_replicas(config: RunConfig) -> Iterator[Mistake]:
     """Every data-parallel rank gets the same number of samples of a global batch."""
     placement, size = config.placement, config.train.global_batch_size
-    replicas, rest = divmod(num_trainers(placement), replica_size(placement))
+    of_a_row = replica_size(placement) * placement.context_parallel
+    replicas, rest = divmod(num_trainers(placement), of_a_row)
     if rest or size % replicas == 0:  # `ranks_divide` reports a rest
         return
     yield Mistake(
@@ -50,7 +52,7 @@ def batch_divides_over_replicas(config: RunConfig) -> Iterator[Mistake]:
         None,
         f"{size} samples per optimiser step",
         f"a multiple of the data-parallel size {replicas} ({num_trainers(placement)} trainer ranks / "
-        f"{replica_size(placement)} per model replica)",
+        f"{of_a_row} per model replica)",
         f"use {size // replicas * replicas or replicas} or {(size // replicas + 1) * replicas}, or fewer trainer ranks"
         if size > replicas
         else f"use {replicas}, or fewer trainer ranks",
@@ -103,5 +105,9 @@ def num_trainers(placement: PlacementConfig) -> int:
 
 
 def replica_size(placement: PlacementConfig) -> int:
-    """Trainer ranks that hold one model together."""
+    """Trainer ranks that hold one model together; context-parallel ones hold a copy each."""
     return placement.tensor_parallel * placement.pipeline_parallel
+
+
+def _sharers(placement: PlacementConfig) -> str:
+    return "data-parallel size" if placement.context_parallel == 1 else "data-parallel × context-parallel size"

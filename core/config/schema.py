@@ -384,7 +384,7 @@ class TrainConfig(Section):
     cuda_graphs: bool = Field(
         True,
         description="replay small micro-batches as CUDA graphs, which keep memory: where GPUs hold everything at once, "
-        "in bfloat16, without tensor or pipeline parallel and without recompute",
+        "in bfloat16, without tensor, pipeline or context parallel and without recompute",
     )
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
     optimizer_state: Literal["auto", "resident", "streamed"] = Field(
@@ -451,7 +451,10 @@ class PlacementConfig(Section):
         "or to level out the memory of the stages",
     )
     expert_parallel: PositiveInt = Field(
-        1, description="data-parallel trainer ranks over which the experts of each layer are shared out"
+        1, description="data- or context-parallel trainer ranks over which the experts of each layer are shared out"
+    )
+    context_parallel: PositiveInt = Field(
+        1, description="trainer ranks that share out the tokens of each row, for long samples"
     )
     sequence_parallel: bool = Field(
         False, description="tensor-parallel ranks also share the sequence outside attention"

@@ -1,7 +1,8 @@
 """The policy: Megatron's GPT with its output layer on the predicting positions only.
 
-Left out: transformer engine, context parallel, interleaved pipeline stages.
-Legend: T row tokens (per rank a part of them under sequence parallel), R targets, H hidden.
+Left out: transformer engine, interleaved pipeline stages.
+Legend: T row tokens (per rank a part of them under sequence and context parallel), R targets (of a rank's tokens), H
+hidden.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch.nn import functional
 
 from core.config.schema import LoraConfig
 from core.megatron.attention.latent import LatentSelfAttention
+from core.megatron.attention.over_ranks import of_row
 from core.megatron.attention.packed import RowAttention
 from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.adapters import attach
@@ -35,6 +37,7 @@ from core.megatron.layers.rotary import RowRotary
 from core.megatron.layers.routers import FIXED
 from core.megatron.layers.vocab import target_log_probs
 from core.megatron.rows.packing import Row
+from core.megatron.rows.split import RowPart, split_row
 from core.megatron.rows.to_device import to_device
 from core.megatron.state import weight_gradients
 from modelcfg import ModelShape
@@ -50,6 +53,8 @@ class RowParams(PackedSeqParams):  # type: ignore[misc]
     logit_index: Tensor = field(kw_only=True)  # [R]
     targets: Tensor = field(kw_only=True)  # [R]
     rotation: tuple[Tensor, Tensor] | None = None  # [T, d / 2] cosines and sines, once the model has made them
+    own_targets: Tensor | None = None  # [R] which of the whole row's targets they are, where it is split over ranks
+    num_targets: int = 0  # of the whole row then
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,7 @@ class ModelOptions:
     tensor_parallel: int = 1
     stages: Stages = ONE_STAGE
     expert_parallel: int = 1
+    context_parallel: int = 1
     sequence_parallel: bool = False
     recompute: Literal["none", "full"] = "none"
     recompute_layers: int | None = None
@@ -103,7 +109,11 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
         if self.options.sequence_parallel:
             hidden_states = gather_from_sequence_parallel_region(hidden_states, tensor_parallel_output_grad=False)
         predicting = hidden_states.index_select(0, packed_seq_params.logit_index)  # [R, 1, H]
-        return self._predict(predicting, packed_seq_params)
+        predicted = self._predict(predicting, packed_seq_params)
+        own, number = packed_seq_params.own_targets, packed_seq_params.num_targets
+        return (
+            predicted if own is None else tuple(one if one is None else of_row(one, own, number) for one in predicted)
+        )
 
     def _predict(self, predicting: Tensor, params: RowParams) -> Any:
         tied = self.share_embeddings_and_output_weights
@@ -133,7 +143,18 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
 
 
 def forward_row(model: Any, row: Row, device: str) -> Any:
-    """What `model`, with or without its gradient buffers around it, makes of a row: see `PolicyModel`."""
+    """What `model`, with or without its gradient buffers around it, makes of a row: see `PolicyModel`.
+
+    Collective: the ranks that hold the model together, and those that share the row's tokens.
+    """
+    ranks = parallel_state.get_context_parallel_world_size()
+    if ranks > 1:
+        rank, multiple = (
+            parallel_state.get_context_parallel_rank(),
+            parallel_state.get_tensor_model_parallel_world_size(),
+        )
+        part = split_row(row, rank, ranks, multiple)
+        return forward(model, to_device(part.tokens, device), part_params(part, device))
     return forward(model, to_device(row.tokens, device), row_params(row, device))
 
 
@@ -150,6 +171,19 @@ def row_params(row: Row, device: str) -> RowParams:
         attention=AttentionPlan(row.segments, device),
         logit_index=to_device(row.logit_index, device),
         targets=to_device(row.targets, device),
+    )
+
+
+def part_params(part: RowPart, device: str) -> RowParams:
+    """A context-parallel rank's part of a row as an argument for the layers, on the device."""
+    return RowParams(
+        qkv_format="sbhd",
+        positions=to_device(part.positions, device),
+        attention=AttentionPlan(part.pieces, device, part.num_keys),
+        logit_index=to_device(part.logit_index, device),
+        targets=to_device(part.targets, device),
+        own_targets=to_device(part.own_targets, device),
+        num_targets=part.num_targets,
     )
 
 
@@ -188,6 +222,7 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         params_dtype=options.dtype,
         bf16=options.dtype == torch.bfloat16,
         tensor_model_parallel_size=options.tensor_parallel,
+        context_parallel_size=options.context_parallel,
         pipeline_model_parallel_size=options.stages.number,
         num_layers_in_first_pipeline_stage=options.stages.first,
         num_layers_in_last_pipeline_stage=options.stages.last,

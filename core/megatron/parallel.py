@@ -23,8 +23,9 @@ from modelcfg.stages import Stages
 class Layout:
     """This rank's place in the groups of ranks.
 
-    Expert-parallel ranks are data-parallel ones, too: each has samples of its own, and the experts of each layer are
-    shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.
+    Context-parallel ranks have the same samples, and share out the tokens of each row. Expert-parallel ranks are
+    data-parallel or context-parallel ones, too: each has tokens of its own, and the experts of each layer are shared
+    out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.
     """
 
     tp_rank: int
@@ -33,6 +34,8 @@ class Layout:
     pp_size: int
     dp_rank: int
     dp_size: int
+    cp_rank: int
+    cp_size: int
     ep_rank: int
     ep_size: int
     tp_group: dist.ProcessGroup
@@ -48,7 +51,7 @@ class Layout:
     @property
     def speaks_for_replica(self) -> bool:
         """One rank per data-parallel replica: the one whose loss outputs are counted."""
-        return self.is_last_stage and self.tp_rank == 0
+        return self.is_last_stage and self.tp_rank == 0 and self.cp_rank == 0
 
 
 def initialise(
@@ -59,7 +62,7 @@ def initialise(
     Args:
         device: "cpu" (gloo) or "cuda" (nccl; the current CUDA device is this rank's).
     Raises:
-        ValueError: if tensor_parallel x pipeline_parallel x expert_parallel does not divide the trainer ranks.
+        ValueError: if the sizes of the layout do not divide the trainer ranks.
     Collective: every trainer rank must call; each collective waits up to placement.collective_timeout_s.
     """
     shim.install()
@@ -73,6 +76,7 @@ def initialise(
     parallel_state.initialize_model_parallel(
         tensor_model_parallel_size=placement.tensor_parallel,
         pipeline_model_parallel_size=placement.pipeline_parallel,
+        context_parallel_size=placement.context_parallel,
         expert_model_parallel_size=placement.expert_parallel,
         distributed_timeout_minutes=math.ceil(placement.collective_timeout_s / 60),
         create_gloo_process_groups=False,
@@ -110,6 +114,7 @@ def _connect(use_distributed_optimizer: bool) -> None:
         parallel_state.get_tensor_model_parallel_group(),
         parallel_state.get_model_parallel_group(),
         parallel_state.get_pipeline_model_parallel_group(),
+        parallel_state.get_context_parallel_group(),  # keys and values
     ]
     shared_out = [data_parallel]
     if parallel_state.get_expert_model_parallel_world_size() > 1:
@@ -130,12 +135,14 @@ def _connect(use_distributed_optimizer: bool) -> None:
 
 
 def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
-    product = placement.tensor_parallel * placement.pipeline_parallel * placement.expert_parallel
-    if world_size % product:
-        raise ValueError(
-            f"tensor_parallel × pipeline_parallel × expert_parallel = {product} does not divide the {world_size} "
-            f"trainer ranks: choose sizes whose product divides {world_size}"
-        )
+    of_model = placement.tensor_parallel * placement.pipeline_parallel
+    for name in ("context_parallel", "expert_parallel"):
+        product = of_model * getattr(placement, name)
+        if world_size % product:
+            raise ValueError(
+                f"tensor_parallel × pipeline_parallel × {name} = {product} does not divide the {world_size} "
+                f"trainer ranks: choose sizes whose product divides {world_size}"
+            )
 
 
 def _layout(control: dist.ProcessGroup, stages: Stages) -> Layout:
@@ -146,6 +153,8 @@ def _layout(control: dist.ProcessGroup, stages: Stages) -> Layout:
         pp_size=parallel_state.get_pipeline_model_parallel_world_size(),
         dp_rank=parallel_state.get_data_parallel_rank(),
         dp_size=parallel_state.get_data_parallel_world_size(),
+        cp_rank=parallel_state.get_context_parallel_rank(),
+        cp_size=parallel_state.get_context_parallel_world_size(),
         ep_rank=parallel_state.get_expert_model_parallel_rank(),
         ep_size=parallel_state.get_expert_model_parallel_world_size(),
         tp_group=parallel_state.get_tensor_model_parallel_group(),

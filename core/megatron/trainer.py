@@ -305,6 +305,7 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         tensor_parallel=config.placement.tensor_parallel,
         stages=pipeline_stages(config.placement),
         expert_parallel=config.placement.expert_parallel,
+        context_parallel=config.placement.context_parallel,
         sequence_parallel=config.placement.sequence_parallel,
         recompute=config.train.recompute,
         recompute_layers=config.train.recompute_layers,

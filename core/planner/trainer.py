@@ -103,10 +103,13 @@ def num_communicators(config: RunConfig) -> int:
     """
     placement, shared_out = config.placement, config.train.use_distributed_optimizer
     tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
+    context = placement.context_parallel > 1
     data, all_ranks = num_trainers(placement) > replica_size(placement), num_trainers(placement) > 1
     same_experts = num_trainers(placement) > replica_size(placement) * placement.expert_parallel
     of_experts = 2 + (not shared_out) + (same_experts or shared_out) if placement.expert_parallel > 1 else 0
-    return sum((tensor, pipeline, tensor or pipeline, data or shared_out, shared_out and all_ranks)) + of_experts
+    return (
+        sum((tensor, pipeline, tensor or pipeline, context, data or shared_out, shared_out and all_ranks)) + of_experts
+    )
 
 
 def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> dict[str, int]:
@@ -123,7 +126,7 @@ def merging_bytes(config: RunConfig) -> int:
 def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[Graphs]:
     """Numbers of tokens up to which rows could be CUDA graphs, largest first; none where there are no graphs at all."""
     placement, train = config.placement, config.train
-    split = max(placement.tensor_parallel, placement.pipeline_parallel) > 1
+    split = max(placement.tensor_parallel, placement.pipeline_parallel, placement.context_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
     plain = plain or train.lora is not None
     varies = shape.num_experts > 0  # how many tokens each expert gets

@@ -8,22 +8,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from core.megatron.rows.packing import Segment
 from core.megatron.sizes.activations import MAX_WASTE
 
 SMALL_PAIRS = 64 * 64  # segments below this are padded freely: one more call costs more than the padding
+
+
+class Queries(Protocol):
+    """Neighbouring tokens that see all keys before their own, and their own causally: a segment, or a piece of one."""
+
+    @property
+    def start(self) -> int:
+        """The first token."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Number of tokens."""
+        ...
+
+    @property
+    def prefix_length(self) -> int:
+        """Keys before the tokens' own."""
+        ...
+
+    def keys(self) -> Tensor:
+        """[K] int64 places of the keys."""
+        ...
 
 
 @dataclass(frozen=True)
 class Block:
     """Segments attended in one call.
 
-    `queries` and `keys` are row positions; padding repeats position 0 of the segment. `mask` is None where plain
-    causal attention says it all.
+    `queries` and `keys` are places of tokens and of keys; padding repeats position 0 of the segment. `mask` is None
+    where plain causal attention says it all.
     """
 
     queries: Tensor  # [N, Q] int64
@@ -44,7 +67,7 @@ class Blocks:
     order: Tensor  # [T] int64
 
 
-def plan_blocks(segments: Sequence[Segment], device: str) -> Blocks:
+def plan_blocks(segments: Sequence[Queries], device: str) -> Blocks:
     """Blocks of a row, on `device`.
 
     Args:
@@ -62,23 +85,17 @@ def plan_blocks(segments: Sequence[Segment], device: str) -> Blocks:
     return Blocks(tuple(blocks), order.to(device))
 
 
-def key_positions(segment: Segment) -> Tensor:
-    """[K] int64 row positions: its prefix, then itself."""
-    prefix = torch.arange(segment.prefix_start, segment.prefix_start + segment.prefix_length)
-    return torch.cat((prefix, torch.arange(segment.start, segment.start + segment.length)))
-
-
 def padded(rows: Sequence[Tensor], width: int) -> Tensor:
     """[N, width]; padding repeats each row's first element."""
     return torch.stack([torch.cat((row, row[:1].expand(width - len(row)))) for row in rows])
 
 
-def _group(segments: Sequence[Segment]) -> list[list[Segment]]:
+def _group(segments: Sequence[Queries]) -> list[list[Queries]]:
     """Plain causal segments apart from those with a prefix; within each kind, neighbours in size."""
-    groups: list[list[Segment]] = []
+    groups: list[list[Queries]] = []
     for with_prefix in (False, True):
         kind = [s for s in segments if bool(s.prefix_length) == with_prefix]
-        group: list[Segment] = []
+        group: list[Queries] = []
         for segment in sorted(kind, key=lambda s: (-s.length, -s.prefix_length)):
             if group and _wasteful([*group, segment]):
                 groups.append(group)
@@ -89,20 +106,20 @@ def _group(segments: Sequence[Segment]) -> list[list[Segment]]:
     return groups
 
 
-def _wasteful(group: Sequence[Segment]) -> bool:
+def _wasteful(group: Sequence[Queries]) -> bool:
     """Whether padding the last one to the group's largest costs too much."""
     widest = max(s.length for s in group) * max(s.prefix_length + s.length for s in group)
     own = min(s.length * (s.prefix_length + s.length) for s in group)
     return widest > SMALL_PAIRS and widest > MAX_WASTE * own
 
 
-def _block(group: Sequence[Segment]) -> Block:
+def _block(group: Sequence[Queries]) -> Block:
     num_queries = max(s.length for s in group)
     queries = padded([torch.arange(s.start, s.start + s.length) for s in group], num_queries)
-    if not group[0].prefix_length:
-        return Block(queries, queries, None)
     num_keys = max(s.prefix_length + s.length for s in group)
-    keys = padded([key_positions(s) for s in group], num_keys)
+    keys = padded([s.keys() for s in group], num_keys)
+    if not group[0].prefix_length:
+        return Block(queries, keys, None)
     prefix = torch.tensor([s.prefix_length for s in group])[:, None, None]
     # query i sees its prefix and its own tokens up to i; a padded query also has at least the prefix, so no empty row
     mask = torch.arange(num_keys) <= prefix + torch.arange(num_queries)[:, None]

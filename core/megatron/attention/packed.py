@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from core.megatron.attention.blocks import Block
 from core.megatron.attention.on_gpu import ragged, takes
+from core.megatron.attention.over_ranks import gathered
 from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.rotary import rotate
 
@@ -53,7 +54,12 @@ class RowAttention(torch.nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, plan: AttentionPlan, scale: float) -> Tensor:
-    """[T, h, v] of queries [T, h, d], keys [T, g, d] and values [T, g, v], as planned for the row."""
+    """[T, h, v] of queries [T, h, d], keys [T, g, d] and values [T, g, v], as planned for the row.
+
+    Collective: the context-parallel ranks, if the plan is of a part of a row.
+    """
+    if plan.num_keys is not None:
+        key, value = gathered(key, value)
     return (ragged if takes(query) else _blockwise)(query, key, value, plan, scale)
 
 

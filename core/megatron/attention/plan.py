@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from core.megatron.attention.blocks import Blocks, key_positions, padded, plan_blocks
-from core.megatron.rows.packing import Segment
+from core.megatron.attention.blocks import Blocks, Queries, padded, plan_blocks
 from core.megatron.rows.to_device import to_device
 
 MAX_REPEATED = 1.4  # query-key pairs over those needed, up to which whole sequences are faster
@@ -32,14 +31,15 @@ class Copies:
     first: Tensor  # [T + 1] int64: where in `places` those of each row position begin, and where all end
 
     @classmethod
-    def of(cls, rows: Tensor, device: str, padding: Tensor | None = None) -> Copies:
+    def of(cls, rows: Tensor, device: str, padding: Tensor | None = None, *, of_rows: int = 0) -> Copies:
         """Prepare the copies of these rows on the device.
 
         Args:
             rows: [C] on the CPU. padding: [C] bool, those for which nothing comes back.
+            of_rows: T, where the last ones may be in no copy.
         """
         counted = rows if padding is None else rows[~padding]
-        counts = counted.bincount()
+        counts = counted.bincount(minlength=of_rows)
         sorted_by = rows if padding is None else torch.where(padding, len(counts), rows)
         places = to_device(sorted_by, device).argsort(stable=True)[: len(counted)]
         return cls(to_device(rows, device), places, to_device(functional.pad(counts.cumsum(0), (1, 0)), device))
@@ -73,19 +73,23 @@ class Whole:
 class AttentionPlan:
     """One row. Each form is made on the device when a layer first asks for it, and serves all layers."""
 
-    def __init__(self, segments: Sequence[Segment], device: str = "cpu") -> None:
+    num_keys: int | None = None
+
+    def __init__(self, segments: Sequence[Queries], device: str = "cpu", num_keys: int | None = None) -> None:
         """Keep the segments of the row.
 
         Args:
             segments: cover the row's tokens in order, each token once.
+            num_keys: of all context-parallel ranks, where keys lie on these; None: keys are those of the tokens.
         """
         self._segments = segments
         self._device = device
+        self.num_keys = num_keys
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether no segment has a prefix, so that keys are the row itself."""
-        return not any(s.prefix_length for s in self._segments)
+        return self.num_keys is None and not any(s.prefix_length for s in self._segments)
 
     @cached_property
     def blocks(self) -> Blocks:
@@ -99,14 +103,18 @@ class AttentionPlan:
         return Ragged(
             cu_queries=self._cumulative([s.length for s in self._segments]),
             cu_keys=self._cumulative(num_keys),
-            keys=Copies.of(ragged_keys(self._segments), self._device),
+            keys=Copies.of(ragged_keys(self._segments), self._device, of_rows=self.num_keys or 0),
             max_queries=max(s.length for s in self._segments),
             max_keys=max(num_keys),
         )
 
     @cached_property
     def whole(self) -> Whole | None:
-        """The form for dense calls; None: too short, or the prefixes and padding would cost more than they gain."""
+        """The form for dense calls; None: too short, or the prefixes and padding would cost more than they gain, or the
+        tokens before a piece are another rank's.
+        """
+        if self.num_keys is not None:
+            return None
         needed = sum(s.length * (s.prefix_length + s.length / 2) for s in self._segments)
         own_lengths = key_counts(self._segments)
         lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
@@ -119,17 +127,17 @@ class AttentionPlan:
         return to_device(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), self._device)
 
 
-def key_counts(segments: Sequence[Segment]) -> list[int]:
+def key_counts(segments: Sequence[Queries]) -> list[int]:
     """Keys of each segment: its prefix and itself."""
     return [s.prefix_length + s.length for s in segments]
 
 
-def ragged_keys(segments: Sequence[Segment]) -> Tensor:
+def ragged_keys(segments: Sequence[Queries]) -> Tensor:
     """[K] int64 row positions of all segments' keys, end to end."""
-    return torch.cat([key_positions(s) for s in segments])
+    return torch.cat([s.keys() for s in segments])
 
 
-def _whole(segments: Sequence[Segment], lengths: Sequence[int], device: str) -> Whole:
+def _whole(segments: Sequence[Queries], lengths: Sequence[int], device: str) -> Whole:
     """Lay out a row for dense calls.
 
     Args:
@@ -140,7 +148,7 @@ def _whole(segments: Sequence[Segment], lengths: Sequence[int], device: str) -> 
     own = torch.empty(sum(s.length for s in segments), dtype=torch.int64)
     for segment, length in ((segments[i], lengths[i]) for i in order):
         start, end = segment.prefix_length, segment.prefix_length + segment.length
-        rows.append(padded([key_positions(segment)], length)[0])
+        rows.append(padded([segment.keys()], length)[0])
         padding.append(torch.arange(length) >= end)
         own[segment.start : segment.start + segment.length] = torch.arange(first + start, first + end)
         first += length

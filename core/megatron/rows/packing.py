@@ -32,6 +32,11 @@ class Segment(NamedTuple):
     prefix_start: int = 0
     prefix_length: int = 0
 
+    def keys(self) -> Tensor:
+        """[K] int64 row positions of what it attends to: its prefix, then itself."""
+        prefix = torch.arange(self.prefix_start, self.prefix_start + self.prefix_length)
+        return torch.cat((prefix, torch.arange(self.start, self.start + self.length)))
+
 
 @dataclass(frozen=True)
 class Row:

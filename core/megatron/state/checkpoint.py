@@ -153,7 +153,7 @@ def _content_metadata() -> dict[str, Any]:
 
 
 def _layout_key(layout: Layout) -> tuple[int, int, int]:
-    return layout.tp_size, layout.pp_size, layout.dp_size
+    return layout.tp_size, layout.pp_size, layout.dp_size * layout.cp_size
 
 
 @contextmanager
@@ -206,5 +206,8 @@ def _set_rng_states(states: dict[str, Any]) -> None:
 
 def _rng_object(layout: Layout, states: dict[str, Any] | None) -> Any:
     """One object per rank."""
-    shape, place = _layout_key(layout), (layout.tp_rank, layout.pp_rank, layout.dp_rank)
+    shape, place = (
+        _layout_key(layout),
+        (layout.tp_rank, layout.pp_rank, layout.dp_rank * layout.cp_size + layout.cp_rank),
+    )
     return ShardedObject("rng", states, shape, place, replica_id=0)
