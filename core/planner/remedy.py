@@ -23,6 +23,8 @@ MOST_SHOWN = 4
 LAYOUTS_SHOWN = 2
 TENSOR = "placement.tensor_parallel"
 PIPELINE = "placement.pipeline_parallel"
+CONTEXT = "placement.context_parallel"
+LONG_SAMPLE = 16384  # tokens: shorter ones are better given to a rank each
 SPLITS = (TENSOR, "placement.expert_parallel", PIPELINE)
 
 
@@ -64,7 +66,7 @@ def _tried(config: RunConfig, shape: ModelShape) -> str:
 
 
 def _is_split(changes: Changes) -> bool:
-    return any(key in changes for key in SPLITS)
+    return any(key in changes for key in (*SPLITS, CONTEXT))
 
 
 def _single(config: RunConfig, shape: ModelShape, device: Device, share: float) -> Iterator[Changes]:
@@ -81,6 +83,7 @@ def _single(config: RunConfig, shape: ModelShape, device: Device, share: float) 
         _recompute(config, shape),
         _distributed(config),
         _streamed(config),
+        _context(apply(config, beside), shape),
         *(_split(apply(config, beside), shape, key) for key in SPLITS),
         [changes for changes in engine_splits(config, device) if changes],
     ):
@@ -109,6 +112,11 @@ def _distributed(config: RunConfig) -> list[Changes]:
     replicas = parallel.num_trainers(config.placement) // parallel.replica_size(config.placement)
     fresh = replicas > 1 and not config.train.use_distributed_optimizer
     return [{"train.use_distributed_optimizer": True}] if fresh else []
+
+
+def _context(config: RunConfig, shape: ModelShape) -> list[Changes]:
+    """Long rows over more ranks."""
+    return _split(config, shape, CONTEXT) if sample_tokens(config) >= LONG_SAMPLE else []
 
 
 def _split(config: RunConfig, shape: ModelShape, key: str) -> list[Changes]:

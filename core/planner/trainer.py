@@ -12,7 +12,7 @@ from core.checks.parallel import num_trainers, replica_size
 from core.config.layout import pipeline_stages
 from core.config.schema import LoraConfig, RunConfig
 from core.doors import ONE_TURN
-from core.megatron.sizes.activations import Pass, update_bytes
+from core.megatron.sizes.activations import Attention, Pass, update_bytes
 from core.megatron.sizes.buffers import (
     MERGED_AT_ONCE,
     Sharing,
@@ -114,7 +114,7 @@ def num_communicators(config: RunConfig) -> int:
 
 def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> dict[str, int]:
     """What an update takes beside the flat buffers, for the largest row that the samples can make."""
-    row = largest_row(config)
+    row = rank_row(config)
     return update_bytes(shape, _pass(config, shape, device, stage), row.tokens, row.targets)
 
 
@@ -154,6 +154,17 @@ def largest_row(config: RunConfig) -> RowSize:
         return RowSize(budget, budget)
     tokens = min(budget, everything)
     return RowSize(tokens, min(tokens, samples * response))
+
+
+def rank_row(config: RunConfig) -> RowSize:
+    """What one rank computes of the largest row. Context-parallel ranks have a token more than others at most, and as
+    many targets as tokens where others have prompts.
+    """
+    row, placement = largest_row(config), config.placement
+    if placement.context_parallel == 1:
+        return row
+    tokens = -(-row.tokens // (placement.context_parallel * placement.tensor_parallel)) * placement.tensor_parallel
+    return RowSize(tokens, min(tokens, row.targets))
 
 
 def _split(config: RunConfig, stage: int) -> Split:
@@ -221,12 +232,19 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         in_flight=placement.pipeline_parallel - stage,
         is_first=stage == 0,
         is_last=stage == placement.pipeline_parallel - 1,
-        attention="whole" if device == "cuda" and size == ELEMENT_BYTES["bfloat16"] else "plain",
+        attention=_attention(config, device),
         expert_parallel=placement.expert_parallel,
+        context_parallel=placement.context_parallel,
         dense=max(0, min(layers, shape.dense_layers - own.start)),
         adapter_ranks=ranks,
         adapter_outputs=outputs,
     )
+
+
+def _attention(config: RunConfig, device: str) -> Attention:
+    if device != "cuda" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]:
+        return "plain"
+    return "whole" if config.placement.context_parallel == 1 else "flash"
 
 
 @lru_cache(maxsize=256)

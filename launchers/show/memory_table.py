@@ -46,8 +46,11 @@ def _head(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[st
     dtype = resolve_dtype(config.model.dtype, plan.device.kind)
     yield f"{shape.name}: {modelcfg.num_parameters(shape):,} parameters, {dtype}"
     split = f"tensor {placement.tensor_parallel} × pipeline {placement.pipeline_parallel}"
+    if placement.context_parallel > 1:
+        split += f" × context {placement.context_parallel}"
+    replicas = ranks // (replica_size(placement) * placement.context_parallel)
     shared = f", experts over {placement.expert_parallel} of these" if shape.num_experts else ""
-    yield f"{ranks} trainer rank{'s' if ranks > 1 else ''}: {split} × data {ranks // replica_size(placement)}{shared}"
+    yield f"{ranks} trainer rank{'s' if ranks > 1 else ''}: {split} × data {replicas}{shared}"
     total, name = plan.device.total_bytes, plan.device.name
     known = NOTHING if total is None else f"{gib(total)} GiB"
     each = "each GPU" if plan.device.kind == "cuda" else "host memory of a node"

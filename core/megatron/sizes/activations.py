@@ -13,10 +13,12 @@ feed-forward of all tokens, where there is one, and what the router chose; under
 that have come. On a CPU k (H + 6 F), as the activation is made in steps. In fp32 one number per norm and head. Beside
 the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
 gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
-their input only. Where adapters are trained, a layer keeps their ranks more, the widest of what they add is there at a
-time, and no weight of the vocabulary has a gradient; that less is kept for frozen weights is not counted.
-Legend: T tokens and R targets of the row, H hidden, Q and KV query and key width, F width of a feed-forward or expert,
-V vocabulary.
+their input only. Context-parallel ranks keep the copies of keys and values that their tokens see: of a long segment,
+which is cut into two chunks for each of C ranks, C + 1/2 for each token of a rank. Where adapters are trained, a layer
+keeps their ranks more, the widest of what they add is there at a time, and no weight of the vocabulary has a gradient;
+that less is kept for frozen weights is not counted.
+Legend: T tokens and R targets of the row, of context-parallel ranks of a rank's part of it, H hidden, Q and KV query
+and key width, F width of a feed-forward or expert, V vocabulary.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class Pass:
     is_last: bool = True
     attention: Attention = "flash"
     expert_parallel: int = 1
+    context_parallel: int = 1
     dense: int = 0
     adapter_ranks: int = 0
     adapter_outputs: int = 0
@@ -70,7 +73,8 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) ->
     ffn, router = _feed_forward(shape, how, experts=experts), _router_bytes(shape, how) if experts else 0
     heads, groups = shape.num_attention_heads // tp, max(1, shape.num_query_groups // tp)
     if how.attention == "plain":
-        gathered = (query + 2 * key) * MAX_WASTE + 2 * query  # in padded blocks; the output in two orders
+        copies = (query + 2 * key * max(1, _keys_seen(how))) * MAX_WASTE  # in padded blocks
+        gathered = copies + 2 * query  # the output in two orders
         normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
         normed += 4 * _row(shape, how) if shape.post_norms else 0  # what they read, and ahead of their weight
         return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
@@ -80,10 +84,21 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) ->
         latent = shape.latent
         attention = 4 * query + shape.num_attention_heads // tp * latent.value_dim
         attention += 2 * (latent.query_rank + latent.rank) + latent.rotary_dim
-    elements = 4 * _row(shape, how) + attention + ffn
+    attention += 2 * _key_width(shape, how) * _keys_seen(how)
+    elements = int(4 * _row(shape, how) + attention + ffn)
     elements += 2 * _row(shape, how) if shape.post_norms else 0
     numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
     return elements * how.element_bytes + numbers * FP32_BYTES + router
+
+
+def _keys_seen(how: Pass) -> float:
+    """Keys of all ranks that are copied for a rank's tokens, for each of them."""
+    return how.context_parallel + 0.5 if how.context_parallel > 1 else 0
+
+
+def _key_width(shape: ModelShape, how: Pass) -> int:
+    """Elements of a token's keys, or of its values, as the attention has them."""
+    return (shape.key_value_size if shape.latent is None else shape.query_size) // how.tensor_parallel
 
 
 def _feed_forward(shape: ModelShape, how: Pass, *, experts: bool) -> int:
@@ -164,5 +179,8 @@ def _gradients(shape: ModelShape, how: Pass) -> int:
         widest = 2 * shape.ffn_hidden_size + max(2 * shape.ffn_hidden_size, shape.hidden_size)
         feed_forward = shape.experts_per_token * widest + shape.hidden_size
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
+    if how.context_parallel > 1:  # those of the copies, and of the keys of all ranks, before and after they are one
+        copied = _key_width(shape, how) * how.tensor_parallel * (_keys_seen(how) + 2 * how.context_parallel)
+        attention += 2 * int(copied)
     widest = max(feed_forward, attention, dense if how.dense else 0)
     return widest // how.tensor_parallel * how.element_bytes

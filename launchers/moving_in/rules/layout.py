@@ -15,7 +15,7 @@ from modelcfg.stages import Stages
 
 
 def layout(flags: Flags, draft: Draft, ranks: int) -> None:
-    """Tensor, pipeline, sequence and expert parallel sizes.
+    """Tensor, pipeline, context, sequence and expert parallel sizes.
 
     Args:
         ranks: trainer ranks of the run.
@@ -28,7 +28,9 @@ def layout(flags: Flags, draft: Draft, ranks: int) -> None:
         draft.skip(flag, "with tensor_parallel 1 there is nothing to share out")
     elif flag:
         draft.put("placement.sequence_parallel", True, flag)
-    _experts(flags, draft, max(1, ranks // (tensor * pipeline)))
+    copies = max(1, ranks // (tensor * pipeline))
+    _context(flags, draft, copies)
+    _experts(flags, draft, copies)
 
 
 def _tensor(flags: Flags, draft: Draft, shape: ModelShape | None) -> int:
@@ -72,12 +74,23 @@ def _add_up(number: int, layers: int, ends: dict[str, int]) -> bool:
     return min(ends.values()) > 0 and Stages(number, **ends).add_up(layers)
 
 
+def _context(flags: Flags, draft: Draft, copies: int) -> None:
+    """Ranks that share out a row's tokens hold a copy of the model each."""
+    flag = flags.take("context_parallel_size")
+    wanted = max(1, whole(flag.text, 1)) if flag else 1
+    if flag and wanted == 1:
+        draft.skip(flag, "a row is on one rank")
+    elif flag:
+        reason = "the trainer ranks do not go into sets of this size"
+        _put(draft, "context_parallel", flag, (wanted, math.gcd(wanted, copies)), reason)
+
+
 def _experts(flags: Flags, draft: Draft, replicas: int) -> None:
-    """Experts go over data-parallel ranks here; Megatron counts tensor and context parallel ranks too."""
+    """Experts go over data- and context-parallel ranks here; Megatron counts tensor-parallel ranks too."""
     flag = flags.take("expert_model_parallel_size")
     wanted = max(1, whole(flag.text, 1)) if flag else 1
     if wanted > 1:
-        reason = "experts are shared out over data-parallel ranks only"
+        reason = "experts are shared out over data- and context-parallel ranks only"
         _put(draft, "expert_parallel", flag, (wanted, math.gcd(wanted, replicas)), reason)
 
 

@@ -128,6 +128,7 @@ def test_a_whole_script_becomes_a_run_file(tmp_path: Path) -> None:
             "engines": "colocated",
             "tensor_parallel": 2,
             "sequence_parallel": True,
+            "context_parallel": 2,
             "engine_memory_fraction": 0.7,
             "engine_options": {"schedule_policy": "lpm", "cuda_graph_bs_decode": [1, 2, 4]},
             "engine_max_running_requests": None,
@@ -166,7 +167,6 @@ def test_every_flag_is_a_key_or_told_with_its_reason(tmp_path: Path) -> None:
     found = imported(tmp_path, SCRIPT)
     lost = {(one.flag, one.loses) for one in found.draft.lost}
     assert lost == {
-        ("--context-parallel-size 2", "memory"),
         ("--no-such-flag 3", "result"),
         ("--update-weight-mode delta", "speed"),
         ("--wandb-key …", "view"),
