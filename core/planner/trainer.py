@@ -157,8 +157,8 @@ def largest_row(config: RunConfig) -> RowSize:
 
 
 def rank_row(config: RunConfig) -> RowSize:
-    """What one rank computes of the largest row. Context-parallel ranks have a token more than others at most, and as
-    many targets as tokens where others have prompts.
+    """What one rank computes of the largest row. Context-parallel ranks have a token more than others at most; all
+    tokens of one may be predicting where others have prompts.
     """
     row, placement = largest_row(config), config.placement
     if placement.context_parallel == 1:
