@@ -84,8 +84,8 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) ->
         latent = shape.latent
         attention = 4 * query + shape.num_attention_heads // tp * latent.value_dim
         attention += 2 * (latent.query_rank + latent.rank) + latent.rotary_dim
-    attention += 2 * _key_width(shape, how) * _keys_seen(how)
-    elements = int(4 * _row(shape, how) + attention + ffn)
+    attention += int(2 * _key_width(shape, how) * _keys_seen(how))
+    elements = 4 * _row(shape, how) + attention + ffn
     elements += 2 * _row(shape, how) if shape.post_norms else 0
     numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
     return elements * how.element_bytes + numbers * FP32_BYTES + router
