@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
-from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, WHOLE_NORMS, tiny_model
 
 CP2 = {"placement": {"context_parallel": 2}}
 TP2_CP2 = {"placement": {"context_parallel": 2, "tensor_parallel": 2}}
@@ -28,7 +28,7 @@ SETTINGS = {
     "lora": {"train": {"lora": {"rank": 4, "alpha": 8}}},
     "ppo": {"algorithm": {"advantage_estimator": "gae"}},
 }
-MODELS = ("llama", "qwen3-tied", POST_NORMS, EXPERTS, *LATENT)
+MODELS = ("llama", "qwen3-tied", POST_NORMS, EXPERTS, WHOLE_NORMS, *LATENT)
 # model, layout, and what runs on one rank beside it
 TWO = {f"llama cp2 {name}": ("llama", {**CP2, **config}, f"llama {name}") for name, config in SETTINGS.items()}
 TWO |= {f"{kind} cp2": (kind, CP2, f"{kind} plain") for kind in MODELS[1:]}
