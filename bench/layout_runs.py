@@ -25,14 +25,22 @@ NUM_STEPS = 3
 DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run
 TWO_TRAINERS = {"trainers_per_node": 2}
 DENSE = "qwen3-tied"
-SIZES = {DENSE: GPU_SIZES, EXPERTS: {**GPU_SIZES, "moe_intermediate_size": 128}}
+EP2 = {**TWO_TRAINERS, "expert_parallel": 2}
+LORA = {"lora": {"rank": 8}}
+EXPERT_SIZES = {**GPU_SIZES, "moe_intermediate_size": 128}
+LATENT_SIZES = {  # of heads as DeepSeek-V3 has them: kernels know no others
+    **{"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "moe_intermediate_size": 128},
+    **{"q_lora_rank": 128, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
+}
+SIZES = {DENSE: GPU_SIZES, EXPERTS: EXPERT_SIZES, "glm4_moe": EXPERT_SIZES, "deepseek_v3": LATENT_SIZES}
 AS_RUN = "run"
 VARIANTS = {  # of a replay: what the run file says otherwise
     "rounded": {"train": {"max_tokens_per_micro_batch": 128}},  # half of the run's: only the rounding differs
     "float32": {"model": {"dtype": "float32"}, "train": {"cuda_graphs": False}},
 }
 Steps = list[dict[str, Any]]  # of a replay
-TrainerLayout = tuple[str, int, int, int, bool]  # model, ranks, tensor and expert parallel, distributed optimiser
+TrainerLayout = tuple[str, str]  # a model, and what the run file says of trainer ranks
+OF_TRAINERS = ("trainers_per_node", "tensor_parallel", "expert_parallel", "pipeline_parallel", "pipeline_first_layers")
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class LayoutOfTwo:
     kind: str = DENSE
     gpus: str = "0,1"
     killed: bool = False
+    beside: str | None = None  # the layout whose samples it learns from again; None: its model's
 
     @property
     def trainer_ranks(self) -> int:
@@ -53,9 +62,13 @@ class LayoutOfTwo:
     @property
     def of_trainers(self) -> TrainerLayout:
         """What of it concerns the trainer ranks: layouts that agree in this compute the same."""
-        sharded = bool(self.train.get("use_distributed_optimizer"))
-        tensor, expert = (int(self.placement.get(key, 1)) for key in ("tensor_parallel", "expert_parallel"))
-        return self.kind, self.trainer_ranks, tensor, expert, sharded
+        placement = {key: self.placement[key] for key in OF_TRAINERS if key in self.placement}
+        return self.kind, json.dumps([placement, dict(self.train)], sort_keys=True)
+
+    @property
+    def reference(self) -> str:
+        """Whose samples its trainer ranks learn from again."""
+        return self.beside or REFERENCE[self.kind]
 
 
 LAYOUTS = {
@@ -66,10 +79,19 @@ LAYOUTS = {
     "two-engines": LayoutOfTwo({**TWO_TRAINERS, "engines_per_node": 2}),
     "own_gpus": LayoutOfTwo({"engines": "own_gpus"}),
     "own_gpus-killed": LayoutOfTwo({"engines": "own_gpus"}, gpus="1,0", killed=True),
+    "pp2": LayoutOfTwo({**TWO_TRAINERS, "pipeline_parallel": 2}),
+    "pp2-uneven": LayoutOfTwo({**TWO_TRAINERS, "pipeline_parallel": 2, "pipeline_first_layers": 1}),
+    "dp2-streamed": LayoutOfTwo(TWO_TRAINERS, {"use_distributed_optimizer": True, "optimizer_state": "streamed"}),
+    "lora": LayoutOfTwo(train=LORA, gpus="1", beside="lora"),
+    "lora-dp2": LayoutOfTwo(TWO_TRAINERS, LORA, beside="lora"),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
-    "experts-ep2": LayoutOfTwo({**TWO_TRAINERS, "expert_parallel": 2}, {"use_distributed_optimizer": True}, EXPERTS),
+    "experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, EXPERTS),
+    "glm4-experts": LayoutOfTwo(gpus="0", kind="glm4_moe"),
+    "glm4-experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "glm4_moe"),
+    "latent": LayoutOfTwo(gpus="1", kind="deepseek_v3"),
+    "latent-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "deepseek_v3"),
 }
-REFERENCE = {DENSE: "alone", EXPERTS: "experts"}  # of a model: whose samples all its layouts learn from again
+REFERENCE = {DENSE: "alone", EXPERTS: "experts", "glm4_moe": "glm4-experts", "deepseek_v3": "latent"}  # of a model
 
 
 def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:

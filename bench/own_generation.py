@@ -54,7 +54,11 @@ def main() -> None:
 
         request = Request(f"bench/{next(numbers)}", prompts, options.group_size, sampling, "bench")
         made = engine.rollout(generator).generate(request)
-        assert sum(len(sample.response_tokens) for sample in made.samples) == num_samples * options.response
+        failures = [sample.failure for sample in made.samples if sample.failure]
+        assert not failures, f"{len(failures)} samples failed: {failures[0]}"
+        made_tokens = sum(len(sample.response_tokens) for sample in made.samples)
+        wanted = num_samples * options.response  # random weights end some answers early, one token in a vocabulary
+        assert 0.95 * wanted <= made_tokens <= wanted, f"{made_tokens} tokens, wanted {wanted}"
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "own.py"

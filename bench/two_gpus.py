@@ -28,7 +28,6 @@ from bench.layout_runs import (
     AS_RUN,
     LAYOUTS,
     NUM_STEPS,
-    REFERENCE,
     Run,
     Steps,
     TrainerLayout,
@@ -58,7 +57,7 @@ def compare(found: Steps, wanted: Steps) -> dict[str, float]:
 def faults(result: Mapping[str, Any], device: str) -> list[str]:
     """What is not as wanted about one layout."""
     gap, wrong = MAX_GAP[device], []
-    reference = REFERENCE[LAYOUTS[result["layout"]].kind]
+    reference = LAYOUTS[result["layout"]].reference
     if result["rc"] != 0 or len(result["losses"]) != NUM_STEPS:
         wrong.append(f"ended with {result['rc']} after {len(result['losses'])} of {NUM_STEPS} steps")
     if max(result["logprob_gap"], default=0.0) > gap:
@@ -75,13 +74,13 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
 
 def replay_all(runs: Mapping[str, Run], device: str) -> dict[tuple[TrainerLayout, str], Steps | None]:
     """Layouts of trainer ranks as they ran and, on GPUs, in float32; rounding of every model; all at the same time."""
-    references = {runs[REFERENCE[run.layout.kind]] for run in runs.values()}
+    references = {runs[run.layout.reference] for run in runs.values()}
     variants = [AS_RUN, "float32"] if device == "cuda" else [AS_RUN]
     jobs = {(run.layout.of_trainers, variant): run for run in reversed(runs.values()) for variant in variants}
     jobs |= {(run.layout.of_trainers, "rounded"): run for run in references}
     with ThreadPoolExecutor(len(jobs)) as threads:
         waiting = {
-            (layout, variant): threads.submit(replay, run, runs[REFERENCE[run.layout.kind]].run_dir, variant)
+            (layout, variant): threads.submit(replay, run, runs[run.layout.reference].run_dir, variant)
             for (layout, variant), run in jobs.items()
         }
     return {job: future.result() for job, future in waiting.items()}
@@ -93,7 +92,7 @@ def measure(names: list[str], folder: Path, device: str, at_once: int) -> list[d
     results = {name: run.result() for name, run in runs.items()}
     replays = replay_all(runs, device)
     for name, run in runs.items():
-        mine, base = run.layout.of_trainers, runs[REFERENCE[run.layout.kind]].layout.of_trainers
+        mine, base = run.layout.of_trainers, runs[run.layout.reference].layout.of_trainers
         reference = replays[base, AS_RUN]
         if reference and (again := replays[mine, AS_RUN]):
             results[name] |= compare(again, reference)
@@ -137,7 +136,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the runs go; left out: a temporary folder")
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="two-gpus-"))
-    references = dict.fromkeys(REFERENCE[LAYOUTS[name].kind] for name in options.only)
+    references = dict.fromkeys(LAYOUTS[name].reference for name in options.only)
     names = list(references | dict.fromkeys(options.only))
     results = measure(names, folder, options.device, options.at_once)
     print(table(results), flush=True)

@@ -79,10 +79,21 @@ def write_step(path: Path, record: StepRecord) -> None:
     """Write `record` to `path`, in place of a file that is there. Atomic, and on the disk when it returns.
 
     Collective: none; one process per path.
+
+    Raises:
+        OSError: the disk is full, or is not to be written: told in the system's own words, with the path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with renamed_when_complete(path) as unfinished, h5py.File(unfinished, "w", locking=False) as file:
+    with renamed_when_complete(path) as unfinished:
+        unfinished.write_bytes(_image(record))
+
+
+def _image(record: StepRecord) -> bytes:
+    """The bytes of the file: made in memory, for HDF5 tells of a full disk in a paragraph of its own."""
+    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
         _write(file, record)
+        file.flush()
+        return bytes(file.id.get_file_image())
 
 
 def read_step(path: Path) -> StepRecord:

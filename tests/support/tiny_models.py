@@ -81,7 +81,8 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     if family in LATENT:  # transformers' norms of few numbers have this epsilon, whatever is said
         fields |= {"q_lora_rank": 40, "kv_lora_rank": 24, "qk_nope_head_dim": 20, "qk_rope_head_dim": 12}
         fields |= {"v_head_dim": 16, "num_key_value_heads": 4, "rms_norm_eps": 1e-6}
-        fields |= {"rope_parameters": YARN, "n_shared_experts": 2, "moe_layer_freq": 1}  # which SGLang asks for
+        fields |= {"rope_parameters": YARN, "n_shared_experts": 2}
+        fields |= {"moe_layer_freq": 1, "topk_method": "noaux_tc", "scoring_func": "sigmoid"}  # which SGLang asks for
     if family == "minimax_m2":  # what transformers leaves aside, SGLang reads
         fields |= {"head_dim": 32, "num_local_experts": 8, "num_experts_per_tok": 3, "intermediate_size": 64}
         fields |= {"rotary_dim": 16, "use_qk_norm": True, "use_routing_bias": True, "scoring_func": "sigmoid"}

@@ -245,3 +245,22 @@ def test_documented_layout_is_complete(tmp_path: Path) -> None:
     write_step(tmp_path / "s.h5", record)
     with h5py.File(tmp_path / "s.h5") as file:
         assert set(file) | set(file.attrs) <= named
+
+
+def test_a_disk_without_room_is_told_in_the_systems_words(tmp_path: Path) -> None:
+    """A file that may not grow, like a full disk, fails in the middle of a write; nothing of it is left."""
+    program = f"""
+import resource, signal
+from pathlib import Path
+from core.trajectory import write_step
+from tests.support.step_samples import make_record, make_samples
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_step(Path({str(tmp_path)!r}) / "steps" / "step_000001.h5", make_record(make_samples(4, 4, seed=0)))
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=COMMAND_S)
+    assert done.stdout.strip() == "[Errno 27] File too large", done.stderr
+    assert not list((tmp_path / "steps").iterdir())
