@@ -67,7 +67,7 @@ def kl_in_one_place(config: RunConfig) -> Iterator[Mistake]:
     if loss_needs(algorithm).reference:
         own = f"kl_loss_coef {algorithm.kl_loss_coef}" if algorithm.kl_loss_coef else f"loss {algorithm.loss}"
         found = f"{algorithm.kl_coef} with {own}: the reference is in the rewards and in the loss"
-        yield Mistake("algorithm.kl_coef", None, found, "it in one place", "remove one of the two")
+        yield Mistake("algorithm.kl_coef", None, found, "the KL in one place", "remove one of the two")
     place = ADVANTAGE.place(algorithm.advantage_estimator)
     if algorithm.advantage_estimator in ADVANTAGE.builtins or any(python_function(ADVANTAGE.key, place)):
         return  # keys_have_readers or its door reports it

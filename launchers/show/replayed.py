@@ -16,7 +16,7 @@ from core.trajectory import StepRecord
 from launchers.show.plain_text import visible
 
 OF_THE_UPDATE = "train/"  # metrics of this name are computed again; the others are times, or of the rollout
-NOT_OF_IT = ("train/lr",)
+NOT_OF_IT = ("train/lr", "train/tokens_seen")  # of the schedule, and of all steps so far
 
 
 def compared(recorded: StepRecord, replayed: StepRecord) -> Group:

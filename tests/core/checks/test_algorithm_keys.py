@@ -66,12 +66,12 @@ CASES = {
     "a KL in both places": (
         ["algorithm.advantage_estimator=reinforce_plus_plus", "algorithm.kl_coef=0.1", "algorithm.kl_loss_coef=0.2"],
         "algorithm.kl_coef: found 0.1 with kl_loss_coef 0.2: the reference is in the rewards and in the loss; wanted "
-        "it in one place: remove one of the two",
+        "the KL in one place: remove one of the two",
     ),
     "a KL in the rewards beside a teacher": (
         ["algorithm.advantage_estimator=reinforce_plus_plus", "algorithm.kl_coef=0.1", "algorithm.loss=distillation"],
         "algorithm.kl_coef: found 0.1 with loss distillation: the reference is in the rewards and in the loss; wanted "
-        "it in one place: remove one of the two",
+        "the KL in one place: remove one of the two",
     ),
     "a KL in rewards that are compared": (
         ["algorithm.kl_coef=0.1"],
