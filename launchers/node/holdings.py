@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,6 +19,7 @@ from core.processes.children import SHARED_MEMORY, Child, shared_memory
 
 NOTE = "shared-memory.json"
 LOOK_S = 2.0
+IN_TRANSIT = re.compile(r"torch_(\d+)_\d+_\d+")  # a tensor on its way to another process, by the pid of its sender
 
 
 class Holdings:
@@ -33,6 +35,7 @@ class Holdings:
         self._held: dict[Path, set[int]] = {}
         self._seen: set[str] = set()  # names that were there at the last look
         self._looked = -math.inf  # monotonic
+        self._began = time.time()
 
     def look(self, children: Sequence[Child], interval_s: float = LOOK_S) -> None:
         """Note what there is, unless the last look was less than an interval ago, or nothing is new since."""
@@ -62,12 +65,14 @@ class Holdings:
                 del self._held[path]
         if its:
             self._write()
+        remove_in_transit(self._began)
 
     def remove_all(self) -> None:
         """Remove everything; the children have ended."""
         for path in self._held:
             path.unlink(missing_ok=True)
         self._held.clear()
+        remove_in_transit(self._began)
 
     def _write(self) -> None:
         identified = {}
@@ -76,6 +81,26 @@ class Holdings:
                 identified[str(path)] = path.stat().st_ino
         with suppress(OSError):  # without room the next one on this node finds less
             write_atomically(self._note, json.dumps(identified))
+
+
+def remove_in_transit(since: float) -> list[Path]:
+    """Remove tensors of this user that were sent after `since`, Unix seconds, by a process that is no more.
+
+    They lie there for an instant, mostly too short for a look: who is killed amid it leaves them without an owner.
+
+    Returns:
+        what was removed.
+    """
+    removed = []
+    for path in Path(SHARED_MEMORY).glob("torch_*"):
+        with suppress(OSError):
+            found, sender = path.lstat(), IN_TRANSIT.fullmatch(path.name)
+            if sender is None or found.st_uid != os.geteuid() or found.st_ctime < since:
+                continue
+            if not Path("/proc", sender[1]).exists():
+                path.unlink()
+                removed.append(path)
+    return removed
 
 
 def remove_noted(folder: Path) -> list[Path]:

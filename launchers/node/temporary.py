@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from launchers.node.holdings import remove_noted
+from launchers.node.holdings import remove_in_transit, remove_noted
 
 PREFIX = "ebbtide-"
 MAX_LENGTH = 74  # what the kernel allows in a socket's path, less what torch and multiprocessing add
@@ -82,7 +82,8 @@ def remove_what_dead_ones_left(base: Path) -> list[Path]:
                 if file.read() not in ("", socket.gethostname()):
                     continue
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                removed += [*remove_noted(alive.parent), alive.parent]
+                sent = remove_in_transit(since=alive.lstat().st_mtime)
+                removed += [*remove_noted(alive.parent), *sent, alive.parent]
                 shutil.rmtree(alive.parent, ignore_errors=True)
     return removed
 

@@ -35,7 +35,7 @@ ENDS: dict[str, dict[str, str]] = {
     "save and end": {"interrupted": "stopped"},
     "requeue": {"interrupted": "stopped", "lost": "nobody was left", "preempted": ""},
     "warn": {"preempted": "preempt|warning"},
-    "controller": {},
+    "controller": {"lost": "nobody was left"},  # where it comes back without the job, and kills its tasks
     "lose": {"node_failure": "not heard of", "lost": "nobody was left"},  # lost: a job of one node
     "shorter": {"timeout": "time limit|saved and left|warning"},
     "longer": {},
@@ -60,8 +60,10 @@ def judge_ledger(case: Case, run_dir: Path, guilty: Sequence[str]) -> Iterator[s
     if not found:
         yield "the ledger has no attempt"
     for attempt in found:
-        yield from _judge_end(case, attempt, last=attempt is found[-1])
-        if attempt.how == "lost" and len(attempt.nodes) > 1 and any(fault.kind == "lose" for _, fault in case.faults):
+        begun = (run_dir / "attempts" / str(attempt.number) / "trainer-0.log").exists()
+        yield from _judge_end(case, attempt, last=attempt is found[-1], begun=begun)
+        kinds = {fault.kind for _, fault in case.faults}
+        if attempt.how == "lost" and len(attempt.nodes) > 1 and "lose" in kinds and "controller" not in kinds:
             yield f"attempt {attempt.number} is lost, though a node was left to say so"
         innocent = set(attempt.failed_nodes) - set(guilty)
         if innocent:
@@ -70,8 +72,10 @@ def judge_ledger(case: Case, run_dir: Path, guilty: Sequence[str]) -> Iterator[s
         yield f"the last attempt is {found[-1].how}: {found[-1].cause}"
 
 
-def _judge_end(case: Case, attempt: Attempt, last: bool) -> Iterator[str]:
+def _judge_end(case: Case, attempt: Attempt, last: bool, begun: bool) -> Iterator[str]:
     allowed = {how: words for _, fault in case.faults for how, words in ends_of(fault).items()}
+    if not begun and any(fault.kind == "lose" for _, fault in case.faults) and attempt.how == "interrupted":
+        return  # Slurm ended the others before that node's agent had said a word: there is nobody to name
     if attempt.how is None:
         yield f"attempt {attempt.number} has no end in the ledger"
     elif attempt.how == "complete":

@@ -22,7 +22,18 @@ from tests.stress.runs import write
 from tests.support.slurm_runs import attempts, processes_of
 from tests.support.tiny_runs import EBBTIDE
 
-ENDED = ("CANCELLED", "FAILED", "COMPLETED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY")
+FORGOTTEN = "Invalid job id"  # says squeue of a job that a controller has lost, killed before it wrote it down
+ENDED = (
+    "CANCELLED",
+    "FAILED",
+    "COMPLETED",
+    "TIMEOUT",
+    "NODE_FAIL",
+    "BOOT_FAIL",
+    "DEADLINE",
+    "OUT_OF_MEMORY",
+    FORGOTTEN,
+)
 SURE_S = 4.0  # a job that goes back into the queue looks ended for a moment
 PROGRAMS = {
     "agent": r"^\S*python\S* .*submitit_main",
@@ -180,8 +191,8 @@ class SlurmWorld:
             return ""
         try:
             return self._cluster.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").split("\n")[0]
-        except (ClusterError, subprocess.TimeoutExpired):
-            return ""
+        except (ClusterError, subprocess.TimeoutExpired) as error:
+            return FORGOTTEN if FORGOTTEN in str(error) else ""
 
     def _slurm(self, *command: str) -> None:
         try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 
 from common.waiting import wait_until
 from core.processes.children import Child, log_tail, stop_all
-from launchers.node.holdings import NOTE, Holdings, remove_noted
+from launchers.node.holdings import NOTE, Holdings, remove_in_transit, remove_noted
 from launchers.node.temporary import ALIVE, remove_what_dead_ones_left
 
 HOLD = (
@@ -103,3 +105,21 @@ def test_what_an_agent_of_another_node_has_is_left_to_that_node(tmp_path: Path) 
 def test_a_note_that_was_cut_off_names_nothing(tmp_path: Path) -> None:
     (tmp_path / NOTE).write_text('{"/dev/shm/x": 1')
     assert remove_noted(tmp_path) == []
+
+
+def test_tensors_of_dead_senders_are_removed() -> None:
+    """Named by torch; those of a process that lives, and those from before, stay."""
+    ended = subprocess.Popen(["true"])
+    ended.wait(30)
+    number = secrets.randbelow(10**9)
+    lost, sent, other = (Path(f"/dev/shm/torch_{pid}_{number}_0") for pid in (ended.pid, os.getpid(), "x"))
+    before = time.time() - 1.0
+    try:
+        for path in (lost, sent, other):
+            path.touch()
+        assert remove_in_transit(since=time.time() + 60.0) == []
+        assert lost in remove_in_transit(since=before)
+        assert [path.exists() for path in (lost, sent, other)] == [False, True, True]
+    finally:
+        for path in (lost, sent, other):
+            path.unlink(missing_ok=True)
