@@ -107,7 +107,8 @@ def test_its_loss_trains_with_a_metric_of_its_own(run_dir: Path) -> None:
     assert not any("train/pg_loss" in step for step in metrics)
     clipped = [step["train/sequence_clipfrac"] for step in metrics]
     assert len(clipped) == 2
-    assert 0 < max(clipped) <= 0.5  # of two optimiser steps the first has the policy that sampled: nothing is clipped
+    # of two optimiser steps the first has the policy that sampled; in later rollouts not all of it was sampled by that
+    assert 0 < clipped[0] <= 0.5
 
 
 def test_its_sink_is_told_and_one_that_raises_keeps_nobody_from_it(run_dir: Path) -> None:
