@@ -24,6 +24,7 @@ from launchers.show.run_state import WAITING, WORKING, RunState, state_of
 SLOW_S = 1.0
 IMPOSSIBLE = ("BadConstraints", "PartitionNodeLimit")
 NEVER_STARTS = "no nodes are left that fit it; `ebbtide cancel` it, then `ebbtide submit --resume`, with all nodes"
+HELD = "Slurm holds it; `scontrol release` and its number let it go on"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ def _reason(state: RunState, last: Attempt | None, job: JobState | None, waits: 
     """Why it waits, or why it ended."""
     if state in (RunState.PENDING, RunState.BETWEEN_ATTEMPTS, RunState.UNKNOWN):
         reason = (job.reason if job is not None else None) or ""
+        if "held" in reason.lower():
+            return f"{reason}: {HELD}"
         return f"{reason}: {NEVER_STARTS}" if reason.strip("()") in IMPOSSIBLE else reason
     if state == RunState.RUNNING and waits:
         return waits

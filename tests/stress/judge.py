@@ -35,7 +35,7 @@ ENDS: dict[str, dict[str, str]] = {
     "save and end": {"interrupted": "stopped"},
     "requeue": {"interrupted": "stopped", "lost": "nobody was left", "preempted": ""},
     "warn": {"preempted": "preempt|warning"},
-    "controller": {"lost": "nobody was left"},  # where it comes back without the job, and kills its tasks
+    "controller": {"lost": "nobody was left"},  # it comes back with an older state, and starts the job twice
     "lose": {"node_failure": "not heard of", "lost": "nobody was left"},  # lost: a job of one node
     "shorter": {"timeout": "time limit|saved and left|warning"},
     "longer": {},

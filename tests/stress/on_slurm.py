@@ -22,18 +22,7 @@ from tests.stress.runs import write
 from tests.support.slurm_runs import attempts, processes_of
 from tests.support.tiny_runs import EBBTIDE
 
-FORGOTTEN = "Invalid job id"  # says squeue of a job that a controller has lost, killed before it wrote it down
-ENDED = (
-    "CANCELLED",
-    "FAILED",
-    "COMPLETED",
-    "TIMEOUT",
-    "NODE_FAIL",
-    "BOOT_FAIL",
-    "DEADLINE",
-    "OUT_OF_MEMORY",
-    FORGOTTEN,
-)
+ENDED = ("CANCELLED", "FAILED", "COMPLETED", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE", "OUT_OF_MEMORY")
 SURE_S = 4.0  # a job that goes back into the queue looks ended for a moment
 PROGRAMS = {
     "agent": r"^\S*python\S* .*submitit_main",
@@ -64,6 +53,7 @@ class SlurmWorld:
         self._run_file = write(folder, case.layout, case.interval, self._scratch)
         self._said = ""
         self._ended_since: float | None = None
+        self._release = False  # a controller that was killed may come back with an older state, and hold the job
 
     def begin(self) -> None:
         known = (self.run_dir / "run.yaml").exists()
@@ -72,6 +62,8 @@ class SlurmWorld:
         self._ended_since = None
 
     def has_ended(self) -> bool:
+        if self._release and (job := self._job()) and self._job_state("%T %r").endswith("held"):
+            self._slurm("scontrol", "release", job)  # by hand, as `ebbtide status` says
         if self._job_state() not in ENDED:
             self._ended_since = None
             return False
@@ -107,6 +99,7 @@ class SlurmWorld:
                 time.sleep(fault.for_s)
                 self._cluster.command("start-controller")
                 wait_until(lambda: self._job_state() != "", 30.0)
+                self._release = True
             case "lose":
                 return self._lose(fault)
             case "shorter" | "longer":
@@ -185,14 +178,14 @@ class SlurmWorld:
         path = self.run_dir / "slurm" / "job.json"
         return str(json.loads(path.read_text())["job_id"]) if path.exists() else None
 
-    def _job_state(self) -> str:
-        """Slurm's word for it; empty: there is none, or nobody answers."""
+    def _job_state(self, what: str = "%T") -> str:
+        """Slurm's word for it, or what else squeue knows; empty: there is none, or nobody answers."""
         if (job := self._job()) is None:
             return ""
         try:
-            return self._cluster.run("squeue", "-h", "-t", "all", "-j", job, "-o", "%T").split("\n")[0]
-        except (ClusterError, subprocess.TimeoutExpired) as error:
-            return FORGOTTEN if FORGOTTEN in str(error) else ""
+            return self._cluster.run("squeue", "-h", "-t", "all", "-j", job, "-o", what).split("\n")[0]
+        except (ClusterError, subprocess.TimeoutExpired):
+            return ""
 
     def _slurm(self, *command: str) -> None:
         try:

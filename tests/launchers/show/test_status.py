@@ -87,6 +87,14 @@ def test_a_job_that_no_nodes_fit_any_more_says_what_to_do(tmp_path: Path) -> Non
     assert status.reason.startswith("BadConstraints: no nodes are left that fit it; `ebbtide cancel` it")
 
 
+def test_a_job_that_slurm_holds_says_what_to_do(tmp_path: Path) -> None:
+    """It does so where a node would not take it, and where somebody asked for it."""
+    directory = write_history(tmp_path, TIMEOUT, record=RECORD)
+    for reason in ("launch failed requeued held", "JobHeldUser"):
+        status = status_of(read_files(directory), {"7": JobState("PENDING", reason, restarts=1)}, BEGAN + 2200)
+        assert status.reason == f"{reason}: Slurm holds it; `scontrol release` and its number let it go on"
+
+
 class SlowPoller(Poller):
     """A controller that answers late; meanwhile the run does a step."""
 
