@@ -32,6 +32,7 @@ CONTENTS = {
         "bench/mutation",
         "bench/notes/2026-11-learning",
         "bench/notes/2026-11-performance",
+        "bench/notes/2026-11-stress",
     ),
 }
 
