@@ -14,7 +14,7 @@ import random
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -37,6 +37,11 @@ TRAINER_PARTS = (
     "base",
     "critic",
 )  # core's own, once it is imported
+
+
+def computed(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Those of an update that its samples determine: the memory of a process differs from one run to the next."""
+    return {name: value for name, value in metrics.items() if "memory" not in name}
 
 
 def make_samples(seed: int, num_groups: int = 3) -> list[Any]:
@@ -102,18 +107,18 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     """One action. The arguments of each verb are those of the code below; the verbs of LOOK take none."""
     if verb == "update":
         result = trainer.update(make_samples(*arguments))
-        found = {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+        found = {"metrics": computed(result.metrics), "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
         return found if result.advantages is None else {**found, "advantages": result.advantages}
     if verb == "update_critic":  # with what only a critic's update says
         result = trainer.update(make_samples(*arguments))
         values = trainer._critic.values(make_samples(*arguments))
-        found = {"metrics": result.metrics, "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
+        found = {"metrics": computed(result.metrics), "logprobs": result.logprobs, "logprobs_ref": result.logprobs_ref}
         return {**found, "advantages": result.advantages, "values": values}
     if verb == "update_flat":  # groups 1 and 2 have next to no advantage, or none at all
         seed, advantage = arguments
         samples = [replace(s, advantage=advantage) if s.group else s for s in make_samples(seed)]
         result = trainer.update(samples)
-        return {"metrics": result.metrics, "logprobs": result.logprobs}
+        return {"metrics": computed(result.metrics), "logprobs": result.logprobs}
     if verb == "update_stale":  # of samples that older weights made, with an advantage for each token
         seed, spread = arguments
         samples = [
@@ -122,7 +127,7 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
             )
             for s in make_samples(seed)
         ]
-        return trainer.update(samples).metrics
+        return computed(trainer.update(samples).metrics)
     if verb == "update_batch":
         return update_batch(trainer, *arguments)
     if verb == "log_probs":
@@ -175,7 +180,8 @@ def update_batch(trainer: Any, seed: int, shift: float, on_policy: bool) -> dict
     ]
     batch = Batch(samples, [one.advantage for one in made], on_policy)
     result = trainer.update(batch.train_samples())
-    return {"metrics": result.metrics, "old": result.logprobs, "engine": engine, "after": trainer.log_probs(made)}
+    found = {"metrics": computed(result.metrics), "old": result.logprobs, "engine": engine}
+    return {**found, "after": trainer.log_probs(made)}
 
 
 def dump(trainer: Any, directory: Path) -> None:
