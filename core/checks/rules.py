@@ -26,6 +26,7 @@ from core.checks import (
     overlap,
     parallel,
     reward,
+    routing,
     rows,
     schedule,
     sinks,
@@ -81,6 +82,7 @@ RULES = (
     Rule(algorithm.importance, ("algorithm",)),
     Rule(algorithm.kl_in_one_place, ("algorithm",)),
     Rule(algorithm.reference_follows, ("algorithm", "train")),
+    Rule(routing.there_is_a_later_pass, ("algorithm", "placement", "rollout", "train"), of_training=True),
     Rule(critic.keys_have_a_critic, ("algorithm", "critic")),
     Rule(critic.values_are_asked_for, ("algorithm",)),
     Rule(critic.advantages_are_read, ("algorithm",)),
@@ -124,6 +126,11 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: model.name_and_shape(config, files), ("model",)),
         Rule(lambda config: model.shape_divides(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
+        Rule(
+            lambda config: routing.the_model_has_experts(config, files.shape(config.model)),
+            ("algorithm", "model"),
+            of_training=True,
+        ),
         Rule(
             lambda config: model.positions_suffice(config, files.shape(config.model)),
             ("data", "eval", "model", "rollout"),

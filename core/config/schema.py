@@ -308,6 +308,11 @@ class AlgorithmConfig(Section):
         description="what the policy's ratio is over: log-probs of the trainer before its first optimiser step; or "
         "those that the engine gave with the sample, which saves a pass where a step has several optimiser steps",
     )
+    routing_replay: Literal["none", "trainer"] = Field(
+        "none",
+        description="models with experts: trainer: the experts that the trainer's routers choose for a step's tokens "
+        "before its first optimiser step are those of all its optimiser steps; none: they choose anew in each",
+    )
     importance: Literal["none", "tis", "icepop", "sequence", "mis"] = Field(
         "none",
         description="weight of a token for what engine and trainer disagree about: the ratio of their probabilities of "

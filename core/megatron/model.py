@@ -34,7 +34,9 @@ from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import HeadsNorm, RMSNorm
 from core.megatron.layers.post_norm import NormedAttention, NormedMLP
 from core.megatron.layers.rotary import RowRotary
+from core.megatron.layers.routed_layer import RoutedLayer
 from core.megatron.layers.routers import FIXED
+from core.megatron.layers.routing import RowRouting
 from core.megatron.layers.vocab import target_log_probs
 from core.megatron.rows.packing import Row
 from core.megatron.rows.split import RowPart, split_row
@@ -55,6 +57,7 @@ class RowParams(PackedSeqParams):  # type: ignore[misc]
     rotation: tuple[Tensor, Tensor] | None = None  # [T, d / 2] cosines and sines, once the model has made them
     own_targets: Tensor | None = None  # [R] which of the whole row's targets they are, where it is split over ranks
     num_targets: int = 0  # of the whole row then
+    routing: RowRouting | None = None  # None: nothing is replayed or noted
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,11 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     return model
 
 
-def forward_row(model: Any, row: Row, device: str) -> Any:
+def forward_row(model: Any, row: Row, device: str, noted: dict[int, Tensor] | None = None) -> Any:
     """What `model`, with or without its gradient buffers around it, makes of a row: see `PolicyModel`.
 
+    Args:
+        noted: takes the experts that were taken, by layer: see `RowRouting`. Not where ranks share a row's tokens.
     Collective: the ranks that hold the model together, and those that share the row's tokens.
     """
     ranks = parallel_state.get_context_parallel_world_size()
@@ -155,7 +160,7 @@ def forward_row(model: Any, row: Row, device: str) -> Any:
         )
         part = split_row(row, rank, ranks, multiple)
         return forward(model, to_device(part.tokens, device), part_params(part, device))
-    return forward(model, to_device(row.tokens, device), row_params(row, device))
+    return forward(model, to_device(row.tokens, device), row_params(row, device, noted))
 
 
 def forward(model: Any, tokens: Tensor, params: RowParams) -> Any:
@@ -163,14 +168,16 @@ def forward(model: Any, tokens: Tensor, params: RowParams) -> Any:
     return model(tokens[None], None, None, packed_seq_params=params)
 
 
-def row_params(row: Row, device: str) -> RowParams:
+def row_params(row: Row, device: str, noted: dict[int, Tensor] | None = None) -> RowParams:
     """The row as an argument for the layers, on the device."""
+    replayed = None if row.routing is None else to_device(row.routing, device)
     return RowParams(
         qkv_format="sbhd",
         positions=to_device(row.positions, device),
         attention=AttentionPlan(row.segments, device),
         logit_index=to_device(row.logit_index, device),
         targets=to_device(row.targets, device),
+        routing=None if replayed is None and noted is None else RowRouting(replayed, noted),
     )
 
 
@@ -273,6 +280,8 @@ def _layer_spec(shape: ModelShape, number: int) -> Any:
     attention.core_attention = RowAttention
     dense = NormedMLP if shape.post_norms else GatedMLP
     parts.mlp = expert_layer(shape) if shape.has_experts(number) else dense
+    if shape.has_experts(number):
+        layer.module = RoutedLayer
     if shape.latent is not None:
         settings = {"shape": shape, "latent": shape.latent}
         parts.self_attention = ModuleSpec(module=LatentSelfAttention, params=settings)

@@ -18,6 +18,7 @@ from core.algorithm.aggregation import token_weights
 from core.config.schema import RunConfig
 from core.megatron.parallel import Layout
 from core.megatron.rows.packing import Unit, build_row, plan_rows
+from core.megatron.rows.routing import Routing, row_routing
 from core.megatron.rows.schedule import Output
 from core.megatron.rows.tokens import MicroBatch, MicroBatches, Picks, TokenTable, micro_batch
 from core.processes.collective import gather_lists
@@ -34,17 +35,30 @@ class RankShare:
     device: str
 
     def micro_batches(
-        self, samples: Sequence[TrainSample], chosen: Sequence[int], table: TokenTable, values: Picks | None
+        self,
+        samples: Sequence[TrainSample],
+        chosen: Sequence[int],
+        table: TokenTable,
+        values: Picks | None,
+        routings: Sequence[Routing | None] | None = None,
     ) -> MicroBatches:
-        """This rank's rows of the samples at the `chosen` places. Collective: none."""
+        """This rank's rows of the samples at the `chosen` places.
+
+        Args:
+            routings: experts to replay, of each sample; None: the routers choose.
+        Collective: none.
+        """
         train, placement = self.config.train, self.config.placement
         part, places = [samples[index] for index in chosen], torch.tensor(chosen, dtype=torch.int64)
+        replayed = None if routings is None else [routings[index] for index in chosen]
         plan = plan_rows(part, train.max_tokens_per_micro_batch, self.layout.dp_size, train.share_prompts)
         multiple = placement.tensor_parallel if placement.sequence_parallel else 1
 
         def build(units: Sequence[Unit]) -> MicroBatch:
             row = build_row(part, units, multiple)
-            return micro_batch(replace(row, sample_index=places[row.sample_index]), table, values, self.device)
+            experts = None if replayed is None else row_routing(part, replayed, units, len(row.tokens))
+            row = replace(row, sample_index=places[row.sample_index], routing=experts)
+            return micro_batch(row, table, values, self.device)
 
         return MicroBatches(plan[self.layout.dp_rank], build)
 

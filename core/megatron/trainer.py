@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ from core.megatron.layers.adapters import switched_off
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.rows.computed import means_of_computed, with_gradient
+from core.megatron.rows.packing import Row
+from core.megatron.rows.routing import NotedExperts, Routing
 from core.megatron.rows.schedule import Predict, evaluate_batch, train_batch
 from core.megatron.rows.tokens import TokenTable, TokenValues
 from core.megatron.share import RankShare, combine, peaks_of_all
@@ -155,12 +158,20 @@ class MegatronTrainer:
 
     def _learnt(self, samples: list[TrainSample], bounds: list[int], *, stays: bool = False) -> UpdateResult:
         """The policy's optimiser steps over these parts of the samples; if it stays, what they would have been."""
-        num_steps = len(bounds) - 1
-        if num_steps > 1 and any(sample.logprobs_old is None for sample in samples):
+        has_old, routings = all(sample.logprobs_old is not None for sample in samples), None
+        notes = self.config.algorithm.routing_replay == "trainer"
+        if len(bounds) > 2 and (notes or not has_old):
             taught = [a + i for a, b in pairwise(bounds) for i in with_gradient(samples[a:b], self._loss.teaches)]
-            old = self._log_probs_at(samples, taught)
-            samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
-        steps = [self._step(samples[a:b], stays=stays) for a, b in pairwise(bounds)]
+            noted = NotedExperts(self.shape, self.layout.control) if notes else None
+            old = self._log_probs_at(samples, taught, noted)
+            if not has_old:
+                samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
+            if noted is not None:
+                routings = noted.of_samples(samples, taught)
+        steps = [
+            self._step(samples[a:b], None if routings is None else routings[a:b], stays=stays)
+            for a, b in pairwise(bounds)
+        ]
         return UpdateResult(
             metrics=_over_steps([metrics for metrics, _, _ in steps]) | peaks_of_all(self.device),
             logprobs=[values for _, old, _ in steps for values in old],
@@ -172,11 +183,14 @@ class MegatronTrainer:
         """Log-probs of the response tokens under the current parameters, one list per sample, on every rank."""
         return self._log_probs_at(samples, list(range(len(samples))))
 
-    def _log_probs_at(self, samples: list[TrainSample], places: list[int]) -> list[list[float]]:
-        """The values of `log_probs` for the samples at these places; NaN for the others."""
+    def _log_probs_at(
+        self, samples: list[TrainSample], places: list[int], noted: NotedExperts | None = None
+    ) -> list[list[float]]:
+        """The values of `log_probs` for the samples at these places, NaN for the others; `noted` takes the experts."""
         table = TokenTable(samples)
         batches = self._share.micro_batches(samples, places, table, None)
-        outputs = evaluate_batch(self._optimizer.model, batches, self._predict)
+        predict = self._predict if noted is None else partial(_noting, noted, self.device)
+        outputs = evaluate_batch(self._optimizer.model, batches, predict)
         return table.per_sample(self._share.collect(outputs, table, table.of(places)))
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
@@ -227,16 +241,18 @@ class MegatronTrainer:
             return own
         return MergedWeights(own, self.shape, lora, self.layout.stages, self.layout.pp_rank)
 
-    def _step(self, samples: Sequence[TrainSample], *, stays: bool) -> tuple[dict[str, float], LogProbs, LogProbs]:
+    def _step(
+        self, samples: Sequence[TrainSample], routings: Sequence[Routing | None] | None, *, stays: bool
+    ) -> tuple[dict[str, float], LogProbs, LogProbs]:
         """One optimiser step over one global batch: metrics, old log-probs, and the policy's before this step.
 
-        If the policy stays, it is not changed.
+        If the policy stays, it is not changed. `routings` are the experts to replay: see `RankShare`.
         """
         table = TokenTable(samples)
         values = self._token_values(samples, table)
         chosen = with_gradient(samples, self._loss.teaches)
         model, own = self._optimizer.model, {"train/lr": 0.0 if stays else self._optimizer.lr}
-        batches = self._share.micro_batches(samples, chosen, table, values)
+        batches = self._share.micro_batches(samples, chosen, table, values, routings)
         if stays:
             outputs = evaluate_batch(model, batches, self._predict, self._loss)
         else:
@@ -314,6 +330,11 @@ def _model_options(config: RunConfig, device: str) -> ModelOptions:
         lora=config.train.lora,
         seed=config.train.seed,
     )
+
+
+def _noting(noted: NotedExperts, device: str, model: Any, row: Row) -> Any:
+    """What the model makes of a row, and the experts noted."""
+    return forward_row(model, row, device, noted.of(row))
 
 
 def _references(samples: Sequence[TrainSample]) -> list[list[float]] | None:

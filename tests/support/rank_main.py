@@ -130,6 +130,8 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         return computed(trainer.update(samples).metrics)
     if verb == "update_batch":
         return update_batch(trainer, *arguments)
+    if verb == "replayed":
+        return replayed(trainer, *arguments)
     if verb == "log_probs":
         return trainer.log_probs(make_samples(*arguments))
     if verb == "buckets":
@@ -182,6 +184,37 @@ def update_batch(trainer: Any, seed: int, shift: float, on_policy: bool) -> dict
     result = trainer.update(batch.train_samples())
     found = {"metrics": computed(result.metrics), "old": result.logprobs, "engine": engine}
     return {**found, "after": trainer.log_probs(made)}
+
+
+def replayed(trainer: Any, *arguments: Any) -> dict[str, Any]:
+    """An update, and of its optimiser steps whether the experts are those of the first pass, and the routers' own."""
+    from core.megatron import trainer as module
+    from core.megatron.layers.routing import RowRouting
+    from core.megatron.rows.computed import with_gradient
+    from core.megatron.rows.routing import NotedExperts
+
+    step, settle, same, own, differing = trainer._step, RowRouting.settle, list[bool](), list[bool](), torch.zeros(1)
+
+    def counted(row: RowRouting, layer: int, choice: torch.Tensor) -> torch.Tensor:
+        chosen = settle(row, layer, choice)
+        differing.add_((chosen.sort().values != choice.sort().values).sum())
+        return chosen
+
+    def noting(samples: Any, routings: Any, *, stays: bool) -> Any:
+        noted = NotedExperts(trainer.shape, trainer.layout.control)
+        trainer._learn = partial(module._noting, noted, trainer.device)
+        differing.zero_()
+        result = step(samples, routings, stays=stays)
+        found = noted.of_samples(samples, with_gradient(samples, trainer._loss.teaches))
+        pairs = list(zip(found, routings, strict=True))
+        same.append(all((a is b is None) or (a == b).all() for a, b in pairs) and any(b is not None for _, b in pairs))
+        dist.all_reduce(differing)
+        own.append(not differing.item())
+        return result
+
+    with mock.patch.object(RowRouting, "settle", counted), mock.patch.object(trainer, "_step", noting):
+        result = trainer.update(make_samples(*arguments))
+    return {"metrics": result.metrics, "logprobs": result.logprobs, "same": [bool(one) for one in same], "own": own}
 
 
 def dump(trainer: Any, directory: Path) -> None:

@@ -53,6 +53,7 @@ class Row:
     targets: Tensor  # [R]
     sample_index: Tensor  # [R]
     token_index: Tensor  # [R]
+    routing: Tensor | None = None  # [T, L, k] int16: see `row_routing`; None: routers choose for all tokens
 
 
 class Unit(NamedTuple):

@@ -11,6 +11,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 def train(flags: Flags, draft: Draft) -> None:
     """The section train."""
     _batch(flags, draft)
+    _routing_replay(flags, draft)
     _learning_rate(flags, draft)
     _budget(flags, draft)
     _recompute(flags, draft)
@@ -47,6 +48,17 @@ def _batch(flags: Flags, draft: Draft) -> None:
     if size and used * count != made:
         why = f"slime drops {made - used * count} of the {made} samples of a step; here all of them are used"
         draft.lose(size, why, "choose sizes that divide, if that is not meant", "result")
+
+
+def _routing_replay(flags: Flags, draft: Draft) -> None:
+    """slime replays in a single optimiser step, too: the old log-probs' pass, whose weights are the same."""
+    used = flags.take("use_routing_replay")
+    if used and draft.value("train.num_steps_per_rollout", 1) == 1:
+        draft.skip(used, "a single optimiser step takes the experts that its own weights choose")
+    elif used and whole(flags.said("context_parallel_size"), 1) > 1:
+        draft.lose(used, "only ranks that have whole rows replay experts", "set context_parallel to 1", "result")
+    elif used:
+        draft.put("algorithm.routing_replay", "trainer", used)
 
 
 def _learning_rate(flags: Flags, draft: Draft) -> None:

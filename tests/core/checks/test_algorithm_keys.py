@@ -17,6 +17,7 @@ from tests.support.door_files import said_of
 
 PAGE = Path(__file__).parents[3] / "docs" / "algorithms.md"
 SHARED = {"kl_loss_coef", "kl_loss_type", "kl_unbiased", "entropy_coef"}  # of every loss: told below the table
+TWO_STEPS = ("train.num_steps_per_rollout=2", "train.global_batch_size=4")
 CASES = {
     "no clip": (
         ["algorithm.loss=policy_gradient", "algorithm.eps_clip=0.1"],
@@ -101,6 +102,25 @@ CASES = {
         "a reference that stays: remove it, or train.lora",
     ),
     "a teacher": (["algorithm.loss=distillation", "algorithm.loss_options={advantage_weight: 0.5}"], ""),
+    "no later pass": (
+        ["model.path=experts", "algorithm.routing_replay=trainer"],
+        "algorithm.routing_replay: found trainer with num_steps_per_rollout 1; wanted several optimiser steps, in the "
+        "later ones of which experts are replayed: remove it, or raise train.num_steps_per_rollout",
+    ),
+    "no experts": (
+        [*TWO_STEPS, "algorithm.routing_replay=trainer"],
+        "algorithm.routing_replay: found trainer for model, which has no experts; wanted none, or a model with "
+        "experts: remove it",
+    ),
+    "parts of rows": (
+        [
+            *("model.path=experts", *TWO_STEPS, "algorithm.routing_replay=trainer"),
+            *("placement.trainers_per_node=2", "placement.context_parallel=2"),
+        ],
+        "placement.context_parallel: found 2 with routing_replay trainer; wanted 1, as only ranks that have whole rows "
+        "replay experts: set context_parallel to 1, or remove routing_replay",
+    ),
+    "experts that are replayed": (["model.path=experts", *TWO_STEPS, "algorithm.routing_replay=trainer"], ""),
     "weights": (["algorithm.importance=mis", "algorithm.importance_low=0.5", "algorithm.opsm_delta=0.1"], ""),
     "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),
     "no lower bound": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.eps_clip_high=0.28"], ""),

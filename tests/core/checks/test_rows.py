@@ -72,6 +72,11 @@ CASES = {
         ["algorithm.importance=tis"],
         "algorithm.importance: found 'tis'; wanted no comparison with an engine, as there is none: remove it",
     ),
+    "a replay": (
+        ["model.path=experts", "algorithm.routing_replay=trainer"],
+        "algorithm.routing_replay: found trainer; wanted none, as the rows have the answers (rollout.generate: rows) "
+        "and there is no older policy to stay close to: remove it",
+    ),
     "a part of engines": (
         ["slurm.components=[{role: trainers}, {role: engines}]"],
         "slurm.components.1.role: found a part of engines, where the rows have the answers (rollout.generate: rows); "

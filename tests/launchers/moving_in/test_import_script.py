@@ -338,6 +338,26 @@ def test_old_log_probs_may_be_the_engines(tmp_path: Path) -> None:
     assert keys(of_flags(tmp_path, "--use-rollout-logprobs"))["algorithm.old_logprobs"] == "engine"
 
 
+@pytest.mark.parametrize(
+    ("flags", "wanted", "lost"),
+    [
+        ("--num-steps-per-rollout 2", "trainer", []),
+        ("--num-steps-per-rollout 1", None, []),
+        (
+            "--num-steps-per-rollout 2 --context-parallel-size 2",
+            None,
+            ["only ranks that have whole rows replay experts"],
+        ),
+    ],
+)
+def test_experts_are_replayed_where_there_is_a_later_pass(
+    tmp_path: Path, flags: str, wanted: str | None, lost: list[str]
+) -> None:
+    found = of_flags(tmp_path, f"--use-routing-replay {flags}")
+    assert keys(found).get("algorithm.routing_replay") == wanted
+    assert [one.why for one in found.draft.losses("result") if "replay" in one.why] == lost
+
+
 def test_an_engine_has_as_many_gpus_as_its_attention_heads_can_be_shared_by(tmp_path: Path) -> None:
     found = of_flags(tmp_path, "--num-attention-heads 20 --rollout-num-gpus-per-engine 8 --colocate")
     assert (keys(found)["placement.engine_tensor_parallel"], keys(found)["placement.engines_per_node"]) == (4, 2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from core.megatron.layers.routers import choose_by_sigmoid
+from core.megatron.layers.routers import Router, Sigmoid, Softmax, best_by_sigmoid, sigmoid_weights
+from core.megatron.layers.routing import RowRouting
 from modelcfg import SigmoidRouter
 from tests.support.tiny_models import tiny_config
 
@@ -30,7 +32,9 @@ def test_the_choice_is_that_of_transformers(experts: int, chosen: int, how: Sigm
     theirs: Any = Glm4MoeMoE(config)
     theirs.gate.e_score_correction_bias.copy_(bias)
     ours_in, theirs_in = (wanted.clone().requires_grad_() for _ in range(2))
-    weights, numbers = choose_by_sigmoid(ours_in, bias, chosen, how)
+    scores = ours_in.sigmoid()
+    numbers = best_by_sigmoid(scores.detach(), bias, chosen, how)
+    weights = sigmoid_weights(scores, numbers, how)
     other_numbers, other_weights = theirs.route_tokens_to_experts(theirs_in)
     for index, values, leaf in ((numbers, weights, ours_in), (other_numbers, other_weights, theirs_in)):
         torch.zeros(500, experts).scatter(1, index, values).square().sum().backward()
@@ -42,5 +46,29 @@ def test_the_choice_is_that_of_transformers(experts: int, chosen: int, how: Sigm
     assert torch.equal(spread > 0, others > 0)
     torch.testing.assert_close(spread, others)
     torch.testing.assert_close(ours_in.grad, theirs_in.grad)
-    without = choose_by_sigmoid(wanted, torch.zeros(experts), chosen, how)[1]
+    without = best_by_sigmoid(wanted.sigmoid(), torch.zeros(experts), chosen, how)
     assert not torch.equal(without.sort(1).values, numbers.sort(1).values), "the bias chooses"
+
+
+@pytest.mark.parametrize("kind", [Softmax, Sigmoid])
+def test_replayed_experts_have_weights_of_the_routers_own_logits(kind: type[Router]) -> None:
+    torch.manual_seed(0)
+    logits, given = torch.randn(50, 8), torch.stack([torch.randperm(8)[:2] for _ in range(50)])
+    router = kind.__new__(kind)
+    torch.nn.Module.__init__(router)
+    router.config, router.layer_number = SimpleNamespace(moe_router_topk=2, num_moe_experts=8), 1
+    router.how = SigmoidRouter(scale=2.5)
+    router.register_buffer("expert_bias", torch.zeros(8))
+    router.row = RowRouting(given[:, None].short())
+    ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
+    spread, taken = router.routing(ours)
+    picked = theirs.gather(1, given)
+    wanted = picked.softmax(1) if kind is Softmax else 2.5 * picked.sigmoid() / picked.sigmoid().sum(1, keepdim=True)
+    assert taken.sum(1).tolist() == [2] * 50
+    torch.testing.assert_close(spread.gather(1, given), wanted)
+    spread.square().sum().backward()
+    wanted.square().sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+    router.row = None
+    _, own = router.choose(logits)
+    assert not torch.equal(own.sort(1).values, given.sort(1).values), "it would have taken others"

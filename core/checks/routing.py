@@ -1,0 +1,37 @@
+"""Routing replay against what there is to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from common.mistake import Mistake
+from core.checks.rows import GIVEN, is_of_rows
+from core.config.schema import RunConfig
+from modelcfg import ModelShape
+
+KEY = "algorithm.routing_replay"
+
+
+def there_is_a_later_pass(config: RunConfig) -> Iterator[Mistake]:
+    """Several optimiser steps learn from samples of a policy, and each rank has whole rows."""
+    kind, context = config.algorithm.routing_replay, config.placement.context_parallel
+    if kind == "none":
+        return
+    if is_of_rows(config):
+        wanted = f"none, as {GIVEN} and there is no older policy to stay close to"
+        yield Mistake(KEY, None, kind, wanted, "remove it")
+    elif config.train.num_steps_per_rollout == 1:
+        wanted = "several optimiser steps, in the later ones of which experts are replayed"
+        remedy = "remove it, or raise train.num_steps_per_rollout"
+        yield Mistake(KEY, None, f"{kind} with num_steps_per_rollout 1", wanted, remedy)
+    if context > 1:
+        wanted = "1, as only ranks that have whole rows replay experts"
+        remedy = "set context_parallel to 1, or remove routing_replay"
+        yield Mistake("placement.context_parallel", None, f"{context} with routing_replay {kind}", wanted, remedy)
+
+
+def the_model_has_experts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
+    """There are experts to choose from."""
+    if shape is not None and config.algorithm.routing_replay != "none" and not shape.num_experts:
+        found = f"{config.algorithm.routing_replay} for {shape.name}, which has no experts"
+        yield Mistake(KEY, None, found, "none, or a model with experts", "remove it")

@@ -1,0 +1,69 @@
+"""Routing replay in updates: all optimiser steps of a step have the experts of the first pass, in every layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.ranks import run_ranks
+from tests.support.same_updates import check_same
+from tests.support.tiny_models import EXPERTS, tiny_model
+
+REPLAY = {"algorithm": {"routing_replay": "trainer"}}
+IN_REWARD = {"routing_replay": "trainer", "advantage_estimator": "reinforce_plus_plus", "kl_coef": 0.1}
+ONE: dict[str, Any] = {
+    "plain": REPLAY,
+    "recompute": {**REPLAY, "train": {"recompute": "full"}},
+    "small rows, no sharing": {**REPLAY, "train": {"max_tokens_per_micro_batch": 40, "share_prompts": False}},
+    "engine's log-probs": {"algorithm": {"routing_replay": "trainer", "old_logprobs": "engine"}},
+    "old log-probs from before": {"algorithm": {**IN_REWARD, "kl_loss_coef": 0.0}},
+}
+TWO: dict[str, Any] = {
+    "dp2": REPLAY,
+    "pp2": {**REPLAY, "placement": {"pipeline_parallel": 2}},
+    "ep2": {**REPLAY, "placement": {"expert_parallel": 2}},
+}
+OTHER_SAMPLES = ("engine's log-probs", "old log-probs from before")  # which learn something else
+ACTIONS = [["replayed", 0], ["replayed", 1]]
+CASES = [*ONE, *TWO, "a bias, a dense layer", "a bias, a dense layer, pp2"]
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    folder = tmp_path_factory.mktemp("replay")
+    model, other = str(tiny_model(EXPERTS, folder / "model")), str(tiny_model("glm4_moe", folder / "other"))
+    result: dict[str, list[Any]] = {}
+    for size, layouts in ((1, ONE), (2, TWO)):
+        cases = {name: {"model": model, "config": config, "actions": ACTIONS} for name, config in layouts.items()}
+        name = "a bias, a dense layer" + (", pp2" if size == 2 else "")
+        cases[name] = {"model": other, "config": TWO["pp2"] if size == 2 else REPLAY, "actions": ACTIONS}
+        if size == 1:
+            cases["none"] = {"model": model, "actions": [["update", 0], ["update", 1]]}
+        else:  # one sample per optimiser step: some ranks have none
+            cases["lonely"] = {"model": model, "config": TWO["ep2"], "actions": [["replayed", 0, 1]]}
+        result |= run_ranks(folder / str(size), size, cases)
+    return result
+
+
+@pytest.mark.parametrize("name", [*CASES, "lonely"])
+def test_experts_are_those_of_the_first_pass(outcomes: dict[str, list[Any]], name: str) -> None:
+    for update in outcomes[name]:
+        assert update["same"] == [True, True]
+        assert update["own"][0], "the weights are still those of the first pass"
+    if name != "lonely":  # whose few tokens may be routed alike
+        assert not all(update["own"][1] for update in outcomes[name]), "else the test would show nothing"
+
+
+@pytest.mark.parametrize("name", [name for name in (*ONE, *TWO) if name not in ("plain", *OTHER_SAMPLES)])
+def test_every_layout_gives_the_same(outcomes: dict[str, list[Any]], name: str) -> None:
+    check_same(outcomes[name], outcomes["plain"])
+
+
+def test_pipeline_stages_give_the_same_behind_a_dense_layer(outcomes: dict[str, list[Any]]) -> None:
+    check_same(outcomes["a bias, a dense layer, pp2"], outcomes["a bias, a dense layer"])
+
+
+def test_updates_differ_from_those_without_it(outcomes: dict[str, list[Any]]) -> None:
+    one, other = (outcomes[name][0]["metrics"]["train/grad_norm"] for name in ("plain", "none"))
+    assert abs(one - other) > 1e-4
