@@ -12,6 +12,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -117,6 +118,7 @@ def in_terminal(
     own = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
 
     def take_terminal() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever runs this may be in the background, where it is ignored
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
