@@ -34,14 +34,14 @@ from core.megatron.parallel import initialise
 from core.megatron.rows.packing import Row, pack
 from core.megatron.rows.schedule import train_batch
 from core.megatron.rows.tokens import TokenTable, TokenValues, micro_batch
-from core.megatron.sizes.flops import update_flops
+from core.megatron.sizes.flops import PEAKS, update_flops
 from core.megatron.sizes.graphs import most_tokens
 from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import wrap
 from core.samples import TrainSample
 from modelcfg import ModelShape
 
-PEAK = 989e12  # dense bf16, NVIDIA's data sheet for the H100 and H200 SXM
+PEAK = dict(PEAKS)["H100"]  # SXM; the H200's is the same
 # shape: {tokens: layers that are recomputed, of an 80 GB GPU}
 CASES = {
     "qwen3-0.6b": {4096: 0, 16384: 0},

@@ -7,6 +7,7 @@ Legend: H hidden, d head dim, F width of a feed-forward or of an expert.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Literal
@@ -24,6 +25,7 @@ OUTPUT = "output_layer.weight"
 EXPERTS = "experts.local_experts."  # in the names of their parameters
 SHARED = "mlp.shared_experts"  # the feed-forward of all tokens beside them
 HF_EMBEDDING = "model.embed_tokens.weight"
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 @dataclass(frozen=True)
@@ -116,24 +118,34 @@ def latent_attention(shape: ModelShape, latent: LatentAttention) -> list[Weight]
     ]
 
 
-def feed_forward(hidden: int, width: int, local: str = "mlp", hf: str = "mlp") -> list[Weight]:
-    """Gate, up and down projection."""
-    up, down = (width, hidden), (hidden, width)
-    gate_up = (f"{hf}.gate_proj.weight", f"{hf}.up_proj.weight")
+def feed_forward(
+    hidden: int, width: int, local: str = "mlp", hf: str = "mlp", names: Sequence[str] = PROJECTIONS
+) -> list[Weight]:
+    """Gate, up and down projection, which `names` are in HuggingFace's files."""
+    up_shape, down_shape = (width, hidden), (hidden, width)
+    gate, up, down = (f"{hf}.{name}.weight" for name in names)
     return [
-        Weight(f"{local}.linear_fc1.weight", gate_up, "gate_up", (up, up), "feed-forward"),
-        Weight(f"{local}.linear_fc2.weight", (f"{hf}.down_proj.weight",), "columns", (down,), "feed-forward"),
+        Weight(f"{local}.linear_fc1.weight", (gate, up), "gate_up", (up_shape, up_shape), "feed-forward"),
+        Weight(f"{local}.linear_fc2.weight", (down,), "columns", (down_shape,), "feed-forward"),
     ]
 
 
-def experts(shape: ModelShape) -> list[Weight]:
-    """The router, a feed-forward for each expert and, where the shape has it, one for all tokens."""
+def experts(
+    shape: ModelShape, hf: str = "mlp", bias: str = "gate.e_score_correction_bias", names: Sequence[str] = PROJECTIONS
+) -> list[Weight]:
+    """The router, a feed-forward for each expert and, where the shape has it, one for all tokens.
+
+    Args:
+        hf: what HuggingFace's names of them begin with.
+        bias: the router's there, where it has one.
+        names: an expert's projections there.
+    """
     hidden, router = shape.hidden_size, ((shape.num_experts, shape.hidden_size),)
-    table = [Weight("mlp.router.weight", ("mlp.gate.weight",), "replicated", router, "router")]
+    table = [Weight("mlp.router.weight", (f"{hf}.gate.weight",), "replicated", router, "router")]
     if shape.router is not None:
-        bias, numbers = ("mlp.gate.e_score_correction_bias",), ((shape.num_experts,),)
-        table.append(Weight("mlp.router.expert_bias", bias, "replicated", numbers, "router", fixed=True))
-    table += feed_forward(hidden, shape.ffn_hidden_size, f"mlp.{EXPERTS}{{place}}", "mlp.experts.{expert}")
+        numbers = ((shape.num_experts,),)
+        table.append(Weight("mlp.router.expert_bias", (f"{hf}.{bias}",), "replicated", numbers, "router", fixed=True))
+    table += feed_forward(hidden, shape.ffn_hidden_size, f"mlp.{EXPERTS}{{place}}", f"{hf}.experts.{{expert}}", names)
     if shape.shared_ffn_hidden_size:
         table += feed_forward(hidden, shape.shared_ffn_hidden_size, SHARED, SHARED)
     return table

@@ -154,11 +154,8 @@ def forward_row(model: Any, row: Row, device: str, noted: dict[int, Tensor] | No
     """
     ranks = parallel_state.get_context_parallel_world_size()
     if ranks > 1:
-        rank, multiple = (
-            parallel_state.get_context_parallel_rank(),
-            parallel_state.get_tensor_model_parallel_world_size(),
-        )
-        part = split_row(row, rank, ranks, multiple)
+        multiple = parallel_state.get_tensor_model_parallel_world_size()
+        part = split_row(row, parallel_state.get_context_parallel_rank(), ranks, multiple)
         return forward(model, to_device(part.tokens, device), part_params(part, device))
     return forward(model, to_device(row.tokens, device), row_params(row, device, noted))
 
@@ -171,26 +168,25 @@ def forward(model: Any, tokens: Tensor, params: RowParams) -> Any:
 def row_params(row: Row, device: str, noted: dict[int, Tensor] | None = None) -> RowParams:
     """The row as an argument for the layers, on the device."""
     replayed = None if row.routing is None else to_device(row.routing, device)
-    return RowParams(
-        qkv_format="sbhd",
-        positions=to_device(row.positions, device),
-        attention=AttentionPlan(row.segments, device),
-        logit_index=to_device(row.logit_index, device),
-        targets=to_device(row.targets, device),
-        routing=None if replayed is None and noted is None else RowRouting(replayed, noted),
-    )
+    routing = None if replayed is None and noted is None else RowRouting(replayed, noted)
+    return _params(row, AttentionPlan(row.segments, device), device, routing=routing)
 
 
 def part_params(part: RowPart, device: str) -> RowParams:
     """A context-parallel rank's part of a row as an argument for the layers, on the device."""
+    attention, own_targets = AttentionPlan(part.pieces, device, part.num_keys), to_device(part.own_targets, device)
+    return _params(part, attention, device, own_targets=own_targets, num_targets=part.num_targets)
+
+
+def _params(row: Row | RowPart, attention: AttentionPlan, device: str, **others: Any) -> RowParams:
+    """What a row and a part of one have in common, and the others."""
     return RowParams(
         qkv_format="sbhd",
-        positions=to_device(part.positions, device),
-        attention=AttentionPlan(part.pieces, device, part.num_keys),
-        logit_index=to_device(part.logit_index, device),
-        targets=to_device(part.targets, device),
-        own_targets=to_device(part.own_targets, device),
-        num_targets=part.num_targets,
+        positions=to_device(row.positions, device),
+        attention=attention,
+        logit_index=to_device(row.logit_index, device),
+        targets=to_device(row.targets, device),
+        **others,
     )
 
 

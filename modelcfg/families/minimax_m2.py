@@ -10,28 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from modelcfg.family import HEAD_DIM, Config, Family, or_default
-from modelcfg.weights import EXPERTS, Weight, attention, norm
+from modelcfg.weights import Weight, attention, experts, norm
 
 if TYPE_CHECKING:
     from modelcfg.shape import ModelShape
 
-BLOCK = "block_sparse_moe"
-
 
 def _layer(shape: ModelShape, _: int) -> list[Weight]:
-    hidden, width, experts = shape.hidden_size, shape.ffn_hidden_size, shape.num_experts
-    local, hf = f"mlp.{EXPERTS}{{place}}", f"{BLOCK}.experts.{{expert}}"
-    router, bias = (f"{BLOCK}.gate.weight",), (f"{BLOCK}.e_score_correction_bias",)
-    gate_up, down = (f"{hf}.w1.weight", f"{hf}.w3.weight"), (f"{hf}.w2.weight",)
-    up_shape, down_shape = (width, hidden), (hidden, width)
     return [
-        norm("input_layernorm", "input_layernorm", hidden),
+        norm("input_layernorm", "input_layernorm", shape.hidden_size),
         *attention(shape),
-        norm("pre_mlp_layernorm", "post_attention_layernorm", hidden),
-        Weight("mlp.router.weight", router, "replicated", ((experts, hidden),), "router"),
-        Weight("mlp.router.expert_bias", bias, "replicated", ((experts,),), "router", fixed=True),
-        Weight(f"{local}.linear_fc1.weight", gate_up, "gate_up", (up_shape, up_shape), "feed-forward"),
-        Weight(f"{local}.linear_fc2.weight", down, "columns", (down_shape,), "feed-forward"),
+        norm("pre_mlp_layernorm", "post_attention_layernorm", shape.hidden_size),
+        *experts(shape, "block_sparse_moe", "e_score_correction_bias", ("w1", "w3", "w2")),
     ]
 
 

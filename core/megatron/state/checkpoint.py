@@ -206,8 +206,5 @@ def _set_rng_states(states: dict[str, Any]) -> None:
 
 def _rng_object(layout: Layout, states: dict[str, Any] | None) -> Any:
     """One object per rank."""
-    shape, place = (
-        _layout_key(layout),
-        (layout.tp_rank, layout.pp_rank, layout.dp_rank * layout.cp_size + layout.cp_rank),
-    )
-    return ShardedObject("rng", states, shape, place, replica_id=0)
+    place = layout.tp_rank, layout.pp_rank, layout.dp_rank * layout.cp_size + layout.cp_rank
+    return ShardedObject("rng", states, _layout_key(layout), place, replica_id=0)
