@@ -1,4 +1,4 @@
-"""The wheel holds every file of the packages, those too that no package lists: plugins of engines, templates, tables."""
+"""The wheel holds every file of its packages, those too that no package lists: plugins of engines, templates."""
 
 from __future__ import annotations
 
