@@ -113,6 +113,7 @@ SCHEDULE = Door(
     gives="bool: whether the run is complete",
 )
 PROGRAMS = "code"  # needs a sandbox
+ADDRESS = "http"  # is asked over the network
 REWARD = Door(
     key="reward.type",
     builtins={
@@ -128,6 +129,7 @@ REWARD = Door(
         PROGRAMS: "core.reward.code:CodeScorer",
         "random": "core.reward.chance:score_random",
         "environment": "core.reward.episode:score_episode",
+        ADDRESS: "core.reward.http:HttpScorer",
     },
     arguments=("sample",),
     options_key="reward.options",

@@ -7,14 +7,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from common.mistake import Mistake
+from common.mistake import Mistake, Wrong
 from core.checks.doors import check_door
 from core.checks.function import definition, python_function
 from core.checks.sections import data_sections, name_of_set
 from core.config.schema import RewardConfig, RunConfig
 from core.config.set_rewards import own_rewards, place_of, place_of_own, reward_of
-from core.doors import REWARD, REWARD_PATH
+from core.doors import ADDRESS, REWARD, REWARD_PATH
 from core.plugins import FORMS, split_function
+from core.reward.address import refuse_no_address
 from core.reward.label import WANTED
 
 NEEDS_LABEL = tuple(WANTED)
@@ -50,12 +51,11 @@ def _settings(place: str, reward: RewardConfig, names: tuple[str, ...] = ()) -> 
     """What is wrong with the reward of the section at `place`, which knows these names beside the built-ins."""
     own = ":" in reward.type
     yield from _pattern(place, reward)
-    if reward.options and not own:
-        yield _unused(place, "options", reward.type, "a function of your own")
+    yield from _address(place, reward)
     builtins = {**REWARD.builtins, **dict.fromkeys(names, "")}
     door = replace(REWARD, key=f"{place}.type", options_key=f"{place}.options", builtins=builtins)
     taken = reward.model_dump(exclude={"type", "path", "options"})
-    yield from check_door(door, reward.type, reward.options if own else {}, taken)
+    yield from check_door(door, reward.type, reward.options, taken)
     if own:
         yield from _no_generator(door.key, reward.type)
 
@@ -115,6 +115,14 @@ def _pattern(place: str, reward: RewardConfig) -> Iterator[Mistake]:
     if groups == 0:
         remedy = "put the part that is compared with the label in parentheses"
         yield Mistake(key, None, f"{pattern!r}, which has no group", wanted, remedy)
+
+
+def _address(place: str, reward: RewardConfig) -> Iterator[Mistake]:
+    if reward.type == ADDRESS and "url" in reward.options:
+        try:
+            refuse_no_address(reward.options["url"])
+        except Wrong as wrong:
+            yield wrong.at(f"{place}.options")
 
 
 def _unused(place: str, key: str, found: str, only: str) -> Mistake:

@@ -240,13 +240,13 @@ class RewardConfig(Section):
     type: str = Field(
         "exact",
         description="how a response is compared with the label: math, deepscaler, dapo, reasoning_gym, exact, "
-        "last_number, regex, choice, f1, code; random: by chance; environment: the sum of what its steps gave; or "
-        "module.py:function / package.module:function of your own, called as f(sample: RewardInput) -> float; python: "
-        "an older way to say that it is the function at `path`",
+        "last_number, regex, choice, f1, code; random: by chance; environment: the sum of what its steps gave; http: "
+        "what an address answers; or module.py:function / package.module:function of your own, called as "
+        "f(sample: RewardInput) -> float; python: an older way to say that it is the function at `path`",
     )
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
     path: str | None = Field(None, description="with type python: the function, as `type` may name it itself")
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of a function of your own")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of what `type` names")
     overlong_buffer_tokens: PositiveInt | None = Field(
         None,
         description="DAPO's penalty on long responses of training: nothing up to this number of tokens below "
@@ -500,7 +500,7 @@ class SetReward(Section):
 
     type: str = Field(description="as reward.type, but for python: name the function here")
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
-    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of a function of your own")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of what `type` names")
 
 
 class EvalSet(DataConfig):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
+from common.redaction import redacted
 from core.algorithm.batch import Batch, rollout_metrics
 from core.config.layout import num_engines
 from core.config.schema import RunConfig
@@ -63,7 +64,7 @@ class Journal:
             directory=directory.path,
             first_step=first_step,
             num_steps=config.rollout.num_rollout,
-            run_file=config.model_dump(mode="json"),
+            run_file=redacted("", config.model_dump(mode="json")),
         )
         self._sinks = FanOut(wanted_sinks(config.logging) if active else (), info)
 

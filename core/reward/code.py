@@ -19,11 +19,10 @@ from typing import Any
 from common.mistake import Wrong
 from core.reward.code_answer import code_of
 from core.reward.code_tests import NAMES, Call, Case, Check, Equal, Test, read_tests, setup_of
-from core.reward.sample import RewardInput
+from core.reward.sample import OWN_SHARE_OF_TIME, RewardInput
 from core.sandbox.sandbox import Sandbox, find_way
 from core.sandbox.session import SandboxUnavailable
 
-SHARE_OF_TIME = 0.8  # of a sample's limit, for its programs: what they had no time for is wrong, not failed
 MORE_OUTPUT_BYTES = 1 << 16  # than is right
 HARNESS = Path(__file__).with_name("code_harness.py").read_text(encoding="utf-8")
 MOST_ANSWER_BYTES = 1 << 22
@@ -41,7 +40,7 @@ class CodeScorer:
         Raises:
             Wrong: there is none on this machine.
         """
-        self._timeout_s = timeout_s * SHARE_OF_TIME
+        self._timeout_s = timeout_s * OWN_SHARE_OF_TIME  # what had no time is wrong, not failed
         try:
             find_way()
         except SandboxUnavailable as error:

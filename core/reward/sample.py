@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+OWN_SHARE_OF_TIME = 0.8  # of a sample's limit, for rewards that end by themselves and say what they waited for
+
 
 @dataclass(frozen=True)
 class RewardInput:

@@ -18,7 +18,7 @@ class RunInfo:
         first_step: the first step of this attempt. What an earlier attempt told of this step and later ones is told
             again.
         num_steps: of the whole run.
-        run_file: the resolved run file, as plain values.
+        run_file: the resolved run file, as plain values; secrets in it are hidden.
     """
 
     name: str

@@ -93,8 +93,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "{type: regexp}",
         [
             "reward.type: found 'regexp'; wanted one of math, reasoning_gym, exact, last_number, regex, deepscaler, "
-            "dapo, f1, choice, code, random, environment, python, or module.py:function or package.module:function: "
-            "did you mean regex?"
+            "dapo, f1, choice, code, random, environment, http, python, or module.py:function or "
+            "package.module:function: did you mean regex?"
         ],
     ),
     "no such file": (
@@ -133,10 +133,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "options of a built-in": (
         "{type: exact, options: {most: 1}}",
-        [
-            "reward.options: found options with reward.type exact; wanted options only with a function of your own: "
-            "remove it, or set reward.type to a function of your own"
-        ],
+        ["reward.options: found the option most; wanted no options, as exact takes none: remove or correct it"],
     ),
     "a path beside a function": (
         "{type: mine.py:length, path: mine.py:length}",
@@ -210,8 +207,8 @@ def test_the_older_way_gets_options_and_nothing_else(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", [one for one in REWARD.builtins if one != "environment"])  # which needs one
 def test_a_built_in_is_checked_like_a_users_own(name: str, folder: Path) -> None:
-    pattern = ", pattern: '(a)'" if name == "regex" else ""
-    said = mistakes(folder, f"{{type: {name}{pattern}}}")
+    needs = {"regex": ", pattern: '(a)'", "http": ", options: {url: 'http://judge/'}"}
+    said = mistakes(folder, f"{{type: {name}{needs.get(name, '')}}}")
     assert not [line for line in said if line.startswith("reward.")]
 
 

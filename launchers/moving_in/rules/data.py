@@ -11,7 +11,7 @@ from common.yaml_document import FileKind, parse_document
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number, whole
 from launchers.moving_in.local_files import text_of_file
-from launchers.moving_in.rules.reward import REWRITTEN, reward_type, to_be_written
+from launchers.moving_in.rules.reward import NO_URL, REMOTE, REWRITTEN, asked_at, reward_type, to_be_written
 from launchers.moving_in.rules.rollout import dotted
 from launchers.moving_in.rules.supervised import is_supervised
 
@@ -186,6 +186,10 @@ def _scored_so(flags: Flags, draft: Draft, flag: Flag, place: str, said: dict[st
         draft.lose(flag, f"{own} has another interface", REWRITTEN, "code")
         return
     if not isinstance(kind, str) or flags.said("custom_rm_path") or kind == flags.said("rm_type"):
+        return
+    if kind == REMOTE:
+        url = flags.take("rm_url")
+        draft.put(f"{place}.reward", asked_at(url.text if url else NO_URL), flag, f"rm_type {kind}")
         return
     name = reward_type(kind)
     draft.put(f"{place}.reward", {"type": name or to_be_written(kind)}, flag, f"rm_type {kind}")

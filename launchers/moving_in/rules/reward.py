@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from core.doors import REWARD
+from typing import Any
+
+from core.doors import ADDRESS, REWARD
 from launchers.moving_in.draft import Draft
-from launchers.moving_in.flags import Flags
+from launchers.moving_in.flags import Flag, Flags
 from launchers.moving_in.rules.rollout import dotted
 
+REMOTE = "remote_rm"
 BOXED = "boxed_"  # slime looks into the last box first
 OTHER_NAMES = {"gpqa": "choice"}
+NO_URL = "http://HOST:PORT/PATH"
 TEACHER_SERVER = "on_policy_distillation"  # the module of slime that asks one instead of scoring
 REWRITTEN = "rewrite it as f(sample: RewardInput) -> float (docs/doors.md)"
 
@@ -18,6 +22,11 @@ def reward_type(rm_type: str) -> str | None:
     plain = rm_type.removeprefix(BOXED)
     name = OTHER_NAMES.get(plain, plain)
     return name if name in REWARD.builtins else None
+
+
+def asked_at(url: str) -> dict[str, Any]:
+    """The section of a reward that an address gives."""
+    return {"type": ADDRESS, "options": {"url": url}}
 
 
 def to_be_written(rm_type: str) -> str:
@@ -36,6 +45,8 @@ def reward(flags: Flags, draft: Draft) -> None:
     elif own:
         draft.put("reward.type", dotted(own.text), own, "to be rewritten: f(sample) -> float")
         draft.lose(own, "its function has another interface", REWRITTEN, "code")
+    elif kind and kind.text == REMOTE:
+        _address(flags, draft, kind)
     elif kind:
         built_in = reward_type(kind.text)
         if built_in is not None:
@@ -55,3 +66,15 @@ def reward(flags: Flags, draft: Draft) -> None:
         )
         draft.put("reward.type", "exact", None, f"to be chosen: {where}")
         draft.todo.append(f"reward.type: {where}")
+
+
+def _address(flags: Flags, draft: Draft, kind: Flag) -> None:
+    """A server is asked, as slime asks it: what it is sent here has all of that, and more."""
+    url = flags.take("rm_url")
+    section = asked_at(url.text if url else NO_URL)
+    draft.put("reward.type", section["type"], kind)
+    draft.put("reward.options", section["options"], url)
+    draft.default("reward.timeout_s", 120.0, "slime's limit of a try; here of a sample with all its tries")
+    draft.default("reward.num_workers", 16, "samples that are asked for at a time, on each node")
+    if url is None:
+        draft.todo.append("reward.options: the url; the script names no --rm-url")

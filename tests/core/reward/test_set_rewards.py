@@ -86,7 +86,7 @@ CASES = {
     ),
     "options of a built-in": (
         "eval.sets.loose.reward.options={a: 1}",
-        "eval.sets.loose.reward.options: found options with eval.sets.loose.reward.type last_number; wanted options",
+        "eval.sets.loose.reward.options: found the option a; wanted no options, as last_number takes none",
     ),
     "a pattern that nothing reads": (
         "eval.sets.loose.reward.pattern=a",

@@ -237,6 +237,7 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--rm-type gpqa", "reward.type", "choice"),
         ("--rm-type boxed_math", "reward.type", "math"),
         ("--custom-rm-path mine.score", "reward.type", "mine:score"),
+        ("--rm-type remote_rm --rm-url http://judge:8000/rm", "reward.options", {"url": "http://judge:8000/rm"}),
         ("--custom-generate-function-path a.b.generate", "rollout.generate", "a.b:generate"),
         ("--sglang-enable-deterministic-inference", "rollout.deterministic", True),
         ("--sglang-server-concurrency 300", "placement.engine_max_running_requests", 300),
@@ -576,6 +577,7 @@ eval:
     - {name: plain, path: /d/plain.jsonl}
     - {name: ifbench, path: /d/ifbench.jsonl, rm_type: ifbench}
     - {name: mine, path: /d/mine.jsonl, custom_rm_path: a.b.score}
+    - {name: asked, path: /d/asked.jsonl, rm_type: remote_rm}
 """
 
 
@@ -585,7 +587,7 @@ def with_eval_config(folder: Path, flags: str) -> Imported:
 
 
 def test_each_set_of_an_evaluation_config_keeps_its_reward(tmp_path: Path) -> None:
-    found = with_eval_config(tmp_path, "--rm-type deepscaler")
+    found = with_eval_config(tmp_path, "--rm-type deepscaler --rm-url http://judge/")
     said = {key.split(".")[2]: value for key, value in keys(found).items() if key.endswith(".reward")}
     assert said == {
         "gpqa": {"type": "choice"},
@@ -593,6 +595,7 @@ def test_each_set_of_an_evaluation_config_keeps_its_reward(tmp_path: Path) -> No
         "plain": {"type": "math"},
         "ifbench": {"type": "ifbench.py:score"},
         "mine": {"type": "a.b:score"},
+        "asked": {"type": "http", "options": {"url": "http://judge/"}},
     }
     assert [one.why for one in found.draft.losses("task", "code", "result")] == [
         "no reward named ifbench is built in",
