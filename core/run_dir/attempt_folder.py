@@ -9,6 +9,7 @@ attempts/N/
     failure.json              the record that explains the others
     outcome.json              how the attempt ended
     provenance.json           with what it was made: versions, commit, command, machine, the user's files
+    engines-NODE.txt          what the node's engines compute with, and why
     user_code/                copies of the user's code, as it was then
     waits                     what the gate waits for, while it does: something that all nodes complain of
     reserve                   room for what is written about the end, if the disk is full by then
@@ -100,6 +101,14 @@ class AttemptFolder:
     def agent_log(self, node: int) -> Path:
         """The log of a node's agent."""
         return self.path / f"agent-{node}.log"
+
+    def engines_note(self, node: int) -> Path:
+        """What the engines of a node compute with."""
+        return self.path / f"engines-{node}.txt"
+
+    def engines_notes(self) -> list[Path]:
+        """The notes of all nodes that have engines."""
+        return sorted(self.path.glob("engines-*.txt"))
 
     def torchrun_log(self, node: int) -> Path:
         """The log of a node's torchrun."""

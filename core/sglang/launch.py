@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.processes.device import thread_environment
+from core.sglang.back_ends import BackEnds
 from core.sglang.engine_options import known_options, words
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
@@ -55,6 +56,7 @@ class EngineSpec:
             engine is always so, see `EngineClient.generate_group`).
         num_threads: CPU threads of each of the engine's processes.
         has_experts: whether the model has.
+        back_ends: of an engine on a GPU: what it computes attention and samples with.
         options: further ones of SGLang by name; they replace those of the same name that are set here.
     """
 
@@ -74,6 +76,7 @@ class EngineSpec:
     deterministic: bool = False
     num_threads: int = 1
     has_experts: bool = False
+    back_ends: BackEnds = field(default_factory=BackEnds)
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -95,7 +98,7 @@ def _options(spec: EngineSpec) -> dict[str, Any]:
         "tp_size": spec.tensor_parallel,
         "max_running_requests": spec.max_running_requests,
         "random_seed": spec.random_seed,
-        "sampling_backend": "pytorch",
+        "sampling_backend": spec.back_ends.sampling,
         "grammar_backend": "none",
         "custom_weight_loader": WEIGHT_LOADER,
         "context_length": spec.context_length,
@@ -116,7 +119,7 @@ def _cpu_options(spec: EngineSpec) -> dict[str, Any]:
 
 def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
     return {
-        "attention_backend": "triton",
+        "attention_backend": spec.back_ends.attention,
         # another, as on Blackwell, shuffles loaded weights: no update would fit
         "moe_runner_backend": "triton" if spec.has_experts else None,
         "mem_fraction_static": spec.memory_fraction,
@@ -169,8 +172,9 @@ def _cpu_environment(spec: EngineSpec) -> dict[str, str]:
 
 
 def _cuda_environment(spec: EngineSpec) -> dict[str, str]:
-    """FlashInfer is off unless an option names it: it would compile its kernels on the node."""
-    asked = any("flashinfer" in str(value) for value in spec.options.values())
+    """FlashInfer is off unless something names it: wherever SGLang finds it, it takes more of it, and that compiles."""
+    chosen = {"attention_backend": spec.back_ends.attention, "sampling_backend": spec.back_ends.sampling}
+    asked = any("flashinfer" in str(value) for value in {**chosen, **spec.options}.values())
     return {} if asked else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}
 
 

@@ -12,6 +12,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.queue import SHORTEST_INTERVAL_S, Poller
 from launchers.attempts.provenance import read_provenance
@@ -72,8 +73,19 @@ def _choose(path: Path | None) -> View:
 def _one(directory: RunDirectory, poller: Poller) -> tuple[RenderableType, bool]:
     status = status_now(directory, poller)
     last = status.history.last
-    provenance = read_provenance(directory.attempt(last.number)) if last is not None else None
-    return _with_error(status_table.one(status, provenance), poller), status.live
+    if last is None:
+        return _with_error(status_table.one(status), poller), status.live
+    folder = directory.attempt(last.number)
+    return _with_error(status_table.one(status, read_provenance(folder), _engines(folder)), poller), status.live
+
+
+def _engines(folder: Path) -> str:
+    """What the engines of an attempt compute with; nodes that differ are told apart."""
+    notes = AttemptFolder(folder).engines_notes()
+    texts = {path.stem.removeprefix("engines-"): path.read_text(encoding="utf-8", errors="replace") for path in notes}
+    if len(set(texts.values())) < 2:
+        return next(iter(texts.values()), "")
+    return "; ".join(f"node {node}: {text}" for node, text in texts.items())
 
 
 def _several(directories: list[RunDirectory], poller: Poller) -> tuple[RenderableType, bool]:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
+from common.files import write_atomically
 from core.config.layout import Node, engine_name, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
 from core.pretrained.shape import model_shape
 from core.processes.device import num_threads, resolve_device, resolve_dtype
+from core.run_dir.attempt_folder import AttemptFolder
+from core.sglang.back_ends import BackEnds, choose_back_ends, installed_kernels
 from core.sglang.launch import EngineSpec, command, environment
-from launchers.node.gpus import gpus_of_engine
+from launchers.node.gpus import capability_of_engine, gpus_of_engine
 from launchers.node.network import collective_environment
+from launchers.node.pulse import Pulse
 from launchers.node.seat import Seat
 from launchers.node.slot import ServerSlot
+from modelcfg import ModelShape
+
+log = logging.getLogger("agent")
 
 
 class EngineSlot(ServerSlot):
@@ -26,6 +36,12 @@ class EngineSlot(ServerSlot):
         self._config = config
         self._node = node
         self._gpus = gpus_of_engine(config, node, index)
+
+    def start(self, pulse: Pulse) -> None:
+        """Start the next incarnation, and say what it computes with."""
+        if self._device == "cuda":
+            self._say_back_ends()
+        super().start(pulse)
 
     def command(self) -> Sequence[str]:
         """SGLang's server, started by our own entry."""
@@ -41,15 +57,49 @@ class EngineSlot(ServerSlot):
         """UUIDs of its GPUs."""
         return self._gpus.uuids
 
+    @property
+    def _device(self) -> str:
+        return resolve_device(self._config.placement.device)
+
+    @property
+    def _dtype(self) -> str:
+        return resolve_dtype(self._config.model.dtype, self._device)
+
+    @cached_property
+    def _model_dir(self) -> Path:
+        return locate(self._config.model.path)
+
+    @cached_property
+    def _shape(self) -> ModelShape:
+        return model_shape(self._config.model, self._model_dir)
+
+    @cached_property
+    def _back_ends(self) -> BackEnds:
+        """What the node allows; asked once, for restarts must not differ."""
+        if self._device != "cuda":
+            return BackEnds()
+        return choose_back_ends(
+            self._shape,
+            self._dtype,
+            deterministic=self._config.rollout.deterministic,
+            options=self._config.placement.engine_options,
+            capability=capability_of_engine(self._gpus),
+            kernels=installed_kernels(),
+        )
+
+    def _say_back_ends(self) -> None:
+        """Tell the agent's log and, the same for all engines of a node, `ebbtide status`."""
+        log.info("%s=%s computes with %s", self.role, self.name, self._back_ends)
+        with suppress(OSError):  # a disk without room says so elsewhere
+            write_atomically(AttemptFolder(self.folder).engines_note(self.seat.node), str(self._back_ends))
+
     def _spec(self) -> EngineSpec:
-        placement = self._config.placement
-        device = resolve_device(placement.device)
-        model_dir = locate(self._config.model.path)
+        placement, device = self._config.placement, self._device
         return EngineSpec(
             name=self.name,
-            model_dir=model_dir,
+            model_dir=self._model_dir,
             device=device,
-            dtype=resolve_dtype(self._config.model.dtype, device),
+            dtype=self._dtype,
             tensor_parallel=placement.engine_tensor_parallel,
             host=self.seat.host,
             port=self.port.number,
@@ -61,5 +111,6 @@ class EngineSlot(ServerSlot):
             deterministic=self._config.rollout.deterministic,
             num_threads=num_threads(self._node.part.num_engines),
             options=placement.engine_options,
-            has_experts=model_shape(self._config.model, model_dir).num_experts > 0,
+            has_experts=self._shape.num_experts > 0,
+            back_ends=self._back_ends,
         )

@@ -15,7 +15,9 @@ from functools import cache
 from core.config.layout import Node, engine_gpus
 from core.config.schema import RunConfig
 from core.processes.device import resolve_device
-from hpc.node.gpus import NoSuchGpu, VisibleGpu, visible_gpus
+from hpc.node.gpus import NoSuchGpu, VisibleGpu, ask_gpus, visible_gpus
+
+ASK_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,13 @@ def choose(gpus: Sequence[VisibleGpu], places: range, node: int) -> EngineGpus:
         )
     own = [gpus[place] for place in places]
     return EngineGpus(tuple(gpu.uuid for gpu in own), tuple(naming(own).items()))
+
+
+def capability_of_engine(gpus: EngineGpus) -> float | None:
+    """The least compute capability of an engine's GPUs; None: it has none, or nvidia-smi does not tell, as of MIG."""
+    found, _ = ask_gpus(",".join(gpus.uuids), ASK_TIMEOUT_S)
+    told = [gpu.capability for gpu in found if gpu.capability is not None]
+    return min(told) if told and len(told) == len(gpus.uuids) else None
 
 
 def naming(gpus: Sequence[VisibleGpu]) -> dict[str, str]:

@@ -33,12 +33,12 @@ MAY_LACK = ("phase", "time left", "reason")
 COLUMNS = ("run", "state", "attempt", "step", "phase", "step time", "reward", "time left", "reason")
 
 
-def one(status: Status, provenance: Provenance | None = None) -> RenderableType:
-    """Everything about one run; `provenance` is that of its newest attempt."""
+def one(status: Status, provenance: Provenance | None = None, engines: str = "") -> RenderableType:
+    """Everything about one run; `provenance` is that of its newest attempt, `engines` what these compute with."""
     table = Table.grid(padding=(0, 2))
     made_with = {} if provenance is None else {"code": provenance.code_text, "machine": provenance.machine_text}
     seen = {"report": f"ebbtide report {short_path(status.directory.path)}"} if status.advance.steps_done else {}
-    for name, value in {**_fields(status), **made_with, **seen}.items():
+    for name, value in {**_fields(status), **made_with, "engines": engines, **seen}.items():
         if value:
             table.add_row(
                 Text(name, style="bold"), Text(visible(value), style=_style(status) if name == "state" else "")

@@ -8,8 +8,12 @@ import pytest
 
 from core.config import load_run_file
 from core.config.layout import nodes
+from core.run_dir.attempt_folder import AttemptFolder
+from core.sglang.back_ends import Kernels
 from launchers.node import engine_slot as engine
+from launchers.node.gpus import EngineGpus, capability_of_engine
 from launchers.node.seat import Seat
+from launchers.node.slot import ServerSlot
 from tests.support.tiny_runs import write_run
 
 
@@ -25,3 +29,43 @@ def test_gpu_engines_heed_seeds_if_the_run_file_says_so(
         assert ("--enable-deterministic-inference" in slot.command()) == deterministic
     finally:
         slot.close()
+
+
+def test_an_engine_takes_the_best_kernels_of_its_node_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = load_run_file(write_run(tmp_path, placement={"device": "cpu"}))
+    slot = engine.EngineSlot(config, tmp_path, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), nodes(config)[0], 0)
+    monkeypatch.setattr(engine, "resolve_device", lambda _: "cuda")
+    monkeypatch.setattr(engine, "capability_of_engine", lambda _: 9.0)
+    monkeypatch.setattr(engine, "installed_kernels", lambda: Kernels(fa3=True))
+    monkeypatch.setattr(ServerSlot, "start", lambda *_: None)
+    try:
+        with caplog.at_level("INFO"):
+            slot.start(None)  # type: ignore[arg-type]
+        assert "--attention-backend fa3" in " ".join(slot.command())
+    finally:
+        slot.close()
+    (note,) = AttemptFolder(tmp_path).engines_notes()
+    assert note.read_text().startswith("fa3 attention, pytorch sampling: compute capability 9.0")
+    assert f"engine=node0-engine0 computes with {note.read_text()}" in caplog.text
+
+
+ANSWERS = {
+    "two of a kind": ("GPU-a, 100, 200, 9.0\nGPU-b, 100, 200, 9.0\n", 9.0),
+    "the older": ("GPU-a, 100, 200, 9.0\nGPU-b, 100, 200, 8.0\n", 8.0),
+    "one untold": ("GPU-a, 100, 200, 9.0\nGPU-b, 100, 200, [N/A]\n", None),
+    "one missing": ("GPU-a, 100, 200, 9.0\n", None),
+    "no answer": ("", None),
+}
+
+
+@pytest.mark.parametrize(("said", "capability"), ANSWERS.values(), ids=ANSWERS)
+def test_the_least_compute_capability_of_its_gpus_counts(
+    said: str, capability: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = tmp_path / "nvidia-smi"
+    stand_in.write_text(f"#!/bin/sh\n[ \"${{3#--id=}}\" = GPU-a,GPU-b ] || exit 9\nprintf '{said}'\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert capability_of_engine(EngineGpus(("GPU-a", "GPU-b"))) == capability

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from hpc.slurm.job_state import GONE, UNKNOWN, JobState
 from hpc.slurm.queue import Poller
 from launchers.attempts.job_record import JobRecord
+from launchers.commands.status import _one
 from launchers.show import run_status, status_table
 from launchers.show.run_state import RunState
 from launchers.show.run_status import Status, current_job, read_files, snapshot, status_of
@@ -203,6 +205,28 @@ def test_an_evaluation_has_no_steps_to_count(tmp_path: Path) -> None:
     assert "eval for 0:01:40" in text
     assert "0 of 0" not in text
     assert "0/0" not in shown(status_table.many([status]))
+
+
+@pytest.mark.parametrize(
+    ("notes", "text"),
+    [
+        ({}, ""),
+        ({0: "fa3 attention: why"}, "fa3 attention: why"),
+        ({0: "fa3 attention: why", 1: "fa3 attention: why"}, "fa3 attention: why"),
+        ({0: "fa3 attention: why", 2: "triton: old"}, "node 0: fa3 attention: why; node 2: triton: old"),
+    ],
+    ids=["on CPUs", "one node", "nodes alike", "nodes that differ"],
+)
+def test_what_engines_compute_with_is_shown(tmp_path: Path, notes: dict[int, str], text: str) -> None:
+    status = running(tmp_path)
+    folder = status.directory.attempt(2)
+    folder.mkdir(parents=True)
+    for node, note in notes.items():
+        AttemptFolder(folder).engines_note(node).write_text(note)
+    lines = shown(_one(status.directory, Poller())[0]).splitlines()
+    assert [line.split(maxsplit=1)[1].strip() for line in lines if line.startswith("engines")] == (
+        [text] if text else []
+    )
 
 
 def test_one_run_in_full(tmp_path: Path) -> None:
