@@ -27,6 +27,7 @@ TWO_TRAINERS = {"trainers_per_node": 2}
 DENSE = "qwen3-tied"
 EP2 = {**TWO_TRAINERS, "expert_parallel": 2}
 LORA = {"lora": {"rank": 8}}
+CRITIC = {"advantage_estimator": "gae"}
 EXPERT_SIZES = {**GPU_SIZES, "moe_intermediate_size": 128}
 LATENT_SIZES = {  # of heads as DeepSeek-V3 has them: kernels know no others
     **{"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "moe_intermediate_size": 128},
@@ -40,7 +41,10 @@ VARIANTS = {  # of a replay: what the run file says otherwise
 }
 Steps = list[dict[str, Any]]  # of a replay
 TrainerLayout = tuple[str, str]  # a model, and what the run file says of trainer ranks
-OF_TRAINERS = ("trainers_per_node", "tensor_parallel", "expert_parallel", "pipeline_parallel", "pipeline_first_layers")
+OF_TRAINERS = (
+    *("trainers_per_node", "tensor_parallel", "context_parallel", "expert_parallel"),
+    *("pipeline_parallel", "pipeline_first_layers"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class LayoutOfTwo:
     placement: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     kind: str = DENSE
+    algorithm: Mapping[str, Any] = field(default_factory=dict)
     gpus: str = "0,1"
     killed: bool = False
     beside: str | None = None  # the layout whose samples it learns from again; None: its model's
@@ -63,7 +68,7 @@ class LayoutOfTwo:
     def of_trainers(self) -> TrainerLayout:
         """What of it concerns the trainer ranks: layouts that agree in this compute the same."""
         placement = {key: self.placement[key] for key in OF_TRAINERS if key in self.placement}
-        return self.kind, json.dumps([placement, dict(self.train)], sort_keys=True)
+        return self.kind, json.dumps([placement, dict(self.train), dict(self.algorithm)], sort_keys=True)
 
     @property
     def reference(self) -> str:
@@ -82,6 +87,12 @@ LAYOUTS = {
     "pp2": LayoutOfTwo({**TWO_TRAINERS, "pipeline_parallel": 2}),
     "pp2-uneven": LayoutOfTwo({**TWO_TRAINERS, "pipeline_parallel": 2, "pipeline_first_layers": 1}),
     "dp2-streamed": LayoutOfTwo(TWO_TRAINERS, {"use_distributed_optimizer": True, "optimizer_state": "streamed"}),
+    "cp2": LayoutOfTwo({**TWO_TRAINERS, "context_parallel": 2}, {"recompute": "full"}),
+    "cp2-distopt": LayoutOfTwo(
+        {**TWO_TRAINERS, "context_parallel": 2}, {"recompute": "full", "use_distributed_optimizer": True}
+    ),
+    "critic": LayoutOfTwo(gpus="0", algorithm=CRITIC, beside="critic"),
+    "critic-dp2": LayoutOfTwo(TWO_TRAINERS, algorithm=CRITIC, beside="critic"),
     "lora": LayoutOfTwo(train=LORA, gpus="1", beside="lora"),
     "lora-dp2": LayoutOfTwo(TWO_TRAINERS, LORA, beside="lora"),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
@@ -106,6 +117,7 @@ def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
         layout.kind,
         placement=placement,
         train={"lr": 1e-4, **layout.train},
+        algorithm=layout.algorithm,
         rollout={"num_rollout": NUM_STEPS, "max_response_tokens": 32},
         logging={"tensorboard": False},
         checkpoint={"interval": 0, "save_hf": "off"},

@@ -10,6 +10,7 @@ step, as the run's journal would have.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -42,6 +43,7 @@ def samples_of(record: StepRecord) -> list[TrainSample]:
             loss_mask=record.loss_mask[i].tolist(),
             advantage=_advantage(record, i),
             logprobs_engine=record.logprobs_engine[i].tolist(),
+            reward=None if math.isnan(record.reward[i]) else float(record.reward[i]),
         )
         for i in range(len(record))
     ]
