@@ -85,6 +85,7 @@ class Sample:
     turns: Sequence[Span] = ()  # of a dialogue, or by the weights that said them; empty: the model said it at once
     episode: Mapping[str, int] = field(default_factory=dict)  # of a dialogue: turns, tool_calls, tool_errors
     seed: int | None = None  # that it was sampled with
+    reward_parts: Mapping[str, float] = field(default_factory=dict)  # of a reward that was a mapping: its numbers
     off_policy: bool = False  # whether tokens count that older weights made than those that learn from them first
 
     def __post_init__(self) -> None:

@@ -98,6 +98,10 @@ def test_the_functions_of_the_data_page_do_what_it_says(tmp_path: Path) -> None:
     assert [(row["prompt"], row["label"]) for row in rows][-1] == ("2 + 2 =", "4")
     scorer = build_scorer(RewardConfig(type="python", path=f"{tmp_path}/reward.py:score", options={"longest": 3}))
     assert scorer(RewardInput("2 + 2 =", " = 4", label="4")) == pytest.approx(0.99)
+    mapping = build_scorer(RewardConfig(type=f"{tmp_path}/parts.py:score"))
+    parts = {"total": 1.05, "right": 1.0, "brief": 0.5}
+    sample = RewardInput("2 + 2 =", " = 4", label="4", num_response_tokens=5, max_response_tokens=10)
+    assert mapping(sample) == pytest.approx(parts)
     types = page[page.index("| `reward.type` |") : page.index("| of `sample` |")]
     assert {*REWARD.builtins, "python"} == set(re.findall(r"^\| `(\w+)` \| ", types, re.M))
 

@@ -74,6 +74,7 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
     lengths = sorted(len(s.response_tokens) for s in samples)
     return {
         **(_reward_metrics(rewards) if rewards or any(s.failed for s in samples) else {}),
+        **{f"rollout/reward/{name}": value for name, value in mean_parts(samples).items()},
         "rollout/response_len/mean": mean(lengths),
         "rollout/response_len/max": float(lengths[-1]),
         "rollout/response_len/min": float(lengths[0]),
@@ -110,6 +111,12 @@ def _reward_metrics(rewards: Sequence[float]) -> dict[str, float]:
         "rollout/raw_reward/min": min(rewards, default=math.nan),
         "rollout/raw_reward/max": max(rewards, default=math.nan),
     }
+
+
+def mean_parts(samples: Sequence[Sample]) -> dict[str, float]:
+    """Means of the parts of rewards that were mappings, by name; each over the samples that have it."""
+    names = sorted({name for sample in samples for name in sample.reward_parts})
+    return {name: mean([one.reward_parts[name] for one in samples if name in one.reward_parts]) for name in names}
 
 
 def _group_metrics(samples: Sequence[Sample]) -> dict[str, float]:

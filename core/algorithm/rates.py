@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from math import comb
 
 from core.algorithm.advantages.pass_at_k import RIGHT
-from core.algorithm.batch import mean
+from core.algorithm.batch import mean, mean_parts
 from core.samples import Sample, Status
 
 
@@ -39,6 +39,7 @@ def evaluation_rates(
         **{f"pass@{k}": mean([pass_at(min(k, n), n, right) for n, right in counts]) for k in _sizes(size)},
         **({} if answer_of is None else _majorities(samples, answer_of, _sizes(size))),
         **({"reward": mean(rewards)} if rewards else {}),
+        **{f"reward/{name}": value for name, value in mean_parts(samples).items()},
         "response_len": mean([len(sample.response_tokens) for sample in samples]),
         "truncated_ratio": mean([sample.status is Status.TRUNCATED for sample in samples]),
     }

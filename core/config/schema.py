@@ -234,6 +234,9 @@ class RolloutConfig(Section):
         return self.over_sampling_batch_size or self.rollout_batch_size
 
 
+KEY_OF_MAPPING = "of a reward that is a mapping of numbers: the one that counts; all are logged and stored"
+
+
 class RewardConfig(Section):
     """How a response is scored."""
 
@@ -247,6 +250,7 @@ class RewardConfig(Section):
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
     path: str | None = Field(None, description="with type python: the function, as `type` may name it itself")
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of what `type` names")
+    key: str = Field("reward", description=KEY_OF_MAPPING)
     overlong_buffer_tokens: PositiveInt | None = Field(
         None,
         description="DAPO's penalty on long responses of training: nothing up to this number of tokens below "
@@ -501,6 +505,7 @@ class SetReward(Section):
     type: str = Field(description="as reward.type, but for python: name the function here")
     pattern: str | None = Field(None, description="regex: its first group is compared with the label")
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of what `type` names")
+    key: str = Field("reward", description=KEY_OF_MAPPING)
 
 
 class EvalSet(DataConfig):

@@ -17,7 +17,7 @@ def reward_of(config: RunConfig, name: str) -> RewardConfig:
     own = own_of(config, name)
     if own is None:
         return config.reward
-    changes = {"type": own.type, "pattern": own.pattern, "options": own.options, "path": None}
+    changes = {"type": own.type, "pattern": own.pattern, "options": own.options, "key": own.key, "path": None}
     return config.reward.model_copy(update=changes)
 
 

@@ -15,7 +15,7 @@ from modelcfg.shards import value_parameters
 
 TOKEN_BYTES = {"prompt": 4, "response": 4 + 1 + 4 + 4}  # ids; ids, mask, log-probs of engine and trainer
 TEXT_BYTES = 5  # of a token in words
-SAMPLE_BYTES = 256  # numbers and names beside the tokens
+SAMPLE_BYTES = 384  # numbers and names beside the tokens, parts of the reward among them
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A reward that an address gives: asked over HTTP, again where that fails, and never beyond the time limit.
 
-The request is a POST of a JSON mapping (`told`), the answer a number, as JSON. The names `prompt`, `response` and
-`label` are those that slime's `remote_rm` sends, so a server made for it answers unchanged.
+The request is a POST of a JSON mapping (`told`), the answer a number as JSON, or a mapping of numbers. The names
+`prompt`, `response` and `label` are those that slime's `remote_rm` sends, so a server made for it answers unchanged.
 Left out: other shapes of requests; a function of one's own asks as it likes.
 """
 
@@ -25,7 +25,7 @@ from common.redaction import redacted_text
 from core.reward.address import refuse_no_address, shown_address
 from core.reward.sample import OWN_SHARE_OF_TIME, RewardInput
 
-WANTED = "a number, as JSON"
+WANTED = "a number, or a mapping of numbers, as JSON"
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0  # before a further try; each is twice the one before, give or take a quarter
 MOST_BYTES = 1 << 20  # of an answer
 MOST_SHOWN = 200  # characters of an answer, in messages

@@ -2,9 +2,9 @@
 
     GET  /health  ->  {"num_workers": 8}
     POST /score   body: plain values, a list of mappings, each with the fields of a `RewardInput`
-                  answer: a stream of lines, each [index, value, failure] of one sample as soon as it has a score,
-                  and an empty line every 5 s in between. It ends early if the server has to leave: what is missing then
-                  has not been scored, and may be sent again.
+                  answer: a stream of lines, each [index, value, failure, parts] of one sample as soon as it has a
+                  score, and an empty line every 5 s in between. It ends early if the server has to leave: what is
+                  missing then has not been scored, and may be sent again.
 
 A scoring process and its owner use the same texts, of one sample at a time (`core.reward.worker_process`).
 Every request carries `Authorization: Bearer KEY`; without it the answer is 401, whatever was asked.
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 
 from core.processes import plain
+from core.reward.parts import MOST_PARTS, strange_names
 from core.reward.sample import RewardInput, Score
 
 HEARTBEAT_S = 5.0
@@ -55,7 +56,7 @@ def load_samples(body: bytes) -> list[RewardInput]:
 
 def dump_score(index: int, score: Score) -> bytes:
     """One line of an answer."""
-    return json.dumps([index, score.value, score.failure]).encode("ascii") + b"\n"
+    return json.dumps([index, score.value, score.failure, dict(score.parts)]).encode("ascii") + b"\n"
 
 
 def load_score(line: str, num_samples: int) -> tuple[int, Score] | None:
@@ -66,10 +67,15 @@ def load_score(line: str, num_samples: int) -> tuple[int, Score] | None:
     """
     if not line.strip():
         return None
-    index, value, failure = json.loads(line)
+    index, value, failure, parts = json.loads(line)
     if type(index) is not int or not 0 <= index < num_samples or (value is None) == (failure is None):
-        raise ValueError(f"{line[:200]!r}: wanted [index below {num_samples}, value, null] or [index, null, failure]")
-    return index, Score(None if value is None else float(value), None if failure is None else str(failure))
+        wanted = f"[index below {num_samples}, value, null, parts] or [index, null, failure, {{}}]"
+        raise ValueError(f"{line[:200]!r}: wanted {wanted}")
+    if value is None:
+        return index, Score(None, str(failure))
+    if not isinstance(parts, dict) or strange_names(parts):
+        raise ValueError(f"{line[:200]!r}: wanted parts of at most {MOST_PARTS} names")
+    return index, Score(float(value), None, {name: float(one) for name, one in parts.items()})
 
 
 def _sample(found: object) -> RewardInput:

@@ -46,15 +46,22 @@ class ScoredSample(RewardInput):
 
     Attributes:
         reward: None: there is none, and `failure` says why.
+        reward_parts: of a reward that was a mapping: its numbers, the one that counts among them.
     """
 
     reward: float | None = None
     failure: str | None = None
+    reward_parts: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Score:
-    """A reward, or the reason why there is none. Exactly one of the two is set."""
+    """A reward, or the reason why there is none. Exactly one of the two is set.
+
+    Attributes:
+        parts: of a reward that was a mapping: its numbers, the one that counts among them.
+    """
 
     value: float | None
     failure: str | None = None
+    parts: Mapping[str, float] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from core.plugins import FORMS
 from core.reward.label import refuse_misfit, same_text
 from core.reward.sample import RewardInput
 
-Scorer = Callable[[RewardInput], Any]  # a number, or what to await for one
+Scorer = Callable[[RewardInput], Any]  # a number, a mapping of numbers, or what to await for one
 
 
 def build_scorer(config: RewardConfig) -> Scorer:

@@ -83,4 +83,5 @@ class FilterProcess:
 
 def _fields(sample: ScoredSample) -> dict[str, Any]:
     messages = [dict(one) for one in sample.messages]
-    return {**vars(sample), "metadata": dict(sample.metadata), "messages": messages}
+    parts = dict(sample.reward_parts)
+    return {**vars(sample), "metadata": dict(sample.metadata), "messages": messages, "reward_parts": parts}

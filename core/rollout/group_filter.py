@@ -133,6 +133,7 @@ class GroupFilter:
                 step=step,
                 reward=sample.reward,
                 failure=sample.failure,
+                reward_parts=sample.reward_parts,
             )
             for sample in members
         ]

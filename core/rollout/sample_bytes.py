@@ -25,8 +25,9 @@ LENGTH_BYTES = 8
 BYTES_PER_TOKEN = 4 + 8 + 1
 HEADER = (
     *("group", "index", "status", "weight_version", "response_text", "reward"),
-    *("failure", "engine", "task", "turns", "episode", "seed"),
+    *("failure", "engine", "task", "turns", "episode", "seed", "reward_parts"),
 )
+ADDED = 1  # of these fields, the last: checkpoints of earlier versions have groups without them
 
 
 class DamagedSamples(ValueError):
@@ -89,7 +90,8 @@ def _flat(lists: Sequence[Sequence[float]], dtype: str, num_tokens: int) -> byte
 def _sample(
     row: list[object], tokens: list[int], logprobs: list[float], mask: list[int], prompts: Sequence[Prompt]
 ) -> Sample:
-    fields = dict(zip(HEADER, row, strict=True))
+    names = HEADER[:-ADDED] if len(row) == len(HEADER) - ADDED else HEADER
+    fields = dict(zip(names, row, strict=True))
     group = fields["group"]
     if not isinstance(group, int) or not 0 <= group < len(prompts):
         raise ValueError(f"group {group!r}, wanted one of the step's {len(prompts)} prompts")

@@ -183,7 +183,7 @@ def _take_scores(made: Generated) -> list[str]:
             score = future.result()
         except RewardsUnavailable as error:
             return [str(error)]
-        sample.reward, sample.failure = score.value, score.failure
+        sample.reward, sample.failure, sample.reward_parts = score.value, score.failure, score.parts
         if score.value is None:
             sample.status = Status.FAILED
     return []

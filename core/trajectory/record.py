@@ -63,6 +63,7 @@ class StepRecord:
     seed: NDArray[np.int64] | None = None  # [B] sampling seeds
     task: NDArray[np.int64] | None = None  # [B] index within the group of the task that made the sample
     turns: Texts | None = None  # JSON: the fields of core.samples.Span, each
+    reward_parts: Mapping[str, NDArray[np.float64]] | None = None  # [B] each; NaN where a sample has none of the name
     metrics: Mapping[str, float] = field(default_factory=dict)
     created: str = field(default_factory=_now)  # ISO 8601, UTC
 
@@ -73,6 +74,11 @@ class StepRecord:
     def spans(self, sample: int) -> list[Span]:
         """Who said what of a response, in order; empty: the model said all of it."""
         return [] if self.turns is None else [Span(*one) for one in json.loads(self.turns[sample])]
+
+    def parts(self, sample: int) -> dict[str, float]:
+        """The numbers of a sample's reward, by name, where that was a mapping; else empty."""
+        found = {name: float(values[sample]) for name, values in (self.reward_parts or {}).items()}
+        return {name: value for name, value in found.items() if not np.isnan(value)}
 
     @classmethod
     def from_samples(
@@ -143,6 +149,7 @@ class StepRecord:
             turns=_texts(json.dumps([astuple(one) for one in sample.turns]) for sample in samples)
             if any(sample.turns for sample in samples)
             else None,
+            reward_parts=_parts([sample.reward_parts for sample in samples]),
             metrics={name: float(value) for name, value in (metrics or {}).items()},
         )
 
@@ -153,6 +160,12 @@ def _per_token_advantage(
     """None: there is one per sample."""
     has_lists = any(isinstance(one, Sequence) for one in advantages)
     return per_token("advantages", advantages, "float32") if has_lists else None
+
+
+def _parts(found: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64]] | None:
+    """[B] of each name; None: no reward was a mapping."""
+    names = sorted({name for one in found for name in one})
+    return {name: np.array([one.get(name, np.nan) for one in found], "float64") for name in names} or None
 
 
 def _means(values: Ragged, mask: Ragged) -> NDArray[np.float32]:

@@ -35,8 +35,9 @@ RAGGED = (
     "logprobs_policy",
     "token_advantage",
 )
+PARTS = "reward_parts"  # a group with a dataset for each name
 TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text", "turns")
-OPTIONAL = ("logprobs_ref", "logprobs_policy", "seed", "task", "token_advantage", "turns")
+OPTIONAL = ("logprobs_ref", "logprobs_policy", "seed", "task", "token_advantage", "turns", PARTS)
 
 
 class TrajectoryError(ValueError):
@@ -129,6 +130,9 @@ def _write(file: h5py.File, record: StepRecord) -> None:
             continue
         if field.name in TEXTS:
             file.create_dataset(field.name, data=list(value), shape=(len(value),), dtype=h5py.string_dtype())
+        elif field.name == PARTS:
+            for part, values in value.items():
+                _write_array(file, f"{PARTS}/{part}", values)
         else:
             _write_array(file, field.name, value.values if isinstance(value, Ragged) else value)
 
@@ -163,13 +167,15 @@ def _dataset(file: h5py.File, name: str) -> Any:
         return tuple(file[name].asstr()[:])
     if name in RAGGED:
         return Ragged(file[name][:], file[OFFSETS.get(name, RESPONSE_OFFSETS)][:])
+    if name == PARTS:
+        return {part: values[:] for part, values in file[name].items()}
     return file[name][:]
 
 
 def _consistent(record: StepRecord) -> StepRecord:
     """Every field has one entry per sample."""
-    for field in fields(record):
-        value = getattr(record, field.name)
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    for name, value in [*values.items(), *(record.reward_parts or {}).items()]:
         if isinstance(value, Ragged | tuple | np.ndarray) and len(value) != len(record):
-            raise ValueError(f"{field.name} has {len(value)} entries, reward {len(record)}")
+            raise ValueError(f"{name} has {len(value)} entries, reward {len(record)}")
     return record

@@ -44,4 +44,5 @@ def _sample(record: StepRecord, place: int) -> Sample:
         task=-1 if record.task is None else int(record.task[place]),
         turns=record.spans(place),
         seed=None if record.seed is None else int(record.seed[place]),
+        reward_parts=record.parts(place),
     )

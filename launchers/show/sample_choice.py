@@ -60,6 +60,7 @@ def _fields(record: StepRecord, index: int) -> dict[str, Any]:
         "step": record.step,
         **numbers,
         "reward": None if math.isnan(reward) else reward,
+        "reward_parts": record.parts(index),
         "advantage": float(record.advantage[index]),
         "status": record.status[index],
         "failure": record.failure[index],

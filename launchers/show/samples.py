@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +138,20 @@ def _summary(record: StepRecord, steps: list[int], evaluation: str | None) -> Re
         "failed": _failures(record),
         "weights": ", ".join(sorted(set(record.weight_version))),
     }
+    if record.reward_parts:
+        means = {name: _mean(values[~np.isnan(values)]) for name, values in record.reward_parts.items()}
+        rows["reward"] += f"; means of its parts: {_listed(means)}"
     if evaluation is not None:
-        rows["rates"] = ", ".join(f"{name} {value:.4g}" for name, value in record.metrics.items())
+        rows["rates"] = _listed(record.metrics)
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(visible(value)))
     what = "" if evaluation is None else f"{evaluation} before "
     title = f"{record.run}, {what}step {record.step} (stored: {step_ranges(steps)})"
     return Panel(table, title=Text(visible(title)), title_align="left")
+
+
+def _listed(numbers: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
 
 
 def _failures(record: StepRecord) -> str:
@@ -166,6 +174,8 @@ def _samples(record: StepRecord, chosen: list[int], num_best: int, num_worst: in
 def _sample(record: StepRecord, sample: int, place: str) -> RenderableType:
     gaps = _gaps(record, sample)
     reward = "no reward" if np.isnan(record.reward[sample]) else f"reward {record.reward[sample]:.4g}"
+    if parts := record.parts(sample):
+        reward += f" ({_listed(parts)})"
     facts = (
         f"{reward}, {_advantage(record, sample)}, {record.status[sample]}, "
         f"{_length(record.loss_mask[sample])}, label {record.label[sample]}, "

@@ -22,12 +22,13 @@ from ebbtide import RewardInput
 
 
 def length(sample: RewardInput, most=40):
-    return min(len(sample.response_text), most) / most
+    share = min(len(sample.response_text), most) / most
+    return {"share": share, "tokens": sample.num_response_tokens}
 """
 
 FILTER = """
 def keep(group):
-    assert all(sample.reward is not None for sample in group)
+    assert all(sample.reward == sample.reward_parts["share"] for sample in group)
     return group[0].row % 3 > 0 or "every third"
 """
 
@@ -59,7 +60,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "sinks": ["sinks.py:Raises", "tensorboard", {"name": "sinks.py:Lines", "options": {"file": "told.jsonl"}}]
         },
     )
-    text = run_file.read_text().replace("path: reward.py:reward\n", "")
+    text = run_file.read_text().replace("path: reward.py:reward\n", "key: share\n")
     run_file.write_text(text.replace("type: python", "type: reward_of_mine.py:length"))
     done = ebbtide("run", str(run_file), "--run-dir", str(folder / "out"))
     assert done.returncode == 0, done.stdout + done.stderr
@@ -72,6 +73,14 @@ def test_a_users_function_rewards(run_dir: Path) -> None:
         record = read_step(step_path(run_dir, event["step"]))
         texts = [text.replace("␀", "\0") for text in record.response_text]  # as HDF5 has it
         np.testing.assert_allclose(record.reward, [min(len(text), 40) / 40 for text in texts], rtol=1e-6)
+        assert record.reward_parts is not None
+        lengths = record.response_tokens.lengths
+        np.testing.assert_array_equal(record.reward_parts["tokens"], lengths)
+        assert event["metrics"]["rollout/reward/tokens"] == pytest.approx(lengths.mean())
+        assert event["metrics"]["rollout/reward/share"] == event["metrics"]["rollout/raw_reward"]
+    for event in events(run_dir, "eval"):
+        rates = event["results"]["held_out"]
+        assert rates["reward/tokens"] == pytest.approx(rates["response_len"])
 
 
 def test_its_filter_chooses_the_groups_and_those_that_are_not_needed_are_carried_over(run_dir: Path) -> None:

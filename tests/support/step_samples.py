@@ -33,6 +33,7 @@ def _sample(group: int, index: int, rng: random.Random) -> Sample:
         reward=None if failed else rng.choice([0.0, 1.0, rng.gauss(0, 1)]),
         failure="IndexError: list index out of range" if failed else None,
         engine="engine-0",
+        reward_parts={"right": 1.0, "brief": length / 40} if length > 10 and not failed else {},
         turns=(Span(0, 9, "tool", text=TEXTS[2]), Span(9, length, "assistant", -0.5, "4")) if length > 20 else (),
     )
 

@@ -37,6 +37,8 @@ def to_be_written(rm_type: str) -> str:
 def reward(flags: Flags, draft: Draft) -> None:
     """The section reward."""
     own, kind = flags.take("custom_rm_path"), flags.take("rm_type")
+    if key := flags.take("reward_key"):
+        draft.put("reward.key", key.text, key)
     if own and TEACHER_SERVER in own.text:
         draft.put("reward.type", "random", own, "it counts for nothing: the teacher does")
         for name in ("custom_reward_post_process_path", "rm_url"):

@@ -8,6 +8,7 @@ import pytest
 from core.algorithm.advantages.none import NoAdvantage
 from core.algorithm.batch import TooManyFailures, check_failures, make_batch, rollout_metrics
 from core.algorithm.estimate import build_advantages
+from core.algorithm.rates import evaluation_rates
 from core.config.schema import AlgorithmConfig
 from core.samples import Prompt, Sample, Status, TrainSample
 
@@ -106,6 +107,17 @@ def test_rollout_metrics() -> None:
     assert metrics["rollout/response_tokens"] == 2 + 4 + 6 + 8
     assert metrics["rollout/zero_std/count"] == 2
     assert metrics["rollout/repetition_frac"] == 0
+
+
+def test_means_of_what_rewards_were_made_of() -> None:
+    samples = [sample(0, 0, 1.0), sample(0, 1, 0.0), sample(0, 2, None)]
+    samples[0].reward_parts, samples[1].reward_parts = {"right": 1.0, "brief": 0.5}, {"right": 0.0}
+    metrics = rollout_metrics(samples)
+    assert {name: value for name, value in metrics.items() if name.startswith("rollout/reward/")} == {
+        "rollout/reward/brief": 0.5,
+        "rollout/reward/right": 0.5,
+    }
+    assert evaluation_rates(samples)["reward/right"] == 0.5
 
 
 def test_repetition_is_seen_at_the_end_of_a_response() -> None:

@@ -47,7 +47,7 @@ def test_a_reference_that_moves_is_in_the_checkpoint() -> None:
 def test_bytes_of_a_step(kl: float, logprobs: int) -> None:
     """16 groups of 8: ids and 5 bytes of text for 512 + 1536 tokens; of responses a mask, and log-probs in fp32."""
     found = plan_disk(run(algorithm={"kl_loss_coef": kl}), modelcfg.load("qwen3-4b"), "cuda")
-    assert found.step == 16 * 8 * (256 + 512 * (4 + 5) + 1536 * (4 + 5 + 1 + 4 * logprobs))
+    assert found.step == 16 * 8 * (384 + 512 * (4 + 5) + 1536 * (4 + 5 + 1 + 4 * logprobs))
 
 
 def test_a_step_file_of_the_longest_samples_is_below_the_plan(tmp_path: Path) -> None:

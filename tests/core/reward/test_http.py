@@ -133,7 +133,7 @@ def test_a_try_that_hangs_is_given_up_for_another() -> None:
         ((500, "sk-" + "a" * 30), {"retries": 0}, r"in 1 try: status 500 \('\(hidden\)'\);", 1),
         ((404, "no such page"), {}, r"status 404 from ADDRESS \('no such page'\); wanted status 200", 1),
         ((302, ""), {}, r"status 302 from ADDRESS", 1),
-        ("<html>", {}, r"an answer from ADDRESS that is no JSON \('<html>'\); wanted a number, as JSON", 1),
+        ("<html>", {}, r"an answer from ADDRESS that is no JSON \('<html>'\); wanted a number, or a mapping", 1),
         ('"0.5"', {}, r"the reward is a str \('0.5'\); wanted a number", 1),
         ("NaN", {}, r"the reward is nan; wanted a finite number", 1),
         ("1" * (http.MOST_BYTES + 1), {}, r"an answer from ADDRESS of more than 1048576 bytes", 1),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -27,6 +28,10 @@ DEADLINE_S = 180.0
 
 def config(timeout_s: float = 30.0, num_workers: int = 1) -> RewardConfig:
     return RewardConfig(type="python", path=FUNCTION, timeout_s=timeout_s, num_workers=num_workers)
+
+
+def replace_section(section: RewardConfig, **changes: Any) -> RewardConfig:
+    return section.model_copy(update=changes)
 
 
 def response(text: str) -> RewardInput:
@@ -99,6 +104,15 @@ def test_the_penalty_on_long_responses() -> None:
         pytest.param("value 'yes'", ["the reward is a str ('yes'); wanted a number"], id="text"),
         pytest.param("value None", ["the reward is a NoneType"], id="None"),
         pytest.param("value np.zeros(2)", ["the reward is a ndarray"], id="array"),
+        pytest.param(
+            "value {'right': 1.0}",
+            ["the reward is a mapping of right; wanted the key reward (reward.key) among them"],
+            id="not the key",
+        ),
+        pytest.param("value {'reward': 1, 'brief': inf}", ["brief: the reward is inf"], id="a part is infinite"),
+        pytest.param("value {'reward': {'reward': 1}}", ["reward: the reward is a dict"], id="a mapping in a mapping"),
+        pytest.param("value {'reward': 1, 'a/b': 1}", ["a mapping with the key 'a/b'; wanted a name"], id="a name"),
+        pytest.param("value dict.fromkeys(map(str, range(17)), 1)", ["17 keys; wanted at most 16"], id="many parts"),
         pytest.param("die SIGSEGV", ["the reward worker died of SIGSEGV"], id="killed by a signal"),
         pytest.param("leave", ["the reward worker ended with exit code 3"], id="process left"),
     ],
@@ -108,6 +122,19 @@ def test_failures_are_named_and_the_next_sample_is_scored(pool: RewardPool, text
     assert failed.value is None
     assert all(word in str(failed.failure) for word in words), failed.failure
     assert fine == Score(1.0)
+
+
+def test_of_a_mapping_of_numbers_one_counts_and_all_are_kept(pool: RewardPool) -> None:
+    (score,) = pool.score([response("value {'reward': np.float32(0.5), 'right': True}")])
+    assert score == Score(0.5, None, {"reward": 0.5, "right": 1.0})
+    of_sets = {"easy": replace_section(config(), key="right")}
+    mapping = response("value {'reward': 0.5, 'right': 1, 'total': 7}")
+    section = replace_section(config(), key="total", overlong_buffer_tokens=1, overlong_penalty=2.0)
+    with RewardPool(section, of_sets) as other:
+        found = other.score([replace(mapping, num_response_tokens=4, max_response_tokens=4)])
+        found += other.score([replace(mapping, evaluation="easy")])
+    assert [one.value for one in found] == [5.0, 1.0]
+    assert found[0].parts == found[1].parts == {"reward": 0.5, "right": 1.0, "total": 7.0}
 
 
 def test_long_messages_are_cut(pool: RewardPool) -> None:

@@ -43,6 +43,9 @@ def test_scores_in_order_and_failures_with_their_reasons(pool: RemoteRewardPool)
     raised, fine = pool.score([response("raise"), response("value 0.1")])
     assert "IndexError: list index out of range" in str(raised.failure)
     assert fine == Score(0.1)
+    assert pool.score([response("value {'reward': 1, 'right': 0.5}")]) == [
+        Score(1.0, None, {"reward": 1, "right": 0.5})
+    ]
 
 
 def test_label_and_metadata_arrive_as_they_were(pool: RemoteRewardPool) -> None:

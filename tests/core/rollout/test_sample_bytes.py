@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pickle
 import struct
+from dataclasses import replace
 
 import pytest
 
+from core.rollout import sample_bytes
 from core.rollout.sample_bytes import DamagedSamples, pack, unpack
 from core.samples import Prompt, Sample, Status
 from tests.support.step_samples import make_samples
@@ -38,6 +40,14 @@ def test_hard_values_come_back() -> None:
         float,
         int,
     ]
+
+
+def test_groups_of_checkpoints_from_before_rewards_had_parts_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, prompts = a_step(num_groups=2, group_size=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(sample_bytes, "HEADER", sample_bytes.HEADER[:-1])
+        data = pack(samples)
+    assert unpack(data, prompts) == [replace(one, reward_parts={}) for one in samples]
 
 
 def test_damaged_bytes_are_refused() -> None:

@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 
 from core.samples import Prompt, Sample, Status
-from core.trajectory import Ragged, StepRecord, TrajectoryError, list_steps, read_step, step_path, write_step
+from core.trajectory import (
+    Ragged,
+    StepRecord,
+    TrajectoryError,
+    list_steps,
+    read_step,
+    step_path,
+    stored_samples,
+    write_step,
+)
 from tests.support.step_samples import TEXTS, make_record, make_samples, write_run
 from tests.support.waiting import COMMAND_S
 
@@ -30,6 +39,9 @@ def assert_same(found: StepRecord, wanted: StepRecord) -> None:
         if isinstance(other, Ragged):
             np.testing.assert_array_equal(mine.offsets, other.offsets, err_msg=field.name)
             mine, other = mine.values, other.values
+        if field.name == "reward_parts" and other is not None:
+            assert list(mine) == sorted(other)
+            mine, other = np.array(list(mine.values())), np.array([other[name] for name in mine])
         if isinstance(other, np.ndarray):
             assert mine.dtype == other.dtype, field.name
             np.testing.assert_array_equal(mine, other, err_msg=field.name)
@@ -53,6 +65,8 @@ def test_round_trip(shape: tuple[int, int], seed: int, tmp_path: Path) -> None:
         assert found.response_text[i] == sample.response_text
         assert (found.reward[i] == sample.reward) if sample.reward is not None else np.isnan(found.reward[i])
         assert found.failure[i] == (sample.failure or "")
+        assert found.parts(i) == sample.reward_parts
+    assert [one.reward_parts for one in stored_samples(found)] == [one.reward_parts for one in samples]
 
 
 def one_sample(**changes: Any) -> Sample:
@@ -241,10 +255,14 @@ def test_documented_examples_run(example: str, tmp_path: Path) -> None:
 
 def test_documented_layout_is_complete(tmp_path: Path) -> None:
     named = set(re.findall(r"`(\w+)`", DOC.read_text(encoding="utf-8")))
-    record = record_of(one_sample(response_text=TEXTS[0]), logprobs_ref=[[0.0, 0.0]], seeds=[1])
+    record = record_of(
+        one_sample(response_text=TEXTS[0], reward_parts={"right": 1.0}), logprobs_ref=[[0.0, 0.0]], seeds=[1]
+    )
     write_step(tmp_path / "s.h5", record)
     with h5py.File(tmp_path / "s.h5") as file:
-        assert set(file) | set(file.attrs) <= named
+        assert set(file) | set(file.attrs) <= named | {"reward_parts"}
+        assert file["reward_parts/right"][:].tolist() == [1.0]
+    assert "| `reward_parts/NAME` |" in DOC.read_text(encoding="utf-8")
 
 
 def test_a_disk_without_room_is_told_in_the_systems_words(tmp_path: Path) -> None:

@@ -237,6 +237,7 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--rm-type gpqa", "reward.type", "choice"),
         ("--rm-type boxed_math", "reward.type", "math"),
         ("--custom-rm-path mine.score", "reward.type", "mine:score"),
+        ("--custom-rm-path mine.score --reward-key acc", "reward.key", "acc"),
         ("--rm-type remote_rm --rm-url http://judge:8000/rm", "reward.options", {"url": "http://judge:8000/rm"}),
         ("--custom-generate-function-path a.b.generate", "rollout.generate", "a.b:generate"),
         ("--sglang-enable-deterministic-inference", "rollout.deterministic", True),

@@ -184,3 +184,14 @@ def test_samples_of_an_evaluation_are_kept_and_shown(tmp_path: Path) -> None:
         show(out, evaluation="other")
     with pytest.raises(InspectError, match=r"step 5 of held out is not stored in .*; wanted one of 4, 10"):
         show(out, 5, evaluation="held out")
+
+
+def test_what_a_reward_was_made_of(tmp_path: Path) -> None:
+    samples = [sample(0, 1.0, "right"), sample(1, 0.0, "wrong")]
+    samples[0].reward_parts, samples[1].reward_parts = {"right": 1.0, "brief": 0.5}, {"right": 0.0}
+    write_run(tmp_path, [0])
+    write_step(step_path(tmp_path, 1), make_record(samples, step=1))
+    text = shown(tmp_path)
+    assert "; means of its parts: brief 0.5, right 0.5" in text
+    assert "reward 1 (brief 0.5, right 1), advantage" in text
+    assert "reward 0 (right 0), advantage" in text
