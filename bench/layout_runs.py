@@ -39,6 +39,8 @@ VARIANTS = {  # of a replay: what the run file says otherwise
     "rounded": {"train": {"max_tokens_per_micro_batch": 128}},  # half of the run's: only the rounding differs
     "float32": {"model": {"dtype": "float32"}, "train": {"cuda_graphs": False}},
 }
+TORCHRUN = ("-m", "torch.distributed.run")
+OF_REPLAYS = {"NCCL_CUMEM_ENABLE": "0", "OMP_NUM_THREADS": "1"}
 Steps = list[dict[str, Any]]  # of a replay
 TrainerLayout = tuple[str, str]  # a model, and what the run file says of trainer ranks
 OF_TRAINERS = (
@@ -218,24 +220,26 @@ def run_all(names: list[str], folder: Path, device: str, at_once: int) -> dict[s
 
 def replay(run: Run, samples: Path, variant: str = AS_RUN) -> Steps | None:
     """What this layout's trainer ranks make of the samples of another run, as they ran or as a variant of that."""
-    file = _file_of(run, variant)
+    launcher = [sys.executable, *TORCHRUN, "--standalone", "--nproc-per-node", str(run.layout.trainer_ranks)]
+    return replay_file(variant_of(run.file, variant), samples, launcher, environment(run.layout, run.device))
+
+
+def replay_file(file: Path, samples: Path, launcher: Sequence[str], env: Mapping[str, str]) -> Steps | None:
+    """What ranks that `launcher` starts make of a run's samples; None if they failed, FILE.replay.log says why."""
     out = file.with_suffix(".replay.json")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(run.layout.trainer_ranks), str(ROOT / "bench" / "replay.py")]
-    env = {**environment(run.layout, run.device), "NCCL_CUMEM_ENABLE": "0", "OMP_NUM_THREADS": "1"}
+    command = [*launcher, str(ROOT / "bench" / "replay.py"), str(file), str(samples), str(out)]
     with file.with_suffix(".replay.log").open("wb") as log:
-        subprocess.run(
-            [*command, str(file), str(samples), str(out)], stdout=log, stderr=log, env=env, cwd=ROOT, timeout=200
-        )
+        subprocess.run(command, stdout=log, stderr=log, env={**env, **OF_REPLAYS}, cwd=ROOT, timeout=200)
     return json.loads(out.read_text()) if out.exists() else None
 
 
-def _file_of(run: Run, variant: str) -> Path:
+def variant_of(file: Path, variant: str) -> Path:
+    """The run file, or one beside it that says what the variant says."""
     if variant == AS_RUN:
-        return run.file
-    config = yaml.safe_load(run.file.read_text())
+        return file
+    config = yaml.safe_load(file.read_text())
     for section, changes in VARIANTS[variant].items():
         config.setdefault(section, {}).update(changes)
-    file = run.folder / f"{variant}.yaml"
-    file.write_text(yaml.safe_dump(config))
-    return file
+    changed = file.with_name(f"{file.stem}-{variant}.yaml")
+    changed.write_text(yaml.safe_dump(config))
+    return changed

@@ -52,7 +52,7 @@ def gpu_session() -> Iterator[Cluster]:
 
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    running = start(Settings(folder="", num_nodes=2, accounting=False, real_gpus=1))
+    running = start(Settings(folder="", num_nodes=2, accounting=False, real_gpus=(0,)))
     yield running
     running.stop()
 

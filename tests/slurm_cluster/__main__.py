@@ -53,7 +53,7 @@ def parse() -> argparse.Namespace:
 
 
 def start(options: argparse.Namespace) -> None:
-    if (reason := why_not()) is not None:
+    if (reason := why_not(not options.no_accounting)) is not None:
         raise SystemExit(reason)
     wanted = Settings(
         folder="",

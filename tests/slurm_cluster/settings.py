@@ -25,7 +25,7 @@ class Settings:
     cpus: int = 8  # per node, as Slurm is told; the machine may have fewer
     memory_mib: int = 16000
     gpus: int = 0  # per node, fake: device files that are clones of /dev/null
-    real_gpus: int = 0  # of this machine, /dev/nvidia0 and on, all of them on the first node; instead of fake ones
+    real_gpus: tuple[int, ...] = ()  # instead: the first nodes have one each of this machine's, /dev/nvidiaN
     accounting: bool = True  # slurmdbd and a database, so that sacct works
     heterogeneous: bool = True  # het jobs need the backfill scheduler; False: a cluster that cannot run them
     requeue: bool = True
@@ -37,6 +37,11 @@ class Settings:
     @property
     def nodes(self) -> tuple[str, ...]:
         return tuple(f"n{k}" for k in range(1, self.num_nodes + 1))
+
+    @property
+    def gpu_of(self) -> dict[str, int]:
+        """The nodes that have a real GPU, and its number. Nodes may share one, as a spare node does with another."""
+        return dict(zip(self.nodes, self.real_gpus, strict=False))
 
     @property
     def people(self) -> tuple[Person, ...]:
@@ -66,7 +71,8 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: str) -> Settings:
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        return cls(**{**fields, "real_gpus": tuple(fields["real_gpus"])})
 
 
 def hosts_file(settings: Settings) -> str:
@@ -127,7 +133,12 @@ def _plugins(settings: Settings) -> dict[str, object]:
         "batch_sched_delay=0,bf_min_age_reserve=0,bf_hetjob_immediate",
         "JobRequeue": int(settings.requeue),
         "PropagateResourceLimits": "NONE",
+        **({"TaskProlog": _task_prolog(settings)} if settings.real_gpus else {}),
     }
+
+
+def _task_prolog(settings: Settings) -> Path:
+    return Path(settings.folder) / "task_prolog.sh"
 
 
 def _times(settings: Settings) -> dict[str, object]:
@@ -161,7 +172,7 @@ def _machines(settings: Settings) -> list[str]:
     """Nodes and partitions: `main` has no time limit, `short` ends jobs after 10 minutes."""
 
     def gres(node: str) -> str:
-        gpus = settings.gpus or (settings.real_gpus if node == settings.nodes[0] else 0)
+        gpus = settings.gpus or int(node in settings.gpu_of)
         return f" Gres=gpu:{gpus}" if gpus else ""
 
     nodes = [
@@ -177,12 +188,26 @@ def _machines(settings: Settings) -> list[str]:
 
 
 def gres_conf(settings: Settings) -> str:
-    """gres.conf: with File=, Slurm numbers the GPUs and sets CUDA_VISIBLE_DEVICES."""
+    """gres.conf: with File=, Slurm numbers the GPUs of each node from 0 and sets CUDA_VISIBLE_DEVICES."""
     if settings.real_gpus:
-        return f"NodeName={settings.nodes[0]} Name=gpu File=/dev/nvidia[0-{settings.real_gpus - 1}]\n"
+        return "".join(f"NodeName={node} Name=gpu File=/dev/nvidia{gpu}\n" for node, gpu in settings.gpu_of.items())
     if not settings.gpus:
         return ""
     return f"Name=gpu File={settings.folder}/dev/nvidia[0-{settings.gpus - 1}]\n"
+
+
+def task_prolog(settings: Settings) -> str:
+    """A script that Slurm runs before each task: names a real GPU as this machine counts them, not as its node does.
+
+    Nothing else keeps the nodes' GPUs apart.
+    """
+    names = "\n".join(f"{node}) gpu={gpu} ;;" for node, gpu in settings.gpu_of.items())
+    return f"""#!/bin/bash
+case $(hostname) in
+{names}
+esac
+if [[ -n ${{CUDA_VISIBLE_DEVICES:-}} ]]; then echo "export CUDA_VISIBLE_DEVICES=$gpu"; fi
+"""
 
 
 def slurmdbd_conf(settings: Settings) -> str:
@@ -218,6 +243,9 @@ def write_files(settings: Settings) -> None:
     (folder / "resolv.conf").write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     (folder / "slurm.conf").write_text(slurm_conf(settings))
     (folder / "gres.conf").write_text(gres_conf(settings))
+    if settings.real_gpus:
+        _task_prolog(settings).write_text(task_prolog(settings))
+        _task_prolog(settings).chmod(0o755)
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n")  # read, never used
     database = folder / "slurmdbd.conf"
     database.write_text(slurmdbd_conf(settings))
