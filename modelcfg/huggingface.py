@@ -44,7 +44,6 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
         UnsupportedModelError: another architecture, a missing key, or a setting that a shape cannot express.
     """
     family = _family(config)
-    _refuse_quantised(config)
     config = {**config, **{key: or_default(config, key, config.get(other)) for key, other in family.renamed}}
     missing = [key for key in REQUIRED + family.required if config.get(key) is None]
     if missing:
@@ -115,15 +114,6 @@ def _family(config: Mapping[str, Any]) -> Family:
     found = declared or config.get("model_type") or "none"
     known = ", ".join(family.hf_class for family in families().values())
     raise UnsupportedModelError(f"the architecture {found}", f"use one of {known}")
-
-
-def _refuse_quantised(config: Mapping[str, Any]) -> None:
-    for key in ("quantization_config", "compression_config"):
-        if found := config.get(key):
-            method = found.get("quant_method") if isinstance(found, Mapping) else None
-            raise UnsupportedModelError(
-                f"quantised weights ({key}: {method or 'of some kind'})", "use the checkpoint that is not quantised"
-            )
 
 
 def _refuse_unsupported(config: Mapping[str, Any], family: Family) -> None:

@@ -10,8 +10,7 @@ import modelcfg
 from core.config.hub import last_name
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import ModelConfig
-from core.pretrained.header import StoredTensor
-from core.pretrained.weight_files import stored_tensors
+from core.pretrained.weight_files import ModelTensor, stored_tensors
 
 
 class ModelFiles:
@@ -19,7 +18,7 @@ class ModelFiles:
 
     def __init__(self) -> None:
         self._read: dict[str, dict[str, Any] | None] = {}
-        self._tensors: dict[str, dict[str, StoredTensor]] = {}
+        self._tensors: dict[str, dict[str, ModelTensor]] = {}
 
     def hf_config(self, path: str | None) -> dict[str, Any] | None:
         """The `config.json` in a model directory; None if there is none to read."""
@@ -46,7 +45,7 @@ class ModelFiles:
         except ValueError:  # as above
             return None
 
-    def tensors(self, path: str) -> dict[str, StoredTensor]:
+    def tensors(self, path: str) -> dict[str, ModelTensor]:
         """What the weights of a model directory are, by name.
 
         Raises:

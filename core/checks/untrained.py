@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common.mistake import Mistake
+from common.mistake import Mistake, Wrong
+from core.checks.model_files import ModelFiles
 from core.checks.said import said
+from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import RunConfig
 from core.doors import SCHEDULE
+from core.pretrained.quantised import QuantisedWeight
 
 KEY = "placement.trainers"
 IMPLIED = "remove it: where trainers is none, it is then"
@@ -34,3 +37,17 @@ def nothing_is_trained(config: RunConfig) -> Iterator[Mistake]:
     if not config.eval.sets:
         found, wanted = f"no eval.sets, with {KEY} none", "a set to evaluate"
         yield Mistake("eval.sets", None, found, wanted, "add one, with --data FILE or as eval.sets.NAME.path")
+
+
+def engines_read_the_weights(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
+    """Engines that no trainer sends whole weights find such in the files."""
+    if config.placement.trainers != "none" or config.model.path.startswith(PACKAGE_PREFIX):
+        return
+    try:
+        tensors = files.tensors(config.model.path)
+    except Wrong:  # reported by `core.checks.model.directories`
+        return
+    if any(isinstance(tensor, QuantisedWeight) for tensor in tensors.values()):
+        found = f"{config.model.path}, whose weights are quantised, with {KEY} none"
+        wanted = "whole weights, which are the trained model's: engines have nobody to send them"
+        yield Mistake("model.path", None, found, wanted, "evaluate a copy in bfloat16, or what a run has left of it")

@@ -18,7 +18,10 @@ MOST_HEADER_BYTES = 100_000_000  # the format's own limit
 LFS_POINTER = b"version https://git-lfs"
 WEB_PAGES = (b"<!doctype", b"<html")
 # bits of an element; names of other kinds are as good, but their sizes are not looked at
-BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "I64": 64, "I32": 32, "I8": 8, "U8": 8}
+BITS = {
+    **{"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8},
+    **{"I64": 64, "I32": 32, "I8": 8, "U8": 8},
+}
 
 
 class StoredTensor(NamedTuple):
@@ -30,11 +33,16 @@ class StoredTensor(NamedTuple):
     start: int
     num_bytes: int
 
-    def read(self) -> bytearray:
-        """Read the tensor's bytes alone. A mapping of the file would count as memory where that is limited."""
+    def read(self, rows: range | None = None) -> bytearray:
+        """Read the tensor's bytes, or those of some rows, alone.
+
+        A mapping of the file would count as memory where that is limited.
+        """
+        first, count = (0, 1) if rows is None else (rows.start, len(rows))
+        width = self.num_bytes if rows is None else self.num_bytes // self.shape[0]
         with self.file.open("rb") as stream:
-            stream.seek(self.start)
-            found = bytearray(self.num_bytes)
+            stream.seek(self.start + first * width)
+            found = bytearray(count * width)
             stream.readinto(found)
         return found
 

@@ -17,9 +17,9 @@ from typing import IO, NamedTuple
 import torch
 from torch import Tensor
 
-from core.pretrained.header import BITS, LENGTH_BYTES, StoredTensor
+from core.pretrained.header import BITS, LENGTH_BYTES
 from core.pretrained.side_files import copy_side_files, write_dtype
-from core.pretrained.weight_files import WHOLE, write_index
+from core.pretrained.weight_files import WHOLE, ModelTensor, write_index
 
 SHARD_BYTES = 4 * 2**30
 ALIGNMENT = 8  # of the header
@@ -67,7 +67,7 @@ def written_model(
     shapes: Shapes,
     dtype: torch.dtype,
     fixed: Collection[str] = (),
-    carried: Mapping[str, StoredTensor] | None = None,
+    carried: Mapping[str, ModelTensor] | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Iterator[ModelWriter]:
     """A writer of all these tensors; the directory is a model when the block is left.
@@ -76,7 +76,7 @@ def written_model(
         directory: new or empty.
         source: the model's directory that config.json, tokenizer and chat template are copied from.
         fixed: names of the tensors that are float32, whatever the `dtype` of the others.
-        carried: further tensors, which are copied as they lie in their files.
+        carried: further tensors, which are copied as they lie in their files; quantised ones in bfloat16.
     Raises:
         ValueError: at the end, if a tensor was not written.
         OSError: the place cannot be written to, or is full.

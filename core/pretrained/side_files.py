@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from core.pretrained.quantised import KEYS
 from core.pretrained.tokenizer_files import TEMPLATE_FILES
 
 SUFFIXES = (".json", ".txt", ".jinja", ".model")
@@ -22,9 +23,10 @@ def copy_side_files(source: Path, directory: Path) -> None:
 
 
 def write_dtype(directory: Path, dtype: str) -> None:
-    """Say in config.json in which precision the weights are."""
+    """Say in config.json in which precision the weights are, and of no quantisation."""
     path = directory / "config.json"
     config = json.loads(path.read_text())
-    config.pop("torch_dtype", None)
+    for key in ("torch_dtype", *KEYS):
+        config.pop(key, None)
     config["dtype"] = dtype
     path.write_text(json.dumps(config, indent=2))

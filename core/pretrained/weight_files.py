@@ -13,6 +13,7 @@ from typing import Any
 
 from common.mistake import Wrong
 from core.pretrained.header import StoredTensor, read_header, told_by_first_bytes
+from core.pretrained.quantised import QuantisedWeight, put_together, scheme_of
 from modelcfg import ModelShape, hf_tensors, is_carried
 
 INDEX = "model.safetensors.index.json"
@@ -22,6 +23,8 @@ ADAPTER = "adapter_config.json"
 DTYPES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16"}
 TIED_OUTPUT = "lm_head.weight"  # some checkpoints hold it although it is the embedding
 COMPUTED = "rotary_emb.inv_freq"  # old checkpoints hold what follows from config.json
+
+ModelTensor = StoredTensor | QuantisedWeight
 
 
 def weight_files(directory: Path) -> list[Path]:
@@ -49,12 +52,14 @@ def write_index(directory: Path, places: Mapping[str, str], num_bytes: int) -> N
     (directory / INDEX).write_text(json.dumps(index, indent=2))
 
 
-def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the model by name, but for those that follow from config.json.
+def stored_tensors(directory: Path) -> dict[str, ModelTensor]:
+    """Every tensor of the model by name, but for those that follow from config.json; a quantised one as a whole.
 
     Raises:
-        Wrong: as `weight_files` and `read_header`; a tensor is in two files, or not in the one that the index names.
+        Wrong: as `weight_files`, `read_header` and `scheme_of`; a tensor is in two files, or not in the one that the
+            index names; a quantised one is not whole.
     """
+    scheme = scheme_of(directory)
     found: dict[str, StoredTensor] = {}
     for file in weight_files(directory):
         for name, tensor in read_header(file).items():
@@ -67,10 +72,11 @@ def stored_tensors(directory: Path) -> dict[str, StoredTensor]:
         if name not in found or found[name].file.name != file_name:
             remedy = "download index and files of one version"
             raise Wrong(f"no {name} in {directory / file_name}, where {INDEX} has it", "an index that fits", remedy)
-    return {name: tensor for name, tensor in found.items() if not name.endswith(COMPUTED)}
+    held = {name: tensor for name, tensor in found.items() if not name.endswith(COMPUTED)}
+    return dict(held) if scheme is None else put_together(held, scheme)
 
 
-def misfits(directory: Path, tensors: dict[str, StoredTensor], shape: ModelShape) -> Iterator[Wrong]:
+def misfits(directory: Path, tensors: dict[str, ModelTensor], shape: ModelShape) -> Iterator[Wrong]:
     """What the tensors of a directory have other than a model of this shape, a line for each kind."""
     wanted = hf_tensors(shape)
     odd = {name: one for name, one in tensors.items() if one.dtype not in DTYPES}
@@ -95,7 +101,7 @@ def misfits(directory: Path, tensors: dict[str, StoredTensor], shape: ModelShape
         yield Wrong(found, wanted_only, "take config.json and weights of one model")
 
 
-def fitting_tensors(directory: Path, shape: ModelShape) -> dict[str, StoredTensor]:
+def fitting_tensors(directory: Path, shape: ModelShape) -> dict[str, ModelTensor]:
     """The tensors of a directory, if they are those of a model of this shape, with what it carries beside them.
 
     Raises:
@@ -107,7 +113,7 @@ def fitting_tensors(directory: Path, shape: ModelShape) -> dict[str, StoredTenso
     return tensors
 
 
-def carried_tensors(directory: Path, shape: ModelShape) -> dict[str, StoredTensor]:
+def carried_tensors(directory: Path, shape: ModelShape) -> dict[str, ModelTensor]:
     """What a directory holds beside the model, and another one is to hold as well: see `Family.carried`."""
     if not shape.carried_layers:
         return {}

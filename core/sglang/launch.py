@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from core.pretrained.quantised import KEYS
 from core.processes.device import thread_environment
 from core.sglang.back_ends import BackEnds
 from core.sglang.engine_options import known_options, words
@@ -17,6 +19,7 @@ CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, see
 WEIGHT_LOADER = "ebbtide_weight_replay.load"  # of ENGINE_SITE: takes buckets faster than SGLang's own way
 HIDDEN = "megatron"  # SGLang imports it where it finds it
 CPU_TOTAL_TOKENS = 16384
+OVERRIDES = "json_model_override_args"  # SGLang's option: what of config.json is to be otherwise
 MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up time than they give back
 
 # what must not reach an engine: settings of the trainer's process group, and of a parent engine
@@ -57,6 +60,8 @@ class EngineSpec:
         num_threads: CPU threads of each of the engine's processes.
         has_experts: whether the model has.
         back_ends: of an engine on a GPU: what it computes attention and samples with.
+        quantised: whether its files hold quantised weights. The engine then computes with whole ones, which it does not
+            read from there: it has none until a sync.
         options: further ones of SGLang by name; they replace those of the same name that are set here.
     """
 
@@ -77,12 +82,15 @@ class EngineSpec:
     num_threads: int = 1
     has_experts: bool = False
     back_ends: BackEnds = field(default_factory=BackEnds)
+    quantised: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
     """The server's command line, to be run with `environment(spec, ...)`."""
     options = {**_options(spec), **spec.options}
+    if spec.quantised:
+        options |= _without_quantisation(options.get(OVERRIDES) or "{}")
     known = known_options(spec.device)[1] if spec.options else {}
     return [python, "-m", "ebbtide_engine_server", *words(options, known)]
 
@@ -106,6 +114,11 @@ def _options(spec: EngineSpec) -> dict[str, Any]:
         "sleep_on_idle": True,  # an idle scheduler would spin while the trainer works
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }
+
+
+def _without_quantisation(overrides: str) -> dict[str, Any]:
+    """No weights are read, and config.json is as if they were whole, with what the run file overrides of it."""
+    return {"load_format": "dummy", OVERRIDES: json.dumps({**json.loads(overrides), **dict.fromkeys(KEYS)})}
 
 
 def _cpu_options(spec: EngineSpec) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) 
     for name, shape in expected_tensors(model_dir).items():
         checklist.check(name, shape)
     checklist.check_complete()
-    body = {"model_path": str(model_dir), "weight_version": version, "flush_cache": True}
+    body = {"model_path": str(model_dir), "load_format": "auto", "weight_version": version, "flush_cache": True}
     stamp(client, f"{version}-incomplete")
     client.post_checked("/update_weights_from_disk", body, loads=True)
     verify(client, version)

@@ -13,6 +13,7 @@ from common.files import write_atomically
 from core.config.layout import Node, engine_name, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
+from core.pretrained.quantised import scheme_of
 from core.pretrained.shape import model_shape
 from core.processes.device import num_threads, resolve_device, resolve_dtype
 from core.run_dir.attempt_folder import AttemptFolder
@@ -113,4 +114,5 @@ class EngineSlot(ServerSlot):
             options=placement.engine_options,
             has_experts=self._shape.num_experts > 0,
             back_ends=self._back_ends,
+            quantised=scheme_of(self._model_dir) is not None,
         )

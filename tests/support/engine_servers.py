@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from core.pretrained.quantised import scheme_of
 from core.sglang.client import EngineClient
 from core.sglang.launch import EngineSpec, command, environment
 
@@ -60,6 +61,7 @@ def start_engine(
         max_running_requests=32,
         api_key=api_key,
         options=options or {},
+        quantised=scheme_of(model_dir) is not None,
     )
     with log.open("wb") as out:
         process = subprocess.Popen(

@@ -15,6 +15,7 @@ from core.megatron.parallel import Layout
 from core.megatron.state.gather import gathered
 from core.megatron.state.names import export_entries, load_entries, split
 from core.pretrained.model_writer import written_model
+from core.pretrained.quantised import QuantisedWeight
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
 
@@ -102,16 +103,19 @@ def save_hf(
 
 
 class _Reader:
-    """Lazy slices of the tensors of a HuggingFace directory, each of the shape and precision that the model has."""
+    """Lazy slices of the tensors of a HuggingFace directory, each of the shape that the model has."""
 
     def __init__(self, model_dir: Path, shape: ModelShape, stack: ExitStack) -> None:
         tensors = fitting_tensors(model_dir, shape)
+        self._quantised = {name: one for name, one in tensors.items() if isinstance(one, QuantisedWeight)}
         opened = {
             file: stack.enter_context(safe_open(file, framework="pt")) for file in {x.file for x in tensors.values()}
         }
         self._files = {name: opened[tensor.file] for name, tensor in tensors.items()}
 
     def read(self, name: str, rows: slice, columns: slice) -> Tensor:
+        if name in self._quantised:
+            return self._quantised[name].values(rows, columns)
         view = self._files[name].get_slice(name)
         result: Tensor = view[rows] if columns == slice(None) else view[rows, columns]
         return result

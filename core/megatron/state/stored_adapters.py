@@ -13,8 +13,9 @@ from core.config.schema import LoraConfig
 from core.megatron.layers.merging import merged
 from core.megatron.state.adapters import PEFT, adapter_entries
 from core.megatron.state.stored import StoredModel
-from core.pretrained.header import StoredTensor
-from core.pretrained.weight_files import DTYPES, fitting_tensors
+from core.pretrained.quantised import QuantisedWeight
+from core.pretrained.stored_values import stored_values
+from core.pretrained.weight_files import ModelTensor, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
 from modelcfg.adapters import SIDES, adapted_layers
 
@@ -68,6 +69,5 @@ class StoredAdapters(StoredModel):
             yield name, weight
 
 
-def _tensor(stored: StoredTensor) -> Tensor:
-    dtype = getattr(torch, DTYPES[stored.dtype])
-    return torch.frombuffer(stored.read(), dtype=dtype).view(stored.shape)
+def _tensor(stored: ModelTensor) -> Tensor:
+    return stored.values() if isinstance(stored, QuantisedWeight) else stored_values(stored)

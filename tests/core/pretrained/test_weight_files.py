@@ -119,7 +119,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "int8": (lambda f: rewrite(f, "I8"), "in I8", "not quantised"),
     "quantization_config": (
         lambda f: set_config(f, quantization_config={"quant_method": "fp8"}),
-        "quantised weights (quantization_config: fp8)",
+        "quantised weights (quantization_config: fp8, DIR/model)",
         "not quantised",
     ),
     "vocabulary smaller in config.json": (

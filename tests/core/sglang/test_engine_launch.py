@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -38,6 +39,16 @@ def test_cuda_command() -> None:
 
 def test_cuda_weights_of_experts_stay_as_they_are_loaded() -> None:
     assert "--moe-runner-backend triton" in " ".join(command(replace(CUDA, has_experts=True)))
+
+
+def test_an_engine_whose_files_are_quantised_reads_no_weights_from_them() -> None:
+    words = command(replace(CUDA, quantised=True, options={"json_model_override_args": '{"rope_theta": 5.0}'}))
+    assert words[words.index("--load-format") + 1] == "dummy"
+    assert json.loads(words[words.index("--json-model-override-args") + 1]) == {
+        "rope_theta": 5.0,
+        "quantization_config": None,
+        "compression_config": None,
+    }
 
 
 def test_command_line_holds_no_secret() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from core.rollout.carried import CarryOver
 from core.rollout.generate import OneTurn
@@ -26,6 +27,7 @@ from core.weights.check import compare, weight_checksums
 from tests.support.engine_models import PROMPT, assert_close, assert_same_model, hf_logprobs, load, perturbed
 from tests.support.engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
 from tests.support.engine_updates import updating
+from tests.support.quantise import quantise
 from tests.support.tiny_models import EOS_TOKEN_ID, tiny_model
 
 pytestmark = pytest.mark.engine
@@ -281,13 +283,20 @@ def test_samples_depend_on_their_seed_only(engine: RunningEngine) -> None:
 
 
 def test_samples_are_the_same_on_a_fresh_server(qwen3: RunningEngine, tmp_path: Path) -> None:
-    update_from_disk(qwen3.client, qwen3.model_dir, "base")
+    """Also on one whose files are quantised: it computes with whole weights, which it is sent."""
+    whole = tiny_model("qwen3", tmp_path / "whole")
+    quantise(whole, tmp_path / "quantised", "fp8")
+    update_from_disk(qwen3.client, whole, "base")
     seeds = [SamplingParams(12, seed=seed) for seed in range(20)]
     group = asyncio.run(qwen3.client.generate_group(PROMPT, seeds))
     assert len({tuple(one.tokens) for one in group}) == 20
-    with running_engine(qwen3.model_dir, tmp_path / "fresh.log") as fresh:
+    with running_engine(tmp_path / "quantised", tmp_path / "fresh.log") as fresh:
+        push(fresh.client, list(load_file(whole / "model.safetensors").items()), "sent")
         again = asyncio.run(fresh.client.generate_group(PROMPT, seeds))
         assert [one.tokens for one in again] == [one.tokens for one in group]
+        found = weight_checksums(fresh.client)
+        update_from_disk(fresh.client, whole, "loaded")
+        compare(fresh.spec.name, "loaded", found, weight_checksums(fresh.client))
         check_death(fresh)
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import modelcfg
+from tests.support.quantise import quantise
 from tests.support.rank_main import make_samples
 from tests.support.ranks import run_ranks
 from tests.support.tiny_models import (
@@ -42,6 +43,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "yarn-rope": ("llama", {"rope_parameters": {**YARN, "beta_fast": 4.0, "truncate": False}}),
     "linear-rope": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 3.0}}),
     "scaled-rope": ("llama", {"rope_parameters": SCALED}),
+    "qwen3-fp8": ("qwen3", {}),
+    "deepseek_v3-packed": ("deepseek_v3", {}),
     "odd-vocab": ("llama", {"vocab_size": 509}),
     "odd-vocab-tied": ("qwen2-tied", {"vocab_size": 509}),
 }
@@ -55,6 +58,7 @@ LAYOUTS = {
 }
 WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS)
 ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite")  # a layout changes nothing of what is new
+QUANTISED = {"qwen3-fp8": "fp8", "deepseek_v3-packed": "packed"}
 FOUR_RANKS = ("qwen2", "odd-vocab")
 TEMPERATURE = 0.7
 
@@ -66,6 +70,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tiny_model(kind, root / "models" / name, **changes)
         if kind in (CARRIES, *SIGMOID_EXPERTS):
             with_layer_behind(root / "models" / name)
+        if name in QUANTISED:
+            quantise(root / "models" / name, root / "quantised" / name, QUANTISED[name])
     return root
 
 
@@ -75,6 +81,8 @@ def _possible(model: str, layout: str) -> bool:
         return layout == "tp1"
     if "ep2" in layout:
         return model in WITH_EXPERTS
+    if model in QUANTISED:
+        return layout in ("tp1", "tp2")
     if model == WHOLE_NORMS and layout == "tp2":
         return False  # a norm needs all heads
     return layout != "tp4" or model in FOUR_RANKS
@@ -86,7 +94,7 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
     for size in (1, 2, 4):
         cases = {
             f"{model}/{layout}": {
-                "model": str(folder / "models" / model),
+                "model": str(folder / ("quantised" if model in QUANTISED else "models") / model),
                 "config": {**config, "algorithm": {"kl_loss_coef": 0.0}},
                 "actions": [["log_probs", 0], ["buckets", 60_000], ["save_hf", str(folder / "out" / model / layout)]],
             }
@@ -140,7 +148,9 @@ def test_weights_come_back_bit_for_bit(outcomes: dict[str, list[Any]], folder: P
     found = load_file(written / "model.safetensors")
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
-    assert json.loads((written / "config.json").read_text())["dtype"] == "float32"
+    config = json.loads((written / "config.json").read_text())
+    assert config["dtype"] == "float32"
+    assert "quantization_config" not in config
 
 
 @every_pair

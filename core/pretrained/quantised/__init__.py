@@ -1,0 +1,53 @@
+"""Quantised checkpoints: the schemes that are known, each an entry of `SCHEMES` with a file of its own.
+
+A scheme says which tensors of the files make a weight, from headers alone, and what the weight is. Everybody else sees
+weights as if they lay there in bfloat16.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from common.mistake import Wrong
+from core.pretrained.quantised.fp8_blocks import Fp8Blocks
+from core.pretrained.quantised.packed_integers import PackedIntegers
+from core.pretrained.quantised.weight import QuantisedWeight, Scheme, put_together
+
+__all__ = ["KEYS", "QuantisedWeight", "Scheme", "put_together", "scheme_of"]
+
+KEYS = ("quantization_config", "compression_config")  # of config.json: where a scheme may stand
+SCHEMES: dict[str, Callable[[Mapping[str, Any]], Scheme | None]] = {
+    "fp8": Fp8Blocks.of,
+    "compressed-tensors": PackedIntegers.of,
+}
+"""By `quant_method`: the scheme that a config.json asks for; None: it is one that is not known."""
+
+
+def scheme_of(directory: Path) -> Scheme | None:
+    """The scheme of a model's weights; None: they are not quantised.
+
+    Raises:
+        Wrong: they are, in a way that is not known.
+    """
+    for key in KEYS:
+        if settings := _config(directory).get(key):
+            method = settings.get("quant_method") if isinstance(settings, Mapping) else None
+            scheme = SCHEMES[method](settings) if method in SCHEMES else None
+            if scheme is None:
+                wanted = "weights that are not quantised, or in fp8 with a scale for each block, or in packed integers"
+                found = f"quantised weights ({key}: {method or 'of some kind'}, {directory})"
+                raise Wrong(found, wanted, "use the checkpoint that is not quantised")
+            return scheme
+    return None
+
+
+def _config(directory: Path) -> Mapping[str, Any]:
+    """What config.json says; nothing where there is none to read, which others tell of."""
+    try:
+        config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, Mapping) else {}

@@ -1,0 +1,85 @@
+"""Models in few bits, made from whole ones by the published formulas, written here apart from those that read them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+BLOCK = (48, 40)  # so that tiny weights have several blocks, and cut ones
+GROUP = 8
+WHOLE = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")
+SETTINGS: dict[str, dict[str, Any]] = {
+    "fp8": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [*BLOCK]},
+    "packed": {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "ignore": ["lm_head"],
+        "config_groups": {
+            "group_0": {
+                "targets": ["Linear"],
+                "weights": {
+                    "num_bits": 4,
+                    "type": "int",
+                    "strategy": "group",
+                    "group_size": GROUP,
+                    "symmetric": True,
+                    "actorder": None,
+                },
+            }
+        },
+    },
+}
+
+
+def quantise(directory: Path, target: Path, method: str) -> None:
+    """Write a model in few bits to `target`; the model itself becomes what these stand for.
+
+    Args:
+        method: "fp8" or "packed".
+    """
+    shutil.copytree(directory, target)
+    config = json.loads((directory / "config.json").read_text())
+    (target / "config.json").write_text(json.dumps(config | {"quantization_config": SETTINGS[method]}))
+    whole, stored = load_file(directory / "model.safetensors"), {}
+    for name, weight in list(whole.items()):
+        if weight.ndim != 2 or name.endswith(WHOLE):
+            stored[name] = weight
+            continue
+        parts, value = in_fp8(weight) if method == "fp8" else in_packed_integers(weight)
+        stored |= {name + end: part.contiguous() for end, part in parts.items()}
+        whole[name] = value.to(weight.dtype)
+    save_file(stored, target / "model.safetensors", {"format": "pt"})
+    save_file(whole, directory / "model.safetensors", {"format": "pt"})
+
+
+def in_fp8(weight: Tensor, scales: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Tensor]:
+    """What a file holds of a weight, by what its names end with, and what that stands for."""
+    numbers, value = torch.empty_like(weight, dtype=torch.float8_e4m3fn), torch.empty_like(weight, dtype=torch.float32)
+    (rows, columns), (high, wide) = weight.shape, BLOCK
+    factors = torch.empty(-(-rows // high), -(-columns // wide))
+    for i, j in product(range(factors.shape[0]), range(factors.shape[1])):
+        place = slice(i * high, (i + 1) * high), slice(j * wide, (j + 1) * wide)
+        factor = weight[place].float().abs().max() / 448
+        factors[i, j] = 2.0 ** factor.log2().ceil() if scales == torch.float8_e8m0fnu else factor.to(scales)
+        numbers[place] = (weight[place].float() / factors[i, j]).to(numbers.dtype)
+        value[place] = numbers[place].float() * factors[i, j]
+    return {"": numbers, "_scale_inv": factors.to(scales)}, value
+
+
+def in_packed_integers(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """The same, packed by the library whose format it is."""
+    from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
+
+    groups = weight.float().view(weight.shape[0], -1, GROUP)
+    scale = (groups.abs().amax(-1) / 7).bfloat16()
+    numbers = (groups / scale.float()[..., None]).round().clamp(-8, 7)
+    packed = pack_to_int32(numbers.flatten(1).to(torch.int8), 4)
+    parts = {"_packed": packed, "_scale": scale, "_shape": torch.tensor(weight.shape)}
+    return parts, (numbers * scale.float()[..., None]).flatten(1)
