@@ -98,12 +98,15 @@ class EngineOnly:
 
 
 @contextmanager
-def engine_only(shape: str, *, slots: int, fraction: float, cpu_tokens: int = 16384) -> Iterator[EngineOnly]:
+def engine_only(
+    shape: str, *, slots: int, fraction: float, cpu_tokens: int = 16384, **options: Any
+) -> Iterator[EngineOnly]:
     """Start the engine; at the end it is killed.
 
     Args:
         slots: samples that it works on at a time.
         fraction: of the GPU's memory, for weights and KV cache.
+        options: further ones of SGLang.
     """
     folder = Path(tempfile.mkdtemp(prefix="ebbtide-bench-"))
     size = known_shape(shape)
@@ -114,6 +117,7 @@ def engine_only(shape: str, *, slots: int, fraction: float, cpu_tokens: int = 16
         max_running_requests=slots,
         num_threads=4 if device == "cuda" else 1,
         max_total_tokens=None if device == "cuda" else cpu_tokens,
+        options=options,
     )
     with (folder / "engine.log").open("wb") as log:
         words = [*command(spec), "--load-format", "dummy"]
