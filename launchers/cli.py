@@ -14,6 +14,7 @@ from launchers.commands import (
     attach,
     cancel,
     check,
+    convert,
     diff,
     doctor,
     eval,
@@ -64,6 +65,7 @@ COMMANDS = (
     models,
     eval,
     export,
+    convert,
     fetch,
     import_slime,
 )

@@ -50,4 +50,5 @@ def engines_read_the_weights(config: RunConfig, files: ModelFiles) -> Iterator[M
     if any(isinstance(tensor, QuantisedWeight) for tensor in tensors.values()):
         found = f"{config.model.path}, whose weights are quantised, with {KEY} none"
         wanted = "whole weights, which are the trained model's: engines have nobody to send them"
-        yield Mistake("model.path", None, found, wanted, "evaluate a copy in bfloat16, or what a run has left of it")
+        remedy = f"write such, and evaluate them: ebbtide convert {config.model.path} OUT"
+        yield Mistake("model.path", None, found, wanted, remedy)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from core.pretrained.header import StoredTensor
+from core.pretrained.quantised import QuantisedWeight
 
 TORCH = {
     "F64": torch.float64,
@@ -25,3 +26,8 @@ def stored_values(tensor: StoredTensor, rows: range | None = None) -> Tensor:
     rows = range(tensor.shape[0]) if rows is None else rows
     content = tensor.read(rows)
     return torch.frombuffer(content, dtype=TORCH[tensor.dtype]).view(len(rows), *tensor.shape[1:])
+
+
+def whole_values(tensor: StoredTensor | QuantisedWeight) -> Tensor:
+    """A tensor of a model, a quantised one as what it stands for, in float32."""
+    return tensor.values() if isinstance(tensor, QuantisedWeight) else stored_values(tensor)

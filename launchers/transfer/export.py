@@ -1,16 +1,10 @@
 """A run's checkpoint as a HuggingFace directory: no engine, GPU or process group, one parameter in memory at a time.
 
-Of a run that has trained adapters they are merged, or written alone as a directory for PEFT. The directory appears
-whole or not at all: it is written under a hidden name beside its own, and renamed.
+Of a run that has trained adapters they are merged, or written alone as a directory for PEFT.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,23 +13,26 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-import modelcfg
-from common.files import flush_all
 from common.mistake import Wrong
-from common.units import GIB
 from core.config import load_run_file
 from core.config.schema import LoraConfig, RunConfig
 from core.loop.manifest import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
 from core.megatron.state.stored_adapters import StoredAdapters
 from core.pretrained.locate import locate
-from core.pretrained.model_writer import host_bytes, written_model
 from core.pretrained.peft_directory import write_peft
-from core.pretrained.weight_files import carried_tensors, fitting_tensors, weight_files
+from core.pretrained.weight_files import weight_files
 from core.run_dir.run_directory import RunDirectory
-from modelcfg import ModelShape, num_parameters
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+from launchers.transfer.new_directory import (
+    NO_ROOM,
+    complete_or_nothing,
+    differs,
+    no_room,
+    refuse_taken,
+    shape_of,
+    write_model,
+)
+from modelcfg import ModelShape
 
 
 @dataclass(frozen=True)
@@ -73,13 +70,12 @@ def export(
         Wrong: the place is taken or too small; the step is missing or damaged; the run's model is not there any more.
     """
     out = out.absolute()
-    if os.path.lexists(out):
-        raise _taken(out)
+    refuse_taken(out)
     step = _existing_step(run, step)
     config = load_run_file(run.run_file)
     lora = config.train.lora
     source = _source(run, config, needs_weights=lora is not None)
-    shape = _shape(source)
+    shape = shape_of(source)
     if adapters and lora is None:
         remedy = "leave --adapters out, to have the model whole"
         raise Wrong(f"{run.path}, a run without train.lora", "one that has trained adapters", remedy)
@@ -90,19 +86,14 @@ def export(
         others = [other for other in run.checkpoint_steps() if other != step]
         remedy = f"choose with --step: {_listed(others)}" if others else "there is no other: let the run write one"
         raise Wrong(f"{folder}, which is damaged: {problem}", "a whole checkpoint", remedy)
-    with _complete_or_nothing(out) as unfinished, _told_why(folder, out):
+    with complete_or_nothing(out) as unfinished, _told_why(folder, out):
         stored = _stored(folder / "trainer", shape, lora, source)
         dtype = dtype or stored.dtype
         told(f"writing {out}")
         if lora is not None and adapters:
             files = _write_adapters(stored, unfinished, lora, source, dtype, verify=verify)
         else:
-            _refuse_full(unfinished.parent, num_parameters(shape) * dtype.itemsize)
-            _write(stored, unfinished, source, shape, dtype, wrote)
-            fitting_tensors(unfinished, shape)
-            if verify:
-                told("reading it back")
-                _compare(stored, unfinished, shape, dtype)
+            write_model(stored, unfinished, source, shape, dtype, verify=verify, told=told, wrote=wrote)
             files = weight_files(unfinished)
         num_bytes = sum(file.stat().st_size for file in files)
     return Exported(out, step, str(dtype).removeprefix("torch."), len(files), num_bytes)
@@ -123,42 +114,8 @@ def _write_adapters(
         written = load_file(file)
         differing = [name for name in tensors if not torch.equal(tensors[name], written[name])]
         if differing:
-            raise _other(differing[0], file.name)
+            raise differs(differing[0], file.name)
     return [file]
-
-
-def _taken(out: Path) -> Wrong:
-    return Wrong(f"{out}, which is there already", "a new folder", "choose another name, or remove it")
-
-
-def _write(
-    stored: StoredModel,
-    directory: Path,
-    source: Path,
-    shape: ModelShape,
-    dtype: torch.dtype,
-    wrote: Callable[[int, int], None],
-) -> None:
-    done, whole = 0, num_parameters(shape)
-    carried, fixed = carried_tensors(source, shape), modelcfg.fixed_tensors(shape)
-    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype, fixed, carried) as writer:
-        for name, tensor in stored.tensors():
-            writer.write(name, tensor)
-            done += tensor.numel()
-            wrote(done, whole)
-
-
-def _compare(stored: StoredModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:
-    """Hold every weight that was written against the checkpoint's, bit by bit."""
-    written, fixed = fitting_tensors(directory, shape), modelcfg.fixed_tensors(shape)
-    for name, tensor in stored.tensors():
-        if written[name].read() != host_bytes(tensor, torch.float32 if name in fixed else dtype):
-            raise _other(name, written[name].file.name)
-
-
-def _other(name: str, file: str) -> Wrong:
-    found = f"another {name} in {file} than in the checkpoint, which was written from it"
-    return Wrong(found, "equal weights", "export again to another disk: this one, or the memory, is not sound")
 
 
 def _existing_step(run: RunDirectory, step: int | None) -> int:
@@ -189,37 +146,6 @@ def _source(run: RunDirectory, config: RunConfig, *, needs_weights: bool) -> Pat
         raise Wrong(f"no model at {path}", wanted, remedy) from error
 
 
-def _shape(source: Path) -> ModelShape:
-    try:
-        return modelcfg.from_hf(json.loads((source / "config.json").read_text()))
-    except json.JSONDecodeError as error:
-        raise Wrong(f"{source}/config.json, which is no JSON", "the settings of a model", "put it back") from error
-
-
-def _refuse_full(folder: Path, num_bytes: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < num_bytes:
-        found = f"{free / GIB:.2f} GiB free in {folder}"
-        raise Wrong(found, f"{num_bytes / GIB:.2f} GiB for the weights", "make room, or choose another folder")
-
-
-@contextmanager
-def _complete_or_nothing(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, to write into; on leaving it has its name, or is gone if the block raised."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}.unfinished")
-    unfinished.mkdir()
-    try:
-        yield unfinished
-        flush_all(unfinished)
-        try:
-            os.rename(unfinished, out)
-        except OSError as error:  # somebody was there meanwhile: what he has stays
-            raise _taken(out) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
 @contextmanager
 def _told_why(folder: Path, out: Path) -> Iterator[None]:
     """What the machine refuses in the middle, in words that help."""
@@ -227,8 +153,7 @@ def _told_why(folder: Path, out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
-            remedy = "make room, or choose another folder: nothing was left there"
-            raise Wrong(f"no space left in {out.parent}", "room for the weights", remedy) from error
+            raise no_room(out) from error
         if not folder.is_dir():
             remedy = "choose a newer step, or set checkpoint.keep higher"
             raise Wrong(f"{folder}, which the run removed meanwhile", "a checkpoint that stays", remedy) from error

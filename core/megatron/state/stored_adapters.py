@@ -13,9 +13,8 @@ from core.config.schema import LoraConfig
 from core.megatron.layers.merging import merged
 from core.megatron.state.adapters import PEFT, adapter_entries
 from core.megatron.state.stored import StoredModel
-from core.pretrained.quantised import QuantisedWeight
-from core.pretrained.stored_values import stored_values
-from core.pretrained.weight_files import ModelTensor, fitting_tensors
+from core.pretrained.stored_values import whole_values
+from core.pretrained.weight_files import fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
 from modelcfg.adapters import SIDES, adapted_layers
 
@@ -60,14 +59,10 @@ class StoredAdapters(StoredModel):
         """Every tensor of a HuggingFace checkpoint by name, adapters merged as the weight sync merges them."""
         fixed = fixed_tensors(self._shape)
         for name in hf_tensors(self._shape):
-            weight = _tensor(self._base[name]).to(torch.float32 if name in fixed else self.dtype)
+            weight = whole_values(self._base[name]).to(torch.float32 if name in fixed else self.dtype)
             module = PEFT + name.removesuffix(".weight")
             sides = [self.adapters.get(f"{module}.{side}.weight") for side in SIDES]
             lora_a, lora_b = sides
             if lora_a is not None and lora_b is not None:
                 weight = merged(weight, lora_a, lora_b, self._lora.scale)
             yield name, weight
-
-
-def _tensor(stored: ModelTensor) -> Tensor:
-    return stored.values() if isinstance(stored, QuantisedWeight) else stored_values(stored)

@@ -23,7 +23,7 @@ from core.loop.manifest import write_manifest
 from core.loop.state import LoopState
 from core.pretrained.model_writer import ModelWriter
 from core.run_dir.run_directory import RunDirectory
-from launchers.transfer import export as exporting
+from launchers.transfer import new_directory
 from launchers.transfer.export import Exported, export
 from tests.support.good_run import RUN_FILE
 from tests.support.ranks import run_ranks
@@ -176,7 +176,7 @@ def test_the_steps_that_exist_are_listed(run: RunDirectory, tmp_path: Path) -> N
 def test_a_full_disk_leaves_nothing(run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there").mkdir()
     with monkeypatch.context() as patch:
-        patch.setattr(exporting.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        patch.setattr(new_directory.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
         with pytest.raises(Wrong, match=r"found 0.00 GiB free in .*wanted .* for the weights: make room"):
             exported(run, tmp_path / "there" / "out")
 
@@ -192,7 +192,7 @@ def test_a_full_disk_leaves_nothing(run: RunDirectory, tmp_path: Path, monkeypat
 def test_a_checkpoint_that_the_run_removes_meanwhile_is_told(
     run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exporting, "_refuse_full", lambda *_: shutil.rmtree(run.checkpoint(4)))
+    monkeypatch.setattr(new_directory, "refuse_full", lambda *_: shutil.rmtree(run.checkpoint(4)))
     with pytest.raises(Wrong, match="step_000004, which the run removed meanwhile"):
         exported(run, tmp_path / "out")
 
@@ -204,7 +204,7 @@ def test_a_folder_that_appears_meanwhile_stays_as_it_is(
         (tmp_path / "there" / "out").mkdir()
         (tmp_path / "there" / "out" / "mine").write_text("kept")
 
-    monkeypatch.setattr(exporting, "_refuse_full", appear)
+    monkeypatch.setattr(new_directory, "refuse_full", appear)
     with pytest.raises(Wrong, match="out, which is there already; wanted a new folder"):
         exported(run, tmp_path / "there" / "out")
     assert [str(path.relative_to(tmp_path)) for path in (tmp_path / "there").rglob("*")] == [
@@ -220,7 +220,7 @@ def test_what_was_written_wrongly_is_found(run: RunDirectory, tmp_path: Path, mo
         right(writer, name, tensor + 1e-3 if name == "model.norm.weight" else tensor)
 
     monkeypatch.setattr(ModelWriter, "write", wrong)
-    with pytest.raises(Wrong, match=r"found another model\.norm\.weight in .* than in the checkpoint"):
+    with pytest.raises(Wrong, match=r"found another model\.norm\.weight in .* than the one that it was"):
         exported(run, tmp_path / "out", verify=True)
     assert not (tmp_path / "out").exists()
 

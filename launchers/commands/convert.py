@@ -1,0 +1,48 @@
+"""`ebbtide convert`: a model's directory as another one with whole weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from launchers.commands.terminal import errors, note, say
+
+EXAMPLE = "ebbtide convert models/quantised models/whole --dtype bfloat16"
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="As model.path: a directory, a name of the hub, or package:NAME.")],
+    out: Annotated[Path, typer.Argument(help="The folder to be made; it must not be there yet.")],
+    dtype: Annotated[
+        Literal["bfloat16", "float32"] | None,
+        typer.Option(help="Of the weights; as they are if left out, bfloat16 where they are quantised."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read what was written, and compare each weight with the source's.")
+    ] = False,
+) -> None:
+    """Write a model whose weights are quantised, or in another precision, with whole ones. Works on a login node.
+
+    A run reads such models as they are; an evaluation, other programs and a second look want whole weights. The folder
+    appears when it is complete; of weights, one is in memory at a time.
+    """
+    import torch
+    from rich.progress import Progress
+
+    from launchers.transfer.convert import convert
+
+    wanted = getattr(torch, dtype) if dtype else None
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("weights", total=None, visible=False)
+        found = convert(
+            source,
+            out,
+            wanted,
+            verify=verify,
+            told=note,
+            wrote=lambda done, whole: bar.update(task, completed=done, total=whole, visible=True),
+        )
+    quantised = f"{found.num_quantised} weights were quantised" if found.num_quantised else "none was quantised"
+    say(f"written: {found.directory} ({found.dtype}, {found.num_bytes / 2**30:.2f} GiB; {quantised})")

@@ -1,0 +1,138 @@
+"""A model as a new HuggingFace directory: one parameter in memory at a time, the folder whole or not there.
+
+It is written under a hidden name beside its own, and renamed.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+import modelcfg
+from common.files import flush_all
+from common.mistake import Wrong
+from common.units import GIB
+from core.pretrained.model_writer import host_bytes, written_model
+from core.pretrained.weight_files import carried_tensors, fitting_tensors
+from modelcfg import ModelShape, num_parameters
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+class WholeModel(Protocol):
+    """Somebody who has all weights of a model."""
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor of a HuggingFace checkpoint by name; each call reads them again."""
+        ...
+
+
+def write_model(
+    model: WholeModel,
+    directory: Path,
+    source: Path,
+    shape: ModelShape,
+    dtype: torch.dtype,
+    *,
+    verify: bool,
+    told: Callable[[str], None],
+    wrote: Callable[[int, int], None],
+) -> None:
+    """Write the files of a model.
+
+    Args:
+        source: the model's directory that config.json, tokenizer and what it carries are copied from.
+        verify: read what was written, and compare each weight.
+        told: called with what begins. wrote: called with parameters written so far, and all.
+    Raises:
+        Wrong: there is too little room, or another weight is read than was written.
+    """
+    refuse_full(directory.parent, num_parameters(shape) * dtype.itemsize)
+    done, whole = 0, num_parameters(shape)
+    carried, fixed = carried_tensors(source, shape), modelcfg.fixed_tensors(shape)
+    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype, fixed, carried) as writer:
+        for name, tensor in model.tensors():
+            writer.write(name, tensor)
+            done += tensor.numel()
+            wrote(done, whole)
+    fitting_tensors(directory, shape)
+    if verify:
+        told("reading it back")
+        _compare(model, directory, shape, dtype)
+
+
+def _compare(model: WholeModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:
+    """Hold every weight that was written against the one that it was written from, bit by bit."""
+    written, fixed = fitting_tensors(directory, shape), modelcfg.fixed_tensors(shape)
+    for name, tensor in model.tensors():
+        if written[name].read() != host_bytes(tensor, torch.float32 if name in fixed else dtype):
+            raise differs(name, written[name].file.name)
+
+
+def differs(name: str, file: str) -> Wrong:
+    """Refuse what was read back."""
+    found = f"another {name} in {file} than the one that it was written from"
+    return Wrong(found, "equal weights", "write again to another disk: this one, or the memory, is not sound")
+
+
+def shape_of(directory: Path) -> ModelShape:
+    """The shape that a directory's config.json describes.
+
+    Raises:
+        Wrong: it describes none, or is no JSON.
+    """
+    try:
+        return modelcfg.from_hf(json.loads((directory / "config.json").read_text()))
+    except json.JSONDecodeError as error:
+        raise Wrong(f"{directory}/config.json, which is no JSON", "the settings of a model", "put it back") from error
+
+
+def refuse_full(folder: Path, num_bytes: int) -> None:
+    """Raise Wrong where there is no room for the bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        found = f"{free / GIB:.2f} GiB free in {folder}"
+        raise Wrong(found, f"{num_bytes / GIB:.2f} GiB for the weights", "make room, or choose another folder")
+
+
+def refuse_taken(out: Path) -> None:
+    """Raise Wrong where something of that name is there."""
+    if os.path.lexists(out):
+        raise _taken(out)
+
+
+def no_room(out: Path) -> Wrong:
+    """The refusal of a disk that has become full."""
+    remedy = "make room, or choose another folder: nothing was left there"
+    return Wrong(f"no space left in {out.parent}", "room for the weights", remedy)
+
+
+@contextmanager
+def complete_or_nothing(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, to write into; on leaving it has its name, or is gone if the block raised."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.{secrets.token_hex(4)}.unfinished")
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        flush_all(unfinished)
+        try:
+            os.rename(unfinished, out)
+        except OSError as error:  # somebody was there meanwhile: what he has stays
+            raise _taken(out) from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _taken(out: Path) -> Wrong:
+    return Wrong(f"{out}, which is there already", "a new folder", "choose another name, or remove it")

@@ -1,0 +1,99 @@
+"""`ebbtide convert`: quantised weights become whole ones, in a directory of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from common.mistake import Wrong
+from core.pretrained.model_writer import ModelWriter
+from launchers.transfer.convert import convert
+from tests.support.quantise import quantise
+from tests.support.tiny_models import tiny_model, with_layer_behind
+
+NO_MODEL = "wanted a model's directory, the name of one in the hub's cache, or package:NAME"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with experts and a layer behind the last in integers, and what these stand for."""
+    root = tmp_path_factory.mktemp("convert")
+    whole = with_layer_behind(tiny_model("glm4_moe", root / "whole"))
+    (whole / "tokenizer.json").write_text("{}")
+    quantise(whole, root / "packed", "packed")
+    return root
+
+
+def ebbtide(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "launchers", *words], capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_what_quantised_weights_stand_for(models: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = ebbtide("convert", str(models / "packed"), str(out), "--dtype", "float32", "--verify")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"written: {out} (float32, 0.00 GiB; 100 weights were quantised)")
+    found, wanted = load_file(out / "model.safetensors"), load_file(models / "whole" / "model.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    config = json.loads((out / "config.json").read_text())
+    assert (config["dtype"], config.get("quantization_config")) == ("float32", None)
+    assert (out / "tokenizer.json").is_file()
+    again = ebbtide("convert", str(models / "packed"), str(out))
+    assert again.returncode == 2
+    assert (
+        again.stderr == f"found {out}, which is there already; wanted a new folder: choose another name, or remove it\n"
+    )
+
+
+def test_the_precision_is_the_models_own_or_bfloat16(models: Path, tmp_path: Path) -> None:
+    wanted = load_file(models / "whole" / "model.safetensors")
+    whole = convert(str(models / "whole"), tmp_path / "same", None, verify=False)
+    assert (whole.dtype, whole.num_quantised) == ("float32", 0)
+    same = load_file(tmp_path / "same" / "model.safetensors")
+    assert all(torch.equal(same[name], wanted[name]) for name in wanted)
+    assert convert(str(models / "packed"), tmp_path / "short", None, verify=True).dtype == "bfloat16"
+    short = load_file(tmp_path / "short" / "model.safetensors")
+    fixed = "e_score_correction_bias"  # of routers, which stays in float32
+    assert all(
+        torch.equal(short[name], one if fixed in name else one.to(short[name].dtype)) for name, one in wanted.items()
+    )
+    assert short["model.embed_tokens.weight"].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("/none", f"found no model at /none; {NO_MODEL}: correct the path"),
+        ("nobody/none", f"found no folder nobody/none, and no such model in the hub's cache .*; {NO_MODEL}: fetch it"),
+        ("package:none", "found no model at package:none; "),
+    ],
+)
+def test_what_is_no_model_is_refused(
+    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Wrong, match=message):
+        convert(source, tmp_path / "out", None, verify=False)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_was_written_wrongly_is_found_and_leaves_nothing(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = ModelWriter.write
+
+    def wrong(writer: ModelWriter, name: str, tensor: torch.Tensor) -> None:
+        right(writer, name, tensor + 1 if name == "model.norm.weight" else tensor)
+
+    monkeypatch.setattr(ModelWriter, "write", wrong)
+    with pytest.raises(Wrong, match=r"found another model\.norm\.weight in model\.safetensors"):
+        convert(str(models / "packed"), tmp_path / "out", None, verify=True)
+    assert os.listdir(tmp_path) == []
