@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,19 @@ from torch import Tensor
 BLOCK = (48, 40)  # so that tiny weights have several blocks, and cut ones
 GROUP = 8
 WHOLE = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")
+
+
+def compressed(form: str, **weights: Any) -> dict[str, Any]:
+    """Settings of compressed-tensors."""
+    group = {"targets": ["Linear"], "weights": {"symmetric": True, "dynamic": False, "actorder": None, **weights}}
+    groups = {"config_groups": {"group_0": {"input_activations": None, **group}}}
+    return {"quant_method": "compressed-tensors", "format": form, "ignore": ["lm_head"], **groups}
+
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp8": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [*BLOCK]},
-    "packed": {
-        "quant_method": "compressed-tensors",
-        "format": "pack-quantized",
-        "ignore": ["lm_head"],
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": {
-                    "num_bits": 4,
-                    "type": "int",
-                    "strategy": "group",
-                    "group_size": GROUP,
-                    "symmetric": True,
-                    "actorder": None,
-                },
-            }
-        },
-    },
+    "packed": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=GROUP),
+    "fp8-rows": compressed("float-quantized", num_bits=8, type="float", strategy="channel", group_size=None),
 }
 
 
@@ -42,7 +36,7 @@ def quantise(directory: Path, target: Path, method: str) -> None:
     """Write a model in few bits to `target`; the model itself becomes what these stand for.
 
     Args:
-        method: "fp8" or "packed".
+        method: a key of SETTINGS.
     """
     shutil.copytree(directory, target)
     config = json.loads((directory / "config.json").read_text())
@@ -52,7 +46,7 @@ def quantise(directory: Path, target: Path, method: str) -> None:
         if weight.ndim != 2 or name.endswith(WHOLE):
             stored[name] = weight
             continue
-        parts, value = in_fp8(weight) if method == "fp8" else in_packed_integers(weight)
+        parts, value = MADE[method](weight)
         stored |= {name + end: part.contiguous() for end, part in parts.items()}
         whole[name] = value.to(weight.dtype)
     save_file(stored, target / "model.safetensors", {"format": "pt"})
@@ -73,13 +67,29 @@ def in_fp8(weight: Tensor, scales: torch.dtype = torch.float32) -> tuple[dict[st
     return {"": numbers, "_scale_inv": factors.to(scales)}, value
 
 
-def in_packed_integers(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def in_packed_integers(weight: Tensor, bits: int = 4) -> tuple[dict[str, Tensor], Tensor]:
     """The same, packed by the library whose format it is."""
     from compressed_tensors.compressors.pack_quantized.helpers import pack_to_int32
 
     groups = weight.float().view(weight.shape[0], -1, GROUP)
-    scale = (groups.abs().amax(-1) / 7).bfloat16()
-    numbers = (groups / scale.float()[..., None]).round().clamp(-8, 7)
-    packed = pack_to_int32(numbers.flatten(1).to(torch.int8), 4)
+    most = 2 ** (bits - 1) - 1
+    scale = (groups.abs().amax(-1) / most).bfloat16()
+    numbers = (groups / scale.float()[..., None]).round().clamp(-most - 1, most)
+    packed = pack_to_int32(numbers.flatten(1).to(torch.int8), bits)
     parts = {"_packed": packed, "_scale": scale, "_shape": torch.tensor(weight.shape)}
     return parts, (numbers * scale.float()[..., None]).flatten(1)
+
+
+def in_fp8_rows(weight: Tensor, each: bool = True) -> tuple[dict[str, Tensor], Tensor]:
+    """The same, in fp8 with a scale for each row, or one for all."""
+    most = weight.float().abs().amax(1, keepdim=True) if each else weight.float().abs().max().view(1)
+    factors = (most / 448).bfloat16()
+    numbers = (weight.float() / factors.float()).clamp(-448, 448).to(torch.float8_e4m3fn)
+    return {"": numbers, "_scale": factors}, numbers.float() * factors.float()
+
+
+MADE: dict[str, Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]] = {
+    "fp8": in_fp8,
+    "packed": in_packed_integers,
+    "fp8-rows": in_fp8_rows,
+}

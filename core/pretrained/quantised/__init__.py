@@ -13,17 +13,18 @@ from typing import Any
 
 from common.mistake import Wrong
 from core.pretrained.quantised.fp8_blocks import Fp8Blocks
+from core.pretrained.quantised.fp8_rows import Fp8Rows
 from core.pretrained.quantised.packed_integers import PackedIntegers
 from core.pretrained.quantised.weight import QuantisedWeight, Scheme, put_together
 
 __all__ = ["KEYS", "QuantisedWeight", "Scheme", "put_together", "scheme_of"]
 
 KEYS = ("quantization_config", "compression_config")  # of config.json: where a scheme may stand
-SCHEMES: dict[str, Callable[[Mapping[str, Any]], Scheme | None]] = {
-    "fp8": Fp8Blocks.of,
-    "compressed-tensors": PackedIntegers.of,
+SCHEMES: dict[str, tuple[Callable[[Mapping[str, Any]], Scheme | None], ...]] = {
+    "fp8": (Fp8Blocks.of,),
+    "compressed-tensors": (PackedIntegers.of, Fp8Rows.of),
 }
-"""By `quant_method`: the scheme that a config.json asks for; None: it is one that is not known."""
+"""By `quant_method`: makers of the scheme that a config.json asks for, which give None where it is not theirs."""
 
 
 def scheme_of(directory: Path) -> Scheme | None:
@@ -35,9 +36,12 @@ def scheme_of(directory: Path) -> Scheme | None:
     for key in KEYS:
         if settings := _config(directory).get(key):
             method = settings.get("quant_method") if isinstance(settings, Mapping) else None
-            scheme = SCHEMES[method](settings) if method in SCHEMES else None
+            made = (make(settings) for make in SCHEMES.get(str(method), ()))
+            scheme = next((one for one in made if one is not None), None)
             if scheme is None:
-                wanted = "weights that are not quantised, or in fp8 with a scale for each block, or in packed integers"
+                wanted = (
+                    "weights that are not quantised, or in fp8 with scales of blocks or rows, or in packed integers"
+                )
                 found = f"quantised weights ({key}: {method or 'of some kind'}, {directory})"
                 raise Wrong(found, wanted, "use the checkpoint that is not quantised")
             return scheme

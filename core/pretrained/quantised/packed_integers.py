@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.pretrained.header import BITS, StoredTensor
+from core.pretrained.quantised.compressed import kind_of_weights
 from core.pretrained.quantised.weight import Parts
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+FORMAT = "pack-quantized"
 WORD = "I32"
 SIZES = (4, 8)  # of an integer, in bits
 SCALE, SIZE = "_scale", "_shape"
@@ -35,12 +37,8 @@ class PackedIntegers:
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> PackedIntegers | None:
         """The scheme that a config.json asks for; None: another one."""
-        groups = settings.get("config_groups") or {}
-        kinds = [group.get("weights") or {} for group in groups.values()]
-        if settings.get("format") != "pack-quantized" or len(kinds) != 1 or settings.get("kv_cache_scheme"):
-            return None
-        (kind,) = kinds
-        is_known = kind.get("type") == "int" and kind.get("strategy") == "group" and kind.get("symmetric") is True
+        kind = kind_of_weights(settings, FORMAT) or {}
+        is_known = kind.get("type") == "int" and kind.get("strategy") == "group"
         bits, group = kind.get("num_bits"), kind.get("group_size")
         if not is_known or kind.get("actorder") or bits not in SIZES or not isinstance(group, int) or group < 1:
             return None

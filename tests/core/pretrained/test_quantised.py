@@ -19,11 +19,12 @@ from core.config import RunFileError
 from core.pretrained.header import read_header
 from core.pretrained.quantised import QuantisedWeight, put_together
 from core.pretrained.quantised.fp8_blocks import Fp8Blocks
+from core.pretrained.quantised.fp8_rows import Fp8Rows
 from core.pretrained.quantised.packed_integers import PackedIntegers
-from core.pretrained.weight_files import fitting_tensors
+from core.pretrained.weight_files import fitting_tensors, stored_tensors
 from modelcfg import from_hf
 from tests.support.good_run import write_run
-from tests.support.quantise import BLOCK, GROUP, SETTINGS, in_fp8, in_packed_integers, quantise
+from tests.support.quantise import BLOCK, GROUP, SETTINGS, in_fp8, in_fp8_rows, in_packed_integers, quantise
 from tests.support.tiny_models import tiny_model
 
 WEIGHT = "model.layers.0.mlp.up_proj.weight"
@@ -33,6 +34,9 @@ KINDS = {
     "fp8 with factors in bfloat16": (Fp8Blocks(*BLOCK), in_fp8(RANDOM, torch.bfloat16)),
     "fp8 with powers of two": (Fp8Blocks(*BLOCK), in_fp8(RANDOM, torch.float8_e8m0fnu)),
     "packed": (PackedIntegers(4, GROUP), in_packed_integers(RANDOM)),
+    "packed in bytes": (PackedIntegers(8, GROUP), in_packed_integers(RANDOM, bits=8)),
+    "fp8 with a factor for each row": (Fp8Rows(each=True), in_fp8_rows(RANDOM)),
+    "fp8 with one factor": (Fp8Rows(each=False), in_fp8_rows(RANDOM, each=False)),
 }
 
 
@@ -78,11 +82,16 @@ def settings(folder: Path, **changes: Any) -> None:
 
 
 def group(folder: Path, **changes: Any) -> None:
-    weights = SETTINGS["packed"]["config_groups"]["group_0"]["weights"]
-    settings(folder, config_groups={"group_0": {"weights": weights | changes}})
+    group = SETTINGS["packed"]["config_groups"]["group_0"]
+    settings(folder, config_groups={"group_0": {**group, "weights": group["weights"] | changes}})
 
 
-NOT_KNOWN = "wanted weights that are not quantised, or in fp8 with a scale for each block, or in packed integers"
+def activations(folder: Path, dynamic: bool) -> None:
+    group = SETTINGS["fp8-rows"]["config_groups"]["group_0"]
+    settings(folder, config_groups={"group_0": {**group, "input_activations": {"num_bits": 8, "dynamic": dynamic}}})
+
+
+NOT_KNOWN = "wanted weights that are not quantised, or in fp8 with scales of blocks or rows, or in packed integers"
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no scale": (
         "fp8",
@@ -113,6 +122,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     ),
     "zero points": ("packed", lambda f: group(f, symmetric=False), NOT_KNOWN),
     "another order": ("packed", lambda f: group(f, actorder="group"), NOT_KNOWN),
+    "activations with scales of their own": ("fp8-rows", lambda f: activations(f, dynamic=False), NOT_KNOWN),
     "rows": ("packed", lambda f: group(f, strategy="channel"), NOT_KNOWN),
 }
 
@@ -140,3 +150,11 @@ def test_a_run_without_a_trainer_wants_whole_weights(models: Path, tmp_path: Pat
         RunFileError, match=r"fp8, whose weights are quantised, with placement.trainers none; wanted whole"
     ):
         check_run_file(file, [*overrides, "placement.trainers=none"])
+
+
+def test_activations_that_an_engine_would_quantise_are_no_matter(models: Path, tmp_path: Path) -> None:
+    directory = shutil.copytree(models / "fp8-rows", tmp_path / "model")
+    activations(directory, dynamic=True)
+    weight = stored_tensors(directory)[WEIGHT]
+    assert isinstance(weight, QuantisedWeight)
+    assert torch.equal(weight.values(), load_file(models / "whole-fp8-rows" / "model.safetensors")[WEIGHT])
