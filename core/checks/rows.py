@@ -12,7 +12,7 @@ from core.doors import ADVANTAGE, GENERATE, LOSS, ROWS
 
 READ = {
     "rollout": (
-        *("generate", "num_rollout", "rollout_batch_size", "n_samples_per_prompt", "max_response_tokens"),
+        *("generate", "num_rollout", "num_epoch", "rollout_batch_size", "n_samples_per_prompt", "max_response_tokens"),
         *("rewritten_past", "seed"),
     ),
     "eval": ("interval", "skip_first", "sets"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from common.mistake import Mistake
 from common.yaml_document import Document
+from core.checks.epochs import with_steps
 from core.checks.model_files import ModelFiles
 from core.checks.rules import check_run
 from core.config.load import raise_mistakes, read_run_file
@@ -28,6 +29,7 @@ def check_run_file(
         RunFileError: with all mistakes and their lines.
     """
     config, document, mistakes = read_run_file(Path(path), overrides, folder)
+    config = with_steps(config)
     mistakes += [_located(mistake, document) for mistake in check_run(config, files)]
     raise_mistakes(Path(path), mistakes)
     return config

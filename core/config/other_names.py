@@ -36,7 +36,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {
     "reward.type": {
         "gpqa": "use choice",
         "ifbench": "write a function of your own: my.py:score",
-        "remote_rm": "write a function of your own that asks the address: my.py:score",
+        "remote_rm": "write http, with the url in reward.options",
     },
 }
 """Values of other libraries that look like ours and are not, by key, and what to do."""

@@ -132,6 +132,10 @@ class RolloutConfig(Section):
     """How many samples a step makes, and how they are sampled."""
 
     num_rollout: PositiveInt = Field(description="steps of the loop")
+    num_epoch: PositiveInt | None = Field(
+        None,
+        description="in place of num_rollout: epochs, which are steps once the rows of `data` have been counted",
+    )
     rollout_batch_size: PositiveInt = Field(description="prompts (groups) per step")
     over_sampling_batch_size: PositiveInt | None = Field(
         None,

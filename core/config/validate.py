@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from common.mistake import Mistake
 from common.schema_mistakes import schema_mistakes
 from common.yaml_document import Document
+from core.config.epochs import one_of_both
 from core.config.keys import RUN_KEYS
 from core.config.schema import RunConfig
 
@@ -20,13 +21,14 @@ def validate(document: Document) -> tuple[RunConfig, list[Mistake]]:
 
     With mistakes, the result holds only the sections that have none; reading another one raises AttributeError.
     """
+    mistakes = list(one_of_both(document))
     tree = RUN_KEYS.with_empty(document.tree)
     try:
         # through JSON, because there pydantic can be strict about numbers and yet take a list for a tuple
-        return RunConfig.model_validate_json(json.dumps(tree), strict=True), []
+        return RunConfig.model_validate_json(json.dumps(tree), strict=True), mistakes
     except ValidationError as error:
         broken = {str(details["loc"][0]) for details in error.errors(include_url=False)}
-        return _sound_part(tree, broken), schema_mistakes(error, document, RUN_KEYS)
+        return _sound_part(tree, broken), mistakes + schema_mistakes(error, document, RUN_KEYS)
 
 
 def _sound_part(tree: Mapping[str, Any], broken: set[str]) -> RunConfig:

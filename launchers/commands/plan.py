@@ -10,6 +10,7 @@ import typer
 
 from common.mistake import Wrong
 from core.checks import ModelFiles, check_job
+from core.checks.epochs import with_steps
 from core.config import RunConfig, RunFileError, load_run_file
 from core.config.hub import not_in_cache, on_hub
 from core.planner import Device, size_problems
@@ -65,7 +66,7 @@ def command(
 def _load(run_file: Path, overrides: list[str] | None, files: ModelFiles) -> RunConfig:
     """The run file, as far as a plan reads it."""
     try:
-        config = load_run_file(run_file, overrides or [])
+        config = with_steps(load_run_file(run_file, overrides or []))
         if wrong := [*check_job(config), *size_problems(config, files.shape(config.model))]:
             raise RunFileError(run_file, wrong)
     except RunFileError as error:

@@ -276,7 +276,7 @@ def test_a_bad_one_is_a_failed_sample_and_the_others_are_made(
 @pytest.mark.parametrize(
     ("label", "found", "line"),
     [
-        ("waits", "no response within 0.5 s (rollout.generate_timeout_s): at agent.py:{} in waits", "async def waits"),
+        ("waits", "no response within 1.5 s (rollout.generate_timeout_s): at agent.py:{} in waits", "async def waits"),
         ("swallows", "and its process hung for 0.3 s more and was killed (agent.py:{} in behave)", "async def behave"),
         ("spins", "and its process hung for 0.3 s more and was killed (agent.py:{} in behave)", "async def behave"),
         ("dies", "its process died of SIGSEGV (agent.py:{} in behave)", "async def behave"),
@@ -289,7 +289,7 @@ def test_one_that_hangs_or_dies_fails_alone(
     """Those of its process begin again in another one, where the next ones find it, too."""
     monkeypatch.setattr(workers, "GRACE_S", 0.3)
     number = line_of(line) + (label == "waits")
-    with build(agent, "behave", generate_timeout_s=0.5) as made:
+    with build(agent, "behave", generate_timeout_s=1.5) as made:  # the others have to be done within it
         for _ in range(2):
             failed, *fine = answers(made, *(task(index, label) for index in range(6)))
             assert found.format(number) in str(failed.failure)
@@ -302,7 +302,7 @@ def test_one_that_only_waits_while_another_blocks_is_not_taken_for_it(
 ) -> None:
     """Its time is over first; the other is what the process hangs in. Each fails with its own reason."""
     monkeypatch.setattr(workers, "GRACE_S", 0.3)
-    with build(agent, "behave", generate_timeout_s=0.5) as made:
+    with build(agent, "behave", generate_timeout_s=1.5) as made:
         groups = [[task(0, "waits", 0)], [task(0, "spins", 1)], [task(1, "", 2)]]
         (waits,), (spins,), (fine,) = asyncio.run(made(groups, FakeEngine()))
     assert f"at agent.py:{line_of('async def waits') + 1} in waits; row 17" in str(waits.failure)

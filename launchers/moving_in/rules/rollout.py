@@ -34,17 +34,22 @@ def _steps(flags: Flags, draft: Draft) -> None:
     if steps:
         draft.put("rollout.num_rollout", whole(steps.text, 1), steps)
         return
-    path, prompts = draft.value("data.path", ""), whole(flags.said("rollout_batch_size"), 1)
-    rows = lines_of_file(path) if path.endswith(".jsonl") else None
-    if epochs and rows is not None and rows >= prompts > 0:
-        count = max(1, whole(epochs.text, 1) * (rows // prompts))
-        draft.put("rollout.num_rollout", count, epochs, f"× {rows} rows // {prompts} prompts")
-        return
-    draft.put("rollout.num_rollout", 1, epochs, "epochs × rows / rollout_batch_size")
     if epochs:
-        draft.todo.append(f"rollout.num_rollout: {epochs.text} epochs × rows of data.path / rollout_batch_size")
-    else:
-        draft.todo.append("rollout.num_rollout: the script names neither --num-rollout nor --num-epoch")
+        draft.put("rollout.num_epoch", whole(epochs.text, 1), epochs)
+        return
+    draft.put("rollout.num_rollout", 1, None)
+    draft.todo.append("rollout.num_rollout: the script names neither --num-rollout nor --num-epoch")
+
+
+def known_steps(draft: Draft) -> int | None:
+    """Steps of the loop; None: they are epochs of rows that are not here, or have to be filled in."""
+    epochs = draft.value("rollout.num_epoch", None)
+    if epochs is None:
+        to_be_chosen = any(line.startswith("rollout.num_rollout") for line in draft.todo)
+        return None if to_be_chosen else draft.value("rollout.num_rollout", 1)
+    path = draft.value("data.path", "")
+    rows = lines_of_file(path) if path.endswith(".jsonl") else None
+    return None if rows is None else max(1, epochs * rows // draft.value("rollout.rollout_batch_size", 1))
 
 
 def _chosen_groups(flags: Flags, draft: Draft) -> None:

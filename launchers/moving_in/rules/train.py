@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags, number, whole
+from launchers.moving_in.rules.rollout import known_steps
 
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -70,11 +71,13 @@ def _learning_rate(flags: Flags, draft: Draft) -> None:
         draft.lose(style, f"the schedules are {', '.join(SCHEDULES)}", "choose one of them", "result")
     else:
         draft.default("train.lr_schedule", "linear", "Megatron's default, without --lr-decay-style; constant here")
-    total = draft.value("rollout.num_rollout", 1) * draft.value("train.num_steps_per_rollout", 1)
-    if share:
+    steps = known_steps(draft)
+    if share and steps is not None:
+        total = steps * draft.value("train.num_steps_per_rollout", 1)
         draft.put("train.lr_warmup_steps", int(number(share.text, 0.0) * total), share, f"of {total} optimiser steps")
-        if any(line.startswith("rollout.num_rollout") for line in draft.todo):
-            draft.todo.append(f"train.lr_warmup_steps: {share.text} × rollout.num_rollout × num_steps_per_rollout")
+    elif share:
+        draft.put("train.lr_warmup_steps", 0, share, "to be filled in")
+        draft.todo.append(f"train.lr_warmup_steps: {share.text} × steps of the run × num_steps_per_rollout")
 
 
 def _budget(flags: Flags, draft: Draft) -> None:

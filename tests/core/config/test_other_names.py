@@ -63,7 +63,7 @@ def test_options_of_engines_that_the_run_sets_are_those_of_the_door() -> None:
         (("data", "train_batch_size"), "set rollout.rollout_batch_size, verl's data.train_batch_size"),
         (("train", "clip_ratio_high"), "set algorithm.eps_clip_high, verl's actor_rollout_ref.actor.clip_ratio_high"),
         (("actor_rollout_ref",), "remove verl's actor_rollout_ref: its settings have their places"),
-        (("trainer", "total_epochs"), "set rollout.num_rollout, verl's trainer.total_epochs"),
+        (("trainer", "total_epochs"), "set rollout.num_epoch, verl's trainer.total_epochs"),
         (("rollout", "num_generations"), "set rollout.n_samples_per_prompt, TRL's num_generations"),
         (("algorithm", "beta"), "set algorithm.kl_loss_coef, TRL's beta"),
         (("beta",), "set algorithm.kl_loss_coef, TRL's beta"),
@@ -127,6 +127,6 @@ def test_a_run_file_in_slimes_names_gets_no_hint_that_misleads(tmp_path: Path) -
     with pytest.raises(RunFileError) as error:
         check_run_file(tmp_path / "run.yaml")
     unknown = {one.key: one.remedy for one in error.value.mistakes if one.found == "an unknown key"}
-    assert len(unknown) == 31
+    assert len(unknown) == 30
     assert all("slime's" in remedy for remedy in unknown.values()), unknown
     assert "did you mean" not in "".join(unknown.values())

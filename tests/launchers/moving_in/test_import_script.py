@@ -266,12 +266,14 @@ def test_flags_that_need_thought(tmp_path: Path, flags: str, key: str, value: ob
     assert found.mistakes == []
 
 
-def test_epochs_become_steps_where_the_rows_are_here(tmp_path: Path) -> None:
+def test_epochs_stay_epochs_and_a_share_of_their_steps_is_told_where_the_rows_are_here(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{}\n" * 10 + "\n")
-    flags = f"--prompt-data {tmp_path / 'rows.jsonl'} --num-epoch 3 --n-samples-per-prompt 2"
-    found = of_flags(tmp_path, flags)
-    assert keys(found)["rollout.num_rollout"] == 6  # of 4 prompts; the last 2 rows of an epoch are left out
-    assert "rollout.num_rollout: 3 epochs" in "".join(of_flags(tmp_path, "--num-epoch 3").draft.todo)
+    flags = "--num-epoch 4 --n-samples-per-prompt 2 --rm-type math --lr-warmup-fraction 0.3"
+    found = of_flags(tmp_path, f"--prompt-data {tmp_path / 'rows.jsonl'} {flags}")
+    assert (keys(found)["rollout.num_epoch"], keys(found).get("rollout.num_rollout")) == (4, None)
+    assert keys(found)["train.lr_warmup_steps"] == 3  # 40 rows in steps of 4
+    assert (found.mistakes, found.draft.todo) == ([], [])
+    assert "train.lr_warmup_steps: 0.3" in "".join(of_flags(tmp_path, flags).draft.todo)
 
 
 def test_engines_on_nodes_of_their_own_are_a_part_of_the_job(tmp_path: Path) -> None:
