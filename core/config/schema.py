@@ -575,9 +575,14 @@ class CheckpointConfig(Section):
     interval: NonNegativeInt = Field(0, description="steps between checkpoints; 0: none by steps")
     every: Annotated[str | None, BeforeValidator(_auto_or_duration)] = Field(
         AUTO,
-        description="time between checkpoints, beside `interval`: 90s, 30m, 2h; longer where saving would take more "
-        "than 5 % of the time; auto: as short as that allows, so after every step where a save is cheap; null: none "
+        description="time between checkpoints, beside `interval`: 90s, 30m, 2h; longer where steps would wait for them "
+        "more than 5 % of the time; auto: as short as that allows, so after every step where it is cheap; null: none "
         "by time",
+    )
+    asynchronous: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(
+        "auto",
+        description="the run goes on while a checkpoint is written, from copies in host memory; auto: where that has "
+        "room for them",
     )
     keep: PositiveInt = Field(2, description="how many to keep")
     save_hf: Annotated[str, BeforeValidator(_end_off_or_every)] = Field(

@@ -7,7 +7,12 @@
                                                before the checkpoint, so that no step it is of is done again
 
 A checkpoint is written under a temporary name and renamed, so a folder of the final name is either whole or damaged
-later; damaged ones are skipped with a message. Collective: `save` and `load_latest` by all trainer ranks.
+later; damaged ones are skipped with a message. A run may go on while it is written:
+
+    save      the one before is on the disk ─► staged: the host has copies    waited for
+    writing   files of each rank ─► rank 0: manifest ─► renamed                a thread of each rank, in a group apart
+
+Collective: `save` and `load_latest` by all trainer ranks.
 """
 
 from __future__ import annotations
@@ -16,6 +21,8 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +33,7 @@ from core.loop.carried_file import read_carried, write_carried
 from core.loop.manifest import find_latest, write_manifest
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
+from core.loop.writing import Writing
 from core.processes.collective import broadcast
 from core.run_dir.run_directory import step_folder
 
@@ -37,8 +45,14 @@ log = logging.getLogger(__name__)
 class Saveable(Protocol):
     """Who has state to save: the trainer. Both calls are collective over the trainer ranks."""
 
-    def save(self, directory: Path) -> None:
-        """Write everything into an existing folder."""
+    def stage(self, directory: Path, *, apart: bool) -> Callable[[dist.ProcessGroup], None]:
+        """Begin to save into an existing folder.
+
+        Args:
+            apart: what is returned may be called while the state changes.
+        Returns:
+            the rest: everything is written when it returns. Collective over the group that it is given.
+        """
         ...
 
     def load(self, directory: Path) -> None:
@@ -59,6 +73,8 @@ class Checkpoints:
         num_steps: int,
         every_s: float | None = None,
         models: ModelSaves | None = None,
+        asynchronous: bool = False,
+        timeout_s: float = 1800.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep where checkpoints go, and how often.
@@ -67,6 +83,8 @@ class Checkpoints:
         interval: steps between checkpoints; 0: none by steps.
         every_s: seconds between checkpoints, more where saving is slow; None: none by time.
         models: HuggingFace directories that are written with checkpoints; None: there are none.
+        asynchronous: the run goes on while a checkpoint is written; the same on every rank.
+        timeout_s: the longest that others are waited for, and the disk where a checkpoint has to be on it.
         """
         self._folder = folder
         self._trainer = trainer
@@ -75,31 +93,58 @@ class Checkpoints:
         self._num_steps = num_steps
         self._every_s = every_s
         self._models = models
+        self._asynchronous = asynchronous
+        self._timeout_s = timeout_s
         self._clock = clock
         self._saved_at = clock()  # or when the run began
-        self._save_s = 0.0  # what the latest save took
-        self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process wrote or read it
+        self._save_s = 0.0  # what the latest save was waited for
+        self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process saved or read it
+        self._writing: Writing | None = None
+        self._group: dist.ProcessGroup | None = None  # of those who write, once there is something to write
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is to be written once `step` steps are complete: at the interval, in time, at the end.
 
-        Collective: all trainer ranks, as the clock of rank 0 decides.
+        By time there is none while one is being written. Collective: all trainer ranks, as the clock of rank 0 decides.
+
+        Raises:
+            Exception: what has kept the one before from being written.
         """
+        self._look()
         by_steps = step == self._num_steps or (self._interval > 0 and step % self._interval == 0)
         by_steps = by_steps or (self._models is not None and self._models.due(step))
-        return by_steps or (self._every_s is not None and bool(broadcast(self._waited_s() >= self._wait_s())))
+        if by_steps or self._every_s is None:
+            return by_steps
+        return bool(broadcast(self._writing is None and self._waited_s() >= self._wait_s()))
 
     def ensure(self, state: LoopState) -> None:
-        """Write a checkpoint unless the newest one holds this state. Collective: all trainer ranks."""
+        """Return when a checkpoint that holds this state is on the disk. Collective: all trainer ranks."""
         if state != self._newest:
             self.save(state)
+        self.wait()
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when what was saved is on the disk. Every rank waits for itself.
+
+        Args:
+            timeout_s: None: as long as for everything.
+        Raises:
+            Exception: what has kept it from being written; `WritingTimedOut`.
+        """
+        if self._writing is not None:
+            self._writing.wait(self._timeout_s if timeout_s is None else timeout_s)
+            self._writing = None
 
     def save(self, state: LoopState) -> Path:
-        """Write a checkpoint and drop the oldest beyond `keep`.
+        """Write a checkpoint, or begin to, and drop the oldest beyond `keep`.
 
-        Collective: all trainer ranks; returns when the checkpoint is complete.
+        Collective: all trainer ranks. Not asynchronous, it returns when the checkpoint is complete.
+
+        Returns:
+            where it is, or will be.
         """
         began = self._clock()
+        self.wait()
         if self._models is not None and self._models.due(state.next_step):
             self._models.save(state.next_step)
         final = self._folder / step_folder(state.next_step)
@@ -108,20 +153,48 @@ class Checkpoints:
         if dist.get_rank() == 0:
             shutil.rmtree(unfinished, ignore_errors=True)
             trainer_folder.mkdir(parents=True)
-        dist.barrier()
-        self._trainer.save(trainer_folder)
-        dist.barrier()
-        if dist.get_rank() == 0:
             write_carried(unfinished, state.carried)
-            write_manifest(unfinished, state)
-            put_in_place(unfinished, final)
-            self._prune(final)
-            log.info("checkpoint=%s", final)
         dist.barrier()
+        write = self._trainer.stage(trainer_folder, apart=self._asynchronous)
+        complete = partial(self._complete, write, self._group_of_writers(), state, unfinished, final)
+        if self._asynchronous:
+            self._writing = Writing(f"checkpoint {final}", complete)
+        else:
+            complete()
         self._newest = state
         self._saved_at = self._clock()
         self._save_s = self._saved_at - began
         return final
+
+    def _complete(
+        self,
+        write: Callable[[dist.ProcessGroup], None],
+        group: dist.ProcessGroup,
+        state: LoopState,
+        unfinished: Path,
+        final: Path,
+    ) -> None:
+        """Write what is staged, and give it its name. Collective over the group: nobody is done before all are."""
+        began = time.monotonic()
+        write(group)
+        if dist.get_rank() == 0:
+            write_manifest(unfinished, state)
+            put_in_place(unfinished, final)
+            self._prune(final)
+            log.info("checkpoint=%s write_seconds=%.3f", final, time.monotonic() - began)
+        dist.barrier(group)
+
+    def _group_of_writers(self) -> dist.ProcessGroup:
+        """Threads that write must not meet in the group in which the loop meets. Collective: all trainer ranks."""
+        if self._group is None:
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=self._timeout_s))
+        return self._group
+
+    def _look(self) -> None:
+        """Note that a writing has ended; raise what has ended it."""
+        if self._writing is not None and self._writing.has_ended:
+            self._writing.check()
+            self._writing = None
 
     def load_latest(self) -> LoopState | None:
         """Take back the newest sound checkpoint; None where there is none.
@@ -146,7 +219,11 @@ class Checkpoints:
         return max(self._every_s or 0.0, self._save_s * (1 / MAX_SHARE - 1))
 
     def _prune(self, newest: Path) -> None:
-        """Keep the newest `keep` checkpoints. Later steps belong to a past that could not be read and was given up."""
+        """Keep the newest `keep` checkpoints. Later steps belong to a past that could not be read and was given up, and
+        unfinished ones to attempts that were killed.
+        """
+        for cut_off in self._folder.glob("step_??????.*"):
+            shutil.rmtree(cut_off, ignore_errors=True)
         found = sorted(self._folder.glob("step_??????"))
         kept = [path for path in found if path <= newest][-self._keep :]
         for old in found:

@@ -40,6 +40,9 @@ class NothingToSave:
     def ensure(self, _state: LoopState) -> None:
         """Do nothing."""
 
+    def wait(self, _timeout_s: float | None = None) -> None:
+        """Do nothing."""
+
     def save(self, _state: LoopState) -> Path:
         """Refuse.
 

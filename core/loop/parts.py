@@ -138,11 +138,15 @@ class CheckpointsPart(Protocol):
         ...
 
     def ensure(self, state: LoopState) -> None:
-        """Write a checkpoint unless the newest one holds this state. In phase save. Collective: all trainer ranks."""
+        """Have a checkpoint that holds this state on the disk. In phase save. Collective: all trainer ranks."""
         ...
 
     def save(self, state: LoopState) -> Path:
-        """Write a checkpoint. In phase save. Collective: all trainer ranks."""
+        """Write a checkpoint, or begin to: the next step may begin. In phase save. Collective: all trainer ranks."""
+        ...
+
+    def wait(self, timeout_s: float | None = None) -> None:
+        """Return when what was saved is on the disk; a schedule that has ended is waited for so. Collective: none."""
         ...
 
 

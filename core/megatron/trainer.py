@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from core.algorithm.estimate import build_advantages, estimate_with_kl
@@ -43,6 +44,7 @@ from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import Optimizer
 from core.megatron.state.parking import TrainerMemory
 from core.megatron.state.reference import Reference
+from core.megatron.state.staged import Write
 from core.processes.device import resolve_dtype
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
@@ -203,12 +205,21 @@ class MegatronTrainer:
 
     def save(self, directory: Path) -> None:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""
+        self.stage(directory, apart=False)(self.layout.control)
+
+    def stage(self, directory: Path, *, apart: bool) -> Write:
+        """Begin to save: what is left is to write, which is collective over the group that it is given.
+
+        Args:
+            apart: what is to be written is copied to the host now, so that another thread may write it.
+        """
         self.memory.settle()
-        checkpoint.save(directory, self._optimizer, self.layout)
+        writes = [checkpoint.save(directory, self._optimizer, self.layout, apart=apart)]
         if self._reference is not None:
-            self._reference.save(directory, self._optimizer.model.module, self.layout)
+            writes += self._reference.save(directory, self._optimizer.model.module, self.layout, apart=apart)
         if self._critic is not None:
-            self._critic.save(directory)
+            writes.append(self._critic.save(directory, apart=apart))
+        return partial(_each, writes)
 
     def load(self, directory: Path) -> None:
         """Take up what `save` wrote, under this or another layout."""
@@ -312,6 +323,11 @@ class MegatronTrainer:
         if self._reference is None:
             return switched_off(self._optimizer.model)
         return self._reference.in_place()
+
+
+def _each(writes: Sequence[Write], group: dist.ProcessGroup) -> None:
+    for write in writes:
+        write(group)
 
 
 def _model_options(config: RunConfig, device: str) -> ModelOptions:

@@ -12,6 +12,7 @@ from core.planner.disk import plan_disk
 from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
 from core.planner.memory import Device, MemoryPlan
+from core.planner.saves import saves_apart
 
 __all__ = [
     "Device",
@@ -21,6 +22,7 @@ __all__ = [
     "plan_memory",
     "problems",
     "sample_tokens",
+    "saves_apart",
     "size_problems",
     "streams",
     "takes_turns",

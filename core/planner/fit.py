@@ -65,13 +65,18 @@ def _host(config: RunConfig, plan: MemoryPlan) -> Iterator[Mistake]:
     """Refuse trainers whose memory, as asked of Slurm, does not hold what they park on the host."""
     for index, component in enumerate(config.slurm.components):
         asked = slurm_memory_bytes(component.mem) if component.role == "trainers" and component.mem else None
-        if asked is not None and asked < plan.host_bytes:
+        if asked is None:
+            continue
+        needed, whose = plan.host_bytes, f"{config.placement.trainers_per_node} trainer ranks park"
+        if config.checkpoint.asynchronous == "on" and plan.save_bytes:
+            needed, whose = needed + plan.save_bytes, f"{whose}, copies of a checkpoint among them"
+        if asked < needed:
             yield Mistake(
                 f"slurm.components.{index}.mem",
                 None,
                 str(component.mem),
-                f"room for the {gib(plan.host_bytes)} GiB that {config.placement.trainers_per_node} trainer ranks park",
-                f"ask for more than {-(-plan.host_bytes // GIB)}G, for the processes need some as well",
+                f"room for the {gib(needed)} GiB that {whose}",
+                f"ask for more than {-(-needed // GIB)}G, for the processes need some as well",
             )
 
 

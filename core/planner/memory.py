@@ -50,6 +50,7 @@ class MemoryPlan:
         stage: the pipeline stage that needs most.
         cache: of one engine; None: there is none.
         host_bytes: memory of a node that takes parts in while they are not on the device, page-locked on GPUs.
+        save_bytes: what the copies of a checkpoint take there while it is written, where the run goes on meanwhile.
     """
 
     device: Device
@@ -62,6 +63,7 @@ class MemoryPlan:
     stage: int
     cache: KvCache | None
     host_bytes: int
+    save_bytes: int
 
     def phase_bytes(self, phase: str) -> int:
         """Bytes of one device in a phase; where owners have a device each, of the fuller one."""

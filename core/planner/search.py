@@ -12,7 +12,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from common.memory_size import slurm_memory_bytes
 from common.units import FP32_BYTES, GIB
 from core.checks import overlap
 from core.checks.needs import needs_values
@@ -23,6 +22,7 @@ from core.planner.engine import sample_tokens
 from core.planner.engine_room import FRACTION, engine_splits, fitting_fraction, wanted_samples
 from core.planner.machine import Layout, Machine, cost, larger_machines, layouts, machine_of
 from core.planner.memory import TRAINING, Device
+from core.planner.saves import asked_memory
 from core.planner.stages import has_engines
 from core.sglang.engine_sizes import weight_bytes
 from modelcfg import ModelShape, num_parameters, parameter_parts
@@ -188,5 +188,5 @@ def suits(config: RunConfig, shape: ModelShape, device: Device, share: float) ->
 
 
 def _host_room(config: RunConfig) -> int:
-    asked = (part.mem for part in config.slurm.components if part.role == "trainers" and part.mem)
-    return next(map(slurm_memory_bytes, asked), HOST_PER_GPU * config.placement.trainers_per_node)
+    asked = asked_memory(config)
+    return HOST_PER_GPU * config.placement.trainers_per_node if asked is None else asked

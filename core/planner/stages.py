@@ -9,6 +9,7 @@ from core.config.schema import RunConfig
 from core.megatron.sizes.graphs import Graphs
 from core.planner import engine, trainer
 from core.planner.memory import GENERATING, GRAPHS, PROCESS, Device, MemoryPlan, Parts
+from core.planner.saves import save_bytes
 from core.residency.table import ENGINE, TABLE, TRAINER, table
 from modelcfg import ModelShape
 
@@ -76,6 +77,7 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
         stage=stage,
         cache=cache,
         host_bytes=copies * config.placement.trainers_per_node,
+        save_bytes=save_bytes(config, shape, kind) if trains else 0,
     )
 
 

@@ -20,7 +20,14 @@ from core.run_dir.moment import Moment
 from core.weights.as_started import WeightsAsStarted
 from launchers.rank.rank_engines import RankEngines
 from launchers.rank.this_rank import ThisRank
-from launchers.rank.wiring import build_checkpoints, build_evaluation, build_journal, build_pause, build_rollout
+from launchers.rank.wiring import (
+    build_checkpoints,
+    build_evaluation,
+    build_journal,
+    build_pause,
+    build_rollout,
+    expected_memory,
+)
 
 NO_TRAINER = ("placement.trainers is none", "set placement.trainers to megatron")
 NO_ENGINES = ("placement.engines is none", "set placement.engines to colocated")
@@ -55,7 +62,7 @@ def build_replaying(rank: ThisRank, announce: Callable[[Moment], None], stack: E
     RankEngines(rank).meet()
     streamed = streams(config, rank.shape, rank.memory(), in_turns=False)
     trainer = MegatronTrainer(config, rank.shape, rank.model_dir, rank.device, streamed=streamed)
-    checkpoints = build_checkpoints(rank, trainer)
+    checkpoints = build_checkpoints(rank, trainer, expected_memory(rank, trainer, in_turns=False))
     return _parts(
         rank,
         announce,

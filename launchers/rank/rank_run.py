@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from common.mistake import Wrong
 from core.doors import SCHEDULE
@@ -17,6 +17,8 @@ from core.run_dir.moment import Moment
 from launchers.rank.apart import build_evaluating, build_replaying
 from launchers.rank.this_rank import ThisRank
 from launchers.rank.wiring import build
+
+FAILED_WAIT_S = 30.0
 
 
 def as_bool(complete: object, schedule: Schedule) -> bool:
@@ -55,7 +57,9 @@ class RankRun:
             parts = self.parts = self._build(schedule, stack)
             about = {"num_steps": parts.num_steps, "eval_prompts": parts.evaluation.num_prompts}
             rank.progress.event("begin", step=parts.state.next_step, **about)
-            if not as_bool(self._turn(schedule, parts), schedule):
+            complete = as_bool(self._turn(schedule, parts), schedule)
+            parts.checkpoints.wait()
+            if not complete:
                 rank.progress.event("pause", step=parts.state.next_step)
                 return
             if rank.config.checkpoint.model_at_end:
@@ -81,6 +85,12 @@ class RankRun:
             if self._rank.first:
                 self._rank.rendezvous.set(keys.PAUSED, str(pause))
             return False
+
+    def finish_saving(self) -> None:
+        """Give a checkpoint that is being written a while to get whole, where this rank ends by a failure."""
+        with suppress(Exception):  # there is a failure to tell of already
+            if self.parts is not None:
+                self.parts.checkpoints.wait(FAILED_WAIT_S)
 
     def await_others(self) -> None:
         """Return when all ranks have finished."""

@@ -29,12 +29,13 @@ def main() -> None:
     folder = AttemptFolder(RunDirectory(options.run_dir).attempt(options.attempt))
     log_path = folder.trainer_log(int(rank))
     _redirect_output(log_path)
-    at = Moment()
+    at, finish = Moment(), _nothing
     try:
         _start_logging(options.run_dir, rank)
         from launchers.rank.rank_run import RankRun  # slow imports, whose errors belong into the log and the record
 
         rank_run = RankRun(options)
+        finish = rank_run.finish_saving
         try:
             rank_run.run()
             rank_run.await_others()
@@ -46,6 +47,7 @@ def main() -> None:
         logging.getLogger("trainer").exception("trainer rank %s failed in %s", rank, at)
         record = from_exception(error, "trainer", rank, at, str(log_path))
         record.write(folder.failure_of("trainer", rank))
+        finish()
         leave(1)
     leave(0)
 
@@ -56,6 +58,10 @@ def leave(exit_code: int) -> NoReturn:
         with suppress(OSError):
             stream.flush()
     os._exit(exit_code)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _parse() -> argparse.Namespace:

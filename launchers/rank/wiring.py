@@ -29,12 +29,13 @@ from core.loop.phases import Phases
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests
 from core.megatron.trainer import MegatronTrainer
-from core.planner import MemoryPlan, plan_memory, streams, takes_turns
+from core.planner import MemoryPlan, plan_memory, saves_apart, streams, takes_turns
 from core.processes import keys
 from core.processes.collective import any_rank
 from core.residency import EVERYTHING, table
 from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
+from core.residency.memory import host_memory
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
@@ -61,8 +62,8 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         announce: called whenever a phase begins.
         overlaps: the phases that the schedule has go on at the same time.
         stack: closes what has to be closed.
-    Collective: all trainer ranks, in this order: `decide_sharing`, the trainer's process groups, `load_latest`, and the
-        ranks of a node in `weight_sync`.
+    Collective: all trainer ranks, in this order: `decide_sharing`, the trainer's process groups, `build_checkpoints`,
+        `load_latest`, and the ranks of a node in `weight_sync`.
     """
     config, engines = rank.config, RankEngines(rank)
     owner = engines.owner()
@@ -73,9 +74,9 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         owner.shrink_to(frozenset())
     streamed = streams(config, rank.shape, rank.memory(), in_turns)
     trainer = MegatronTrainer(config, rank.shape, rank.model_dir, rank.device, streamed=streamed)
-    checkpoints = build_checkpoints(rank, trainer)
-    state = checkpoints.load_latest() or LoopState()
     plan = expected_memory(rank, trainer, in_turns)
+    checkpoints = build_checkpoints(rank, trainer, plan)
+    state = checkpoints.load_latest() or LoopState()
     residency = build_residency(rank, trainer, owner, plan)
     sync = engines.weight_sync(trainer, residency if in_turns else None)
     without_engines = config.rollout.generate == ROWS
@@ -119,11 +120,16 @@ def decide_sharing(rank: ThisRank, overlaps: Sequence[str]) -> bool:
     return in_turns
 
 
-def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer) -> Checkpoints:
-    """Make the store of checkpoints that the run file describes."""
+def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer, plan: MemoryPlan) -> Checkpoints:
+    """Make the store of checkpoints that the run file describes; written while the run goes on if all hosts have room.
+
+    Collective: all trainer ranks.
+    """
     section, num_steps = rank.config.checkpoint, rank.config.rollout.num_rollout
     interval = section.model_interval
     models = ModelSaves(rank.directory, trainer, interval=interval, num_steps=num_steps) if interval else None
+    asynchronous = not any_rank(not saves_apart(rank.config, plan, host_memory()))
+    log.info("checkpoints are written %s", "while the run goes on" if asynchronous else "before the run goes on")
     return Checkpoints(
         rank.directory.checkpoints,
         trainer,
@@ -132,6 +138,8 @@ def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer) -> Checkpoints:
         num_steps=num_steps,
         models=models,
         every_s=section.every_s,
+        asynchronous=asynchronous,
+        timeout_s=rank.config.placement.collective_timeout_s,
     )
 
 

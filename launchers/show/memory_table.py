@@ -86,6 +86,9 @@ def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[s
     if plan.streamed:
         yield _fact("streamed", "masters and moments stay on the host, and pass through the GPU in an update")
     yield _fact("host", f"{gib(plan.host_bytes)} GiB per node, {how}for what trainers {_kept_there(plan)} there")
+    if plan.save_bytes and config.checkpoint.asynchronous != "off":
+        where = "" if config.checkpoint.asynchronous == "on" else ", where the node has room for them"
+        yield _fact("", f"{gib(plan.save_bytes)} GiB more for copies while a checkpoint is written{where}")
     most = f"{disk.checkpoints_kept} kept and one being written"
     yield _fact("disk", f"{gib(disk.checkpoint)} GiB per checkpoint, {most}; model {gib(disk.model)} GiB")
     yield _fact("", f"{disk.step / MIB:.1f} MiB of samples per step at most, before compression")

@@ -71,6 +71,10 @@ TESTS = {
         "tests/slurm/test_run_cancel.py::test_scancel_at_random_times",
         f"{FAULTS}::test_nothing_outlives_the_command",
     ),
+    "a checkpoint that is written while the run goes on": (
+        "tests/core/loop/test_saves_beside_the_run.py::test_a_write_that_fails_is_told_at_the_next_step",
+        "tests/core/loop/test_saves_beside_the_run.py::test_what_is_half_written_is_never_taken_for_whole",
+    ),
     "a checkpoint is cut off": (
         "tests/core/loop/test_checkpoints.py::test_a_damaged_checkpoint_is_skipped_with_its_reason",
         "tests/core/loop/test_checkpoints.py::test_a_save_that_was_cut_off_leaves_the_older_one_and_is_cleared_by_the_next",

@@ -122,6 +122,9 @@ class Checkpoints:
         self.calls.append(f"save {state.next_step}, {state.data_position} prompts")
         return Path()
 
+    def wait(self, timeout_s: float | None = None) -> None:
+        self.calls.append("wait")
+
 
 class Pause:
     def __init__(self, at: int | None) -> None:

@@ -154,9 +154,18 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
         return LOOK[verb](trainer)
     if verb == "dump_gradients":
         return dump_gradients(trainer, Path(arguments[0]))
+    if verb == "save_beside":  # and what comes after the directory is done while the files are written
+        from tests.support.saving import save_beside
+
+        meanwhile = partial(act, trainer, *arguments[1:]) if arguments[1:] else _nothing
+        return save_beside(trainer, Path(arguments[0]), meanwhile)
     if verb == "dump":
         return dump(trainer, Path(arguments[0]))
     return getattr(trainer, verb)(Path(arguments[0]))
+
+
+def _nothing() -> None:
+    pass
 
 
 def update_batch(trainer: Any, seed: int, shift: float, on_policy: bool) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from core.megatron.state import checkpoint, hf
 from core.megatron.state.dither import dither
 from core.megatron.state.flat import move_into_flat
 from core.megatron.state.optimizer import Optimizer
+from core.megatron.state.staged import Write
 from core.samples import TrainSample
 from modelcfg import ModelShape
 from modelcfg.weights import OUTPUT
@@ -150,9 +151,9 @@ class Critic:
         metrics = means_of_computed(found, MEANS, weights, table.of(counted))
         return {**metrics, "train/critic_grad_norm": grad_norm, "train/critic_lr": lr}
 
-    def save(self, directory: Path) -> None:
-        """Write it beside the policy, into the folder of the policy's checkpoint."""
-        checkpoint.save(directory / FOLDER, self.optimizer, self._share.layout)
+    def save(self, directory: Path, *, apart: bool) -> Write:
+        """Stage it beside the policy, for the folder of the policy's checkpoint. Args: as of `checkpoint.save`."""
+        return checkpoint.save(directory / FOLDER, self.optimizer, self._share.layout, apart=apart)
 
     def load(self, directory: Path) -> None:
         """Take up what `save` wrote.

@@ -5,8 +5,7 @@ Where adapters are trained, of the model they alone: the base is the model's fil
 
 from __future__ import annotations
 
-import queue
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,32 +14,37 @@ import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject
-from megatron.core.dist_checkpointing.strategies import filesystem_async
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
 from torch import Tensor, nn
 
 from core.megatron.parallel import Layout
 from core.megatron.state.adapters import is_adapter
 from core.megatron.state.optimizer import Optimizer, keep_state_flat
+from core.megatron.state.staged import Write, stage
 
 _LOADED = object()  # where a tensor of the checkpoint belongs
 
 
-def save(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
-    """Write model, Adam state, number of steps and RNG states into an empty or new directory.
+def save(directory: Path, optimizer: Optimizer, layout: Layout, *, apart: bool) -> Write:
+    """Stage model, Adam state, number of steps and RNG states for an empty or new directory.
 
-    Collective: all trainer ranks; returns when everything is on disk.
+    Args:
+        apart: what is to be written is copied to the host now, so that the next step may change it.
+    Returns:
+        the writing.
+    Collective: all trainer ranks.
     """
     with optimizer.state_at_hand():
         state = _sharded_state(optimizer, layout, is_loading=False)
         _count_on_host(state["optimizer"])
         state["rng"] = _rng_object(layout, _rng_states())
-        _write(directory, state, layout)
+        return _stage(directory, state, layout, _changing(optimizer) if apart else None)
 
 
-def save_weights(directory: Path, model: nn.Module, layout: Layout, age: int) -> None:
-    """Write a model alone, and a number with it. Collective: as `save`."""
-    _write(directory, {"model": _sharded_model(model), "age": age}, layout)
+def save_weights(directory: Path, model: nn.Module, layout: Layout, age: int, *, apart: bool) -> Write:
+    """Stage a model alone, and a number with it. Args, Returns and Collective: as of `save`."""
+    state = {"model": _sharded_model(model), "age": age}
+    return _stage(directory, state, layout, _tensors(model) if apart else None)
 
 
 def load_weights(directory: Path, model: nn.Module) -> int:
@@ -79,14 +83,26 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
         _set_rng_states(loaded["rng"])
 
 
-def _write(directory: Path, state: dict[str, Any], layout: Layout) -> None:
+def _stage(directory: Path, state: dict[str, Any], layout: Layout, own: Iterable[Tensor] | None) -> Write:
     if dist.get_rank() == 0:
         directory.mkdir(parents=True, exist_ok=True)
     dist.barrier(layout.control)
-    # results come back through this queue; Megatron's own is a server process, started by importing main again
-    filesystem_async._results_queue = queue.SimpleQueue()
-    dist_checkpointing.save(state, str(directory), content_metadata=_content_metadata())
-    dist.barrier(layout.control)
+    return stage(directory, state, _content_metadata(), own)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
+
+
+def _changing(optimizer: Optimizer) -> Iterator[Tensor]:
+    """What an optimiser step changes, where it lies now."""
+    yield from _tensors(optimizer.model.module)
+    for group in optimizer.chain.param_groups:
+        yield from group["params"]
+    for adam in optimizer.adams:
+        for values in adam.optimizer.state.values():
+            yield from (value for value in values.values() if isinstance(value, Tensor))
 
 
 def _sharded_metadata() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from core.megatron.parallel import Layout
 from core.megatron.state import checkpoint, hf
+from core.megatron.state.staged import Write
 from modelcfg import ModelShape
 
 FOLDER = "reference"  # in the folder of the policy's checkpoint
@@ -64,14 +65,15 @@ class Reference:
         self._age = 0
         return True
 
-    def save(self, directory: Path, model: nn.Module, layout: Layout) -> None:
-        """Write it into the folder of the policy's checkpoint; one that stays is in files already.
+    def save(self, directory: Path, model: nn.Module, layout: Layout, *, apart: bool) -> list[Write]:
+        """Stage it for the folder of the policy's checkpoint; one that stays is in files already.
 
-        Collective: all trainer ranks.
+        Args and Collective: as of `checkpoint.save`. Returns: the writing, if there is any.
         """
-        if self._interval is not None:
-            with self.in_place():
-                checkpoint.save_weights(directory / FOLDER, model, layout, self._age)
+        if self._interval is None:
+            return []
+        with self.in_place():
+            return [checkpoint.save_weights(directory / FOLDER, model, layout, self._age, apart=apart)]
 
     def load(self, directory: Path, model: nn.Module) -> None:
         """Take up what `save` wrote; nothing where it had stayed until then. Collective: all trainer ranks."""

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,17 @@ class FakeTrainer:
     """State is one number; enough to see what was written and taken back."""
 
     def __init__(self) -> None:
-        self.value = 0
+        self.value = self.staged = 0
         self.num_saves = 0
+
+    def stage(self, directory: Path, *, apart: bool) -> Callable[[object], None]:
+        del apart
+        self.staged = self.value
+        return lambda _group: self.save(directory)
 
     def save(self, directory: Path) -> None:
         self.num_saves += 1
-        (directory / "value").write_text(str(self.value))
+        (directory / "value").write_text(str(self.staged))
         (directory / "sub").mkdir()
         (directory / "sub" / "shard").write_bytes(bytes(range(256)) * 10)
 

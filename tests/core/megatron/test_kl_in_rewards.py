@@ -49,7 +49,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
                 ranks, config = LAYOUTS[name]
                 if ranks != size:
                     continue
-                save = ["save" if phase == "write" else "load", str(folder / f"{kind} {name}".replace(" ", "_"))]
+                save = ["save_beside" if phase == "write" else "load", str(folder / f"{kind} {name}".replace(" ", "_"))]
                 before = updates[: 2 * AGE_1] if phase == "write" else []
                 actions = [*before, save, *updates[2 * AGE_1 :]]
                 cases[f"{kind}/{name}"] = {"model": model, "config": {**config, "algorithm": KINDS[kind]}} | {

@@ -151,7 +151,7 @@ def resumed(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
             cases = {}
             for name, (ranks, config) in WRITERS.items():
                 path = str(folder / name)
-                first = [UPDATES[0], ["save", path]] if phase == "write" else [["load", path]]
+                first = [UPDATES[0], ["save_beside", path]] if phase == "write" else [["load", path]]
                 if ranks == size:
                     cases[name] = case(models["qwen3-tied"], config, [*first, *UPDATES[1:]], num_critic_only_steps=2)
             found = run_ranks(folder / f"{phase}{size}", size, cases, fresh=phase == "read")

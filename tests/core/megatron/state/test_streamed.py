@@ -42,7 +42,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             for own, other, how in ((resident, streamed, config), (streamed, resident, _streamed(config))):
                 case = {"model": model, "config": how, "piece": PIECE}
                 saved = str(folder / own)
-                writing[own] = {**case, "actions": [*FIRST, ["save", saved], *MORE, "park", "checksums", *FIRST]}
+                writing[own] = {**case, "actions": [*FIRST, ["save_beside", saved], *MORE, "park", "checksums", *FIRST]}
                 # what the other has saved: all writers are done by then
                 reading[f"{own} after {other}"] = {**case, "actions": [["load", str(folder / other)], *MORE]}
         for phase, cases in (("write", writing), ("read", reading)):

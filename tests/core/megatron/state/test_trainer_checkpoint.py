@@ -53,7 +53,16 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     for size in (1, 2):
         writers = {name: config for name, (s, config) in WRITERS.items() if s == size}
         saving = {
-            name: (config, [["update", 0], ["save", str(folder / name)], "children", *MORE])
+            name: (
+                config,
+                [
+                    ["update", 0],
+                    ["save", str(folder / name)],
+                    "children",
+                    ["save_beside", str(folder / f"{name}-beside"), *MORE[0]],
+                    MORE[1],
+                ],
+            )
             for name, config in writers.items()
         }
         if size == 1:
@@ -63,7 +72,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             }
         launch("write", size, saving)
     for size in (1, 2):
-        readers = {name: (name, config) for name, (s, config) in WRITERS.items() if s == size}
+        readers = {name: (f"{name}-beside", config) for name, (s, config) in WRITERS.items() if s == size}
         readers |= {name: (source, config) for name, (source, s, config) in OTHERS.items() if s == size}
         loading = {
             name: (config, [["load", str(folder / source)], "steps_are_apart", *MORE])
@@ -77,6 +86,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_resumed_run_is_the_same_bit_for_bit(outcomes: dict[str, list[Any]], name: str) -> None:
+    """Though an update went on while the checkpoint was written."""
     assert len(outcomes[f"read {name}"]) == 4, outcomes[f"read {name}"]
     assert outcomes[f"read {name}"][2:] == outcomes[f"write {name}"][3:]
 

@@ -1,0 +1,50 @@
+"""A save whose files are written while the trainer does something else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def save_beside(trainer: Any, directory: Path, act: Callable[[], Any]) -> Any:
+    """What `act` gives. What is written must not be what the trainer goes on with."""
+    write = trainer.stage(directory, apart=True)
+    changing = {tensor.untyped_storage().data_ptr() for tensor in _own(trainer)}
+    for one in write.args[0]:
+        for _, _, (_, tensors) in one.args[0].files:
+            assert not [item for item, tensor in tensors if tensor.untyped_storage().data_ptr() in changing]
+    failed: list[Exception] = []
+    group = dist.new_group(backend="gloo")
+
+    def work() -> None:
+        try:
+            write(group)
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    found = act()
+    thread.join(300)
+    assert not failed, failed
+    assert not thread.is_alive()
+    dist.barrier()
+    return found
+
+
+def _own(trainer: Any) -> Iterator[torch.Tensor]:
+    """All that the trainer's memory knows, and what streams on the host."""
+    yield from trainer._parameters.values()
+    optimizers = [trainer._optimizer, *([trainer._critic.optimizer] if trainer._critic else [])]
+    for optimizer in optimizers:
+        with optimizer.state_at_hand():
+            for adam in optimizer.adams:
+                for parameter, state in adam.optimizer.state.items():
+                    yield from (parameter.data, *state.values())
+    if trainer._reference is not None:
+        yield from trainer._reference.weights.values()
