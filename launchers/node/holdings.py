@@ -1,10 +1,13 @@
 """What the children of a node's agent hold in /dev/shm, noted when it is seen: killed, they cannot take it away.
 
-The note lies in the agent's temporary folder, for whoever comes next on this node if the agent is killed, too.
+The note lies in the agent's temporary folder, for whoever comes next on this node if the agent is killed, too. What was
+made since the last look is known by its name: of a process that is dead, or of an engine of this agent's folder
+(`core/sglang/engine_site/ebbtide_engine_server.py`).
 """
 
 from __future__ import annotations
 
+import glob
 import json
 import math
 import os
@@ -19,7 +22,8 @@ from core.processes.children import SHARED_MEMORY, Child, shared_memory
 
 NOTE = "shared-memory.json"
 LOOK_S = 2.0
-IN_TRANSIT = re.compile(r"torch_(\d+)_\d+_\d+")  # a tensor on its way to another process, by the pid of its sender
+# a tensor on its way to another process, by the pid of its sender; what SGLang's processes share, by that of its maker
+IN_TRANSIT = re.compile(r"torch_(\d+)_\d+_\d+|sgl_shm_[a-z0-9_]+_(\d+)_[0-9a-f]{8}")
 
 
 class Holdings:
@@ -31,7 +35,7 @@ class Holdings:
         Args:
             folder: the agent's temporary folder.
         """
-        self._note = folder / NOTE
+        self._folder, self._note = folder, folder / NOTE
         self._held: dict[Path, set[int]] = {}
         self._seen: set[str] = set()  # names that were there at the last look
         self._looked = -math.inf  # monotonic
@@ -73,6 +77,7 @@ class Holdings:
             path.unlink(missing_ok=True)
         self._held.clear()
         remove_in_transit(self._began)
+        remove_named_after(self._folder)
 
     def _write(self) -> None:
         identified = {}
@@ -92,12 +97,26 @@ def remove_in_transit(since: float) -> list[Path]:
         what was removed.
     """
     removed = []
-    for path in Path(SHARED_MEMORY).glob("torch_*"):
+    for name in os.listdir(SHARED_MEMORY):
+        sender, path = IN_TRANSIT.fullmatch(name), Path(SHARED_MEMORY, name)
+        if sender is None:
+            continue
         with suppress(OSError):
-            found, sender = path.lstat(), IN_TRANSIT.fullmatch(path.name)
-            if sender is None or found.st_uid != os.geteuid() or found.st_ctime < since:
+            found = path.lstat()
+            if found.st_uid != os.geteuid() or found.st_ctime < since:
                 continue
-            if not Path("/proc", sender[1]).exists():
+            if not Path("/proc", sender[sender.lastindex or 1]).exists():
+                path.unlink()
+                removed.append(path)
+    return removed
+
+
+def remove_named_after(folder: Path) -> list[Path]:
+    """Remove what engines with this temporary folder, which have ended, have named after it; what was removed."""
+    removed = []
+    for path in Path(SHARED_MEMORY).glob(f"sglang_loads_{glob.escape(folder.name)}-*"):
+        with suppress(OSError):
+            if path.lstat().st_uid == os.geteuid():
                 path.unlink()
                 removed.append(path)
     return removed

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from launchers.node.holdings import remove_in_transit, remove_noted
+from launchers.node.holdings import remove_in_transit, remove_named_after, remove_noted
 
 PREFIX = "ebbtide-"
 MAX_LENGTH = 74  # what the kernel allows in a socket's path, less what torch and multiprocessing add
@@ -83,7 +83,7 @@ def remove_what_dead_ones_left(base: Path) -> list[Path]:
                     continue
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 sent = remove_in_transit(since=alive.lstat().st_mtime)
-                removed += [*remove_noted(alive.parent), *sent, alive.parent]
+                removed += [*remove_noted(alive.parent), *sent, *remove_named_after(alive.parent), alive.parent]
                 shutil.rmtree(alive.parent, ignore_errors=True)
     return removed
 

@@ -11,7 +11,9 @@ import os
 import runpy
 import socket
 import sys
+import tempfile
 from importlib import import_module
+from typing import Any
 
 import uvicorn
 
@@ -29,6 +31,7 @@ def main() -> None:
     if os.environ.get("EBBTIDE_CPU_ENGINE") == "1":
         import_module("ebbtide_cpu_engine").leave_uncompiled()
     serve_on_held_port()
+    name_after_the_folder()
     runpy.run_module("sglang.launch_server", run_name="__main__", alter_sys=True)
 
 
@@ -40,6 +43,24 @@ def serve_on_held_port() -> None:
         await serve(server, sockets or [take(server.config.host, server.config.port)])
 
     uvicorn.Server.serve = serve_there  # type: ignore[assignment, method-assign]
+
+
+def name_after_the_folder() -> None:
+    """Let what the server's processes share be named after their temporary folder, so that it is known whose it is.
+
+    SGLang names it by chance: nobody could tell after a kill. Versions that have no such name are left alone.
+    """
+    from sglang.srt.server_args import PortArgs
+
+    make, folder = PortArgs.init_new, os.path.basename(tempfile.gettempdir())
+
+    def init_new(*arguments: Any, **named: Any) -> Any:
+        ports = make(*arguments, **named)
+        if found := getattr(ports, "instance_id", ""):
+            ports.instance_id = f"{folder}-{found}"
+        return ports
+
+    PortArgs.init_new = staticmethod(init_new)
 
 
 if __name__ == "__main__":

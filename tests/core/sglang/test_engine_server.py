@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from core.processes.children import shared_memory
 from core.rollout.carried import CarryOver
 from core.rollout.generate import OneTurn
 from core.rollout.request import Request
@@ -60,6 +62,14 @@ def test_logprobs_are_the_models_before_and_after_updates(engine: RunningEngine,
     update_from_disk(engine.client, tmp_path, "disk")
     assert engine.client.weight_version() == "disk"
     assert_same_model(engine.client, model)
+
+
+def test_what_its_processes_share_is_named_after_their_temporary_folder(engine: RunningEngine) -> None:
+    """So that whoever finds it after a kill knows whose it was."""
+    folder = Path(tempfile.gettempdir()).name
+    named = [path.name for path in shared_memory(engine.process.pid) if path.name.startswith("sglang_loads_")]
+    assert named
+    assert all(name.startswith(f"sglang_loads_{folder}-") for name in named), named
 
 
 def test_a_response_that_grows_bit_by_bit_is_what_it_would_be_at_once(engine: RunningEngine) -> None:

@@ -95,6 +95,22 @@ def test_the_next_agent_removes_what_a_dead_one_noted(tmp_path: Path, names: lis
     assert [path.exists() for path in (dead, anew, elsewhere, folder)] == [False, True, True, False]
 
 
+def test_what_an_engine_named_after_its_agents_folder_goes_without_a_note(tmp_path: Path) -> None:
+    """Made after the last look of an agent that was killed, or is at its end; that of other agents' engines stays."""
+    dead, ending = dead_agent(tmp_path, {}, os.uname().nodename), tmp_path / f"ebbtide-{secrets.token_hex(4)}"
+    dead = dead.rename(tmp_path / f"ebbtide-{secrets.token_hex(4)}")
+    lost, own, other = (Path(f"/dev/shm/sglang_loads_{name}-0123_89ab.shm") for name in (dead.name, ending.name, "x"))
+    try:
+        for path in (lost, own, other):
+            path.touch()
+        assert remove_what_dead_ones_left(tmp_path) == [lost, dead]
+        Holdings(ending).remove_all()
+        assert [path.exists() for path in (lost, own, other)] == [False, False, True]
+    finally:
+        for path in (lost, own, other):
+            path.unlink(missing_ok=True)
+
+
 def test_what_an_agent_of_another_node_has_is_left_to_that_node(tmp_path: Path) -> None:
     """A folder that several nodes see: locks may not reach from one to another."""
     folder = dead_agent(tmp_path, {}, "another-node")
@@ -107,12 +123,13 @@ def test_a_note_that_was_cut_off_names_nothing(tmp_path: Path) -> None:
     assert remove_noted(tmp_path) == []
 
 
-def test_tensors_of_dead_senders_are_removed() -> None:
-    """Named by torch; those of a process that lives, and those from before, stay."""
+@pytest.mark.parametrize("name", ["torch_{pid}_{number}_0", "sgl_shm_msgq_data_{pid}_{number:08x}"])
+def test_tensors_of_dead_senders_are_removed(name: str) -> None:
+    """Named by torch or SGLang; those of a process that lives, and those from before, stay."""
     ended = subprocess.Popen(["true"])
     ended.wait(30)
-    number = secrets.randbelow(10**9)
-    lost, sent, other = (Path(f"/dev/shm/torch_{pid}_{number}_0") for pid in (ended.pid, os.getpid(), "x"))
+    number, pids = secrets.randbelow(10**9), (ended.pid, os.getpid(), "x")
+    lost, sent, other = (Path("/dev/shm", name.format(pid=pid, number=number)) for pid in pids)
     before = time.time() - 1.0
     try:
         for path in (lost, sent, other):
