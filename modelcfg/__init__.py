@@ -7,7 +7,7 @@ from modelcfg.catalogue import UnknownModelError, load, load_hub, names
 from modelcfg.huggingface import Mismatch, compare, from_hf, nearest_entries
 from modelcfg.shape import LatentAttention, LinearScaling, ModelShape, RopeScaling, SigmoidRouter, YarnScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
-from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried
+from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, matrices, other_linears
 from modelcfg.unsupported import UnsupportedModelError
 
 __all__ = [
@@ -28,9 +28,11 @@ __all__ = [
     "is_carried",
     "load",
     "load_hub",
+    "matrices",
     "names",
     "nearest",
     "nearest_entries",
     "num_parameters",
+    "other_linears",
     "parameter_parts",
 ]

@@ -23,8 +23,30 @@ def hf_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
 
 def fixed_tensors(shape: ModelShape) -> frozenset[str]:
     """Names of those among them that are float32 whatever the model's precision."""
-    tables = ((layer, families()[shape.architecture].layer(shape, layer)) for layer in range(shape.num_layers))
-    return frozenset(f"model.layers.{layer}.{w.hf[0]}" for layer, table in tables for w in table if w.fixed)
+    return frozenset(name for name, weight in _of_layers(shape) if weight.fixed)
+
+
+def matrices(shape: ModelShape) -> frozenset[str]:
+    """Names of the weights that publishers keep in few bits: linear layers, but for embedding, output and routers."""
+    return frozenset(name for name, weight in _of_layers(shape) if _is_matrix(weight))
+
+
+def other_linears(shape: ModelShape) -> list[str]:
+    """Names of the linear layers that are none of these, as modules."""
+    routers = [name for name, weight in _of_layers(shape) if weight.part == "router" and not weight.fixed]
+    return [name.removesuffix(".weight") for name in (*routers, "lm_head.weight")]
+
+
+def _is_matrix(weight: Weight) -> bool:
+    return weight.part in ("attention", "feed-forward") and all(len(size) == 2 for size in weight.shapes)
+
+
+def _of_layers(shape: ModelShape) -> Iterator[tuple[str, Weight]]:
+    """Each HuggingFace tensor of the layers, with the line of the table that it is of."""
+    for layer in range(shape.num_layers):
+        for weight in families()[shape.architecture].layer(shape, layer):
+            for expert in range(shape.num_experts if weight.of_expert else 1):
+                yield from ((f"model.layers.{layer}.{name.format(expert=expert)}", weight) for name in weight.hf)
 
 
 def is_carried(shape: ModelShape, name: str) -> bool:

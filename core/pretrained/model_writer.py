@@ -7,7 +7,7 @@ are byte for byte those of the safetensors library (https://huggingface.co/docs/
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -17,13 +17,16 @@ from typing import IO, NamedTuple
 import torch
 from torch import Tensor
 
-from core.pretrained.header import BITS, LENGTH_BYTES
-from core.pretrained.side_files import copy_side_files, write_dtype
+from core.pretrained.header import BITS, LENGTH_BYTES, StoredTensor
+from core.pretrained.quantised.fp8_blocks import Fp8Blocks
+from core.pretrained.side_files import copy_side_files, write_dtype, write_quantisation
 from core.pretrained.weight_files import WHOLE, ModelTensor, write_index
 
 SHARD_BYTES = 4 * 2**30
 ALIGNMENT = 8  # of the header
+PUBLISHED = Fp8Blocks(128, 128)  # the blocks that all publishers have, and engines have kernels for
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+DTYPES |= {torch.float8_e4m3fn: "F8_E4M3"}
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,6 +37,15 @@ class Slot(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
+
+
+@dataclass(frozen=True)
+class Packing:
+    """What is written in few bits: names of weights, and of modules whose weights are not."""
+
+    names: Collection[str]
+    not_so: Sequence[str]
+    scheme: Fp8Blocks = PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,7 @@ def written_model(
     fixed: Collection[str] = (),
     carried: Mapping[str, ModelTensor] | None = None,
     shard_bytes: int = SHARD_BYTES,
+    packing: Packing | None = None,
 ) -> Iterator[ModelWriter]:
     """A writer of all these tensors; the directory is a model when the block is left.
 
@@ -77,6 +90,7 @@ def written_model(
         source: the model's directory that config.json, tokenizer and chat template are copied from.
         fixed: names of the tensors that are float32, whatever the `dtype` of the others.
         carried: further tensors, which are copied as they lie in their files; quantised ones in bfloat16.
+        packing: what is in few bits instead; None: nothing.
     Raises:
         ValueError: at the end, if a tensor was not written.
         OSError: the place cannot be written to, or is full.
@@ -85,13 +99,15 @@ def written_model(
     copy_side_files(source, directory)
     write_dtype(directory, str(dtype).removeprefix("torch."))
     dtypes = {name: torch.float32 if name in fixed else dtype for name in shapes}
-    slots = {name: _slot(shape, dtypes[name]) for name, shape in shapes.items()}
+    slots = {part: slot for name in shapes for part, slot in _slots(name, shapes[name], dtypes[name], packing)}
+    if packing is not None:
+        write_quantisation(directory, packing.scheme.settings(packing.not_so))
     carried = carried or {}
     slots |= {name: Slot(one.dtype, one.shape, one.num_bytes) for name, one in carried.items()}
     shards = plan_shards(slots, shard_bytes)
     with ExitStack() as stack:
         files = {shard.name: stack.enter_context((directory / shard.name).open("wb")) for shard in shards}
-        writer = ModelWriter(shapes, dtypes, shards, files)
+        writer = ModelWriter(shapes, dtypes, shards, files, packing)
         yield writer
         for name, tensor in carried.items():
             writer.put(name, tensor.read())
@@ -106,9 +122,14 @@ class ModelWriter:
     """Writes each tensor once, in any order."""
 
     def __init__(
-        self, shapes: Shapes, dtypes: Mapping[str, torch.dtype], shards: list[Shard], files: Mapping[str, IO[bytes]]
+        self,
+        shapes: Shapes,
+        dtypes: Mapping[str, torch.dtype],
+        shards: list[Shard],
+        files: Mapping[str, IO[bytes]],
+        packing: Packing | None = None,
     ) -> None:
-        self._shapes, self._dtypes, self._files = shapes, dtypes, files
+        self._shapes, self._dtypes, self._files, self._packing = shapes, dtypes, files, packing
         self._shard_of = {name: shard for shard in shards for name in shard.places}
         self.left = set(shapes)
         for shard in shards:
@@ -124,7 +145,11 @@ class ModelWriter:
             wanted = list(self._shapes[name]) if name in self.left else "a tensor that is still to come"
             raise ValueError(f"{name}: found {list(tensor.shape)}; wanted {wanted}")
         self.left.remove(name)
-        self.put(name, host_bytes(tensor, self._dtypes[name]))
+        if self._packing is not None and name in self._packing.names:
+            for end, part in self._packing.scheme.make(tensor.detach().float()).items():
+                self.put(name + end, host_bytes(part, part.dtype))
+        else:
+            self.put(name, host_bytes(tensor, self._dtypes[name]))
 
     def put(self, name: str, content: memoryview | bytearray) -> None:
         """Write the bytes of a tensor as they are to lie in its file."""
@@ -138,6 +163,19 @@ def host_bytes(tensor: Tensor, dtype: torch.dtype) -> memoryview:
     """A tensor's elements as they lie in a file; not copied where they lie so on the host."""
     on_host = tensor.detach().to("cpu", dtype).contiguous()
     return on_host.view(-1).view(torch.uint8).numpy().data
+
+
+def _slots(
+    name: str, shape: tuple[int, ...], dtype: torch.dtype, packing: Packing | None
+) -> Iterator[tuple[str, Slot]]:
+    """The tensors that a file holds of a weight."""
+    if packing is None or name not in packing.names:
+        yield name, _slot(shape, dtype)
+        return
+    numbers = _slot(shape, torch.float8_e4m3fn)
+    yield name + packing.scheme.numbers, numbers
+    for end, size in packing.scheme.beside(StoredTensor(Path(), numbers.dtype, shape, 0, numbers.num_bytes)).items():
+        yield name + end, _slot(size, torch.float32)
 
 
 def _slot(shape: tuple[int, ...], dtype: torch.dtype) -> Slot:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from core.pretrained.quantised import KEYS
 from core.pretrained.tokenizer_files import TEMPLATE_FILES
@@ -30,3 +32,9 @@ def write_dtype(directory: Path, dtype: str) -> None:
         config.pop(key, None)
     config["dtype"] = dtype
     path.write_text(json.dumps(config, indent=2))
+
+
+def write_quantisation(directory: Path, settings: Mapping[str, Any]) -> None:
+    """Say in config.json how weights are kept in few bits."""
+    path = directory / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), KEYS[0]: settings}, indent=2))

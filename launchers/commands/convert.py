@@ -16,8 +16,8 @@ def command(
     source: Annotated[str, typer.Argument(help="As model.path: a directory, a name of the hub, or package:NAME.")],
     out: Annotated[Path, typer.Argument(help="The folder to be made; it must not be there yet.")],
     dtype: Annotated[
-        Literal["bfloat16", "float32"] | None,
-        typer.Option(help="Of the weights; as they are if left out, bfloat16 where they are quantised."),
+        Literal["bfloat16", "float32", "fp8"] | None,
+        typer.Option(help="Of the weights, fp8 in blocks; as they are if left out, bfloat16 where they are quantised."),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read what was written, and compare each weight with the source's.")
@@ -28,12 +28,12 @@ def command(
     A run reads such models as they are; an evaluation, other programs and a second look want whole weights. The folder
     appears when it is complete; of weights, one is in memory at a time.
     """
-    import torch
     from rich.progress import Progress
 
     from launchers.transfer.convert import convert
+    from launchers.transfer.new_directory import PRECISIONS
 
-    wanted = getattr(torch, dtype) if dtype else None
+    wanted = PRECISIONS[dtype] if dtype else None
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("weights", total=None, visible=False)
         found = convert(

@@ -20,7 +20,8 @@ def command(
         int | None, typer.Option(help="After how many steps: a checkpoint that is kept; the newest if left out.")
     ] = None,
     dtype: Annotated[
-        Literal["bfloat16", "float32"] | None, typer.Option(help="Of the weights; as the trainer has them if left out.")
+        Literal["bfloat16", "float32", "fp8"] | None,
+        typer.Option(help="Of the weights, fp8 in blocks; as the trainer has them if left out."),
     ] = None,
     adapters: Annotated[
         bool,
@@ -37,13 +38,13 @@ def command(
     The layout of the run does not matter. The folder appears when it is complete; of weights, one is in memory at a
     time.
     """
-    import torch
     from rich.progress import Progress
 
     from launchers.transfer.export import export
+    from launchers.transfer.new_directory import PRECISIONS
 
     run = existing_run_dir(run_dir)
-    wanted = getattr(torch, dtype) if dtype else None
+    wanted = PRECISIONS[dtype] if dtype else None
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
         task = bar.add_task("weights", total=None, visible=False)
         found = export(

@@ -22,11 +22,16 @@ import modelcfg
 from common.files import flush_all
 from common.mistake import Wrong
 from common.units import GIB
-from core.pretrained.model_writer import host_bytes, written_model
+from core.pretrained.header import StoredTensor
+from core.pretrained.model_writer import Packing, host_bytes, written_model
+from core.pretrained.quantised import QuantisedWeight
+from core.pretrained.quantised.fp8_blocks import Fp8Blocks
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
-from modelcfg import ModelShape, num_parameters
+from modelcfg import ModelShape, matrices, num_parameters, other_linears
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8": torch.float8_e4m3fn}
+"""What weights can be written in, by the word for it; fp8: linear layers, in blocks, and the rest in bfloat16."""
 
 
 class WholeModel(Protocol):
@@ -52,15 +57,18 @@ def write_model(
 
     Args:
         source: the model's directory that config.json, tokenizer and what it carries are copied from.
+        dtype: one of PRECISIONS, or another of torch's for all weights.
         verify: read what was written, and compare each weight.
         told: called with what begins. wrote: called with parameters written so far, and all.
     Raises:
         Wrong: there is too little room, or another weight is read than was written.
     """
+    packing = Packing(matrices(shape), other_linears(shape)) if dtype == PRECISIONS["fp8"] else None
     refuse_full(directory.parent, num_parameters(shape) * dtype.itemsize)
+    dtype = torch.bfloat16 if packing else dtype
     done, whole = 0, num_parameters(shape)
     carried, fixed = carried_tensors(source, shape), modelcfg.fixed_tensors(shape)
-    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype, fixed, carried) as writer:
+    with written_model(directory, source, modelcfg.hf_tensors(shape), dtype, fixed, carried, packing=packing) as writer:
         for name, tensor in model.tensors():
             writer.write(name, tensor)
             done += tensor.numel()
@@ -75,8 +83,17 @@ def _compare(model: WholeModel, directory: Path, shape: ModelShape, dtype: torch
     """Hold every weight that was written against the one that it was written from, bit by bit."""
     written, fixed = fitting_tensors(directory, shape), modelcfg.fixed_tensors(shape)
     for name, tensor in model.tensors():
-        if written[name].read() != host_bytes(tensor, torch.float32 if name in fixed else dtype):
-            raise differs(name, written[name].file.name)
+        found, kept = written[name], torch.float32 if name in fixed else dtype
+        parts = {found: (tensor, kept)} if isinstance(found, StoredTensor) else _parts(found, tensor)
+        if any(part.read() != host_bytes(wanted, of) for part, (wanted, of) in parts.items()):
+            raise differs(name, found.file.name)
+
+
+def _parts(found: QuantisedWeight, tensor: Tensor) -> dict[StoredTensor, tuple[Tensor, torch.dtype]]:
+    """Each part of a weight in few bits, with what it was to be."""
+    assert isinstance(found.scheme, Fp8Blocks)
+    wanted = found.scheme.make(tensor.float())
+    return {part: (wanted[end], wanted[end].dtype) for end, part in found.parts.items()}
 
 
 def differs(name: str, file: str) -> Wrong:

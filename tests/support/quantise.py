@@ -53,10 +53,12 @@ def quantise(directory: Path, target: Path, method: str) -> None:
     save_file(whole, directory / "model.safetensors", {"format": "pt"})
 
 
-def in_fp8(weight: Tensor, scales: torch.dtype = torch.float32) -> tuple[dict[str, Tensor], Tensor]:
+def in_fp8(
+    weight: Tensor, block: tuple[int, int] = BLOCK, scales: torch.dtype = torch.float32
+) -> tuple[dict[str, Tensor], Tensor]:
     """What a file holds of a weight, by what its names end with, and what that stands for."""
     numbers, value = torch.empty_like(weight, dtype=torch.float8_e4m3fn), torch.empty_like(weight, dtype=torch.float32)
-    (rows, columns), (high, wide) = weight.shape, BLOCK
+    (rows, columns), (high, wide) = weight.shape, block
     factors = torch.empty(-(-rows // high), -(-columns // wide))
     for i, j in product(range(factors.shape[0]), range(factors.shape[1])):
         place = slice(i * high, (i + 1) * high), slice(j * wide, (j + 1) * wide)

@@ -8,7 +8,7 @@ Left out: one scale for a whole weight, and scales of activations.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("e4m3", "float8_e4m3fn")
 FACTORS = "_scale_inv"
+LARGEST = 448.0  # of the numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,28 @@ class Fp8Blocks:
     columns: int
 
     numbers = ""
+
+    def settings(self, not_so: Sequence[str]) -> dict[str, Any]:
+        """The `quantization_config` of a model in these blocks, with the names of modules that are not."""
+        said = {"quant_method": "fp8", "fmt": FORMATS[0], "activation_scheme": "dynamic"}
+        return {**said, "weight_block_size": [self.rows, self.columns], "modules_to_not_convert": list(not_so)}
+
+    def make(self, weight: Tensor) -> dict[str, Tensor]:
+        """Tensors that a file holds of [R, C] float32, by what their names have behind the weight's.
+
+        The largest number of each block becomes the largest that there is.
+        """
+        import torch
+        from torch.nn import functional
+
+        rows, columns = weight.shape
+        high, wide = -(-rows // self.rows), -(-columns // self.columns)
+        whole = functional.pad(weight, (0, wide * self.columns - columns, 0, high * self.rows - rows))
+        blocks = whole.view(high, self.rows, wide, self.columns)
+        factors = blocks.abs().amax((1, 3)) / LARGEST
+        factors = torch.where(factors > 0, factors, 1.0)  # of a block of zeros
+        numbers = (blocks / factors[:, None, :, None]).to(torch.float8_e4m3fn).view(whole.shape)
+        return {self.numbers: numbers[:rows, :columns].contiguous(), FACTORS: factors}
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Fp8Blocks | None:

@@ -31,8 +31,8 @@ WEIGHT = "model.layers.0.mlp.up_proj.weight"
 RANDOM = torch.rand(130, 88, generator=torch.Generator().manual_seed(0)) - 0.5
 KINDS = {
     "fp8": (Fp8Blocks(*BLOCK), in_fp8(RANDOM)),
-    "fp8 with factors in bfloat16": (Fp8Blocks(*BLOCK), in_fp8(RANDOM, torch.bfloat16)),
-    "fp8 with powers of two": (Fp8Blocks(*BLOCK), in_fp8(RANDOM, torch.float8_e8m0fnu)),
+    "fp8 with factors in bfloat16": (Fp8Blocks(*BLOCK), in_fp8(RANDOM, scales=torch.bfloat16)),
+    "fp8 with powers of two": (Fp8Blocks(*BLOCK), in_fp8(RANDOM, scales=torch.float8_e8m0fnu)),
     "packed": (PackedIntegers(4, GROUP), in_packed_integers(RANDOM)),
     "packed in bytes": (PackedIntegers(8, GROUP), in_packed_integers(RANDOM, bits=8)),
     "fp8 with a factor for each row": (Fp8Rows(each=True), in_fp8_rows(RANDOM)),
@@ -57,6 +57,14 @@ def test_a_weight_is_what_its_parts_stand_for(
         assert torch.equal(weight.values(rows, columns), wanted[rows, columns])
     assert torch.equal(torch.frombuffer(weight.read(), dtype=torch.bfloat16).view(130, 88), wanted.bfloat16())
     assert weight.num_bytes == len(weight.read())
+
+
+def test_a_block_of_zeros_stays_one() -> None:
+    scheme, weight = Fp8Blocks(4, 4), torch.zeros(6, 8)
+    weight[5, 7] = -3.0
+    made = scheme.make(weight)
+    assert torch.equal(made["_scale_inv"], torch.tensor([[1.0, 1.0], [1.0, 3 / 448]]))
+    assert torch.equal(made[""].float(), weight / 3 * 448)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from common.mistake import Wrong
 from core.pretrained.model_writer import ModelWriter
 from launchers.transfer.convert import convert
-from tests.support.quantise import quantise
+from launchers.transfer.new_directory import PRECISIONS
+from tests.support.quantise import in_fp8, quantise
 from tests.support.tiny_models import tiny_model, with_layer_behind
 
 NO_MODEL = "wanted a model's directory, the name of one in the hub's cache, or package:NAME"
@@ -66,6 +67,37 @@ def test_the_precision_is_the_models_own_or_bfloat16(models: Path, tmp_path: Pat
         torch.equal(short[name], one if fixed in name else one.to(short[name].dtype)) for name, one in wanted.items()
     )
     assert short["model.embed_tokens.weight"].dtype == torch.bfloat16
+
+
+def test_fp8_is_what_transformers_reads_too(tmp_path: Path) -> None:
+    """Linear layers in blocks, and nothing else; read here and there they are the same numbers."""
+    from transformers import AutoModelForCausalLM, FineGrainedFP8Config
+
+    source = tiny_model("qwen3_moe", tmp_path / "source", hidden_size=256)
+    made = convert(str(source), tmp_path / "fp8", PRECISIONS["fp8"], verify=True)
+    held = load_file(made.directory / "model.safetensors")
+    of_layers = {name for name, one in load_file(source / "model.safetensors").items() if one.ndim == 2} - {
+        "model.embed_tokens.weight", "lm_head.weight", *(f"model.layers.{layer}.mlp.gate.weight" for layer in range(2))
+    }  # fmt: skip
+    assert {name for name, one in held.items() if one.dtype == torch.float8_e4m3fn} == of_layers
+    assert {one.dtype for name, one in held.items() if name not in of_layers and "_scale_inv" not in name} == {
+        torch.bfloat16
+    }
+    weight, factors = (held[f"model.layers.1.self_attn.o_proj.weight{end}"] for end in ("", "_scale_inv"))
+    numbers, wanted = in_fp8(
+        load_file(source / "model.safetensors")["model.layers.1.self_attn.o_proj.weight"], (128, 128)
+    )
+    assert torch.equal(weight.float(), numbers[""].float())
+    assert torch.equal(factors, numbers["_scale_inv"])
+    convert(str(made.directory), tmp_path / "whole", torch.float32, verify=True)
+    assert torch.equal(
+        load_file(tmp_path / "whole" / "model.safetensors")["model.layers.1.self_attn.o_proj.weight"], wanted
+    )
+    how = {"quantization_config": FineGrainedFP8Config(dequantize=True), "dtype": torch.float32}
+    theirs = AutoModelForCausalLM.from_pretrained(made.directory, **how)
+    ours = AutoModelForCausalLM.from_pretrained(tmp_path / "whole", dtype=torch.float32)
+    tokens = torch.arange(5, 25)[None]
+    assert torch.equal(theirs(tokens).logits, ours(tokens).logits)
 
 
 @pytest.mark.parametrize(

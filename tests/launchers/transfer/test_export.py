@@ -25,6 +25,7 @@ from core.pretrained.model_writer import ModelWriter
 from core.run_dir.run_directory import RunDirectory
 from launchers.transfer import new_directory
 from launchers.transfer.export import Exported, export
+from launchers.transfer.new_directory import PRECISIONS
 from tests.support.good_run import RUN_FILE
 from tests.support.ranks import run_ranks
 from tests.support.tiny_models import tiny_model
@@ -90,6 +91,8 @@ def test_a_step_that_is_named_and_another_precision(run: RunDirectory, tmp_path:
     early = load_file(exported(run, tmp_path / "early", step=2).directory / "model.safetensors")
     final = load_file(run.hf_model / "model.safetensors")
     assert any(not torch.equal(early[name], final[name]) for name in final)
+    packed = exported(run, tmp_path / "packed", dtype=PRECISIONS["fp8"], verify=True)
+    assert packed.num_bytes < 0.6 * exported(run, tmp_path / "whole").num_bytes
     short = exported(run, tmp_path / "short", dtype=torch.bfloat16, verify=True)
     rounded = load_file(short.directory / "model.safetensors")
     assert all(torch.equal(rounded[name], final[name].bfloat16()) for name in final)
@@ -110,6 +113,8 @@ def test_adapters_are_those_of_a_run_that_trained_some(run: RunDirectory, tmp_pa
     with pytest.raises(Wrong) as caught:
         exported(run, tmp_path / "out", adapters=True)
     assert caught.value.found == f"{run.path}, a run without train.lora"
+    with pytest.raises(Wrong, match="found fp8 for adapters; wanted bfloat16 or float32"):
+        exported(run, tmp_path / "out", adapters=True, dtype=PRECISIONS["fp8"])
     assert not (tmp_path / "out").exists()
 
 
