@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.support.tiny_models import EXPERTS, GPU_SIZES, tiny_model  # noqa: E402
+from tests.support.tiny_models import EXPERTS, GPU_SIZES, STATEFUL, tiny_model  # noqa: E402
 from tests.support.tiny_runs import write_run  # noqa: E402
 
 NUM_STEPS = 3
@@ -33,7 +33,14 @@ LATENT_SIZES = {  # of heads as DeepSeek-V3 has them: kernels know no others
     **{"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "moe_intermediate_size": 128},
     **{"q_lora_rank": 128, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
 }
-SIZES = {DENSE: GPU_SIZES, EXPERTS: EXPERT_SIZES, "glm4_moe": EXPERT_SIZES, "deepseek_v3": LATENT_SIZES}
+STATE_SIZES = {  # of keys and values as Qwen3-Next has them
+    **{**EXPERT_SIZES, "shared_expert_intermediate_size": 128, "full_attention_interval": 4},
+    **{"linear_key_head_dim": 128, "linear_value_head_dim": 128},
+}
+SIZES = {
+    **{DENSE: GPU_SIZES, EXPERTS: EXPERT_SIZES, "glm4_moe": EXPERT_SIZES},
+    **{"deepseek_v3": LATENT_SIZES, STATEFUL: STATE_SIZES},
+}
 AS_RUN = "run"
 VARIANTS = {  # of a replay: what the run file says otherwise
     "rounded": {"train": {"max_tokens_per_micro_batch": 128}},  # half of the run's: only the rounding differs
@@ -103,8 +110,13 @@ LAYOUTS = {
     "glm4-experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "glm4_moe"),
     "latent": LayoutOfTwo(gpus="1", kind="deepseek_v3"),
     "latent-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "deepseek_v3"),
+    "delta": LayoutOfTwo(gpus="0", kind=STATEFUL),
+    "delta-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, STATEFUL),
 }
-REFERENCE = {DENSE: "alone", EXPERTS: "experts", "glm4_moe": "glm4-experts", "deepseek_v3": "latent"}  # of a model
+REFERENCE = {  # of a model
+    **{DENSE: "alone", EXPERTS: "experts", "glm4_moe": "glm4-experts", "deepseek_v3": "latent"},
+    **{STATEFUL: "delta"},
+}
 
 
 def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:

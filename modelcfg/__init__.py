@@ -5,12 +5,13 @@ from __future__ import annotations
 from common.nearest import nearest
 from modelcfg.catalogue import UnknownModelError, load, load_hub, names
 from modelcfg.huggingface import Mismatch, compare, from_hf, nearest_entries
-from modelcfg.shape import LatentAttention, LinearScaling, ModelShape, RopeScaling, SigmoidRouter, YarnScaling
+from modelcfg.shape import DeltaNet, LatentAttention, LinearScaling, ModelShape, RopeScaling, SigmoidRouter, YarnScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
 from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, matrices, other_linears
 from modelcfg.unsupported import UnsupportedModelError
 
 __all__ = [
+    "DeltaNet",
     "LatentAttention",
     "LinearScaling",
     "Mismatch",

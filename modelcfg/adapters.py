@@ -98,7 +98,7 @@ def adapter_parameters(
 def _lines(shape: ModelShape, layer: int) -> list[Weight]:
     """The linear layers of the table, experts' aside."""
     table = families()[shape.architecture].layer(shape, layer)
-    linear = [one for one in table if one.part in PARTS and not one.fixed and len(one.shapes[0]) > 1]
+    linear = [one for one in table if one.part in PARTS and not one.fixed and len(one.shapes[0]) == 2]
     return [one for one in linear if not one.of_expert]
 
 

@@ -61,6 +61,7 @@ class Family:
         renamed: key → another name under which it may stand.
         carried: beginnings of the names of tensors that a model directory may hold beside the model: heads for several
             tokens. They are neither computed, trained nor synced, and written out with the model as they were.
+        not_on_cpus: why no engine on CPUs serves it; empty: one does.
     """
 
     model_type: str
@@ -71,6 +72,7 @@ class Family:
     required: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
+    not_on_cpus: str = ""
 
 
 def or_default(config: Config, key: str, default: Any) -> Any:

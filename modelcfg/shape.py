@@ -65,6 +65,37 @@ class LatentAttention(Frozen):
     query_rank: Natural = 0
 
 
+class DeltaNet(Frozen):
+    """Layers with a state in the place of attention: gated delta nets. Source: arXiv:2412.06464.
+
+    The state of a head is a matrix from keys, of `key_dim` channels, to values, of `value_dim`; `value_heads` /
+    `key_heads` heads have one and the same key and query. Query, key and value are sums over a token and those before
+    it, `taps` in all. Every layer whose number, from 1, is a multiple of `attention_every` has attention all the same.
+    """
+
+    key_heads: PositiveInt
+    value_heads: PositiveInt
+    key_dim: PositiveInt
+    value_dim: PositiveInt
+    taps: PositiveInt = 4
+    attention_every: PositiveInt = 4
+
+    @property
+    def repeat(self) -> int:
+        """States of each key head."""
+        return self.value_heads // self.key_heads
+
+    @property
+    def key_size(self) -> int:
+        """Width of all heads' keys, and of their queries."""
+        return self.key_heads * self.key_dim
+
+    @property
+    def value_size(self) -> int:
+        """Width of all heads' values."""
+        return self.value_heads * self.value_dim
+
+
 class SigmoidRouter(Frozen):
     """A router that gives each expert a score of its own. Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
 
@@ -91,6 +122,9 @@ class ModelShape(Frozen):
     token to the `experts_per_token` most probable; their probabilities, made to sum to 1, weigh the results (or as
     `router` says). Beside them every token passes a feed-forward of `shared_ffn_hidden_size`, unless that is 0. The
     first `dense_layers` have no experts, but one feed-forward of `dense_ffn_hidden_size`.
+    With `delta` most layers have a state, not attention. `attention_gate`: what comes of an attention head is
+    multiplied, channel by channel, by sigmoids, whose arguments the query projection gives; `shared_gate`: the result
+    of the feed-forward beside experts by one such number. `centred_norms`: weights of norms are what is added to 1.
     `carried_layers` are layers behind the last, for predicting several tokens: see `Family.carried`.
     """
 
@@ -112,14 +146,18 @@ class ModelShape(Frozen):
     qk_norm: bool
     qk_norm_whole: bool = False
     post_norms: bool = False
+    centred_norms: bool = False
+    attention_gate: bool = False
     rotary_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     rotary_interleaved: bool = False
     max_position_embeddings: PositiveInt
     num_experts: Natural = 0
     experts_per_token: Natural = 0
     latent: LatentAttention | None = None
+    delta: DeltaNet | None = None
     router: SigmoidRouter | None = None
     shared_ffn_hidden_size: Natural = 0
+    shared_gate: bool = False
     dense_layers: Natural = 0
     dense_ffn_hidden_size: Natural = 0
     carried_layers: Natural = 0
@@ -162,6 +200,19 @@ class ModelShape(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _states_have_keys(self) -> ModelShape:
+        if self.delta is None:
+            return self
+        if self.delta.value_heads % self.delta.key_heads:
+            raise ValueError(
+                f"{self.delta.value_heads} value heads over {self.delta.key_heads} key heads of a delta net: wanted a "
+                "number of value heads that the number of key heads divides"
+            )
+        if self.latent is not None or self.post_norms or self.qk_norm_whole:
+            raise ValueError("a delta net: wanted no latent attention, norms behind layers or norms over all heads")
+        return self
+
+    @model_validator(mode="after")
     def _norms_over_all_heads_are_on_one_rank(self) -> ModelShape:
         if self.qk_norm_whole and not (self.qk_norm and self.num_experts):
             raise ValueError(
@@ -195,6 +246,10 @@ class ModelShape(Frozen):
     def has_experts(self, layer: int) -> bool:
         """Whether a layer has experts, not one feed-forward."""
         return bool(self.num_experts) and layer >= self.dense_layers
+
+    def has_state(self, layer: int) -> bool:
+        """Whether a layer has a state, not attention."""
+        return self.delta is not None and (layer + 1) % self.delta.attention_every != 0
 
     @property
     def query_size(self) -> int:

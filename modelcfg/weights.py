@@ -13,7 +13,7 @@ from math import prod
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from modelcfg.shape import LatentAttention, ModelShape
+    from modelcfg.shape import DeltaNet, LatentAttention, ModelShape
 
 # how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; rows; columns; rows
 # of gate and up, each on its own; rows of query, key and value, group by group
@@ -77,11 +77,12 @@ def norm(local: str, hf: str, size: int, part: Part = "norms") -> Weight:
 def attention(shape: ModelShape) -> list[Weight]:
     """Projections of query, key, value and output; where the shape has them, biases of three and norms of two."""
     hidden, rows = shape.hidden_size, (shape.query_size, shape.key_value_size, shape.key_value_size)
+    gated = (rows[0] * (2 if shape.attention_gate else 1), *rows[1:])  # head by head what gates it behind its query
     local, hf = "self_attention.linear_qkv", tuple(f"self_attn.{x}_proj" for x in "qkv")
     weights, biases = tuple(f"{x}.weight" for x in hf), tuple(f"{x}.bias" for x in hf)
-    table = [Weight(f"{local}.weight", weights, "qkv", tuple((r, hidden) for r in rows), "attention")]
+    table = [Weight(f"{local}.weight", weights, "qkv", tuple((r, hidden) for r in gated), "attention")]
     if shape.qkv_bias:
-        table.append(Weight(f"{local}.bias", biases, "qkv", tuple((r,) for r in rows), "attention"))
+        table.append(Weight(f"{local}.bias", biases, "qkv", tuple((r,) for r in gated), "attention"))
     if shape.qk_norm:
         widths = rows[:2] if shape.qk_norm_whole else (shape.head_dim, shape.head_dim)
         table += [
@@ -118,6 +119,26 @@ def latent_attention(shape: ModelShape, latent: LatentAttention) -> list[Weight]
     ]
 
 
+def delta_net(shape: ModelShape, delta: DeltaNet) -> list[Weight]:
+    """Projections of query, key, value and gate, and of strength and decay; the sum over tokens, the pace of the
+    decay, the norm of what is read from the state, and the output.
+    """
+
+    def line(local: str, hf: str, *whole: int) -> Weight:
+        return Weight(f"self_attention.{local}", (f"linear_attn.{hf}",), "replicated", (whole,), "attention")
+
+    hidden, keys, values = shape.hidden_size, delta.key_size, delta.value_size
+    return [
+        line("linear_qkvz.weight", "in_proj_qkvz.weight", 2 * (keys + values), hidden),
+        line("linear_ba.weight", "in_proj_ba.weight", 2 * delta.value_heads, hidden),
+        line("before.weight", "conv1d.weight", 2 * keys + values, 1, delta.taps),
+        line("pace.bias", "dt_bias", delta.value_heads),
+        line("pace.log", "A_log", delta.value_heads),
+        norm("self_attention.read_norm", "linear_attn.norm", delta.value_dim, "attention"),
+        line("linear_proj.weight", "out_proj.weight", hidden, values),
+    ]
+
+
 def feed_forward(
     hidden: int, width: int, local: str = "mlp", hf: str = "mlp", names: Sequence[str] = PROJECTIONS
 ) -> list[Weight]:
@@ -131,7 +152,11 @@ def feed_forward(
 
 
 def experts(
-    shape: ModelShape, hf: str = "mlp", bias: str = "gate.e_score_correction_bias", names: Sequence[str] = PROJECTIONS
+    shape: ModelShape,
+    hf: str = "mlp",
+    bias: str = "gate.e_score_correction_bias",
+    names: Sequence[str] = PROJECTIONS,
+    shared: str = SHARED,
 ) -> list[Weight]:
     """The router, a feed-forward for each expert and, where the shape has it, one for all tokens.
 
@@ -139,6 +164,7 @@ def experts(
         hf: what HuggingFace's names of them begin with.
         bias: the router's there, where it has one.
         names: an expert's projections there.
+        shared: what the names of the feed-forward of all tokens begin with there.
     """
     hidden, router = shape.hidden_size, ((shape.num_experts, shape.hidden_size),)
     table = [Weight("mlp.router.weight", (f"{hf}.gate.weight",), "replicated", router, "router")]
@@ -147,7 +173,11 @@ def experts(
         table.append(Weight("mlp.router.expert_bias", (f"{hf}.{bias}",), "replicated", numbers, "router", fixed=True))
     table += feed_forward(hidden, shape.ffn_hidden_size, f"mlp.{EXPERTS}{{place}}", f"{hf}.experts.{{expert}}", names)
     if shape.shared_ffn_hidden_size:
-        table += feed_forward(hidden, shape.shared_ffn_hidden_size, SHARED, SHARED)
+        if shape.shared_gate:
+            table.append(
+                Weight(f"{SHARED}.gate_weight", (f"{shared}_gate.weight",), "replicated", ((1, hidden),), "router")
+            )
+        table += feed_forward(hidden, shape.shared_ffn_hidden_size, SHARED, shared)
     return table
 
 

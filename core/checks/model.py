@@ -20,6 +20,7 @@ from core.pretrained.header import told_by_first_bytes
 from core.pretrained.tokenizer_files import TOKENIZER, has_chat_template
 from core.pretrained.weight_files import misfits
 from modelcfg import ModelShape
+from modelcfg.families import families
 
 
 def directories(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
@@ -91,6 +92,7 @@ def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mista
             yield _indivisible("tensor_parallel", placement.tensor_parallel, what, count, shape.name)
     yield from stages.layers_add_up(placement, shape)
     yield from _experts(placement, shape)
+    yield from _states(placement, shape)
     engine = placement.engine_tensor_parallel
     if shape.num_experts and shape.ffn_hidden_size % engine:
         what = "columns of an expert"
@@ -124,6 +126,30 @@ def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]
         )
     elif shape.num_experts and shape.num_experts % placement.expert_parallel:
         yield _indivisible("expert_parallel", placement.expert_parallel, "experts", shape.num_experts, shape.name)
+
+
+def _states(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
+    """A state passes all tokens of a sequence, which therefore are on one rank; an engine's ranks have whole heads."""
+    engine = placement.engine_tensor_parallel
+    if shape.delta is not None and shape.delta.key_heads % engine:
+        what = "key heads of a state"
+        yield _indivisible("engine_tensor_parallel", engine, what, shape.delta.key_heads, shape.name)
+    if shape.delta is not None and placement.context_parallel > 1:
+        found = f"{placement.context_parallel} for {shape.name}, most of whose layers have a state (gated delta net)"
+        wanted = "1, as a state passes the tokens one after the other"
+        remedy = "set context_parallel to 1; recompute, pipeline_parallel and expert_parallel save memory, too"
+        yield Mistake("placement.context_parallel", None, found, wanted, remedy)
+
+
+def engines_serve_it(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
+    """SGLang has the layers of every family on GPUs, of most of them on CPUs."""
+    placement = config.placement
+    if shape is None or placement.device != "cpu" or placement.engines == "none":
+        return
+    if why := families()[shape.architecture].not_on_cpus:
+        found = f"cpu with engines for {shape.name}: {why}"
+        remedy = "set it to cuda; a run that learns rows (rollout.generate: rows) needs no engine"
+        yield Mistake("placement.device", None, found, "GPUs for the engines of this family", remedy)
 
 
 def positions_suffice(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:

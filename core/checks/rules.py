@@ -126,6 +126,7 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: model.name_and_shape(config, files), ("model",)),
         Rule(lambda config: model.shape_divides(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
+        Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
         Rule(
             lambda config: routing.the_model_has_experts(config, files.shape(config.model)),

@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.config.schema import LoraConfig
+from core.megatron.attention.delta_net import DeltaNetLayer
+from core.megatron.attention.gated import GatedAttention
 from core.megatron.attention.latent import LatentSelfAttention
 from core.megatron.attention.over_ranks import of_row
 from core.megatron.attention.packed import RowAttention
@@ -31,7 +33,7 @@ from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.adapters import attach
 from core.megatron.layers.experts import expert_layer, expert_settings
 from core.megatron.layers.mlp import GatedMLP
-from core.megatron.layers.norm import HeadsNorm, RMSNorm
+from core.megatron.layers.norm import CentredNorm, HeadsNorm, RMSNorm
 from core.megatron.layers.post_norm import NormedAttention, NormedMLP
 from core.megatron.layers.rotary import RowRotary
 from core.megatron.layers.routed_layer import RoutedLayer
@@ -213,6 +215,7 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         layernorm_epsilon=shape.norm_eps,
         qk_layernorm=shape.qk_norm,
         rotary_interleaved=shape.rotary_interleaved,
+        attention_output_gate=shape.attention_gate,
         add_bias_linear=False,
         add_qkv_bias=shape.qkv_bias,
         gated_linear_unit=True,
@@ -266,13 +269,17 @@ def stage_layers(shape: ModelShape, options: ModelOptions) -> range:
 def block_spec(shape: ModelShape, options: ModelOptions) -> Any:
     """The layers of this stage: Megatron's local spec with our norms, our attention and our feed-forwards."""
     layers = [_layer_spec(shape, number) for number in stage_layers(shape, options)]
-    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=RMSNorm)
+    return TransformerBlockSubmodules(layer_specs=layers, layer_norm=_norm(shape))
+
+
+def _norm(shape: ModelShape) -> type[RMSNorm]:
+    return CentredNorm if shape.centred_norms else RMSNorm
 
 
 def _layer_spec(shape: ModelShape, number: int) -> Any:
     layer = get_gpt_layer_local_spec(qk_layernorm=shape.qk_norm, normalization="RMSNorm")
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
-    parts.input_layernorm = parts.pre_mlp_layernorm = RMSNorm
+    parts.input_layernorm = parts.pre_mlp_layernorm = _norm(shape)
     attention.core_attention = RowAttention
     dense = NormedMLP if shape.post_norms else GatedMLP
     parts.mlp = expert_layer(shape) if shape.has_experts(number) else dense
@@ -283,9 +290,13 @@ def _layer_spec(shape: ModelShape, number: int) -> Any:
         parts.self_attention = ModuleSpec(module=LatentSelfAttention, params=settings)
     if shape.post_norms:
         parts.self_attention.module = NormedAttention
+    if shape.attention_gate:
+        parts.self_attention.module = GatedAttention
     if shape.qk_norm:
-        attention.q_layernorm = attention.k_layernorm = RMSNorm
+        attention.q_layernorm = attention.k_layernorm = _norm(shape)
     if shape.qk_norm_whole:
         attention.q_layernorm = ModuleSpec(module=HeadsNorm, params={"heads": shape.num_attention_heads})
         attention.k_layernorm = ModuleSpec(module=HeadsNorm, params={"heads": shape.num_query_groups})
+    if shape.delta is not None and shape.has_state(number):
+        parts.self_attention = ModuleSpec(module=DeltaNetLayer, params={"shape": shape, "delta": shape.delta})
     return layer

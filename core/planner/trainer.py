@@ -129,7 +129,7 @@ def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[G
     split = max(placement.tensor_parallel, placement.pipeline_parallel, placement.context_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
     plain = plain or train.lora is not None
-    varies = shape.num_experts > 0  # how many tokens each expert gets
+    varies = shape.num_experts > 0 or shape.delta is not None  # how many tokens each expert gets, how states run
     if not train.cuda_graphs or plain or varies or device != "cuda":
         return []
     largest = padded_tokens(largest_row(config).tokens, train.global_batch_size, min(SEGMENTS))
@@ -236,6 +236,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         expert_parallel=placement.expert_parallel,
         context_parallel=placement.context_parallel,
         dense=max(0, min(layers, shape.dense_layers - own.start)),
+        with_state=sum(map(shape.has_state, own)),
         adapter_ranks=ranks,
         adapter_outputs=outputs,
     )

@@ -12,12 +12,13 @@ from core.sglang.launch import CPU_TOTAL_TOKENS
 from modelcfg import ModelShape, num_parameters, parameter_parts
 
 BUCKET_BYTES = 1024 * 2**20  # of weights on their way into an engine; two of them are in use at a time
+KV_SHARE = 1 / 1.9  # of what weights leave, where states take the rest (SGLang's mamba_full_memory_ratio)
 PREFILL_TOKENS = 8192  # SGLang's chunk of prompts on a GPU of 80 GB; smaller on smaller ones
 
 
 @dataclass(frozen=True)
 class KvCache:
-    """The cache of one engine. `token_bytes`: of one token on one of its GPUs."""
+    """The cache of one engine, without the states of delta nets. `token_bytes`: of one token on one of its GPUs."""
 
     tokens: int
     token_bytes: int
@@ -43,13 +44,14 @@ def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) ->
 
 
 def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
-    """A key and a value per layer; more ranks than groups hold copies of a group. With latent attention what both are
-    made of, on every rank.
+    """A key and a value per layer that has attention; more ranks than groups hold copies of a group. With latent
+    attention what both are made of, on every rank.
     """
     if shape.latent is not None:
         return shape.num_layers * (shape.latent.rank + shape.latent.rotary_dim) * element_bytes
     groups = max(1, shape.num_query_groups // tensor_parallel)
-    return 2 * shape.num_layers * groups * shape.head_dim * element_bytes
+    layers = sum(not shape.has_state(layer) for layer in range(shape.num_layers))
+    return 2 * layers * groups * shape.head_dim * element_bytes
 
 
 def gpu_cache(
@@ -61,7 +63,8 @@ def gpu_cache(
 ) -> KvCache:
     """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing."""
     token = kv_token_bytes(shape, element_bytes, tensor_parallel)
-    room = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel)) // token
+    left = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel))
+    room = int(left * (1 if shape.delta is None else KV_SHARE)) // token
     return KvCache(room if max_tokens is None else min(room, max_tokens), token)
 
 

@@ -95,10 +95,11 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
 
 def _one(shape: ModelShape) -> str:
     parameters = modelcfg.num_parameters(shape)
-    fields = {key: str(value) for key, value in shape if key not in ("rope_scaling", "router", "latent")}
+    fields = {key: str(value) for key, value in shape if key not in ("rope_scaling", "router", "latent", "delta")}
     scaling, router, latent = shape.rope_scaling, shape.router, shape.latent
     fields["rope_scaling"] = "none" if scaling is None else f"{SCALINGS[type(scaling)]} ({scaling!s})"
     fields["latent"] = "none" if latent is None else str(latent)
+    fields["delta"] = "none" if shape.delta is None else str(shape.delta)
     fields["router"] = ("softmax" if shape.num_experts else "none") if router is None else f"sigmoid ({router!s})"
     fields |= {f"parameters, {part}": f"{count:,}" for part, count in modelcfg.parameter_parts(shape).items()}
     fields["parameters"] = f"{parameters:,}"

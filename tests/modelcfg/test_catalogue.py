@@ -20,6 +20,8 @@ MINIMAX_BESIDE = 62 * (256 * 3 * 24 * 12 + 2 * 48 * 24 + 2 * 8 * 24) + 62 * 256
 # The heads for several tokens of MiMo: a layer, a matrix [H, 2 H] and three norms. Its number below is not of an index,
 # but counted by its config.json and the names of its tensors; the card says 7.83 billion.
 MIMO_HEADS = 177_223_680 + 2 * 4096**2 + 3 * 4096
+# The layer for several tokens of Qwen3-Next: attention, experts, a matrix [H, 2 H] and five norms.
+NEXT_BESIDE = 27_263_488 + 1_614_809_088 + 2 * 2048**2 + 5 * 2048
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
     # without the biases of their routers
@@ -77,6 +79,7 @@ PUBLISHED = {
     "qwen3-2507-235b-a22b": 235_093_634_560,
     "qwen3-coder-30b-a3b": 30_532_122_624,
     "qwen3-coder-480b-a35b": 480_154_875_392,
+    **dict.fromkeys((f"qwen3-next{x}-80b-a3b" for x in ("", "-thinking")), 81_324_862_720 - NEXT_BESIDE),
     "r1-distill-llama-8b": 8_030_261_248,
     "r1-distill-llama-70b": 70_553_706_496,
     "r1-distill-qwen-1.5b": 1_777_088_000,

@@ -68,6 +68,16 @@ EXPERTS = {  # in config.json, beside what SHAPE says
     "tie_word_embeddings": False,
 }
 
+WITH_STATES = {  # likewise
+    **EXPERTS,
+    "architectures": ["Qwen3NextForCausalLM"],
+    "shared_expert_intermediate_size": 24,
+    "linear_num_key_heads": 3,
+    "linear_num_value_heads": 6,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+
 
 def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     """Writes the run file and what it names into `folder`."""
@@ -75,6 +85,7 @@ def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     write_model(folder / "other_theta", load("smollm2-135m"), rope_theta=10000.0)
     write_model(folder / "deeper", SHAPE.model_copy(update={"num_layers": 5}))
     write_model(folder / "experts", SHAPE, **EXPERTS)
+    write_model(folder / "states", SHAPE, **WITH_STATES)
     write_model(folder / "gpt2", SHAPE, architectures=["GPT2LMHeadModel"])
     write_model(folder / "unreadable", SHAPE)
     (folder / "unreadable" / "config.json").write_text("[]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelcfg import LatentAttention, ModelShape, RopeScaling, YarnScaling
+from modelcfg import DeltaNet, LatentAttention, ModelShape, RopeScaling, YarnScaling
 
 CLASSES = {"mimo": "MiMo", "minimax_m2": "MiniMaxM2"}
 
@@ -23,6 +23,18 @@ def _minimax(shape: ModelShape) -> dict[str, Any]:
         "mtp_transformer_layers": 1,
         "shared_intermediate_size": 0,
         "attn_type_list": [1] * shape.num_layers,
+    }
+
+
+def _next(shape: ModelShape, delta: DeltaNet) -> dict[str, Any]:
+    return {
+        "shared_expert_intermediate_size": shape.shared_ffn_hidden_size,
+        "full_attention_interval": delta.attention_every,
+        "linear_num_key_heads": delta.key_heads,
+        "linear_num_value_heads": delta.value_heads,
+        "linear_key_head_dim": delta.key_dim,
+        "linear_value_head_dim": delta.value_dim,
+        "linear_conv_kernel_dim": delta.taps,
     }
 
 
@@ -98,6 +110,7 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         **rope,
         **experts,
         **({"partial_rotary_factor": shape.rotary_fraction} if shape.rotary_fraction != 1 else {}),
+        **({} if shape.delta is None else _next(shape, shape.delta)),
         **({} if shape.latent is None else _latent(shape, shape.latent)),
         **({"sliding_window": None} if shape.architecture == "mistral" else {}),
         **({"attention_bias": shape.qkv_bias} if shape.architecture.startswith("glm4") else {}),

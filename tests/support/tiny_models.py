@@ -21,8 +21,10 @@ CARRIES = "mimo"  # as Qwen2; a file may have heads for several tokens beside it
 OWN_HEADS = "mistral"  # as Llama, with a head dim that is not hidden / heads
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
 SIGMOID_EXPERTS = ("glm4_moe", "deepseek_v3")  # with a dense layer, a feed-forward of all tokens, a router's bias
+STATEFUL = "qwen3_next"  # states in every other layer, gated attention in the others, experts with a gated shared one
 WHOLE_NORMS = "minimax_m2"  # experts and a router's bias in all layers, norms over all heads at once
 LATENT = ("deepseek_v3", "glm4_moe_lite")  # the same, with keys and values by way of few numbers
+BESIDE = {CARRIES: "model.mtp_layers.0.", STATEFUL: "mtp."}  # what is carried, where it is not a layer behind the last
 YARN = {
     "rope_type": "yarn",
     "rope_theta": 10000.0,
@@ -50,6 +52,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         Qwen2Config,
         Qwen3Config,
         Qwen3MoeConfig,
+        Qwen3NextConfig,
     )
 
     from tests.support.mimo import register
@@ -93,6 +96,11 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         fields["head_dim"] = 32
     if family == "qwen3_moe":
         fields |= {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "norm_topk_prob": True}
+    if family == "qwen3_next":
+        fields |= {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48, "norm_topk_prob": True}
+        fields |= {"shared_expert_intermediate_size": 40, "num_hidden_layers": 4, "full_attention_interval": 2}
+        fields |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 24}
+        fields |= {"linear_value_head_dim": 16}
     classes = {
         "deepseek_v3": DeepseekV3Config,
         "glm4": Glm4Config,
@@ -105,6 +113,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         "qwen2": Qwen2Config,
         "qwen3": Qwen3Config,
         "qwen3_moe": Qwen3MoeConfig,
+        "qwen3_next": Qwen3NextConfig,
     }
     config_class = classes[family]
     return config_class(**deepcopy(fields | changes))  # it writes into what it is given
@@ -124,7 +133,8 @@ def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Pat
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.empty_like(parameter).normal_(0.0, 0.1, generator=generator)
-            parameter.copy_(1.0 + noise if name.endswith("norm.weight") else noise)
+            centred = kind == STATEFUL and not name.endswith("linear_attn.norm.weight")
+            parameter.copy_(1.0 + noise if name.endswith("norm.weight") and not centred else noise)
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):  # as far apart as the scores
                 buffer.normal_(0.0, 0.3, generator=generator)
@@ -139,7 +149,7 @@ def with_layer_behind(directory: Path) -> Path:
     from safetensors.torch import load_file, save_file
 
     config = json.loads((directory / "config.json").read_text())
-    begin = "model.mtp_layers.0." if config["model_type"] == CARRIES else f"model.layers.{config['num_hidden_layers']}."
+    begin = BESIDE.get(config["model_type"]) or f"model.layers.{config['num_hidden_layers']}."
     more = {f"{begin}eh_proj.weight": torch.rand(4, 8).bfloat16(), f"{begin}enorm.weight": torch.rand(3).half()}
     file = directory / "model.safetensors"
     save_file(load_file(file) | more, file, {"format": "pt"})

@@ -9,12 +9,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from core.megatron.attention.blocks import Blocks, Queries, padded, plan_blocks
+from core.megatron.attention.runs import Runs, plan_runs
+from core.megatron.rows.packing import Segment
 from core.megatron.rows.to_device import to_device
 
 MAX_REPEATED = 1.4  # query-key pairs over those needed, up to which whole sequences are faster
@@ -95,6 +98,12 @@ class AttentionPlan:
     def blocks(self) -> Blocks:
         """The form for kernels that know no ragged sequences."""
         return plan_blocks(self._segments, self._device)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The form for layers with a state. Only of a whole row."""
+        assert self.num_keys is None, "a part of a row has no states"
+        return plan_runs(cast(Sequence[Segment], self._segments), self._device)
 
     @cached_property
     def ragged(self) -> Ragged:

@@ -36,14 +36,20 @@ def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
         "moe_router_topk": shape.experts_per_token,
         "moe_ffn_hidden_size": shape.ffn_hidden_size,
         "moe_shared_expert_intermediate_size": shape.shared_ffn_hidden_size or None,
-        "moe_layer_freq": [0] * shape.dense_layers + [1] * (shape.num_layers - shape.dense_layers)
-        if shape.dense_layers
-        else 1,
+        "moe_shared_expert_gate": shape.shared_gate,
+        "moe_layer_freq": _layers_with_experts(shape),
         "moe_router_dtype": "fp32" if shape.router else None,
         "moe_router_load_balancing_type": "none",
         "moe_aux_loss_coeff": 0.0,
         "expert_model_parallel_size": expert_parallel,
     }
+
+
+def _layers_with_experts(shape: ModelShape) -> list[int] | int:
+    """Each layer by itself, if layers differ in any way: checkpoints then hold a layer's parameters by themselves."""
+    if shape.dense_layers or shape.delta is not None:
+        return [int(shape.has_experts(layer)) for layer in range(shape.num_layers)]
+    return 1
 
 
 def expert_layer(shape: ModelShape) -> Any:

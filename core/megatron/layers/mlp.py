@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.moe.shared_experts import SharedExpertMLP
 from torch import Tensor
+from torch.nn import functional
 
 from core.megatron.layers.fused import load
 
@@ -27,11 +29,20 @@ class GatedMLP(MLP):  # type: ignore[misc]
 
 
 class SharedMLP(SharedExpertMLP):  # type: ignore[misc]
-    """The same beside experts, for all tokens."""
+    """The same beside experts, for all tokens; with a gate, times the sigmoid of one number of each token."""
+
+    def __init__(self, config: Any, submodules: MLPSubmodules, gate: bool, **options: Any) -> None:
+        super().__init__(config, submodules, gate=gate, **options)
+        if gate:  # Megatron makes it on the CPU, and in float32 at first
+            device = torch.cuda.current_device()
+            weight = torch.empty(1, config.hidden_size, dtype=config.params_dtype, device=device)
+            self.gate_weight = torch.nn.Parameter(weight)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[T, 1, H]."""
         output, _ = _forward(self, hidden_states)
+        if self.use_shared_expert_gate:
+            return output * functional.linear(hidden_states, self.gate_weight).sigmoid()
         return output
 
 

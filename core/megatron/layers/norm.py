@@ -24,6 +24,14 @@ class RMSNorm(torch.nn.Module):
         return functional.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
 
 
+class CentredNorm(RMSNorm):
+    """The norm with weights that are what is added to 1 (Qwen3-Next, after Gemma), in float32."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        normed = functional.rms_norm(hidden.float(), self.weight.shape, 1 + self.weight.float(), self.eps)
+        return normed.to(hidden.dtype)
+
+
 class HeadsNorm(RMSNorm):
     """The norm over all of a token's heads at once, all of which are on this rank (MiniMax-M2)."""
 

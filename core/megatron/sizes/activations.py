@@ -17,8 +17,12 @@ their input only. Context-parallel ranks keep the copies of keys and values that
 which is cut into two chunks for each of C ranks, C + 1/2 for each token of a rank. Where adapters are trained, a layer
 keeps their ranks more, the widest of what they add is there at a time, and no weight of the vocabulary has a gradient;
 that less is kept for frozen weights is not counted.
+A layer with a state keeps its projections, and the rest of it is computed again while it goes backward, some states at
+a time: of each state and token 11 (d + v) + 5 C numbers in float32 then, d and v the widths of a key and a value (the
+rule alone took 2,132 on an H200 with d and v of 128, where 7 (d + v) + 5 C are 2,112; 4 (d + v) are reckoned for what
+is ahead of it and behind). Norms around 1 keep what they read in float32, and a gate what it multiplies.
 Legend: T tokens and R targets of the row, of context-parallel ranks of a rank's part of it, H hidden, Q and KV query
-and key width, F width of a feed-forward or expert, V vocabulary.
+and key width, F width of a feed-forward or expert, V vocabulary, C tokens that a state passes at a time.
 """
 
 from __future__ import annotations
@@ -27,10 +31,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common.units import FP32_BYTES
-from modelcfg import ModelShape
+from modelcfg import DeltaNet, ModelShape
 
 INT64_BYTES = 8
 WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been used
+CHUNK = 64  # tokens that a state passes at a time
+STATES_AT_ONCE = 2**19  # states of all tokens of a row that a layer computes at a time
 MAX_WASTE = 1.5  # of the CPU's attention blocks: padded query-key pairs over a block's own largest segment's, at most
 # flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; plain: on a CPU, or in fp32
 Attention = Literal["flash", "whole", "plain"]
@@ -45,6 +51,7 @@ class Pass:
         recomputed: layers of this stage that keep their input only.
         in_flight: rows that have gone forward and not yet backward: more than one on the first of several stages.
         dense: layers of this stage without experts, which come first, of a model that has experts.
+        with_state: layers of this stage that have a state, not attention.
         adapter_ranks: of all adapters of a layer, added up; 0: there are none.
         adapter_outputs: numbers of a token that the widest of a layer's adapters adds.
     """
@@ -61,12 +68,15 @@ class Pass:
     expert_parallel: int = 1
     context_parallel: int = 1
     dense: int = 0
+    with_state: int = 0
     adapter_ranks: int = 0
     adapter_outputs: int = 0
 
 
-def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) -> int:
-    """Bytes per token of a layer that is not recomputed; with experts or without, None: with those of the shape."""
+def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, state: bool = False) -> int:
+    """Bytes per token of a layer that is not recomputed; with experts or without, None: with those of the shape; with a
+    state or with attention.
+    """
     tp = how.tensor_parallel
     query, key = shape.query_size // tp, shape.key_value_size // tp
     experts = bool(shape.num_experts) if experts is None else experts
@@ -77,6 +87,9 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) ->
         gathered = copies + 2 * query  # the output in two orders
         normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
         normed += 4 * _row(shape, how) if shape.post_norms else 0  # what they read, and ahead of their weight
+        if state and shape.delta is not None:
+            return int((6 * _row(shape, how) + _projections(shape.delta) + ffn) * how.element_bytes) + router
+        normed += _gated(shape, how, query)
         return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
     attention = 3 * query + 3 * key + (query if shape.qk_norm else 0)
     attention += query + key if how.attention == "whole" else 0  # outputs and values once more
@@ -84,11 +97,39 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None) ->
         latent = shape.latent
         attention = 4 * query + shape.num_attention_heads // tp * latent.value_dim
         attention += 2 * (latent.query_rank + latent.rank) + latent.rotary_dim
-    attention += int(2 * _key_width(shape, how) * _keys_seen(how))
+    attention += int(2 * _key_width(shape, how) * _keys_seen(how)) + _gated(shape, how, query)
+    if state and shape.delta is not None:
+        attention = _projections(shape.delta) + _gated(shape, how, 0)
     elements = 4 * _row(shape, how) + attention + ffn
     elements += 2 * _row(shape, how) if shape.post_norms else 0
     numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
     return elements * how.element_bytes + numbers * FP32_BYTES + router
+
+
+def _projections(delta: DeltaNet) -> int:
+    """Elements that a layer with a state keeps of one token: what is projected, and what is read from the state."""
+    return 2 * (delta.key_size + delta.value_size + delta.value_heads) + delta.value_size
+
+
+def _gated(shape: ModelShape, how: Pass, query: int) -> int:
+    """Elements that gates and norms around 1 keep of one token more than a layer without them."""
+    of_norms = 2 * (FP32_BYTES // how.element_bytes - 1) * _row(shape, how) if shape.centred_norms else 0
+    of_query = (2 + 2 * FP32_BYTES // how.element_bytes) * query if shape.attention_gate else 0
+    return of_norms + of_query + (_row(shape, how) if shape.shared_gate else 0)
+
+
+def _state_work(shape: ModelShape, tokens: int) -> int:
+    """Bytes of a row's states that are computed at a time, forward and backward."""
+    if shape.delta is None:
+        return 0
+    widths = shape.delta.key_dim + shape.delta.value_dim
+    states = min(shape.delta.value_heads, max(states_at_once(tokens), shape.delta.repeat))
+    return tokens * states * (11 * widths + 5 * CHUNK) * FP32_BYTES
+
+
+def states_at_once(tokens: int) -> int:
+    """Number of states of each of a row's tokens that a layer computes at a time."""
+    return max(1, STATES_AT_ONCE // max(1, tokens))
 
 
 def _keys_seen(how: Pass) -> float:
@@ -144,7 +185,10 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     dense, other = (tokens * (layer_bytes(shape, how, experts=experts) + beside) for experts in (False, None))
     inputs = tokens * _row(shape, how) * how.element_bytes
     whole_dense = max(0, how.dense - how.recomputed)  # the first ones are recomputed
-    layers = whole_dense * dense + (how.num_layers - how.recomputed - whole_dense) * other
+    stateful = tokens * (layer_bytes(shape, how, state=True) + beside) if how.with_state else 0
+    whole_stateful = round((how.num_layers - how.recomputed) * how.with_state / how.num_layers)
+    layers = whole_dense * dense + (how.num_layers - how.recomputed - whole_dense - whole_stateful) * other
+    layers += whole_stateful * stateful
     kept = layers + how.recomputed * inputs
     rows = 0 if how.adapter_ranks else -(-shape.vocab_size // how.tensor_parallel)  # with a gradient
     weight = rows * shape.hidden_size * how.element_bytes
@@ -154,9 +198,10 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     at_logits = kept + (last + logits if how.is_last else 0)
     # later, while a layer is made again and goes backward: its own activations and their gradients
     tied = weight if shape.tied_embeddings and how.is_first and how.is_last else 0
-    in_work = (max(dense, other) if how.dense else other) if how.recomputed else layers
+    in_work = max(dense if how.dense else 0, other, stateful) if how.recomputed else layers
     added = 2 * tokens * how.adapter_outputs * how.element_bytes  # and its gradient
-    in_layer = how.recomputed * inputs + in_work + tokens * _gradients(shape, how) + added + tied
+    work = max(tokens * _gradients(shape, how), _state_work(shape, tokens) if how.with_state else 0)
+    in_layer = how.recomputed * inputs + in_work + work + added + tied
     at_embedding = (3 if tied else 2) * weight if how.is_first else 0
     peak = max(at_logits, in_layer, at_embedding)
     waiting = (how.in_flight - 1) * kept

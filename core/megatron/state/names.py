@@ -132,10 +132,8 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
         return [(name, _cat(halves, 0)) for name, halves in zip(entry.hf, (gates, ups), strict=True)]
     rows = _cat(parts, 0)
     grouped = rows.view(shape.num_query_groups, -1, *rows.shape[1:])  # [groups, (n + 2) d, ...]
-    d, n = shape.head_dim, shape.num_attention_heads // shape.num_query_groups
-    return [
-        (name, part.flatten(0, 1)) for name, part in zip(entry.hf, torch.split(grouped, [n * d, d, d], 1), strict=True)
-    ]
+    parts_of_group = torch.split(grouped, _widths(entry, shape), 1)
+    return [(name, part.flatten(0, 1)) for name, part in zip(entry.hf, parts_of_group, strict=True)]
 
 
 def _gate_and_up(entry: Entry, rank: int, size: int) -> list[tuple[str, slice]]:
@@ -150,12 +148,16 @@ def _interleave(
     entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: ModelShape, first: int, last: int
 ) -> Tensor:
     """Rows of query groups first..last in Megatron's order: the group's query heads, its key, its value."""
-    d, n = shape.head_dim, shape.num_attention_heads // shape.num_query_groups
     parts = []
-    for name, heads in zip(entry.hf, (n, 1, 1), strict=True):
-        rows = read(name, slice(first * heads * d, last * heads * d), slice(None))
-        parts.append(rows.view(last - first, heads * d, *rows.shape[1:]))
+    for name, width in zip(entry.hf, _widths(entry, shape), strict=True):
+        rows = read(name, slice(first * width, last * width), slice(None))
+        parts.append(rows.view(last - first, width, *rows.shape[1:]))
     return torch.cat(parts, dim=1).flatten(0, 1)
+
+
+def _widths(entry: Entry, shape: ModelShape) -> list[int]:
+    """Rows of query, key and value that belong to one group; those of query hold gates, too, where there are some."""
+    return [whole[0] // shape.num_query_groups for whole in entry.shapes]
 
 
 def _cat(parts: Sequence[Tensor], dim: int) -> Tensor:

@@ -29,7 +29,7 @@ def layout(flags: Flags, draft: Draft, ranks: int) -> None:
     elif flag:
         draft.put("placement.sequence_parallel", True, flag)
     copies = max(1, ranks // (tensor * pipeline))
-    _context(flags, draft, copies)
+    _context(flags, draft, copies, shape)
     _experts(flags, draft, copies)
 
 
@@ -74,12 +74,14 @@ def _add_up(number: int, layers: int, ends: dict[str, int]) -> bool:
     return min(ends.values()) > 0 and Stages(number, **ends).add_up(layers)
 
 
-def _context(flags: Flags, draft: Draft, copies: int) -> None:
-    """Ranks that share out a row's tokens hold a copy of the model each."""
+def _context(flags: Flags, draft: Draft, copies: int, shape: ModelShape | None) -> None:
+    """Ranks that share out a row's tokens hold a copy of the model each; a state passes all of a row's tokens."""
     flag = flags.take("context_parallel_size")
     wanted = max(1, whole(flag.text, 1)) if flag else 1
     if flag and wanted == 1:
         draft.skip(flag, "a row is on one rank")
+    elif flag and shape is not None and shape.delta is not None:
+        _put(draft, "context_parallel", flag, (wanted, 1), "a state passes the tokens of a row one after the other")
     elif flag:
         reason = "the trainer ranks do not go into sets of this size"
         _put(draft, "context_parallel", flag, (wanted, math.gcd(wanted, copies)), reason)

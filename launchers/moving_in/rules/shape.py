@@ -9,9 +9,11 @@ from typing import Any
 import modelcfg
 from launchers.moving_in.flags import Flags, number, whole
 from modelcfg import LatentAttention, ModelShape, SigmoidRouter
+from modelcfg.families import qwen3_next
 
 WHOLE_NORMS = "minimax_m2"
-OF_SPEC = ("glm4", WHOLE_NORMS)  # names in --spec of layers that the family of that name has here
+STATEFUL = "qwen3_next"  # flags do not say the sizes of its states, which are one and the same in all of these models
+OF_SPEC = ("glm4", WHOLE_NORMS, STATEFUL)  # names in --spec of layers that the family of that name has here
 MTP = "mtp_num_layers"  # carried along where the family is known
 OF_NO_FAMILY = {
     "spec": "layers of its own (--spec)",
@@ -30,6 +32,7 @@ def unknown_family(flags: Flags) -> str:
     for name, what in OF_NO_FAMILY.items():
         carries = _has_sigmoid_router(flags) or _architecture(flags) == "mimo"
         known = bool(_family_of_spec(flags)) if name == "spec" else name == MTP and carries
+        known |= name == "attention_output_gate" and _has_states(flags)
         if flags.look(name) and not known:
             return what
     latent = flags.look("multi_latent_attention")
@@ -38,7 +41,7 @@ def unknown_family(flags: Flags) -> str:
     if flags.look("num_experts") and not _has_sigmoid_router(flags):
         if not flags.look("qk_layernorm"):
             return "experts without norms of query and key"
-        if flags.look("moe_shared_expert_intermediate_size"):
+        if flags.look("moe_shared_expert_intermediate_size") and not _has_states(flags):
             return "a feed-forward of all tokens beside a softmax router"
     return ""
 
@@ -66,6 +69,7 @@ def shape_of(flags: Flags) -> ModelShape | None:
             max_position_embeddings=LONGEST,
             **_attention(flags, hidden // heads),
             **_experts(flags, layers),
+            **(qwen3_next.layer_fields({}) if _has_states(flags) else {}),
         )
     except ValueError:  # sizes that no model has
         return None
@@ -98,6 +102,7 @@ def _experts(flags: Flags, layers: int) -> dict[str, Any]:
     found: dict[str, Any] = {"num_experts": experts}
     if experts:
         found["experts_per_token"] = whole(flags.said("moe_router_topk"), 2)
+        found["shared_ffn_hidden_size"] = whole(flags.said("moe_shared_expert_intermediate_size"), 0)
     if not experts or not _has_sigmoid_router(flags):
         return found
     router = {
@@ -108,7 +113,6 @@ def _experts(flags: Flags, layers: int) -> dict[str, Any]:
     dense = _dense_layers(flags.said("moe_layer_freq"), layers)
     return found | {
         "router": SigmoidRouter(**router),
-        "shared_ffn_hidden_size": whole(flags.said("moe_shared_expert_intermediate_size"), 0),
         "dense_layers": dense,
         "dense_ffn_hidden_size": whole(flags.said("ffn_hidden_size"), 0) if dense else 0,
     }
@@ -130,6 +134,10 @@ def _dense_layers(frequency: str, layers: int) -> int:
     if pattern and pattern != "0" * dense + "1" * (layers - dense):
         raise ValueError(f"found {frequency} for {layers} layers; wanted dense layers first, then layers with experts")
     return dense
+
+
+def _has_states(flags: Flags) -> bool:
+    return _family_of_spec(flags) == STATEFUL
 
 
 def _has_sigmoid_router(flags: Flags) -> bool:

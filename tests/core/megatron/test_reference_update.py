@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.support.plain_update import PlainTrainer, Settings
 from tests.support.rank_main import make_samples
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import HALF_TURNED, SIGMOID_EXPERTS, WHOLE_NORMS, tiny_model
+from tests.support.tiny_models import HALF_TURNED, SIGMOID_EXPERTS, STATEFUL, WHOLE_NORMS, tiny_model
 
 NUM_UPDATES = 2
 SETTINGS = Settings(
@@ -43,7 +43,7 @@ CONFIG: dict[str, dict[str, Any]] = {
     },
 }
 # of them, qwen2 has biases, qwen3 norms of heads, glm4 norms behind the layers and heads that are turned in part
-KINDS = ("llama", "llama-tied", "qwen2-tied", "qwen3", "glm4", *SIGMOID_EXPERTS, WHOLE_NORMS)
+KINDS = ("llama", "llama-tied", "qwen2-tied", "qwen3", "glm4", *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}
 HALF = {"rope_parameters": {**HALF_TURNED, "rope_theta": 1e6}}
 # kind of model, and changes of the section train
@@ -133,8 +133,9 @@ def _off(found: Tensor, wanted: Tensor, start: Tensor | float = 0.0) -> float:
 @pytest.mark.parametrize("update", UPDATES)
 def test_metrics(found: dict[str, Course], wanted: dict[str, Course], name: str, update: int) -> None:
     ours, plain = found[name].metrics[update], wanted[CASES[name][0]].metrics[update]
+    rounding = 1e-4 if CASES[name][0] == STATEFUL else 1e-5  # a state adds up all tokens, chunk by chunk here
     for metric in ("loss", "grad_norm", "lr", "pg_clipfrac"):
-        assert ours[f"train/{metric}"] == pytest.approx(plain[metric], rel=1e-5, abs=1e-6), metric
+        assert ours[f"train/{metric}"] == pytest.approx(plain[metric], rel=rounding, abs=rounding / 10), metric
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -165,7 +166,7 @@ def test_no_part_is_idle(found: dict[str, Course], wanted: dict[str, Course], na
     plain = wanted[CASES[name][0]].metrics
     least, most = min(one["least_norm"] for one in plain), max(one["most_norm"] for one in plain)
     # gradients of models with experts are smaller: not all of them are clipped in some step, and not in another
-    assert CASES[name][0] in (*SIGMOID_EXPERTS, WHOLE_NORMS) or least < SETTINGS.clip_grad < most / 1.5
+    assert CASES[name][0] in (*SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL) or least < SETTINGS.clip_grad < most / 1.5
     for update in UPDATES:
         ours, samples = found[name].metrics[update], make_samples(update)
         assert plain[update]["pg_clipfrac"] > 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, WHOLE_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, STATEFUL, WHOLE_NORMS, tiny_model
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
@@ -54,7 +54,7 @@ CRITICS: dict[int, dict[str, dict[str, Any]]] = {
     },
 }
 WITH_CRITIC = ("llama", "qwen2-tied", EXPERTS)
-EXPERT_KINDS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS)
+EXPERT_KINDS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
 DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS)
 
 

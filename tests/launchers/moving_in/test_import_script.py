@@ -473,6 +473,11 @@ SIZES = {
     " --num-attention-heads 48 --num-query-groups 8 --kv-channels 128 --vocab-size 200064 --rotary-base 5000000"
     " --rotary-percent 0.5 --untie-embeddings-and-output-weights --qk-layernorm --num-experts 256 --moe-router-topk 8"
     " --moe-layer-freq [1]*62 --moe-router-score-function sigmoid --spec plugins.minimax_m2 get_layers",
+    "qwen3-next-80b-a3b": "--num-layers 48 --hidden-size 2048 --ffn-hidden-size 5120 --moe-ffn-hidden-size 512"
+    " --num-attention-heads 16 --num-query-groups 2 --kv-channels 256 --vocab-size 151936 --rotary-base 10000000"
+    " --rotary-percent 0.25 --untie-embeddings-and-output-weights --qk-layernorm --num-experts 512 --moe-router-topk 10"
+    " --moe-shared-expert-intermediate-size 512 --moe-shared-expert-gate --attention-output-gate"
+    " --apply-layernorm-1p --spec plugins.qwen3_next get_layers",
     "mimo-7b": "--num-layers 36 --hidden-size 4096 --ffn-hidden-size 11008 --num-attention-heads 32"
     " --num-query-groups 8 --vocab-size 151680 --rotary-base 640000 --add-qkv-bias"
     " --untie-embeddings-and-output-weights --mtp-num-layers 1",

@@ -22,6 +22,7 @@ from tests.support.tiny_models import (
     OWN_HEADS,
     POST_NORMS,
     SIGMOID_EXPERTS,
+    STATEFUL,
     WHOLE_NORMS,
     YARN,
     tiny_model,
@@ -37,7 +38,10 @@ SCALED = {
     "original_max_position_embeddings": 64,
 }
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{kind: (kind, {}) for kind in (*KINDS, POST_NORMS, OWN_HEADS, CARRIES, EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS)},
+    **{
+        kind: (kind, {})
+        for kind in (*KINDS, POST_NORMS, OWN_HEADS, CARRIES, EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
+    },
     "glm4_moe_lite": ("glm4_moe_lite", {}),
     "direct-queries": ("deepseek_v3", {"q_lora_rank": None, "rope_parameters": {"rope_type": "default"}}),
     "yarn-rope": ("llama", {"rope_parameters": {**YARN, "beta_fast": 4.0, "truncate": False}}),
@@ -56,7 +60,7 @@ LAYOUTS = {
     "pp2-ep2": (4, {"placement": {"pipeline_parallel": 2, "expert_parallel": 2}}),
     "tp4": (4, {"placement": {"tensor_parallel": 4}}),  # more ranks than query groups
 }
-WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS)
+WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
 ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite")  # a layout changes nothing of what is new
 QUANTISED = {"qwen3-fp8": "fp8", "deepseek_v3-packed": "packed"}
 FOUR_RANKS = ("qwen2", "odd-vocab")
@@ -68,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("huggingface")
     for name, (kind, changes) in MODELS.items():
         tiny_model(kind, root / "models" / name, **changes)
-        if kind in (CARRIES, *SIGMOID_EXPERTS):
+        if kind in (CARRIES, STATEFUL, *SIGMOID_EXPERTS):
             with_layer_behind(root / "models" / name)
         if name in QUANTISED:
             quantise(root / "models" / name, root / "quantised" / name, QUANTISED[name])
@@ -83,8 +87,8 @@ def _possible(model: str, layout: str) -> bool:
         return model in WITH_EXPERTS
     if model in QUANTISED:
         return layout in ("tp1", "tp2")
-    if model == WHOLE_NORMS and layout == "tp2":
-        return False  # a norm needs all heads
+    if model in (WHOLE_NORMS, STATEFUL) and layout == "tp2":
+        return False  # a norm needs all heads, and states are not split
     return layout != "tp4" or model in FOUR_RANKS
 
 

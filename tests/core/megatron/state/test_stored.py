@@ -16,7 +16,7 @@ import modelcfg
 from common.mistake import Wrong
 from core.megatron.state.stored import StoredModel
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, WHOLE_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, STATEFUL, WHOLE_NORMS, tiny_model
 
 TP2 = {"tensor_parallel": 2}
 PP2 = {"pipeline_parallel": 2}
@@ -31,7 +31,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any], bool]] = {
     "pp2-tied": ("qwen2-tied", {}, 2, PP2, False),
     "ep2": (EXPERTS, {}, 2, {"expert_parallel": 2}, False),
     "tp4-odd-vocab": ("qwen2", {"vocab_size": 509}, 4, TP4, False),
-    **{f"{kind}-ep2": (kind, {}, 2, {"expert_parallel": 2}, False) for kind in (*SIGMOID_EXPERTS, WHOLE_NORMS)},
+    **{
+        f"{kind}-ep2": (kind, {}, 2, {"expert_parallel": 2}, False)
+        for kind in (*SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
+    },
     "pp2-ep2-distopt": (EXPERTS, {}, 4, {**PP2, "expert_parallel": 2}, True),
 }
 

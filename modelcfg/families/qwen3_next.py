@@ -1,0 +1,111 @@
+"""Qwen3-Next: gated delta nets in three of four layers, gated attention in the others, experts with a gated shared one.
+
+Weights of norms are what is added to 1, but for the norm of what is read from a state. The layer for predicting several
+tokens (`mtp.`) is carried.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from modelcfg.family import Config, Family, or_default
+from modelcfg.weights import Weight, attention, delta_net, experts, norm
+
+if TYPE_CHECKING:
+    from modelcfg.shape import ModelShape
+
+# where config.json does not say, as transformers has it
+HEAD_DIM, ROTARY_FRACTION, ATTENTION_EVERY = 256, 0.25, 4
+DELTA = {
+    "key_heads": ("linear_num_key_heads", 16),
+    "value_heads": ("linear_num_value_heads", 32),
+    "key_dim": ("linear_key_head_dim", 128),
+    "value_dim": ("linear_value_head_dim", 128),
+    "taps": ("linear_conv_kernel_dim", 4),
+}
+KINDS = ("linear_attention", "full_attention")
+
+
+def _layer(shape: ModelShape, layer: int) -> list[Weight]:
+    delta = shape.delta if shape.has_state(layer) else None
+    return [
+        norm("input_layernorm", "input_layernorm", shape.hidden_size),
+        *(attention(shape) if delta is None else delta_net(shape, delta)),
+        norm("pre_mlp_layernorm", "post_attention_layernorm", shape.hidden_size),
+        *experts(shape, shared="mlp.shared_expert"),
+    ]
+
+
+def _attention_every(config: Config) -> int:
+    """Number by the list of the layers' kinds, or as it is said: SGLang reads this, transformers 5 writes that."""
+    kinds = config.get("layer_types")
+    if kinds and KINDS[1] in kinds:
+        return int(kinds.index(KINDS[1])) + 1
+    return int(or_default(config, "full_attention_interval", ATTENTION_EVERY))
+
+
+def _kinds(config: Config) -> list[str]:
+    every = _attention_every(config)
+    return [KINDS[(layer + 1) % every == 0] for layer in range(config["num_hidden_layers"])]
+
+
+def _rotary_fraction(config: Config) -> float:
+    rope = {**config, **(config.get("rope_parameters") or {})}
+    return float(or_default(rope, "partial_rotary_factor", ROTARY_FRACTION))
+
+
+def layer_fields(config: Config) -> dict[str, Any]:
+    """What sets these layers apart from Qwen3's, sizes of states among it."""
+    delta = {name: or_default(config, key, default) for name, (key, default) in DELTA.items()}
+    return {
+        "centred_norms": True,
+        "attention_gate": True,
+        "shared_gate": True,
+        "delta": {**delta, "attention_every": _attention_every(config)},
+    }
+
+
+def _fields(config: Config) -> dict[str, Any]:
+    return {
+        **layer_fields(config),
+        "head_dim": or_default(config, "head_dim", HEAD_DIM),
+        "ffn_hidden_size": config["moe_intermediate_size"],
+        "qk_norm": True,
+        "rotary_fraction": _rotary_fraction(config),
+        "num_experts": config["num_experts"],
+        "experts_per_token": config["num_experts_per_tok"],
+        "shared_ffn_hidden_size": config["shared_expert_intermediate_size"],
+    }
+
+
+def _refused(config: Config) -> dict[str, bool]:
+    """Other orders of layers, layers without experts, probabilities that do not sum to 1; SGLang never ties."""
+    every = _attention_every(config)
+    return {
+        "partial_rotary_factor": False,
+        "num_experts": config["num_experts"] == 0,
+        "shared_expert_intermediate_size": config["shared_expert_intermediate_size"] == 0,
+        "tie_word_embeddings": bool(config.get("tie_word_embeddings")),
+        "norm_topk_prob": not or_default(config, "norm_topk_prob", True),
+        "decoder_sparse_step": or_default(config, "decoder_sparse_step", 1) != 1,
+        "mlp_only_layers": bool(config.get("mlp_only_layers")),
+        "layer_types": (config.get("layer_types") or _kinds(config)) != _kinds(config),
+        "full_attention_interval": or_default(config, "full_attention_interval", every) != every,
+    }
+
+
+def _carried(_: ModelShape) -> tuple[str, ...]:
+    return ("mtp.",)
+
+
+FAMILY = Family(
+    "qwen3_next",
+    "Qwen3NextForCausalLM",
+    layer=_layer,
+    fields=_fields,
+    refused=_refused,
+    required=("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
+    renamed=(("num_experts", "num_local_experts"),),
+    carried=_carried,
+    not_on_cpus="SGLang computes its delta nets by kernels for GPUs, or by those of its own build for CPUs",
+)
