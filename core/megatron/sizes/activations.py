@@ -19,8 +19,9 @@ keeps their ranks more, the widest of what they add is there at a time, and no w
 that less is kept for frozen weights is not counted.
 A layer with a state keeps its projections, and the rest of it is computed again while it goes backward, some states at
 a time: of each state and token 11 (d + v) + 5 C numbers in float32 then, d and v the widths of a key and a value (the
-rule alone took 2,132 on an H200 with d and v of 128, where 7 (d + v) + 5 C are 2,112; 4 (d + v) are reckoned for what
-is ahead of it and behind). Norms around 1 keep what they read in float32, and a gate what it multiplies.
+rule alone took 2,132 on an H200 with d and v of 128, where 7 (d + v) + 5 C are 2,112: `bench/states.py`; 4 (d + v) are
+reckoned for what is ahead of it and behind). Norms around 1 keep what they read in float32, and a gate keeps what it
+multiplies.
 Legend: T tokens and R targets of the row, of context-parallel ranks of a rank's part of it, H hidden, Q and KV query
 and key width, F width of a feed-forward or expert, V vocabulary, C tokens that a state passes at a time.
 """

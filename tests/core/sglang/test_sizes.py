@@ -57,3 +57,10 @@ def test_a_cpu_engine_has_a_fixed_cache() -> None:
 @pytest.mark.parametrize("ranks", [1, 8])
 def test_latent_attention_keeps_what_keys_and_values_are_made_of_on_every_rank(ranks: int) -> None:
     assert kv_token_bytes(modelcfg.load("deepseek-v3-671b-a37b"), 2, ranks) == 61 * (512 + 64) * 2
+
+
+def test_layers_with_a_state_keep_no_keys_and_states_take_their_share() -> None:
+    shape = modelcfg.load("qwen3-next-80b-a3b")
+    assert kv_token_bytes(shape, 2, 1) == 2 * 12 * 2 * 256 * 2
+    left = 200 * GIB - weight_bytes(shape, 2, 1)
+    assert gpu_cache(shape, 2, 1, 200 * GIB, None).num_bytes == pytest.approx(left / 1.9, rel=1e-5)

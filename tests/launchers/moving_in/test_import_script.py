@@ -520,6 +520,13 @@ def test_a_layout_that_is_not_possible_becomes_the_nearest_that_is(tmp_path: Pat
     assert (lost.get("--tensor-model-parallel-size 4") == "memory") is (tensor < 4)
 
 
+def test_a_row_of_states_is_on_one_rank(tmp_path: Path) -> None:
+    flags = "--num-rollout 1 --actor-num-gpus-per-node 8 --context-parallel-size 4 --expert-model-parallel-size 8"
+    found = of_flags(tmp_path, f"{SIZES['qwen3-next-80b-a3b']} {flags}")
+    assert keys(found)["placement.context_parallel"] == 1
+    assert {one.flag: one.loses for one in found.draft.lost}["--context-parallel-size 4"] == "memory"
+
+
 def test_a_model_of_no_family_is_named_as_such(tmp_path: Path) -> None:
     found = of_flags(tmp_path, "--num-layers 2 --hidden-size 8 --attention-output-gate")
     assert (found.model, found.unknown_family) == (None, "gated attention")

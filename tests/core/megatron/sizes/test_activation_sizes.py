@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 import modelcfg
-from core.megatron.sizes.activations import WORKSPACE_BYTES, Attention, Pass, layer_bytes, update_bytes
+from core.megatron.sizes.activations import (
+    STATES_AT_ONCE,
+    WORKSPACE_BYTES,
+    Attention,
+    Pass,
+    layer_bytes,
+    states_at_once,
+    update_bytes,
+)
 
 ROOT = Path(__file__).parents[4]
 MEASURED = json.loads((ROOT / "bench" / "results" / "mfu.json").read_text())["mfu"]
@@ -141,3 +149,18 @@ def test_an_inner_stage_has_no_logits_and_the_first_keeps_rows_in_flight() -> No
     assert update_bytes(shape, inner, 4096, 4096)["logits"] == 0
     one, three = (update_bytes(shape, replace(inner, in_flight=n), 4096, 4096)["activations"] for n in (1, 3))
     assert three - one == 2 * 9 * 4096 * layer_bytes(shape, inner)
+
+
+def test_a_layer_with_a_state_keeps_its_projections_and_the_rest_takes_a_bounded_room() -> None:
+    shape = modelcfg.load("qwen3-next-80b-a3b")
+    assert shape.delta is not None
+    more = shape.delta.model_copy(update={"value_heads": shape.delta.value_heads + shape.delta.key_heads})
+    wider = shape.model_copy(update={"delta": more})
+    values = shape.delta.key_heads * shape.delta.value_dim
+    projected = 3 * values + 2 * shape.delta.key_heads  # values, their gates, what is read; strengths and decays
+    assert layer_bytes(wider, PLAIN, state=True) - layer_bytes(shape, PLAIN, state=True) == 2 * projected
+    assert layer_bytes(wider, PLAIN) == layer_bytes(shape, PLAIN)
+    recomputed = replace(PLAIN, num_layers=48, recomputed=48, with_state=36)
+    longer = [sum(update_bytes(shape, recomputed, tokens, 64).values()) for tokens in (2**14, 2**15, 2**16)]
+    assert longer[2] - longer[1] < 2.2 * (longer[1] - longer[0])
+    assert all(tokens * states_at_once(tokens) <= STATES_AT_ONCE for tokens in (1, 1000, 2**14, 2**19))
