@@ -20,8 +20,8 @@ that less is kept for frozen weights is not counted.
 A layer with a state keeps its projections, and the rest of it is computed again while it goes backward, some states at
 a time: of each state and token 12 (d + v) + 5 C numbers in float32 then, d and v the widths of a key and a value (the
 rule alone took 2,246 to 2,374 on an H200 with d and v of 128, where 8 (d + v) + 5 C are 2,368: `bench/states.py`;
-4 (d + v) are reckoned for what is ahead of it and behind). Norms around 1 keep what they read in float32, and a gate keeps what it
-multiplies.
+4 (d + v) are reckoned for what is ahead of it and behind). Norms around 1 keep what they read in float32, and a gate
+keeps what it multiplies.
 Legend: T tokens and R targets of the row, of context-parallel ranks of a rank's part of it, H hidden, Q and KV query
 and key width, F width of a feed-forward or expert, V vocabulary, C tokens that a state passes at a time.
 """
