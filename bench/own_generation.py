@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--response", type=int, default=512)
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", type=int, help="processes; left out: what a run takes")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--fraction", type=float, default=0.8)
     options = parser.parse_args()

@@ -196,7 +196,11 @@ class RolloutConfig(Section):
     generate_timeout_s: PositiveFloat = Field(
         600.0, description="time limit for one sample of your own function, but for what it waits for the engine then"
     )
-    generate_workers: PositiveInt = Field(1, description="processes of your own function per node")
+    generate_workers: PositiveInt | None = Field(
+        None,
+        description="processes of your own function per node; null: one for every 128 samples of a step, in up to a "
+        "quarter of the cores",
+    )
     environment: str | None = Field(
         None,
         description="dialogue: who answers the model: module.py:Class or package.module:Class, with reset and step",

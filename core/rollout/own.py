@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,14 @@ from core.rollout.task import Response, Task
 from core.rollout.workers import Made, TaskFailed, Workers
 from core.samples import Status
 from core.sglang.client import EngineClient
+
+SAMPLES_OF_A_WORKER = 128  # one turn each: with 512 in flight one worker costs 8 % of a rollout, four cost 1 %
+
+
+def usual_workers(config: RolloutConfig) -> int:
+    """Worker processes of a node, by the samples of a step; a quarter of its cores at most."""
+    samples = config.rollout_batch_size * config.n_samples_per_prompt
+    return max(1, min(-(-samples // SAMPLES_OF_A_WORKER), len(os.sched_getaffinity(0)) // 4))
 
 
 class OwnGeneration:
@@ -46,7 +55,9 @@ class OwnGeneration:
             "model_dir": None if model_dir is None else str(model_dir),
             "renderings": {name: asdict(one) for name, one in renderings.items()},
         }
-        self._workers = Workers(settings, config.generate_workers, config.generate_timeout_s, decode)
+        self._workers = Workers(
+            settings, config.generate_workers or usual_workers(config), config.generate_timeout_s, decode
+        )
 
     def __enter__(self) -> Self:
         self._workers.start()

@@ -20,7 +20,7 @@ from core.pretrained.tokenizer import load_tokenizer
 from core.processes.user_process import WorkerStartError
 from core.rollout import own, workers
 from core.rollout.generate import Answer
-from core.rollout.own import OwnGeneration
+from core.rollout.own import OwnGeneration, usual_workers
 from core.rollout.seeds import turn_seed
 from core.rollout.task import Task
 from core.samples import SamplingParams, Status
@@ -614,3 +614,12 @@ def test_what_a_login_node_says(changes: dict[str, Any], wanted: list[str], tmp_
         mistakes = [str(one) for one in error.mistakes]
     assert len(mistakes) == bool(wanted), mistakes
     assert all(text in mistakes[0] for text in wanted), mistakes
+
+
+@pytest.mark.parametrize(("prompts", "cores", "workers"), [(8, 2, 1), (64, 32, 4), (64, 8, 2), (1000, 128, 32)])
+def test_processes_by_the_samples_of_a_step(
+    prompts: int, cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(cores)))
+    section = RolloutConfig(num_rollout=1, rollout_batch_size=prompts, n_samples_per_prompt=8)
+    assert usual_workers(section) == workers
