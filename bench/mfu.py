@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -60,10 +60,10 @@ def needed_flops(shape: ModelShape, row: Row) -> float:
     return flops
 
 
-def build(shape: ModelShape, recompute: int, dtype: torch.dtype) -> Any:
+def build(shape: ModelShape, recompute: int, dtype: torch.dtype, selective: bool) -> Any:
     """Model with gradient buffers, random weights."""
-    full = "full" if recompute else "none"
-    options = ModelOptions(dtype, recompute=full, recompute_layers=recompute or None)
+    others: Literal["selective", "none"] = "selective" if selective else "none"
+    options = ModelOptions(dtype, recompute="full" if recompute else others, recompute_layers=recompute or None)
     model = build_model(shape, options)
     parameters = list(model.parameters())
     move_into_flat(parameters)
@@ -96,12 +96,13 @@ class Case:
     recompute: int
     graphs: bool = False
     dtype: torch.dtype = torch.bfloat16
+    selective: bool = False  # where no layer is recomputed whole
 
     def __post_init__(self) -> None:
         gc.collect()
         torch._C._cuda_clearCublasWorkspaces()  # CUDA graphs had one of their own
         torch.cuda.empty_cache()
-        self.model = build(self.shape, self.recompute, self.dtype)
+        self.model = build(self.shape, self.recompute, self.dtype, self.selective)
         self.length = min(SEQUENCE, self.tokens)
         samples = make_samples(self.tokens // self.length, PROMPT, self.length - PROMPT + 1)
         self.row, self.batch = make_batch(samples, self.tokens)
@@ -118,9 +119,11 @@ class Case:
         return time.perf_counter() - began
 
 
-def measure(shape: ModelShape, tokens: int, recompute: int, graphs: bool = False) -> dict[str, Any]:
+def measure(
+    shape: ModelShape, tokens: int, recompute: int, graphs: bool = False, selective: bool = False
+) -> dict[str, Any]:
     """One line of the table."""
-    case = Case(shape, tokens, recompute, graphs)
+    case = Case(shape, tokens, recompute, graphs, selective=selective)
     torch.cuda.reset_peak_memory_stats()
     seconds = [case.compute() for _ in range(REPETITIONS + 2)][2:]
     median = statistics.median(seconds)
@@ -134,6 +137,7 @@ def measure(shape: ModelShape, tokens: int, recompute: int, graphs: bool = False
         "sequence": case.length,
         "recomputed_layers": recompute,
         "graphs": graphs,
+        "selective": selective,
         "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
         "seconds": seconds,
     }
@@ -175,7 +179,8 @@ def show(line: dict[str, Any]) -> None:
     print(
         f"{line['shape']:<12}{line['tokens']:>7} tokens  MFU {line['mfu']:.3f}  {line['tflops']:.0f} TFLOP/s  "
         f"{line['tokens_per_s']:.0f} tokens/s  peak {line['peak_gib']:.1f} GiB  "
-        f"recomputed {line['recomputed_layers']}{'  as CUDA graphs' * line['graphs']}",
+        f"recomputed {line['recomputed_layers']}{'  as CUDA graphs' * line['graphs']}"
+        f"{'  selective' * line['selective']}",
         flush=True,
     )
     if "kernels" in line:
@@ -189,6 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shapes", nargs="*", default=list(CASES))
     parser.add_argument("--profile", nargs="*", default=["qwen3-4b"])
+    parser.add_argument(
+        "--selective", nargs="*", default=[], help="shapes that selective recompute is measured of, too"
+    )
     options = parser.parse_args()
     one_rank()
     initialise(make_config(8).placement, 0, "cuda")
@@ -200,11 +208,20 @@ def main() -> None:
             if not recompute and tokens <= most_tokens(modelcfg.load(name)):
                 lines.append(measure(modelcfg.load(name), tokens, 0, graphs=True))
                 show(lines[-1])
+    selective = [(name, tokens) for name in options.selective for tokens in CASES[name]]
+    for name, tokens in selective:
+        lines.append(measure(modelcfg.load(name), tokens, 0, selective=True))
+        show(lines[-1])
     for line in lines:
-        if line["shape"] in options.profile and not line["graphs"]:
+        if line["shape"] in options.profile and not line["graphs"] and not line["selective"]:
             profile(line)
             show(line)
-    seconds = {f"{line['shape']} {line['tokens']}{' graphs' * line['graphs']}": line["seconds"] for line in lines}
+    seconds = {
+        f"{line['shape']} {line['tokens']}{' graphs' * line['graphs']}{' selective' * line['selective']}": line[
+            "seconds"
+        ]
+        for line in lines
+    }
     report("mfu", seconds, mfu=lines, matmul_tflops=peak / 1e12, peak_tflops=PEAK / 1e12)
 
 

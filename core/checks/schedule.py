@@ -33,10 +33,10 @@ def all_tokens_are_sampled_from(config: RunConfig) -> Iterator[Mistake]:
 
 
 def recomputed_layers(config: RunConfig) -> Iterator[Mistake]:
-    """A number of layers says nothing while none is recomputed."""
+    """A number of layers says nothing while none is recomputed whole."""
     train = config.train
-    if train.recompute_layers is not None and train.recompute == "none":
-        found = f"recompute_layers {train.recompute_layers} and recompute none"
+    if train.recompute_layers is not None and train.recompute != "full":
+        found = f"recompute_layers {train.recompute_layers} and recompute {train.recompute}"
         remedy = "set train.recompute to full, or remove recompute_layers"
         yield Mistake("train.recompute_layers", None, found, "recompute full", remedy)
 

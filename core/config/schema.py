@@ -410,7 +410,11 @@ class TrainConfig(Section):
         "streamed: in host memory, from where they pass through the device piece by piece; auto: streamed where a GPU "
         "has no room for them",
     )
-    recompute: Literal["none", "full"] = Field("none", description="activation recompute, per layer")
+    recompute: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="what a layer computes again in the backward pass instead of keeping it: selective: the outputs of "
+        "norms and activations, which costs next to nothing; full: everything but its input",
+    )
     recompute_layers: PositiveInt | None = Field(
         None, description="recompute full: number of layers to recompute in each pipeline stage; null: all of them"
     )

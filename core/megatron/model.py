@@ -32,6 +32,7 @@ from core.megatron.attention.packed import RowAttention
 from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.adapters import attach
 from core.megatron.layers.experts import expert_layer, expert_settings
+from core.megatron.layers.made_again import LeanLayer, LeanRoutedLayer
 from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import CentredNorm, HeadsNorm, RMSNorm
 from core.megatron.layers.post_norm import NormedAttention, NormedMLP
@@ -72,7 +73,7 @@ class ModelOptions:
     expert_parallel: int = 1
     context_parallel: int = 1
     sequence_parallel: bool = False
-    recompute: Literal["none", "full"] = "none"
+    recompute: Literal["none", "selective", "full"] = "none"
     recompute_layers: int | None = None
     temperature: float = 1.0
     entropy_gradient: bool = False
@@ -268,7 +269,8 @@ def stage_layers(shape: ModelShape, options: ModelOptions) -> range:
 
 def block_spec(shape: ModelShape, options: ModelOptions) -> Any:
     """The layers of this stage: Megatron's local spec with our norms, our attention and our feed-forwards."""
-    layers = [_layer_spec(shape, number) for number in stage_layers(shape, options)]
+    lean = options.recompute == "selective"
+    layers = [_layer_spec(shape, number, lean=lean) for number in stage_layers(shape, options)]
     return TransformerBlockSubmodules(layer_specs=layers, layer_norm=_norm(shape))
 
 
@@ -276,7 +278,7 @@ def _norm(shape: ModelShape) -> type[RMSNorm]:
     return CentredNorm if shape.centred_norms else RMSNorm
 
 
-def _layer_spec(shape: ModelShape, number: int) -> Any:
+def _layer_spec(shape: ModelShape, number: int, *, lean: bool) -> Any:
     layer = get_gpt_layer_local_spec(qk_layernorm=shape.qk_norm, normalization="RMSNorm")
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
     parts.input_layernorm = parts.pre_mlp_layernorm = _norm(shape)
@@ -284,7 +286,9 @@ def _layer_spec(shape: ModelShape, number: int) -> Any:
     dense = NormedMLP if shape.post_norms else GatedMLP
     parts.mlp = expert_layer(shape) if shape.has_experts(number) else dense
     if shape.has_experts(number):
-        layer.module = RoutedLayer
+        layer.module = LeanRoutedLayer if lean else RoutedLayer
+    elif lean:
+        layer.module = LeanLayer
     if shape.latent is not None:
         settings = {"shape": shape, "latent": shape.latent}
         parts.self_attention = ModuleSpec(module=LatentSelfAttention, params=settings)

@@ -229,6 +229,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         sequence_parallel=placement.sequence_parallel,
         num_layers=layers,
         recomputed=wanted if train.recompute == "full" else 0,
+        selective=train.recompute == "selective",
         in_flight=placement.pipeline_parallel - stage,
         is_first=stage == 0,
         is_last=stage == placement.pipeline_parallel - 1,

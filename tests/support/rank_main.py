@@ -406,9 +406,35 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def kept(trainer: Any) -> list[int]:
+    """Bytes that autograd was given to keep in an update, recipes aside, and tokens of the rows."""
+    from core.megatron.layers.made_again import LayerOutputs
+
+    bytes_kept, tokens, learn, pack = 0, 0, trainer._learn, LayerOutputs.pack
+
+    def counted(saved: Any) -> Any:
+        nonlocal bytes_kept
+        bytes_kept += saved.nbytes if isinstance(saved, torch.Tensor) else 0
+        return saved
+
+    def learning(model: Any, row: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal tokens
+        tokens += len(row.tokens)
+        return learn(model, row, *arguments, **options)
+
+    trainer._learn = learning
+    with (
+        mock.patch.object(LayerOutputs, "pack", lambda outputs, saved: counted(pack(outputs, saved))),
+        torch.autograd.graph.saved_tensors_hooks(counted, lambda saved: saved),
+    ):
+        trainer.update(make_samples(0))
+    return [bytes_kept, tokens]
+
+
 MOST_THREADS = 80  # of one trainer's process groups at the most, three each, and of torch
 HELD = "something holds the process groups of a closed trainer, whose threads stay awake"
 LOOK = {
+    "kept": kept,
     "park": park,
     "off_plan": off_plan,
     "aliases": aliases,

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from core.megatron.layers.fused import load
+from core.megatron.layers.made_again import made_again
 
 fused_swiglu = load("swiglu")
 
@@ -23,9 +24,9 @@ class GatedMLP(MLP):  # type: ignore[misc]
         parts = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
         super().__init__(config, parts, **options)
 
-    def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-        """([T, 1, H], no bias). On a CPU as Megatron does it."""
-        return _forward(self, hidden_states, *arguments, **options)
+    def forward(self, hidden_states: Tensor, **_: Any) -> tuple[Tensor, Tensor | None]:
+        """([T, 1, H], no bias)."""
+        return _forward(self, hidden_states)
 
 
 class SharedMLP(SharedExpertMLP):  # type: ignore[misc]
@@ -46,10 +47,14 @@ class SharedMLP(SharedExpertMLP):  # type: ignore[misc]
         return output
 
 
-def _forward(layer: MLP, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
-    if fused_swiglu is None or not hidden_states.is_cuda:
-        result: tuple[Tensor, Tensor | None] = MLP.forward(layer, hidden_states, *arguments, **options)
-        return result
+def _forward(layer: MLP, hidden_states: Tensor) -> tuple[Tensor, Tensor | None]:
     both, _ = layer.linear_fc1(hidden_states)
-    output, bias = layer.linear_fc2(fused_swiglu.swiglu(both))
+    swiglu = fused_swiglu.swiglu if fused_swiglu is not None and both.is_cuda else _swiglu
+    output, bias = layer.linear_fc2(made_again(swiglu, both))
     return output, bias
+
+
+def _swiglu(both: Tensor) -> Tensor:
+    """[T, 1, F], of [T, 1, 2 F]: as the kernel, in steps."""
+    gate, up = both.chunk(2, dim=-1)
+    return functional.silu(gate) * up

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.megatron.layers.made_again import made_again
+
 
 class RMSNorm(torch.nn.Module):
     """Root mean square norm over the last dimension (arXiv:1910.07467), weight in the config's parameter dtype."""
@@ -21,14 +23,17 @@ class RMSNorm(torch.nn.Module):
         self.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return functional.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+        return made_again(self._normed, hidden, self.weight)
+
+    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        return functional.rms_norm(hidden, weight.shape, weight, self.eps)
 
 
 class CentredNorm(RMSNorm):
     """The norm with weights that are what is added to 1 (Qwen3-Next, after Gemma), in float32."""
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        normed = functional.rms_norm(hidden.float(), self.weight.shape, 1 + self.weight.float(), self.eps)
+    def _normed(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        normed = functional.rms_norm(hidden.float(), weight.shape, 1 + weight.float(), self.eps)
         return normed.to(hidden.dtype)
 
 

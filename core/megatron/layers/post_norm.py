@@ -42,7 +42,7 @@ class NormedMLP(GatedMLP):
         super().__init__(config, **options)
         self.post_layernorm = PostNorm(config, config.hidden_size, config.layernorm_epsilon)
 
-    def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+    def forward(self, hidden_states: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
         """[T, 1, H], and no bias."""
-        output, bias = super().forward(hidden_states, *arguments, **options)
+        output, bias = super().forward(hidden_states, **options)
         return self.post_layernorm(output), bias

@@ -13,7 +13,8 @@ feed-forward of all tokens, where there is one, and what the router chose; under
 that have come. On a CPU k (H + 6 F), as the activation is made in steps. In fp32 one number per norm and head. Beside
 the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
 gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
-their input only. Context-parallel ranks keep the copies of keys and values that their tokens see: of a long segment,
+their input only; under selective recompute layers keep neither what norms give the projections nor what the down
+projection reads. Context-parallel ranks keep the copies of keys and values that their tokens see: of a long segment,
 which is cut into two chunks for each of C ranks, C + 1/2 for each token of a rank. Where adapters are trained, a layer
 keeps their ranks more, the widest of what they add is there at a time, and no weight of the vocabulary has a gradient;
 that less is kept for frozen weights is not counted.
@@ -28,7 +29,7 @@ and key width, F width of a feed-forward or expert, V vocabulary, C tokens that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from common.units import FP32_BYTES
@@ -50,6 +51,7 @@ class Pass:
     Attributes:
         element_bytes: of an activation: 2 (bf16) or 4 (fp32).
         recomputed: layers of this stage that keep their input only.
+        selective: whether the others make outputs of norms and activations again.
         in_flight: rows that have gone forward and not yet backward: more than one on the first of several stages.
         dense: layers of this stage without experts, which come first, of a model that has experts.
         with_state: layers of this stage that have a state, not attention.
@@ -62,6 +64,7 @@ class Pass:
     sequence_parallel: bool = False
     num_layers: int = 1
     recomputed: int = 0
+    selective: bool = False
     in_flight: int = 1
     is_first: bool = True
     is_last: bool = True
@@ -88,20 +91,21 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, st
         gathered = copies + 2 * query  # the output in two orders
         normed = 2 * (query + key) if shape.qk_norm else 0  # ahead of the norm's weight, and behind it
         normed += 4 * _row(shape, how) if shape.post_norms else 0  # what they read, and ahead of their weight
+        rows = (4 if how.selective else 6) * _row(shape, how)
         if state and shape.delta is not None:
-            return int((6 * _row(shape, how) + _projections(shape.delta) + ffn) * how.element_bytes) + router
+            return int((rows + _projections(shape.delta) + ffn) * how.element_bytes) + router
         normed += _gated(shape, how, query)
-        return int((6 * _row(shape, how) + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
+        return int((rows + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
     attention = 3 * query + 3 * key + (query if shape.qk_norm else 0)
     attention += query + key if how.attention == "whole" else 0  # outputs and values once more
     if shape.latent is not None:  # queries, keys, values and outputs of one width, outputs as they are projected
         latent = shape.latent
         attention = 4 * query + shape.num_attention_heads // tp * latent.value_dim
-        attention += 2 * (latent.query_rank + latent.rank) + latent.rotary_dim
+        attention += (1 if how.selective else 2) * (latent.query_rank + latent.rank) + latent.rotary_dim
     attention += int(2 * _key_width(shape, how) * _keys_seen(how)) + _gated(shape, how, query)
     if state and shape.delta is not None:
         attention = _projections(shape.delta) + _gated(shape, how, 0)
-    elements = 4 * _row(shape, how) + attention + ffn
+    elements = (2 if how.selective else 4) * _row(shape, how) + attention + ffn
     elements += 2 * _row(shape, how) if shape.post_norms else 0
     numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
     return elements * how.element_bytes + numbers * FP32_BYTES + router
@@ -133,6 +137,12 @@ def states_at_once(tokens: int) -> int:
     return max(1, STATES_AT_ONCE // max(1, tokens))
 
 
+def _made_again(shape: ModelShape, how: Pass) -> int:
+    """Bytes per token that a layer under selective recompute makes again while it goes backward."""
+    whole, kinds = replace(how, selective=False), (None, False) if how.dense else (None,)
+    return max(layer_bytes(shape, whole, experts=one) - layer_bytes(shape, how, experts=one) for one in kinds)
+
+
 def _keys_seen(how: Pass) -> float:
     """Keys of all ranks that are copied for a rank's tokens, for each of them."""
     return how.context_parallel + 0.5 if how.context_parallel > 1 else 0
@@ -145,7 +155,7 @@ def _key_width(shape: ModelShape, how: Pass) -> int:
 
 def _feed_forward(shape: ModelShape, how: Pass, *, experts: bool) -> int:
     """Elements that it keeps of one token."""
-    times = 4 if how.attention == "plain" else 3
+    times = (4 if how.attention == "plain" else 3) - how.selective
     if experts:
         shared = times * shape.shared_ffn_hidden_size
         if how.attention == "plain":
@@ -202,7 +212,8 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     in_work = max(dense if how.dense else 0, other, stateful) if how.recomputed else layers
     added = 2 * tokens * how.adapter_outputs * how.element_bytes  # and its gradient
     work = max(tokens * _gradients(shape, how), _state_work(shape, tokens) if how.with_state else 0)
-    in_layer = how.recomputed * inputs + in_work + work + added + tied
+    again = tokens * _made_again(shape, how)
+    in_layer = how.recomputed * inputs + in_work + again + work + added + tied
     at_embedding = (3 if tied else 2) * weight if how.is_first else 0
     peak = max(at_logits, in_layer, at_embedding)
     waiting = (how.in_flight - 1) * kept

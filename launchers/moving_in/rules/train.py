@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from launchers.moving_in.draft import Draft
-from launchers.moving_in.flags import Flags, number, whole
+from launchers.moving_in.flags import Flag, Flags, number, whole
 from launchers.moving_in.rules.rollout import known_steps
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -97,20 +99,35 @@ def _budget(flags: Flags, draft: Draft) -> None:
 
 
 def _recompute(flags: Flags, draft: Draft) -> None:
-    kind, method, count = (flags.take(f"recompute_{name}") for name in ("granularity", "method", "num_layers"))
+    names = ("granularity", "method", "num_layers", "modules")
+    kind, method, count, modules = (flags.take(f"recompute_{name}") for name in names)
     if kind and kind.text == "full":
         draft.put("train.recompute", "full", kind)
-        if method and count and method.text == "block":
+        in_blocks = method is not None and count is not None and method.text == "block"
+        if count and in_blocks:
             draft.put("train.recompute_layers", whole(count.text, 1), count)
-        else:
-            for flag in (method, count):
-                if flag:
-                    draft.skip(flag, "all layers are recomputed, each by itself")
+        _skip((modules, *(() if in_blocks else (method, count))), "all layers are recomputed, each by itself", draft)
+    elif kind:
+        _some_parts(kind, modules, draft)
+        _skip((method, count), "they are of whole layers", draft)
+    else:
+        _skip((method, count, modules), "nothing is recomputed", draft)
+
+
+def _some_parts(kind: Flag, modules: Flag | None, draft: Draft) -> None:
+    """Selective recompute: of Megatron's modules, core_attn where none are named."""
+    named = set(modules.words) if modules else {"core_attn"}
+    if named <= {"core_attn"}:
+        _skip((kind, modules), "attention keeps nothing that could be made again", draft)
         return
-    if kind:
-        draft.lose(
-            kind, "whole layers are recomputed, or none", "set train.recompute to full, if memory is short", "memory"
-        )
-    for flag in (method, count):
-        if flag:
-            draft.skip(flag, "nothing is recomputed")
+    draft.put("train.recompute", "selective", kind)
+    if others := sorted(named - {"core_attn", "layernorm", "moe_act"}):
+        why = f"norms and activations are made again, {' and '.join(others)} not"
+        draft.lose(modules or kind, why, "set train.recompute to full, if memory is short", "memory")
+    else:
+        _skip((modules,), "norms and activations are made again", draft)
+
+
+def _skip(flags: Sequence[Flag | None], why: str, draft: Draft) -> None:
+    for flag in filter(None, flags):
+        draft.skip(flag, why)

@@ -68,6 +68,7 @@ def updates(**train: Any) -> list[dict[str, int]]:
     [
         ({"recompute": "full"}, PER_STAGE * ROW * 4096 * BF16),
         ({"recompute": "none"}, PER_STAGE * ROW * LAYER_BYTES),
+        ({"recompute": "selective"}, PER_STAGE * ROW * (LAYER_BYTES - BF16 * (2 * 4096 + 12288))),
         ({"recompute": "full", "recompute_layers": 4}, ROW * (4 * 4096 * BF16 + (PER_STAGE - 4) * LAYER_BYTES)),
     ],
     ids=str,

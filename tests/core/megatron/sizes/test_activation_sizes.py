@@ -63,6 +63,9 @@ def test_a_layer_of_4b_takes_what_the_page_says() -> None:
     assert kb == {"flash": pytest.approx(118, abs=0.5), "whole": pytest.approx(128, abs=0.5)}
     page = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
     assert "about 128 kB per token (4B)" in page
+    selective = layer_bytes(shape, replace(PLAIN, attention="whole", selective=True)) / 1000
+    assert selective == pytest.approx(99, abs=0.5)
+    assert "99 of the 128 kB of a token and layer of 4B" in page
 
 
 @pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-7b", "qwen3-4b", "llama-3.1-8b"])
@@ -78,6 +81,16 @@ def test_more_tokens_take_more_and_more_recomputed_layers_less(name: str) -> Non
         for count in range(shape.num_layers + 1)
     ]
     assert by_layers == sorted(by_layers, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["qwen3-4b", "qwen3-30b-a3b", "glm4.5-106b-a12b", "glm4-9b"])
+def test_selective_recompute_takes_less_than_none_and_more_than_full(name: str) -> None:
+    shape = modelcfg.load(name)
+    how = Pass(2, num_layers=shape.num_layers, dense=shape.dense_layers)
+    ways = (how, replace(how, selective=True), replace(how, recomputed=shape.num_layers))
+    sums = [sum(update_bytes(shape, way, 16384, 16384).values()) for way in ways]
+    assert sums == sorted(sums, reverse=True)
+    assert sums[0] > sums[1] > sums[2]
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
@@ -141,6 +154,9 @@ def test_latent_attention_keeps_few_numbers_beside_heads(name: str) -> None:
         how = replace(PLAIN, attention=attention)
         more = layer_bytes(shape.model_copy(update={"latent": wider}), how) - layer_bytes(shape, how)
         assert more == 2 * 64 * 2, "ahead of the norm, and behind it"
+        again = replace(how, selective=True)
+        more = layer_bytes(shape.model_copy(update={"latent": wider}), again) - layer_bytes(shape, again)
+        assert more == 64 * 2, "ahead of the norm"
 
 
 def test_an_inner_stage_has_no_logits_and_the_first_keeps_rows_in_flight() -> None:
