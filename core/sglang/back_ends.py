@@ -96,6 +96,8 @@ def _needs_triton(shape: ModelShape, dtype: str, deterministic: bool, options: M
     """What was only tried with triton, or works with nothing else; empty: nothing."""
     if shape.latent is not None:
         return "latent attention was tried with no other"
+    if shape.delta is not None:
+        return "layers with a state were tried with no other"
     if dtype != "bfloat16":
         return f"other kernels do not compute in {dtype}"
     if deterministic:

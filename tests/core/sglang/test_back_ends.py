@@ -16,6 +16,7 @@ from core.sglang.back_ends import BackEnds, Kernels, choose_back_ends, installed
 from core.sglang.launch import EngineSpec, command, environment
 
 QWEN = modelcfg.load("qwen3-4b")  # heads of 128 channels
+STATEFUL = "qwen3-next-80b-a3b"
 NOTHING = Kernels()
 FA3_ONLY = Kernels(fa3=True)
 FLASHINFER_ONLY = Kernels(flashinfer_heads=frozenset({64, 128}), flashinfer_sampling=True, no_flashinfer="")
@@ -55,12 +56,13 @@ def test_the_first_that_the_node_has(
     ("changes", "because"),
     [
         ({"shape": modelcfg.load("moonlight-16b-a3b")}, "latent attention"),
+        ({"shape": modelcfg.load(STATEFUL)}, "layers with a state"),
         ({"dtype": "float32"}, "do not compute in float32"),
         ({"deterministic": True}, "rollout.deterministic"),
         ({"options": {"kv_cache_dtype": "fp8_e4m3"}}, "placement.engine_options.kv_cache_dtype"),
         ({"options": {"speculative_algorithm": "EAGLE"}}, "placement.engine_options.speculative_algorithm"),
     ],
-    ids=["latent", "float32", "deterministic", "cache in fp8", "speculative"],
+    ids=["latent", "states", "float32", "deterministic", "cache in fp8", "speculative"],
 )
 def test_what_was_tried_with_triton_alone_keeps_it(changes: dict[str, Any], because: str) -> None:
     found = chosen(9.0, BOTH, **changes)
