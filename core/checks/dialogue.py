@@ -11,6 +11,7 @@ from common.mistake import Mistake, Wrong
 from core.checks.tool_schema import tool_schema, tool_schemas
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import DataConfig, RolloutConfig, RunConfig
+from core.config.set_generation import generation_of
 from core.config.set_rewards import places
 from core.doors import GENERATE, ROWS
 
@@ -66,7 +67,7 @@ def tools(config: RunConfig) -> Iterator[Mistake]:
 def prompts_are_messages(config: RunConfig) -> Iterator[Mistake]:
     """What others say in a dialogue is written by the chat template, as the prompt is."""
     for name, section in prompt_sections(config):
-        if config.rollout.generate == DIALOGUE and not section.apply_chat_template:
+        if generation_of(config, name).generate == DIALOGUE and not section.apply_chat_template:
             key = f"{_key(name)}.apply_chat_template"
             wanted = "true, as the chat template writes what is said in a dialogue"
             yield Mistake(
@@ -95,9 +96,10 @@ def templates(config: RunConfig) -> Iterator[Mistake]:
     except Exception:  # reported when the run loads it; not every login node can
         return
     for name, section in prompt_sections(config):
+        rollout = generation_of(config, name)
         if section.apply_chat_template and not (section.chat_template and not Path(section.chat_template).is_file()):
             try:
-                refuse_template(config.rollout, rendering(config.rollout, section), tokenizer)
+                refuse_template(rollout, rendering(rollout, section), tokenizer)
             except Wrong as wrong:
                 key = "rollout.rewritten_past" if "earlier turn" in wrong.found else f"{_key(name)}.chat_template"
                 yield wrong.at(key)

@@ -96,6 +96,7 @@ RULES = (
     Rule(untrained.nothing_is_trained, ("checkpoint", "eval", "placement")),
     Rule(sinks.sinks, ("logging",)),
     Rule(generation.is_asynchronous, ("rollout",)),
+    Rule(generation.of_sets, ("eval", "rollout")),
     Rule(dialogue.who_speaks, ("rollout",)),
     Rule(dialogue.tools, ("rollout",)),
     Rule(dialogue.prompts_are_messages, ("data", "eval", "rollout")),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from common.mistake import Mistake
 from core.checks.sections import data_sections, name_of_set
 from core.config.schema import DataConfig, RewardConfig, RunConfig
+from core.config.set_generation import own_generations
 from core.config.set_rewards import places, reward_of
 from core.doors import ONE_TURN
 from core.processes.user_process import WorkerStartError
@@ -54,7 +55,8 @@ def is_own(config: RunConfig) -> bool:
 
 def can_be_tried(config: RunConfig) -> bool:
     """Whether a row and a text are all that the reward is given; only one turn adds nothing to a sample."""
-    return config.rollout.generate == ONE_TURN
+    made = (config.rollout, *own_generations(config).values())
+    return all(one.generate == ONE_TURN for one in made)
 
 
 def _tried(config: RunConfig) -> list[Tried]:

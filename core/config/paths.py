@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from core.config import hub
 from core.config.schema import DataConfig, EvalSet, RunConfig
-from core.doors import DOORS
+from core.doors import DOORS, ONE_TURN
 from core.plugins import split_function
 
 PACKAGE_PREFIX = "package:"
@@ -67,6 +67,8 @@ def _set(one: EvalSet, folder: Path) -> DataConfig:
     if one.reward is not None:
         reward = one.reward.model_copy(update={"type": _function(one.reward.type, folder)})
         one = one.model_copy(update={"reward": reward})
+    if one.generate is not None and one.generate != ONE_TURN:
+        one = one.model_copy(update={"generate": _function(one.generate, folder)})
     return _data(one, folder)
 
 

@@ -531,6 +531,11 @@ class EvalSet(DataConfig):
     top_k: int | None = Field(None, description="-1: off")
     max_response_tokens: PositiveInt | None = Field(None, description="of a response of this set")
     majority: bool | None = Field(None, description="whether maj@k of this set is told")
+    generate: str | None = Field(
+        None,
+        description="another generation than rollout.generate: one_turn, or a function of your own; null: the run's",
+    )
+    generate_options: dict[str, Any] = Field(default_factory=dict, description="its keyword arguments")
     reward: SetReward | None = Field(
         None, description="another reward than the run's, with the keys of eval.sets.NAME.reward; null: the run's"
     )

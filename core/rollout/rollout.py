@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from core.engines.roster import Engine, Engines
@@ -76,6 +77,7 @@ class Rollout:
         max_running_requests: int,
         num_engines: int,
         generator: GroupGenerator | None = None,
+        generators_of_sets: Mapping[str, GroupGenerator] = MappingProxyType({}),
         group_filter: GroupFilter | None = None,
     ) -> None:
         """Keep the parts of a rollout.
@@ -84,6 +86,7 @@ class Rollout:
         max_running_requests: how many samples an engine works on at a time.
         num_engines: of the whole run.
         generator: how groups are answered, open on ranks that drive engines; None: by one request each.
+        generators_of_sets: by name, those of evaluation sets that are answered otherwise.
         group_filter: chooses groups, where a request asks for it; None: all are taken.
         """
         self._rendezvous = rendezvous
@@ -94,6 +97,7 @@ class Rollout:
         self._max_running_requests = max_running_requests
         self._num_engines = num_engines
         self._generator = generator or OneTurn()
+        self._generators_of_sets = generators_of_sets
         self._groups = StepGroups(group_filter)
         self._under_way = ""  # the request that was started and is not finished
         self._may_break_off = False  # for a pause
@@ -189,7 +193,10 @@ class Rollout:
         in_flight = max(1, self._max_running_requests // max(1, per_group))
         if request.carry is not None:
             in_flight *= MORE_THAN_FIT
-        return self._generator.width(len(groups), self._num_engines, in_flight, request.is_short)
+        return self._generator_of(request).width(len(groups), self._num_engines, in_flight, request.is_short)
+
+    def _generator_of(self, request: Request) -> GroupGenerator:
+        return self._generators_of_sets.get(request.evaluation, self._generator)
 
     async def _round(self, claims: Claims, width: Width, request: Request, made: Generated) -> None:
         workers = [
@@ -218,7 +225,7 @@ class Rollout:
         """Claim and answer groups until there are none left or the engine dies."""
         while engine.alive and (groups := claims.next(count)):
             try:
-                answers = await self._generator([request.tasks(group) for group in groups], engine.client)
+                answers = await self._generator_of(request)([request.tasks(group) for group in groups], engine.client)
             except EngineDied as error:
                 self._engines.mark_dead(engine, error)
                 return

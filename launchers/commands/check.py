@@ -12,12 +12,13 @@ from core.checks import ModelFiles, check_run_file
 from core.checks.dialogue import DIALOGUE, rendering
 from core.checks.parallel import num_trainers
 from core.checks.rows import is_of_rows
-from core.checks.sections import data_sections
+from core.checks.sections import data_sections, name_of_set
 from core.checks.trial import can_be_tried, reward_trial
 from core.config import RunFileError
 from core.config.layout import nodes, num_engines
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import RunConfig
+from core.config.set_generation import generation_of
 from core.config.set_rewards import places
 from core.doors import PROGRAMS
 from core.planner import Device
@@ -131,7 +132,8 @@ def _prompts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
                 split = config.rollout.rewritten_past == "split"
                 prompts = demonstrations(first_rows, tokenizer, vocab_size, split=split)
             else:
-                how = rendering(config.rollout, data) if config.rollout.generate == DIALOGUE else None
+                rollout = generation_of(config, name_of_set(key))
+                how = rendering(rollout, data) if rollout.generate == DIALOGUE else None
                 prompts = render(first_rows, tokenizer, vocab_size, how)
         except ValueError as error:
             wanted = "prompts that can be rendered and encoded"

@@ -14,7 +14,8 @@ from core import data
 from core.algorithm.estimate import build_advantages
 from core.checks.dialogue import prompt_sections, refuse_template, rendering
 from core.config.layout import num_engines, rewards_names, running_requests
-from core.config.schema import DataConfig, EvalConfig
+from core.config.schema import DataConfig, EvalConfig, RolloutConfig
+from core.config.set_generation import generation_of, own_generations
 from core.config.set_rewards import own_rewards, reward_of
 from core.doors import ROWS, SCHEDULE
 from core.loop.checkpoints import Checkpoints
@@ -184,7 +185,7 @@ def sampled(rank: ThisRank, engines: RankEngines, sync: Sync, stack: ExitStack) 
         rollout,
         build_evaluation(rank, rank.config.eval, rollout),
         rollout.take_counts,
-        build_prompts(rank, rank.config.data),
+        build_prompts(rank, rank.config.data, rank.config.rollout),
     )
 
 
@@ -207,11 +208,14 @@ def build_rows(rank: ThisRank, section: DataConfig) -> data.PromptSource:
 def build_rollout(rank: ThisRank, engines: RankEngines, sync: Sync, stack: ExitStack) -> Rollout:
     """Make the rollout, and start this node's processes for users' code if this rank drives the node."""
     rewards = build_rewards(rank)
-    renderings = {name: rendering(rank.config.rollout, section) for name, section in prompt_sections(rank.config)}
-    generator = build_generator(rank.config.rollout, rank.model_dir, rank.tokenizer.decode, renderings)
+    sections = prompt_sections(rank.config)
+    renderings = {name: rendering(generation_of(rank.config, name), section) for name, section in sections}
+    build = partial(build_generator, model_dir=rank.model_dir, decode=rank.tokenizer.decode, renderings=renderings)
+    generator = build(rank.config.rollout)
+    of_sets = {name: build(one) for name, one in own_generations(rank.config).items()}
     if rank.drives:
-        stack.enter_context(rewards)
-        stack.enter_context(generator)
+        for made in (rewards, generator, *of_sets.values()):
+            stack.enter_context(made)
     return Rollout(
         rank.rendezvous,
         engines.driven,
@@ -221,6 +225,7 @@ def build_rollout(rank: ThisRank, engines: RankEngines, sync: Sync, stack: ExitS
         max_running_requests=running_requests(rank.config, rank.device),
         num_engines=num_engines(rank.config),
         generator=generator,
+        generators_of_sets=of_sets,
         group_filter=build_filter(rank, stack),
     )
 
@@ -244,20 +249,24 @@ def build_rewards(rank: ThisRank) -> RewardPool | RemoteRewardPool:
 
 def build_evaluation(rank: ThisRank, config: EvalConfig, rollout: Rollout) -> Evaluation:
     """Make the evaluation over the sets of the run file."""
-    sets = {name: build_prompts(rank, section) for name, section in config.sets.items()}
+    sets = {
+        name: build_prompts(rank, section, generation_of(rank.config, name)) for name, section in config.sets.items()
+    }
     keep = partial(keep_evaluation, rank.directory.path, rank.config) if rank.first else None
     answers_of = {name: VOTES.get(reward_of(rank.config, name).type) for name in sets}
     return Evaluation(config, rank.config.rollout, sets, rollout, rank.stop_token_ids, keep, answers_of)
 
 
-def build_prompts(rank: ThisRank, section: DataConfig) -> data.PromptSource:
+def build_prompts(rank: ThisRank, section: DataConfig, rollout: RolloutConfig) -> data.PromptSource:
     """The prompts of a data section, for this run's model.
 
+    Args:
+        rollout: how they are answered.
     Raises:
         Wrong: its chat template does not do for a dialogue.
     """
-    how = rendering(rank.config.rollout, section)
-    refuse_template(rank.config.rollout, how, rank.tokenizer)
+    how = rendering(rollout, section)
+    refuse_template(rollout, how, rank.tokenizer)
     return data.build(section, rank.tokenizer, rank.shape.vocab_size, how)
 
 

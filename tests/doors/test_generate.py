@@ -26,7 +26,7 @@ from core.rollout.task import Task
 from core.samples import SamplingParams, Status
 from core.sglang.errors import EngineDied, RequestRefused
 from core.sglang.generation import Generation
-from core.trajectory import read_step, step_path
+from core.trajectory import evaluation_path, read_step, step_path
 from tests.support.tiny_runs import ebbtide, events, write_run
 
 DOORS_PAGE = Path(__file__).parents[2] / "docs" / "doors.md"
@@ -488,6 +488,12 @@ async def episode(task, engine, *, reply):
     left = task.sampling.max_response_tokens - len(first.tokens) - len(said)
     second = await engine.generate(again, replace(task.sampling, max_response_tokens=left))
     return Response.of(first, Heard(said), second, extra={"turns": [first.text, second.text]})
+
+
+async def again(task, engine, *, times):
+    """Several samples of a prompt of one set."""
+    assert task.evaluation == "again"
+    return [Response.of(await engine.generate(task.prompt_tokens)) for _ in range(times)]
 '''
 REWARD = '''
 def reward(sample):
@@ -508,7 +514,9 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "generate": "agent.py:episode",
         "generate_options": {"reply": "no, again"},
     }
-    held_out = {"sets": {"held": {"path": "data.jsonl", "max_prompt_tokens": 64, "size": 3}}}
+    rows = {"path": "data.jsonl", "max_prompt_tokens": 64, "size": 3}
+    again = {"generate": "agent.py:again", "generate_options": {"times": 2}}
+    held_out = {"sets": {"held": rows, "plain": {**rows, "generate": "one_turn"}, "again": {**rows, **again}}}
     path = write_run(folder, rollout=rollout, eval=held_out, algorithm={"kl_loss_coef": 0.01})
     (folder / "agent.py").write_text(EPISODES)
     (folder / "reward.py").write_text(REWARD)
@@ -571,6 +579,14 @@ def test_an_evaluation_uses_the_same_door(run_dir: Path) -> None:
     evaluations = events(run_dir, "eval")
     assert [event["step"] for event in evaluations] == [0, 3]
     assert all({"accuracy", "reward"} <= set(event["results"]["held"]) for event in evaluations)
+
+
+@pytest.mark.run
+def test_a_set_is_answered_by_its_own_generation(run_dir: Path) -> None:
+    held, plain, again = (read_step(evaluation_path(run_dir, name, 3)) for name in ("held", "plain", "again"))
+    assert [len(held.spans(place)) for place in range(3)] == [3, 3, 3]
+    assert (len(plain), plain.turns, set(plain.failure)) == (3, None, {""})
+    assert (again.row.tolist(), set(again.failure)) == ([0, 0, 1, 1, 2, 2], {""})
 
 
 @pytest.mark.run
