@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.slurm_cluster import Cluster, wait_until
+from tests.stress.disk import Disk
 from tests.support.slurm_runs import (
     attempts,
     complete,
@@ -17,6 +20,7 @@ from tests.support.slurm_runs import (
     prepare,
     processes_of,
     run,
+    site_of,
     submit,
     tell,
     wait_for,
@@ -29,9 +33,27 @@ TWO_PARTS = {"components": [{"role": "trainers"}, {"role": "rewards"}]}
 RAISING_DATA = "\n\ndef boom(*_):\n    raise RuntimeError('boom')\n\n\nPhases.take_times = boom\n"
 
 
-def started(tmp_path: Path, *, phase: str | None = "rollout step=1", **sections: object) -> tuple[str, Path, Path]:
+@pytest.fixture
+def small_disk(cluster: Cluster, tmp_path: Path) -> Iterator[Disk]:
+    """A disk that this machine and all nodes see; skips the test where none can be mounted."""
+    try:
+        disk = Disk(tmp_path / "disk.img", tmp_path / "disk")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    device = subprocess.run(["findmnt", "-no", "SOURCE", disk.folder], capture_output=True, text=True, check=True)
+    for node in cluster.nodes:
+        cluster.on_node(node, "mount", device.stdout.strip(), str(disk.folder))
+    yield disk
+    for node in cluster.nodes:
+        cluster.on_node(node, "umount", "--lazy", str(disk.folder))
+    disk.close()
+
+
+def started(
+    tmp_path: Path, *, phase: str | None = "rollout step=1", run_dir: Path | None = None, **sections: object
+) -> tuple[str, Path, Path]:
     """A submitted run that is held in a phase: its job, run file and run directory."""
-    run_dir, run_file = tmp_path / "out", prepare(tmp_path, **sections)  # type: ignore[arg-type]
+    run_dir, run_file = run_dir or tmp_path / "out", prepare(tmp_path, **sections)  # type: ignore[arg-type]
     hold_phases(run_file)
     hold(run_file, phase)
     job = submit(run_file, run_dir)
@@ -66,6 +88,22 @@ def test_a_trainer_rank_that_is_killed_is_tried_again_elsewhere(cluster: Cluster
     assert (first.how, first.failed_nodes) == ("node_failure", (node,))
     assert node not in second.nodes
     assert failure(run_dir, 1).cause == "killed by signal 9 (SIGKILL)"
+
+
+def test_a_disk_that_fills_up_is_named_wherever_one_looks(cluster: Cluster, tmp_path: Path, small_disk: Disk) -> None:
+    """The end has its record in what was kept free for it; on the full disk nothing is sent again."""
+    job, run_file, run_dir = started(tmp_path, run_dir=small_disk.folder / "out")
+    small_disk.fill()
+    hold(run_file, None)
+    cluster.wait_for_state(job, ["FAILED"], 90)
+    full = "No space left on device"
+    assert full in failure(run_dir, 1).cause, tell(run_dir)
+    assert [(a.how, full in (a.cause or "")) for a in attempts(run_dir)] == [("failed", True)], tell(run_dir)
+    assert full in run("logs", str(run_dir))
+    small_disk.fill()  # an end gives back what was half written
+    said = run("submit", "--resume", str(run_dir), *site_of(run_file), expect=1)
+    assert f"{run_dir}: found {full}" in said, said
+    assert len(said.splitlines()) == 1, said
 
 
 def test_what_no_node_has_is_waited_for_and_blames_none(cluster: Cluster, tmp_path: Path) -> None:

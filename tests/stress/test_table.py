@@ -50,6 +50,7 @@ TESTS = {
         f"{JUDGED}::test_the_first_judgement_holds",
     ),
     "the disk of the run directory": (
+        f"{ON_SLURM}::test_a_disk_that_fills_up_is_named_wherever_one_looks",
         "tests/launchers/attempts/test_reserve.py::test_a_failure_is_recorded_on_a_full_disk",
         "tests/launchers/commands/test_submit_command.py::"
         "test_a_full_disk_is_told_in_a_line_and_no_job_is_sent_that_nobody_would_know",
