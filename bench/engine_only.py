@@ -64,8 +64,8 @@ class Counted:
         self.num_tokens += sum(len(one.tokens) for group in made for one in group)
         return made
 
-    async def generate(self, *arguments: Any) -> Generation:
-        made = await self._one(*arguments)
+    async def generate(self, *arguments: Any, **options: Any) -> Generation:
+        made = await self._one(*arguments, **options)
         self.num_tokens += len(made.tokens)
         return made
 

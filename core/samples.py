@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:  # processes that only score have no use for it
+    import numpy as np
+    from numpy.typing import NDArray
+
+FlatRouting: TypeAlias = "NDArray[np.integer[Any]]"
+"""Experts of the first K tokens of a prompt and its response: [K, layers x experts of a token] uint8 or int16, layer by
+layer; 0 in layers without experts."""
+BYTE = 256  # experts that a byte tells apart
 
 EPISODE = ("turns", "tool_calls", "tool_errors")  # numbers of a dialogue
 
@@ -87,6 +96,7 @@ class Sample:
     seed: int | None = None  # that it was sampled with
     reward_parts: Mapping[str, float] = field(default_factory=dict)  # of a reward that was a mapping: its numbers
     off_policy: bool = False  # whether tokens count that older weights made than those that learn from them first
+    routing: FlatRouting | None = field(default=None, compare=False)  # the engine's experts; None: it was not asked
 
     def __post_init__(self) -> None:
         if not self.loss_mask:
@@ -126,6 +136,7 @@ class TrainSample:
     logprobs_ref: Sequence[float] | None = None
     task: int | None = None  # index within the group of the task that made it; None: it made no other
     reward: float | None = None  # None: there is none
+    routing: FlatRouting | None = field(default=None, compare=False)  # the engine's experts; None: they are not known
 
     @property
     def has_advantage(self) -> bool:

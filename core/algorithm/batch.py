@@ -155,4 +155,5 @@ def _train_sample(sample: Sample, advantage: float | Sequence[float], on_policy:
         logprobs_old=None if on_policy else sample.logprobs_engine,
         task=sample.task,
         reward=sample.reward,
+        routing=sample.routing,
     )

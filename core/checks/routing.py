@@ -13,16 +13,16 @@ KEY = "algorithm.routing_replay"
 
 
 def there_is_a_later_pass(config: RunConfig) -> Iterator[Mistake]:
-    """Several optimiser steps learn from samples of a policy, and each rank has whole rows."""
+    """An engine made the samples, ranks have whole rows, and the trainer's own experts a pass to be replayed in."""
     kind, context = config.algorithm.routing_replay, config.placement.context_parallel
     if kind == "none":
         return
     if is_of_rows(config):
         wanted = f"none, as {GIVEN} and there is no older policy to stay close to"
         yield Mistake(KEY, None, kind, wanted, "remove it")
-    elif config.train.num_steps_per_rollout == 1:
+    elif kind == "trainer" and config.train.num_steps_per_rollout == 1:
         wanted = "several optimiser steps, in the later ones of which experts are replayed"
-        remedy = "remove it, or raise train.num_steps_per_rollout"
+        remedy = "set it to engine, remove it, or raise train.num_steps_per_rollout"
         yield Mistake(KEY, None, f"{kind} with num_steps_per_rollout 1", wanted, remedy)
     if context > 1:
         wanted = "1, as only ranks that have whole rows replay experts"

@@ -320,10 +320,12 @@ class AlgorithmConfig(Section):
         description="what the policy's ratio is over: log-probs of the trainer before its first optimiser step; or "
         "those that the engine gave with the sample, which saves a pass where a step has several optimiser steps",
     )
-    routing_replay: Literal["none", "trainer"] = Field(
+    routing_replay: Literal["none", "trainer", "engine"] = Field(
         "none",
         description="models with experts: trainer: the experts that the trainer's routers choose for a step's tokens "
-        "before its first optimiser step are those of all its optimiser steps; none: they choose anew in each",
+        "before its first optimiser step are those of all its optimiser steps; engine: those that the engine chose, "
+        "which are returned and stored with the samples, are those of all passes of the policy; none: the routers "
+        "choose anew in each",
     )
     importance: Literal["none", "tis", "icepop", "sequence", "mis"] = Field(
         "none",

@@ -32,7 +32,7 @@ from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import Layout, initialise, shut_down
 from core.megatron.rows.computed import means_of_computed, with_gradient
 from core.megatron.rows.packing import Row
-from core.megatron.rows.routing import NotedExperts, Routing
+from core.megatron.rows.routing import NotedExperts, Routing, engine_routing
 from core.megatron.rows.schedule import Predict, evaluate_batch, train_batch
 from core.megatron.rows.tokens import TokenTable, TokenValues
 from core.megatron.share import RankShare, combine, peaks_of_all
@@ -160,12 +160,12 @@ class MegatronTrainer:
 
     def _learnt(self, samples: list[TrainSample], bounds: list[int], *, stays: bool = False) -> UpdateResult:
         """The policy's optimiser steps over these parts of the samples; if it stays, what they would have been."""
-        has_old, routings = all(sample.logprobs_old is not None for sample in samples), None
+        has_old, routings = all(sample.logprobs_old is not None for sample in samples), self._of_engine(samples)
         notes = self.config.algorithm.routing_replay == "trainer"
         if len(bounds) > 2 and (notes or not has_old):
             taught = [a + i for a, b in pairwise(bounds) for i in with_gradient(samples[a:b], self._loss.teaches)]
             noted = NotedExperts(self.shape, self.layout.control) if notes else None
-            old = self._log_probs_at(samples, taught, noted)
+            old = self._log_probs_at(samples, taught, routings, noted)
             if not has_old:
                 samples = [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
             if noted is not None:
@@ -181,16 +181,32 @@ class MegatronTrainer:
             logprobs_policy=[values for _, _, policy in steps for values in policy],
         )
 
-    def log_probs(self, samples: list[TrainSample]) -> list[list[float]]:
-        """Log-probs of the response tokens under the current parameters, one list per sample, on every rank."""
-        return self._log_probs_at(samples, list(range(len(samples))))
+    def log_probs(
+        self, samples: list[TrainSample], routings: Sequence[Routing | None] | None = None
+    ) -> list[list[float]]:
+        """Log-probs of the response tokens under the current parameters, one list per sample, on every rank.
+
+        Args:
+            routings: experts to replay: see `RankShare`.
+        """
+        return self._log_probs_at(samples, list(range(len(samples))), routings)
+
+    def _of_engine(self, samples: Sequence[TrainSample]) -> list[Routing | None] | None:
+        """The experts that the engine chose, where the policy's passes are to have them."""
+        if self.config.algorithm.routing_replay != "engine":
+            return None
+        return [engine_routing(sample, self.shape) for sample in samples]
 
     def _log_probs_at(
-        self, samples: list[TrainSample], places: list[int], noted: NotedExperts | None = None
+        self,
+        samples: list[TrainSample],
+        places: list[int],
+        routings: Sequence[Routing | None] | None = None,
+        noted: NotedExperts | None = None,
     ) -> list[list[float]]:
         """The values of `log_probs` for the samples at these places, NaN for the others; `noted` takes the experts."""
         table = TokenTable(samples)
-        batches = self._share.micro_batches(samples, places, table, None)
+        batches = self._share.micro_batches(samples, places, table, None, routings)
         predict = self._predict if noted is None else partial(_noting, noted, self.device)
         outputs = evaluate_batch(self._optimizer.model, batches, predict)
         return table.per_sample(self._share.collect(outputs, table, table.of(places)))
@@ -303,10 +319,8 @@ class MegatronTrainer:
     def _with_old(self, samples: list[TrainSample]) -> list[TrainSample]:
         if all(sample.logprobs_old is not None for sample in samples):
             return samples
-        return [
-            replace(sample, logprobs_old=values)
-            for sample, values in zip(samples, self.log_probs(samples), strict=True)
-        ]
+        old = self.log_probs(samples, self._of_engine(samples))
+        return [replace(sample, logprobs_old=values) for sample, values in zip(samples, old, strict=True)]
 
     def _load_reference(self) -> Reference:
         """This rank's part of the reference model; equal to the policy's until that is trained."""

@@ -8,6 +8,7 @@ from common.units import FP32_BYTES
 from core.checks.needs import may_differ_by_token, needs_reference, needs_values
 from core.config.schema import RunConfig
 from core.doors import ONE_TURN
+from core.planner.routing import step_bytes
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
 from modelcfg.adapters import adapter_parameters
@@ -43,11 +44,12 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     has_turns = rollout.generate != ONE_TURN or rollout.carry_over_tokens is not None
     texts = 2 if has_turns else 1  # of the whole response, and of its turns
     sample += rollout.max_response_tokens * (TOKEN_BYTES["response"] + optional + texts * TEXT_BYTES)
+    experts = step_bytes(config, shape) if config.algorithm.routing_replay == "engine" else 0
     moving = size * parameters if config.algorithm.ref_update_interval else 0
     return DiskPlan(
         checkpoint=each * (trained + (_of_critic(shape) if needs_values(config.algorithm) else 0)) + moving,
         checkpoints_kept=config.checkpoint.keep,
-        step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt,
+        step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt + experts,
         model=size * parameters * _num_models(config),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from common.units import GIB
 from core.config.schema import RunConfig
 from core.megatron.sizes.graphs import Graphs
-from core.planner import engine, trainer
+from core.planner import engine, routing, trainer
 from core.planner.memory import GENERATING, GRAPHS, PROCESS, Device, MemoryPlan, Parts
 from core.planner.saves import save_bytes
 from core.residency.table import ENGINE, TABLE, TRAINER, table
@@ -66,6 +66,7 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
     copies = streamed.host
     if how.in_turns:
         copies += trainer.host_copy_bytes(config, shape, kind, trainer_parts, how.staying, how.streamed)
+    replayed = routing.node_bytes(config, shape, cache) if trains else 0
     return MemoryPlan(
         device=device,
         in_turns=how.in_turns,
@@ -76,7 +77,7 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
         phases=phases,
         stage=stage,
         cache=cache,
-        host_bytes=copies * config.placement.trainers_per_node,
+        host_bytes=copies * config.placement.trainers_per_node + replayed,
         save_bytes=save_bytes(config, shape, kind) if trains else 0,
     )
 
@@ -115,6 +116,8 @@ def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: 
         return {}
     if phase == "update":
         work = trainer.update_work(config, shape, device, stage)
+        if experts := routing.row_bytes(config, shape):
+            work = {**work, "experts of tokens": experts}
         more = max(0, staging - sum(work.values()))
         return {TRAINER: work | ({STAGING: more} if more else {})}
     if phase == "sync" and has_engines(config):

@@ -64,7 +64,7 @@ def said_by(sample: Sample) -> list[Span]:
 
 
 def continued(begun: Sample, more: Sample) -> Sample:
-    """A response and what was made of it next, as one."""
+    """A response and what was made of it next, as one. The newest weights have read all of it: it has their experts."""
     start = len(begun.response_tokens)
     spans = said_by(begun)
     for one in said_by(more):
@@ -78,6 +78,7 @@ def continued(begun: Sample, more: Sample) -> Sample:
         logprobs_engine=begun.logprobs_engine + more.logprobs_engine,
         loss_mask=begun.loss_mask + more.loss_mask,
         turns=spans if len(spans) > 1 else (),
+        routing=begun.routing if more.routing is None else more.routing,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 
 from core.rollout.claims import Width, engine_width
 from core.rollout.task import Task
-from core.samples import Span, Status
+from core.samples import FlatRouting, Span, Status
 from core.sglang.client import EngineClient
 from core.sglang.generation import GroupRequest
 
@@ -31,6 +31,7 @@ class Answer:
     extra: Mapping[str, Any] = field(default_factory=dict)  # for the reward's metadata
     failure: str | None = None
     turns: Sequence[Span] = ()
+    routing: FlatRouting | None = field(default=None, compare=False)  # the engine's experts, from the prompt on
 
 
 class GroupGenerator(Protocol):
@@ -58,6 +59,8 @@ class GroupGenerator(Protocol):
 class OneTurn:
     """The built-in: the model answers each prompt once. Groups of one call go to the engine in one request."""
 
+    with_routing = False
+
     def __enter__(self) -> Self:
         return self
 
@@ -71,15 +74,22 @@ class OneTurn:
 
     async def __call__(self, groups: Sequence[Sequence[Task]], engine: EngineClient) -> list[list[Answer]]:
         parts = [list(part) for tasks in groups for _, part in groupby(tasks, lambda task: task.prompt_tokens)]
-        answers = await engine.generate_groups([group_request(part) for part in parts])
+        answers = await engine.generate_groups([group_request(part, self.with_routing) for part in parts])
         made = (
-            Answer(task.index, one.tokens, one.logprobs, one.status, one.weight_version)
+            Answer(task.index, one.tokens, one.logprobs, one.status, one.weight_version, routing=one.routing)
             for part, group in zip(parts, answers, strict=True)
             for task, one in zip(part, group, strict=True)
         )
         return [[next(made) for _ in tasks] for tasks in groups]
 
 
-def group_request(tasks: Sequence[Task]) -> GroupRequest:
+class RoutedTurn(OneTurn):
+    """The same, and in training engines are asked for their experts, too."""
+
+    with_routing = True
+
+
+def group_request(tasks: Sequence[Task], with_routing: bool = False) -> GroupRequest:
     """What an engine is asked for the tasks of one group; all begin behind the same tokens."""
-    return GroupRequest(tasks[0].prompt_tokens, [task.sampling for task in tasks])
+    wanted = with_routing and not tasks[0].evaluation
+    return GroupRequest(tasks[0].prompt_tokens, [task.sampling for task in tasks], wanted)

@@ -16,7 +16,8 @@ from core.data import Rendering
 from core.doors import ONE_TURN
 from core.rollout import messages
 from core.rollout.claims import MORE_THAN_FIT, Width
-from core.rollout.generate import Answer, GroupGenerator, OneTurn
+from core.rollout.generate import Answer, GroupGenerator, OneTurn, RoutedTurn
+from core.rollout.routed import of_common_beginning
 from core.rollout.task import Response, Task
 from core.rollout.workers import Made, TaskFailed, Workers
 from core.samples import Status
@@ -40,6 +41,7 @@ class OwnGeneration:
         model_dir: Path | None,
         decode: Callable[[Sequence[int]], str],
         renderings: Mapping[str, Rendering] = MappingProxyType({}),
+        with_routing: bool = False,
     ) -> None:
         """Prepare the workers; `start` begins their processes.
 
@@ -47,6 +49,7 @@ class OwnGeneration:
         model_dir: whose tokenizer the workers load; None: none.
         decode: token ids -> text.
         renderings: by the name of the evaluation set; empty: training.
+        with_routing: whether engines are asked for their experts, in training.
         """
         settings = {
             "generate": config.generate,
@@ -55,9 +58,8 @@ class OwnGeneration:
             "model_dir": None if model_dir is None else str(model_dir),
             "renderings": {name: asdict(one) for name, one in renderings.items()},
         }
-        self._workers = Workers(
-            settings, config.generate_workers or usual_workers(config), config.generate_timeout_s, decode
-        )
+        count, timeout_s = config.generate_workers or usual_workers(config), config.generate_timeout_s
+        self._workers = Workers(settings, count, timeout_s, decode, with_routing)
 
     def __enter__(self) -> Self:
         self._workers.start()
@@ -99,11 +101,12 @@ def build_generator(
     model_dir: Path,
     decode: Callable[[Sequence[int]], str],
     renderings: Mapping[str, Rendering] = MappingProxyType({}),
+    with_routing: bool = False,
 ) -> GroupGenerator:
     """What `rollout.generate` names: one turn in the driver's process, or anything else in workers."""
     if config.generate == ONE_TURN:
-        return OneTurn()
-    return OwnGeneration(config, model_dir, decode, renderings)
+        return RoutedTurn() if with_routing else OneTurn()
+    return OwnGeneration(config, model_dir, decode, renderings, with_routing)
 
 
 def checked(task: Task, made: Made, vocab_size: int) -> list[Answer]:
@@ -121,7 +124,7 @@ def checked(task: Task, made: Made, vocab_size: int) -> list[Answer]:
     for response in responses:
         if misfit := _misfit(task, response, vocab_size):
             raise TaskFailed(f"{misfit} ({made.place})")
-    return [_answer(task, response, made.weight_version) for response in responses]
+    return [_answer(task, response, made) for response in responses]
 
 
 def _misfit(task: Task, response: Response, vocab_size: int) -> str:
@@ -147,15 +150,16 @@ def _misfit(task: Task, response: Response, vocab_size: int) -> str:
     return ""
 
 
-def _answer(task: Task, response: Response, weight_version: str) -> Answer:
+def _answer(task: Task, response: Response, made: Made) -> Answer:
     mask = [] if response.loss_mask is None else list(response.loss_mask)
     return Answer(
         task=task.index,
         tokens=list(response.tokens),
         logprobs=list(response.logprobs),
         status=response.status,
-        weight_version=weight_version,
+        weight_version=made.weight_version,
         loss_mask=mask,
         extra=response.extra,
         turns=response.turns,
+        routing=of_common_beginning([*task.prompt_tokens, *response.tokens], made.routed),
     )

@@ -269,6 +269,7 @@ def _sample(group: int, index: int, request: Request, answer: Answer, engine: En
         turns=answer.turns,
         episode=_counts(answer.extra),
         seed=request.sampling(group, answer.task).seed,
+        routing=answer.routing,
     )
 
 

@@ -12,7 +12,7 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from core.processes import plain
 from core.processes.user_process import START_TIMEOUT_S, UserProcess, WorkerStartError
 from core.rollout import messages
+from core.rollout.routed import Routed, gone_on_from
 from core.rollout.task import Task
 from core.samples import SamplingParams
 from core.sglang.client import EngineClient
@@ -51,12 +52,17 @@ class Run:
     engine: EngineClient
     done: asyncio.Future[list[Any]]
     weight_version: str = ""  # of the last turn
+    routed: list[Routed] = field(default_factory=list)
     calls: set[asyncio.Task[None]] = field(default_factory=set)
     is_late: bool = False
 
     def fail(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
+
+    def heard(self, call: Routed) -> None:
+        """Keep what a call said; a call that it goes on from says nothing more."""
+        self.routed = [*(one for one in self.routed if not gone_on_from(one, call)), call]
 
 
 @dataclass(frozen=True)
@@ -66,14 +72,16 @@ class Made:
     place: str  # of the function
     responses: list[Any]  # each for `messages.read_response`
     weight_version: str
+    routed: Sequence[Routed] = ()  # calls of its engine, where these say their experts
 
 
 class Worker:
     """One process. All methods run in the event loop of `Workers`."""
 
-    def __init__(self, timeout_s: float, decode: Any) -> None:
+    def __init__(self, timeout_s: float, decode: Any, with_routing: bool = False) -> None:
         self._timeout_s = timeout_s
         self._decode = decode
+        self._with_routing = with_routing
         self._runs: dict[int, Run] = {}
         self._numbers = count(1)
         self.place = ""
@@ -122,7 +130,7 @@ class Worker:
         self._runs[run.number] = run
         timer = asyncio.get_running_loop().call_later(self._timeout_s, self._late, run)
         try:
-            return Made(self.place, await run.done, run.weight_version)
+            return Made(self.place, await run.done, run.weight_version, run.routed)
         finally:
             timer.cancel()
             if self._runs.pop(run.number, None) is not None:
@@ -173,13 +181,16 @@ class Worker:
 
     async def _call(self, run: Run, call: int, tokens: list[int], sampling: SamplingParams) -> None:
         try:
-            made: Generation = await run.engine.generate(tokens, sampling)
+            wanted = self._with_routing and not run.task.evaluation
+            made: Generation = await run.engine.generate(tokens, sampling, with_routing=wanted)
         except EngineDied as error:
             run.fail(error)
         except (RequestRefused, EngineError, TypeError) as error:
             self._send("refused", call, str(error))
         else:
             run.weight_version = made.weight_version
+            if made.routing is not None:
+                run.heard(Routed([*tokens, *made.tokens], made.routing))
             text = self._decode(made.tokens)
             self._send("turn", call, made.tokens, made.logprobs, text, made.status.value, made.weight_version)
 
@@ -221,17 +232,26 @@ class Worker:
 class Workers:
     """`num_workers` processes; each task goes to the one with the least under way."""
 
-    def __init__(self, settings: Mapping[str, Any], num_workers: int, timeout_s: float, decode: Any) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        num_workers: int,
+        timeout_s: float,
+        decode: Any,
+        with_routing: bool = False,
+    ) -> None:
         """Make the places of the processes, and the event loop that runs them.
 
         Args:
         settings: what a process is begun with: generate, options, section, model_dir.
         timeout_s: deadline of a task.
         decode: token ids -> text.
+        with_routing: whether engines are asked for their experts, in training.
         """
         self._settings = settings
         self._timeout_s = timeout_s
         self._decode = decode
+        self._with_routing = with_routing
         self._places = [Place() for _ in range(num_workers)]
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="generation", daemon=True)
@@ -285,7 +305,7 @@ class Workers:
     async def _ready(self, place: Place) -> Worker:
         async with place.starting:
             if place.worker is None or not place.worker.alive:
-                worker = Worker(self._timeout_s, self._decode)
+                worker = Worker(self._timeout_s, self._decode, self._with_routing)
                 await worker.start(self._settings)
                 place.worker = worker
             return place.worker

@@ -75,16 +75,17 @@ class EngineClient:
     # -- generation -----------------------------------------------------------------------------------------------
 
     async def generate(
-        self, prompt_tokens: Sequence[int], params: SamplingParams, rid: str | None = None
+        self, prompt_tokens: Sequence[int], params: SamplingParams, rid: str | None = None, with_routing: bool = False
     ) -> Generation:
         """One response.
 
         Args:
             rid: a name to abort the request by.
+            with_routing: whether the experts are wanted, too: see `GroupRequest`.
         Raises:
             RequestRefused: token ids outside the vocabulary, or a request longer than the engine can hold.
         """
-        return (await self.generate_group(prompt_tokens, [params], rid))[0]
+        return (await self.generate_groups([GroupRequest(prompt_tokens, [params], with_routing)], rid))[0][0]
 
     async def generate_group(
         self, prompt_tokens: Sequence[int], params: Sequence[SamplingParams], rid: str | None = None
@@ -104,9 +105,12 @@ class EngineClient:
         self._check(groups)
         aborted = await self._compute_prompts(groups, rid)
         asked = [group for place, group in enumerate(groups) if place not in aborted]
-        made = iter([parse_generation(one) for one in await self._ask(generate_body(asked, rid))] if asked else [])
+        answers = iter(await self._ask(generate_body(asked, rid)) if asked else [])
         return [
-            [aborted[place] if place in aborted else next(made) for _ in group.params]
+            [
+                aborted[place] if place in aborted else parse_generation(next(answers), group.with_routing)
+                for _ in group.params
+            ]
             for place, group in enumerate(groups)
         ]
 

@@ -29,6 +29,7 @@ OWNED = {
     "max_running_requests": "placement.engine_max_running_requests",
     "enable_memory_saver": "placement.offload",
     "enable_deterministic_inference": "rollout.deterministic",
+    "enable_return_routed_experts": "algorithm.routing_replay",
     "random_seed": "rollout.seed",
     "preferred_sampling_params": "the keys of rollout and eval",
     "host": "the site file's network",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from core.samples import SamplingParams, Status
+from core.samples import FlatRouting, SamplingParams, Status
 from core.sglang.errors import EngineError, RequestRefused
+from core.sglang.routed_experts import parse_routing
 
 PROMPT_FIRST_FLOP = 1e12  # of one group: about 2.5 ms of an H100, so a dozen groups make good what the request costs
 STATUS = {"stop": Status.COMPLETED, "length": Status.TRUNCATED, "abort": Status.ABORTED}
@@ -20,20 +21,28 @@ class Generation:
 
     `logprobs[i]` is the log-probability of `tokens[i]` under softmax(logits / temperature), before top-k and top-p;
     for a greedy request (temperature 0) under softmax(logits). A stop token that ended the response is part of it.
+    `routing` has the experts of the prompt's tokens and the response's but the last; None: they were not asked for, or
+    the request was aborted.
     """
 
     tokens: list[int]
     logprobs: list[float]
     status: Status
     weight_version: str
+    routing: FlatRouting | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class GroupRequest:
-    """One prompt, and what each response to it is sampled with."""
+    """One prompt, and what each response to it is sampled with.
+
+    Attributes:
+        with_routing: whether the experts are wanted, too; the engine was started with `returns_routing` then.
+    """
 
     prompt_tokens: Sequence[int]
     params: Sequence[SamplingParams]
+    with_routing: bool = False
 
 
 def sampling_body(params: SamplingParams) -> dict[str, Any]:
@@ -49,13 +58,15 @@ def sampling_body(params: SamplingParams) -> dict[str, Any]:
 
 
 def generate_body(groups: Sequence[GroupRequest], rid: str | None) -> dict[str, Any]:
-    """Body of one request for all responses to all prompts, group by group."""
+    """Body of one request for all responses to all prompts, group by group; experts are returned of all or of none."""
     params = [one for group in groups for one in group.params]
     body: dict[str, Any] = {
         "input_ids": [ids for group in groups for ids in [list(group.prompt_tokens)] * len(group.params)],
         "sampling_params": [sampling_body(one) for one in params],
         "return_logprob": True,
     }
+    if any(group.with_routing for group in groups):
+        body["return_routed_experts"] = True
     if rid is not None:
         body["rid"] = [rid] if len(params) == 1 else [f"{rid}-{index}" for index in range(len(params))]
     return body
@@ -121,11 +132,12 @@ def check_length(num_prompt_tokens: int, num_response_tokens: int, max_request_t
         )
 
 
-def parse_generation(answer: dict[str, Any]) -> Generation:
+def parse_generation(answer: dict[str, Any], with_routing: bool = False) -> Generation:
     """One element of the server's answer.
 
     Raises:
-        EngineError: log-probs and tokens do not belong together or are no numbers, or an unknown reason to finish.
+        EngineError: log-probs and tokens do not belong together or are no numbers, or an unknown reason to finish; or
+            experts were asked for, and are not there.
     """
     meta = answer["meta_info"]
     reason = (meta.get("finish_reason") or {}).get("type")
@@ -137,8 +149,9 @@ def parse_generation(answer: dict[str, Any]) -> Generation:
     entries = meta.get("output_token_logprobs") or []
     if [entry[1] for entry in entries] != tokens:
         raise EngineError(f"the engine returned {len(entries)} log-probs for {len(tokens)} tokens, or for other tokens")
-    version = str(meta["weight_version"])
-    return Generation(tokens, numbers([entry[0] for entry in entries], version), STATUS[reason], version)
+    version, status = str(meta["weight_version"]), STATUS[reason]
+    routing = parse_routing(meta, len(tokens)) if with_routing and status is not Status.ABORTED else None
+    return Generation(tokens, numbers([entry[0] for entry in entries], version), status, version, routing)
 
 
 def numbers(logprobs: Sequence[float | None], version: str) -> list[float]:

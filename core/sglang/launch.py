@@ -62,6 +62,7 @@ class EngineSpec:
         back_ends: of an engine on a GPU: what it computes attention and samples with.
         quantised: whether its files hold quantised weights. The engine then computes with whole ones, which it does not
             read from there: it has none until a sync.
+        returns_routing: whether requests may ask for the experts that were taken.
         options: further ones of SGLang by name; they replace those of the same name that are set here.
     """
 
@@ -83,6 +84,7 @@ class EngineSpec:
     has_experts: bool = False
     back_ends: BackEnds = field(default_factory=BackEnds)
     quantised: bool = False
+    returns_routing: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -111,6 +113,7 @@ def _options(spec: EngineSpec) -> dict[str, Any]:
         "custom_weight_loader": WEIGHT_LOADER,
         "context_length": spec.context_length,
         "skip_tokenizer_init": True,
+        "enable_return_routed_experts": True if spec.returns_routing else None,
         "sleep_on_idle": True,  # an idle scheduler would spin while the trainer works
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }

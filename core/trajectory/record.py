@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.samples import Sample, Span
+from core.samples import FlatRouting, Sample, Span
 from core.trajectory.ragged import Ragged
 
 Texts = tuple[str, ...]
@@ -64,6 +64,7 @@ class StepRecord:
     task: NDArray[np.int64] | None = None  # [B] index within the group of the task that made the sample
     turns: Texts | None = None  # JSON: the fields of core.samples.Span, each
     reward_parts: Mapping[str, NDArray[np.float64]] | None = None  # [B] each; NaN where a sample has none of the name
+    routing: Ragged | None = None  # [K, L x k] uint8 or int16 per sample: see core.samples; only where it is replayed
     metrics: Mapping[str, float] = field(default_factory=dict)
     created: str = field(default_factory=_now)  # ISO 8601, UTC
 
@@ -150,6 +151,7 @@ class StepRecord:
             if any(sample.turns for sample in samples)
             else None,
             reward_parts=_parts([sample.reward_parts for sample in samples]),
+            routing=_routings([sample.routing for sample in samples]),
             metrics={name: float(value) for name, value in (metrics or {}).items()},
         )
 
@@ -166,6 +168,15 @@ def _parts(found: Sequence[Mapping[str, float]]) -> dict[str, NDArray[np.float64
     """[B] of each name; None: no reward was a mapping."""
     names = sorted({name for one in found for name in one})
     return {name: np.array([one.get(name, np.nan) for one in found], "float64") for name in names} or None
+
+
+def _routings(found: Sequence[FlatRouting | None]) -> Ragged | None:
+    """The experts of all samples; those of whom nothing is known have none."""
+    known = [one for one in found if one is not None]
+    if not known:
+        return None
+    offsets = np.cumsum([0, *(0 if one is None else len(one) for one in found)])
+    return Ragged(np.concatenate(known), offsets)
 
 
 def _means(values: Ragged, mask: Ragged) -> NDArray[np.float32]:

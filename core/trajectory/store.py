@@ -21,7 +21,8 @@ from core.trajectory.record import StepRecord
 
 SCHEMA_VERSION = 1
 STEP_FILE = re.compile(r"step_(\d{6,})\.h5")
-OFFSETS = {"prompt_tokens": "prompt_offsets"}  # all other ragged fields run along the response
+# all other ragged fields run along the response
+OFFSETS = {"prompt_tokens": "prompt_offsets", "routing": "routing_offsets"}
 RESPONSE_OFFSETS = "response_offsets"
 EVAL_FILE = re.compile(r"eval_(.+)_(\d{6,})\.h5")
 ATTRIBUTES = ("step", "run", "model", "dtype", "created", "metrics")
@@ -34,10 +35,12 @@ RAGGED = (
     "logprobs_ref",
     "logprobs_policy",
     "token_advantage",
+    "routing",
 )
 PARTS = "reward_parts"  # a group with a dataset for each name
 TEXTS = ("status", "weight_version", "engine", "failure", "label", "prompt_text", "response_text", "turns")
-OPTIONAL = ("logprobs_ref", "logprobs_policy", "seed", "task", "token_advantage", "turns", PARTS)
+OPTIONAL = ("logprobs_ref", "logprobs_policy", "seed", "task", "token_advantage", "turns", PARTS, "routing")
+FAST = ("routing",)  # as large as all else together times ten, and next to random
 
 
 class TrajectoryError(ValueError):
@@ -122,8 +125,10 @@ def _write(file: h5py.File, record: StepRecord) -> None:
     for name in ATTRIBUTES:
         value = getattr(record, name)
         file.attrs[name] = json.dumps(dict(value)) if name == "metrics" else value
-    _write_array(file, "prompt_offsets", record.prompt_tokens.offsets)
     _write_array(file, RESPONSE_OFFSETS, record.response_tokens.offsets)
+    for name, offsets in OFFSETS.items():
+        if (ragged := getattr(record, name)) is not None:
+            _write_array(file, offsets, ragged.offsets)
     for field in fields(record):
         value = getattr(record, field.name)
         if field.name in ATTRIBUTES or value is None:
@@ -139,7 +144,9 @@ def _write(file: h5py.File, record: StepRecord) -> None:
 
 def _write_array(file: h5py.File, name: str, values: Any) -> None:
     # HDF5 cannot cut an empty dataset into chunks, which the filters work on
-    filters = {"compression": "gzip", "shuffle": True, "fletcher32": True} if len(values) else {}
+    filters = {"compression": "gzip", "shuffle": True, "fletcher32": True} if values.size else {}
+    if filters and name in FAST:
+        filters["compression_opts"] = 1
     file.create_dataset(name, data=values, **filters)
 
 

@@ -45,4 +45,5 @@ def _sample(record: StepRecord, place: int) -> Sample:
         turns=record.spans(place),
         seed=None if record.seed is None else int(record.seed[place]),
         reward_parts=record.parts(place),
+        routing=None if record.routing is None or not len(record.routing[place]) else record.routing[place],
     )

@@ -51,6 +51,11 @@ def command(
     config = _changed(run, [*changes, *nodes])
     own = _changed(run, [*(one for one in changes if one.startswith(LAYOUT)), *nodes])  # of the steps before it
     refuse_other_nodes(config, allocation)
+    if config.algorithm.routing_replay == "engine" and recorded.routing is None:
+        fail(
+            f"{step_path(run.path, step)}: found no experts of the engine; wanted those that algorithm.routing_replay "
+            "engine replays: set it to trainer or none, or replay a run that has stored them"
+        )
     begun, site = _begin(run, step), kept_site(run)
     if begun < step and config != own:
         directory = begin(_replaying(own, run, begun, step - 1, keep=True), out, allocation, site)

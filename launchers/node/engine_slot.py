@@ -115,4 +115,5 @@ class EngineSlot(ServerSlot):
             has_experts=self._shape.num_experts > 0,
             back_ends=self._back_ends,
             quantised=scheme_of(self._model_dir) is not None,
+            returns_routing=self._config.algorithm.routing_replay == "engine",
         )

@@ -211,7 +211,7 @@ def build_rollout(rank: ThisRank, engines: RankEngines, sync: Sync, stack: ExitS
     sections = prompt_sections(rank.config)
     renderings = {name: rendering(generation_of(rank.config, name), section) for name, section in sections}
     build = partial(build_generator, model_dir=rank.model_dir, decode=rank.tokenizer.decode, renderings=renderings)
-    generator = build(rank.config.rollout)
+    generator = build(rank.config.rollout, with_routing=rank.config.algorithm.routing_replay == "engine")
     of_sets = {name: build(one) for name, one in own_generations(rank.config).items()}
     if rank.drives:
         for made in (rewards, generator, *of_sets.values()):

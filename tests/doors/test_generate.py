@@ -176,7 +176,7 @@ class FakeEngine:
     def vocab_size(self) -> int:
         return VOCAB_SIZE
 
-    async def generate(self, tokens: Sequence[int], params: SamplingParams) -> Generation:
+    async def generate(self, tokens: Sequence[int], params: SamplingParams, **_how: bool) -> Generation:
         if len(self.asked) == self.dies_at:
             raise EngineDied("its process is gone")
         if max(tokens) >= VOCAB_SIZE:
@@ -316,7 +316,7 @@ def test_a_task_during_which_processes_die_of_nobodys_code_fails_in_the_end(agen
     engine = FakeEngine()
     with build(agent, "once") as made:
 
-        async def generate(tokens: Sequence[int], params: SamplingParams) -> Generation:
+        async def generate(tokens: Sequence[int], params: SamplingParams, **_how: bool) -> Generation:
             (place,) = made._workers._places
             assert place.worker is not None
             engine.asked.append((list(tokens), params))
@@ -337,7 +337,7 @@ def test_the_time_of_the_engine_is_not_the_tasks_but_no_turn_begins_after_it(age
     engine = FakeEngine()
     slow = engine.generate
 
-    async def generate(tokens: Sequence[int], params: SamplingParams) -> Generation:
+    async def generate(tokens: Sequence[int], params: SamplingParams, **_how: bool) -> Generation:
         await asyncio.sleep(1.0)
         return await slow(tokens, params)
 

@@ -1,6 +1,7 @@
-"""Experts of rows' tokens: noted in the first pass over a step's samples, and replayed in later ones (R2).
+"""Experts of rows' tokens: noted in the first pass over a step's samples, or those of the engine; replayed in passes.
 
-Source: arXiv:2507.18071, section 5.3. Left out: context parallel, under which a rank has a part of a row.
+Source: R2, arXiv:2507.18071, section 5.3; R3, arXiv:2510.11370. Left out: context parallel, under which a rank has a
+part of a row.
 Legend: T row tokens, F tokens of a sample that a model is fed: prompt and response but its last token, L layers, k
 experts of a token, R targets of a row.
 """
@@ -19,11 +20,10 @@ from torch import Tensor
 
 from core.megatron.layers.routing import OWN
 from core.megatron.rows.packing import Row, Unit
-from core.samples import TrainSample
+from core.samples import BYTE, TrainSample
 from modelcfg import ModelShape
 
-Routing = NDArray[np.integer[Any]]  # [F, L, k] experts of a sample's tokens; 0 in layers without experts
-BYTE = 256  # experts that a byte tells apart
+Routing = NDArray[np.integer[Any]]  # [F, L, k] experts of a sample's tokens, or of its first ones; 0 in dense layers
 
 
 def row_routing(
@@ -31,7 +31,8 @@ def row_routing(
 ) -> Tensor | None:
     """[T, L, k] int16 of the row of these units, `OWN` where nothing is known; None: nothing is known of any token.
 
-    A prompt that several samples share has the experts of the first of them that knows.
+    A prompt that several samples share has the experts of the first of them that knows. Routers choose for what lies
+    behind the first tokens of a sample, where only these are known.
 
     Args:
         routings: one per sample.
@@ -45,14 +46,35 @@ def row_routing(
     for unit in units:
         prompt = len(samples[unit.members[0]].prompt_tokens)
         of_unit = [routings[index] for index in unit.members]
-        result[place : place + prompt] = next((one[:prompt] for one in of_unit if one is not None), OWN)
+        _fill(result, place, next((one[:prompt] for one in of_unit if one is not None), None))
         place += prompt
         for index, routing in zip(unit.members, of_unit, strict=True):
             length = len(samples[index].response_tokens) - 1
-            if routing is not None:
-                result[place : place + length] = routing[prompt:]
+            _fill(result, place, None if routing is None else routing[prompt : prompt + length])
             place += length
     return torch.from_numpy(result)
+
+
+def _fill(result: Routing, place: int, known: Routing | None) -> None:
+    if known is not None:
+        result[place : place + len(known)] = known
+
+
+def engine_routing(sample: TrainSample, shape: ModelShape) -> Routing | None:
+    """The engine's experts of a sample, of as many of its first tokens as it has said them for; None: of none.
+
+    Raises:
+        ValueError: they are another model's.
+    """
+    if sample.routing is None:
+        return None
+    size, width = (shape.num_layers, shape.experts_per_token), sample.routing.shape[1]
+    if width != shape.num_layers * shape.experts_per_token or sample.routing.max(initial=0) >= shape.num_experts:
+        raise ValueError(
+            f"the engine's experts are {width} numbers of a token up to {sample.routing.max(initial=0)}; wanted "
+            f"{size[0]} layers of {size[1]} each, below {shape.num_experts}: is it an engine of another model?"
+        )
+    return sample.routing.reshape(-1, *size)
 
 
 class NotedExperts:

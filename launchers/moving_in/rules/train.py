@@ -54,14 +54,22 @@ def _batch(flags: Flags, draft: Draft) -> None:
 
 
 def _routing_replay(flags: Flags, draft: Draft) -> None:
-    """slime replays in a single optimiser step, too: the old log-probs' pass, whose weights are the same."""
-    used = flags.take("use_routing_replay")
-    if used and draft.value("train.num_steps_per_rollout", 1) == 1:
+    """Whose experts are replayed, of models that have some; the engine's, where both are asked for.
+
+    slime replays the trainer's own in a single optimiser step, too: those of the old log-probs, by the same weights.
+    """
+    own, engines = flags.take("use_routing_replay"), flags.take("use_rollout_routing_replay")
+    used, kind = (engines, "engine") if engines else (own, "trainer")
+    if own and engines:
+        draft.skip(own, "those of the engine are replayed")
+    if used and flags.look("num_layers") and not whole(flags.said("num_experts"), 0):
+        draft.skip(used, "the model has no experts")
+    elif used and kind == "trainer" and draft.value("train.num_steps_per_rollout", 1) == 1:
         draft.skip(used, "a single optimiser step takes the experts that its own weights choose")
     elif used and whole(flags.said("context_parallel_size"), 1) > 1:
         draft.lose(used, "only ranks that have whole rows replay experts", "set context_parallel to 1", "result")
     elif used:
-        draft.put("algorithm.routing_replay", "trainer", used)
+        draft.put("algorithm.routing_replay", kind, used)
 
 
 def _learning_rate(flags: Flags, draft: Draft) -> None:

@@ -105,7 +105,7 @@ CASES = {
     "no later pass": (
         ["model.path=experts", "algorithm.routing_replay=trainer"],
         "algorithm.routing_replay: found trainer with num_steps_per_rollout 1; wanted several optimiser steps, in the "
-        "later ones of which experts are replayed: remove it, or raise train.num_steps_per_rollout",
+        "later ones of which experts are replayed: set it to engine, remove it, or raise train.num_steps_per_rollout",
     ),
     "no experts": (
         [*TWO_STEPS, "algorithm.routing_replay=trainer"],
@@ -121,6 +121,12 @@ CASES = {
         "replay experts: set context_parallel to 1, or remove routing_replay",
     ),
     "experts that are replayed": (["model.path=experts", *TWO_STEPS, "algorithm.routing_replay=trainer"], ""),
+    "the engine's": (["model.path=experts", "algorithm.routing_replay=engine"], ""),
+    "the engine's, of which there are none": (
+        ["algorithm.routing_replay=engine"],
+        "algorithm.routing_replay: found engine for model, which has no experts; wanted none, or a model with "
+        "experts: remove it",
+    ),
     "weights": (["algorithm.importance=mis", "algorithm.importance_low=0.5", "algorithm.opsm_delta=0.1"], ""),
     "read by the loss": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.kl_loss_coef=0.1"], ""),
     "no lower bound": (["algorithm.loss=cispo", "algorithm.eps_clip=1", "algorithm.eps_clip_high=0.28"], ""),

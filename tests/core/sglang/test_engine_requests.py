@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
+import numpy as np
 import pytest
 
 from core.samples import SamplingParams, Status
@@ -81,3 +83,38 @@ def test_logits_that_are_no_numbers_are_told_with_their_version(lost: float | No
     broken = answer("stop", output_token_logprobs=[[-0.5, 4, None], [lost, 5, None]]) | {"output_ids": [4, 5]}
     with pytest.raises(EngineError, match="logits are NaN at weights version v: found 1 of 2 log-probs"):
         parse_generation(broken)
+
+
+def routed(experts: Any, **changes: Any) -> dict[str, Any]:
+    """An answer of 1 token to a prompt of 3."""
+    text = base64.b64encode(np.asarray(experts, "<i4").tobytes()).decode()
+    return answer("stop", **{"routed_experts": text, "prompt_tokens": 3, **changes})
+
+
+@pytest.mark.parametrize(("highest", "kind"), [(255, "uint8"), (256, "int16")])
+def test_experts_come_with_a_response_that_asks_for_them(highest: int, kind: str) -> None:
+    """3 tokens were fed, in 2 layers with 2 experts each."""
+    experts = [[[1, 2], [0, highest]], [[3, 4], [5, 6]], [[7, 0], [1, 2]]]
+    made = parse_generation(routed(experts), with_routing=True)
+    assert made.routing is not None
+    assert (made.routing.dtype, made.routing.tolist()) == (kind, np.reshape(experts, (3, 4)).tolist())
+    assert parse_generation(routed(experts)).routing is None, "nobody has asked"
+    body = generate_body([GroupRequest((1,), [SamplingParams(1)]), GroupRequest((2,), [SamplingParams(1)], True)], None)
+    assert body["return_routed_experts"] is True
+    assert "return_routed_experts" not in generate_body([GroupRequest((1,), [SamplingParams(1)])], None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"routed_experts": None}, "no experts with a response"),
+        ({"routed_experts": "?"}, "experts that cannot be read"),
+        ({"routed_experts": "AAA="}, "experts that cannot be read"),
+        ({"prompt_tokens": 7}, "12 experts for 7 tokens; wanted equally many for each"),
+    ],
+)
+def test_experts_that_are_missing_or_of_other_tokens_are_errors(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        parse_generation(routed(np.zeros((3, 2, 2)), **changes), with_routing=True)
+    aborted = routed(np.zeros((3, 2, 2)), **changes, finish_reason={"type": "abort"})
+    assert parse_generation(aborted, with_routing=True).routing is None

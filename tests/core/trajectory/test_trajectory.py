@@ -145,6 +145,7 @@ def test_compressed_and_readable_with_plain_h5py(tmp_path: Path) -> None:
                 "logprobs_policy",
                 "seed",
                 "token_advantage",
+                "routing",
             )
         } | {"prompt_offsets", "response_offsets"}
 
@@ -282,3 +283,22 @@ except OSError as error:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=COMMAND_S)
     assert done.stdout.strip() == "[Errno 27] File too large", done.stderr
     assert not list((tmp_path / "steps").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int16"])
+def test_experts_of_the_engine_come_back(kind: str, tmp_path: Path) -> None:
+    """Compressed, of the samples that have some; two layers with three experts each."""
+    samples = make_samples(3, 4)
+    for place, sample in enumerate(samples):
+        tokens = len(sample.prompt.tokens) + len(sample.response_tokens) - 1
+        sample.routing = None if place == 5 else np.full((tokens, 6), place, kind)
+    path = step_path(tmp_path, 3)
+    write_step(path, make_record(samples))
+    for sent, found in zip(samples, stored_samples(read_step(path)), strict=True):
+        if sent.routing is None or not len(sent.routing):
+            assert found.routing is None
+        else:
+            assert found.routing is not None
+            assert (found.routing.dtype, found.routing.tolist()) == (kind, sent.routing.tolist())
+    with h5py.File(path) as file:
+        assert (file["routing"].compression, file["routing"].fletcher32) == ("gzip", True)

@@ -364,6 +364,25 @@ def test_experts_are_replayed_where_there_is_a_later_pass(
     assert [one.why for one in found.draft.losses("result") if "replay" in one.why] == lost
 
 
+EXPERTS = "--num-layers 4 --num-experts 8"
+
+
+@pytest.mark.parametrize(
+    ("flags", "wanted", "lost"),
+    [
+        (EXPERTS, "engine", []),
+        (f"{EXPERTS} --use-routing-replay --num-steps-per-rollout 2", "engine", []),
+        ("--num-layers 4", None, []),
+        (f"{EXPERTS} --context-parallel-size 2", None, ["only ranks that have whole rows replay experts"]),
+    ],
+    ids=["alone", "both", "a dense model", "parts of rows"],
+)
+def test_experts_of_the_engine_are_replayed(tmp_path: Path, flags: str, wanted: str | None, lost: list[str]) -> None:
+    found = of_flags(tmp_path, f"--use-rollout-routing-replay {flags}")
+    assert keys(found).get("algorithm.routing_replay") == wanted
+    assert [one.why for one in found.draft.losses("result") if "replay" in one.why] == lost
+
+
 def test_an_engine_has_as_many_gpus_as_its_attention_heads_can_be_shared_by(tmp_path: Path) -> None:
     found = of_flags(tmp_path, "--num-attention-heads 20 --rollout-num-gpus-per-engine 8 --colocate")
     assert (keys(found)["placement.engine_tensor_parallel"], keys(found)["placement.engines_per_node"]) == (4, 2)
