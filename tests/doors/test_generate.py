@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,10 +200,10 @@ def decode(tokens: Sequence[int]) -> str:
     return " ".join(map(str, tokens))
 
 
-def build(agent: Path, function: str, **keys: Any) -> OwnGeneration:
+def build(agent: Path, function: str, with_routing: bool = False, **keys: Any) -> OwnGeneration:
     basics = {"num_rollout": 1, "rollout_batch_size": 1, "generate_timeout_s": 60.0}
     config = RolloutConfig.model_validate({**basics, "generate": f"{agent}:{function}", **keys})
-    return OwnGeneration(config, None, decode)
+    return OwnGeneration(config, None, decode, with_routing=with_routing)
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +227,28 @@ def line_of(text: str) -> int:
 def answers(made: OwnGeneration, *tasks: Task, engine: Any = None) -> list[Answer]:
     (found,) = asyncio.run(made([tasks], engine or FakeEngine()))
     return found
+
+
+class RoutedEngine(FakeEngine):
+    """Tells of experts, if it is asked: each token's is its place."""
+
+    async def generate(self, tokens: Sequence[int], params: SamplingParams, **how: bool) -> Generation:
+        made = await super().generate(tokens, params)
+        places = np.arange(len(tokens) + len(made.tokens) - 1, dtype="uint8")
+        return replace(made, routing=places[:, None] if how["with_routing"] else None)
+
+
+@pytest.mark.parametrize(("function", "known"), [("dialogue", [9]), ("two_samples", [3, 3])])
+def test_experts_of_a_response_are_put_together_by_the_places_of_its_tokens(
+    agent: Path, function: str, known: list[int]
+) -> None:
+    """In training only; the last token of a response is never fed. Two turns, with others' tokens between them."""
+    with build(agent, function, with_routing=True) as made:
+        for found, tokens in zip(answers(made, task(), engine=RoutedEngine()), known, strict=True):
+            assert found.routing is not None
+            assert found.routing.tolist() == [[place] for place in range(tokens)]
+        found = answers(made, replace(task(), evaluation="held out"), engine=RoutedEngine())
+        assert [one.routing for one in found] == [None] * len(known)
 
 
 def test_one_turn_is_asked_for_and_answered_as_the_built_in_does(behaves: OwnGeneration) -> None:

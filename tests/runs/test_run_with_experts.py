@@ -8,6 +8,7 @@ import pytest
 
 from core.trajectory import read_step, step_path
 from tests.support.quantise import quantise
+from tests.support.ranks import run_ranks
 from tests.support.tiny_models import EXPERTS, SIGMOID_EXPERTS, WHOLE_NORMS, with_layer_behind
 from tests.support.tiny_runs import ebbtide, events, write_run
 
@@ -34,7 +35,7 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
         placement={"device": "cpu", "trainers_per_node": 2, "expert_parallel": 2, "check_sync": 1},
         rollout={"num_rollout": 3},
         train={"use_distributed_optimizer": True},
-        algorithm={"advantage_estimator": "gae", "kl_coef": 0.1},
+        algorithm={"advantage_estimator": "gae", "kl_coef": 0.1, "routing_replay": "engine"},
     )
     if kind in SIGMOID_EXPERTS:
         with_layer_behind(tmp_path / "model")
@@ -53,6 +54,14 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     assert all("train/critic_grad_norm" in m for m in metrics)
     assert abs(metrics[0]["train/kl_in_reward"]) < 1e-5 < abs(metrics[2]["train/kl_in_reward"])
     first, last = (read_step(step_path(run_dir, step)) for step in (0, 2))
+    assert first.routing is not None
+    fed = first.prompt_tokens.lengths + first.response_tokens.lengths - 1
+    assert first.routing.lengths.tolist() == fed.tolist(), "the engine has told of all tokens that it was fed"
+    replays = {"model": str(tmp_path / "model"), "config": {"algorithm": {"routing_replay": "engine"}}}
+    action = ["replayed_from_store", str(step_path(run_dir, 0))]
+    (update,) = run_ranks(tmp_path / "ranks", 1, {"": {**replays, "actions": [action]}})[""]
+    assert update["same"] == [True, True]
+    assert update["own"][0], "with the engine's weights the trainer's routers choose the same for every token"
     for record, is_the_policy in ((first, True), (last, False)):
         assert record.logprobs_ref is not None
         gap = np.abs(record.logprobs_ref.values - record.logprobs_old.values).max()
@@ -76,5 +85,8 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     assert last.token_advantage is not None
     assert repeated.token_advantage is not None
     np.testing.assert_array_equal(repeated.token_advantage.values, last.token_advantage.values)
+    assert repeated.routing is not None
+    assert last.routing is not None
+    np.testing.assert_array_equal(repeated.routing.values, last.routing.values)
     for name in ("train/loss", "train/grad_norm", "train/value_loss", "train/kl_in_reward"):
         assert repeated.metrics[name] == last.metrics[name], name

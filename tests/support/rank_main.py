@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -131,7 +132,12 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
     if verb == "update_batch":
         return update_batch(trainer, *arguments)
     if verb == "replayed":
-        return replayed(trainer, *arguments)
+        return replayed(trainer, make_samples(*arguments))
+    if verb == "replayed_from_engine":
+        seed = arguments[0]
+        return replayed(trainer, with_experts(make_samples(seed), trainer.shape, seed))
+    if verb == "replayed_from_store":
+        return replayed(trainer, stored(Path(arguments[0])))
     if verb == "log_probs":
         return trainer.log_probs(make_samples(*arguments))
     if verb == "buckets":
@@ -195,8 +201,36 @@ def update_batch(trainer: Any, seed: int, shift: float, on_policy: bool) -> dict
     return {**found, "after": trainer.log_probs(made)}
 
 
-def replayed(trainer: Any, *arguments: Any) -> dict[str, Any]:
-    """An update, and of its optimiser steps whether the experts are those of the first pass, and the routers' own."""
+def with_experts(samples: list[Any], shape: Any, seed: int) -> list[Any]:
+    """The samples with random experts of an engine: those of a prompt agree; some know a part of theirs, or nothing."""
+    numbers, prompts = np.random.default_rng(seed), dict[int, Any]()
+
+    def experts(tokens: int) -> Any:
+        """[tokens, L x k], in each layer k that differ."""
+        order = numbers.random((tokens, shape.num_layers, shape.num_experts)).argsort(axis=2)
+        chosen = order[:, :, : shape.experts_per_token]
+        return chosen.reshape(tokens, shape.num_layers * shape.experts_per_token).astype("uint8")
+
+    made = []
+    for place, sample in enumerate(samples):
+        prompt = prompts.setdefault(sample.group, experts(len(sample.prompt_tokens)))
+        whole = np.concatenate([prompt, experts(len(sample.response_tokens) - 1)])
+        known = None if place % 4 == 3 else whole[: len(whole) - 2 * (place % 4 == 2)]
+        made.append(replace(sample, routing=known))
+    return made
+
+
+def stored(file: Path) -> list[Any]:
+    """The samples of a step file, as the trainer was given them, with the advantages of then."""
+    from core.algorithm.batch import Batch
+    from core.trajectory import read_step, stored_samples
+
+    record = read_step(file)
+    return Batch(stored_samples(record), record.advantage.tolist()).train_samples()
+
+
+def replayed(trainer: Any, samples: list[Any]) -> dict[str, Any]:
+    """An update, and of its optimiser steps whether the experts are those that are known, and the routers' own."""
     from core.megatron import trainer as module
     from core.megatron.layers.routing import RowRouting
     from core.megatron.rows.computed import with_gradient
@@ -215,14 +249,14 @@ def replayed(trainer: Any, *arguments: Any) -> dict[str, Any]:
         differing.zero_()
         result = step(samples, routings, stays=stays)
         found = noted.of_samples(samples, with_gradient(samples, trainer._loss.teaches))
-        pairs = list(zip(found, routings, strict=True))
-        same.append(all((a is b is None) or (a == b).all() for a, b in pairs) and any(b is not None for _, b in pairs))
+        pairs = [(a, b) for a, b in zip(found, routings, strict=True) if a is not None and b is not None]
+        same.append(bool(pairs) and all((a[: len(b)] == b).all() for a, b in pairs))
         dist.all_reduce(differing)
         own.append(not differing.item())
         return result
 
     with mock.patch.object(RowRouting, "settle", counted), mock.patch.object(trainer, "_step", noting):
-        result = trainer.update(make_samples(*arguments))
+        result = trainer.update(samples)
     return {"metrics": result.metrics, "logprobs": result.logprobs, "same": [bool(one) for one in same], "own": own}
 
 

@@ -1,4 +1,4 @@
-"""Routing replay in updates: all optimiser steps of a step have the experts of the first pass, in every layout."""
+"""Routing replay in updates: the experts are those of the trainer's first pass, or the engine's, in every layout."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ TWO: dict[str, Any] = {
 }
 OTHER_SAMPLES = ("engine's log-probs", "old log-probs from before")  # which learn something else
 ACTIONS = [["replayed", 0], ["replayed", 1]]
+ENGINE: dict[str, Any] = {"algorithm": {"routing_replay": "engine"}}
+ENGINES: dict[int, dict[str, Any]] = {
+    1: {
+        "engine": ENGINE,
+        "engine, recompute": {**ENGINE, "train": {"recompute": "full"}},
+        "engine, no sharing": {**ENGINE, "train": {"max_tokens_per_micro_batch": 40, "share_prompts": False}},
+    },
+    2: {
+        "engine, pp2": {**ENGINE, "placement": {"pipeline_parallel": 2}},
+        "engine, ep2": {**ENGINE, "placement": {"expert_parallel": 2}},
+    },
+}
+OF_ENGINE = [name for layouts in ENGINES.values() for name in layouts]
+FROM_ENGINE = [["replayed_from_engine", 0], ["replayed_from_engine", 1]]
 CASES = [*ONE, *TWO, "a bias, a dense layer", "a bias, a dense layer, pp2"]
 
 
@@ -36,6 +50,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     result: dict[str, list[Any]] = {}
     for size, layouts in ((1, ONE), (2, TWO)):
         cases = {name: {"model": model, "config": config, "actions": ACTIONS} for name, config in layouts.items()}
+        cases |= {
+            name: {"model": model, "config": config, "actions": FROM_ENGINE} for name, config in ENGINES[size].items()
+        }
         name = "a bias, a dense layer" + (", pp2" if size == 2 else "")
         cases[name] = {"model": other, "config": TWO["pp2"] if size == 2 else REPLAY, "actions": ACTIONS}
         if size == 1:
@@ -62,6 +79,28 @@ def test_every_layout_gives_the_same(outcomes: dict[str, list[Any]], name: str) 
 
 def test_pipeline_stages_give_the_same_behind_a_dense_layer(outcomes: dict[str, list[Any]]) -> None:
     check_same(outcomes["a bias, a dense layer, pp2"], outcomes["a bias, a dense layer"])
+
+
+@pytest.mark.parametrize("name", OF_ENGINE)
+def test_experts_are_those_of_the_engine(outcomes: dict[str, list[Any]], name: str) -> None:
+    """In all passes, the first among them: what the routers would choose is other than these random experts."""
+    for update in outcomes[name]:
+        assert update["same"] == [True, True]
+        assert update["own"] == [False, False]
+
+
+@pytest.mark.parametrize("name", [name for name in OF_ENGINE if name not in ("engine", "engine, no sharing")])
+def test_every_layout_gives_the_same_with_the_engines(outcomes: dict[str, list[Any]], name: str) -> None:
+    check_same(outcomes[name], outcomes["engine"])
+
+
+def test_old_log_probs_are_those_of_the_engines_experts(outcomes: dict[str, list[Any]]) -> None:
+    """Which differ from those of the routers' own."""
+    engine, none = outcomes["engine"][0], outcomes["none"][0]
+    gaps = [
+        abs(a - b) for x, y in zip(engine["logprobs"], none["logprobs"], strict=True) for a, b in zip(x, y, strict=True)
+    ]
+    assert max(gap for gap in gaps if gap == gap) > 1e-3
 
 
 def test_updates_differ_from_those_without_it(outcomes: dict[str, list[Any]]) -> None:
