@@ -28,14 +28,14 @@ def node_bytes(config: RunConfig, shape: ModelShape, cache: KvCache | None) -> i
 
 
 def row_bytes(config: RunConfig, shape: ModelShape) -> int:
-    """Device memory of the largest row's, of all layers on every stage."""
+    """Device memory for those of the largest row, of all layers on every stage."""
     if config.algorithm.routing_replay == "none":
         return 0
     return largest_row(config).tokens * _token_experts(shape) * ROW_BYTES
 
 
 def step_bytes(config: RunConfig, shape: ModelShape) -> int:
-    """Those of the longest samples of a step."""
+    """Bytes for the longest samples of a step."""
     rollout = config.rollout
     samples = rollout.rollout_batch_size * rollout.n_samples_per_prompt
     return samples * sample_tokens(config) * _token_experts(shape) * (1 if shape.num_experts <= BYTE else 2)

@@ -103,7 +103,7 @@ def _told(sample: Sample, name: str) -> Any:
 
 
 def _routings(data: bytes, kinds: Sequence[Any], start: int) -> tuple[list[FlatRouting | None], int]:
-    """Of each sample its experts, which begin at this byte; and where they end."""
+    """Each sample's experts, which begin at this byte; and where they end."""
     found: list[FlatRouting | None] = []
     for kind in kinds:
         if kind is None:

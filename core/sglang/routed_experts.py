@@ -21,7 +21,7 @@ def parse_routing(meta: Mapping[str, Any], num_response_tokens: int) -> FlatRout
     """[prompt + response - 1, L x k] of a response.
 
     Raises:
-        EngineError: it is not there, or not of so many tokens.
+        EngineError: it is not there, or of another number of tokens.
     """
     text, rows = meta.get("routed_experts"), int(meta.get("prompt_tokens", 0)) + num_response_tokens - 1
     if not text:

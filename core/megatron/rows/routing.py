@@ -61,7 +61,7 @@ def _fill(result: Routing, place: int, known: Routing | None) -> None:
 
 
 def engine_routing(sample: TrainSample, shape: ModelShape) -> Routing | None:
-    """The engine's experts of a sample, of as many of its first tokens as it has said them for; None: of none.
+    """[K, L, k] experts that the engine chose for the first tokens of a sample, all that it told of; None: of none.
 
     Raises:
         ValueError: they are another model's.
