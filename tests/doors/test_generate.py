@@ -637,8 +637,8 @@ def test_a_reward_is_that_of_the_turns(run_dir: Path) -> None:
         ({"generate": "agent.py:episodes"}, ["no episodes in", "did you mean episode?"]),
         ({"generate": "agent.py:episode"}, ["no reply; wanted all that", "add reply"]),
         ({"generate_options": {"reply": "no"}}, ["the option reply; wanted no options, as one_turn takes none"]),
-        ({"generate": "agent.py:plain"}, ["def plain in line 37 of", "wanted async def"]),
-        ({"generate": "agent.py:Plain"}, ["def __call__ in line 42 of", "wanted async def"]),
+        ({"generate": "agent.py:plain"}, ["def plain in line 43 of", "wanted async def"]),
+        ({"generate": "agent.py:Plain"}, ["def __call__ in line 48 of", "wanted async def"]),
         ({"generate": "agent.py:one"}, ["one of", "with (task)"]),
     ],
 )
