@@ -26,6 +26,7 @@ DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run
 TWO_TRAINERS = {"trainers_per_node": 2}
 DENSE = "qwen3-tied"
 EP2 = {**TWO_TRAINERS, "expert_parallel": 2}
+CHOSEN = {"routing_replay": "engine"}  # the trainer's passes have the experts that the engine chose
 LORA = {"lora": {"rank": 8}}
 CRITIC = {"advantage_estimator": "gae"}
 EXPERT_SIZES = {**GPU_SIZES, "moe_intermediate_size": 128}
@@ -106,6 +107,9 @@ LAYOUTS = {
     "lora-dp2": LayoutOfTwo(TWO_TRAINERS, LORA, beside="lora"),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
     "experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, EXPERTS),
+    "experts-chosen": LayoutOfTwo(gpus="0", kind=EXPERTS, algorithm=CHOSEN, beside="experts-chosen"),
+    "experts-chosen-ep2": LayoutOfTwo(EP2, kind=EXPERTS, algorithm=CHOSEN, beside="experts-chosen"),
+    "glm4-experts-chosen": LayoutOfTwo(gpus="0", kind="glm4_moe", algorithm=CHOSEN, beside="glm4-experts-chosen"),
     "glm4-experts": LayoutOfTwo(gpus="0", kind="glm4_moe"),
     "glm4-experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "glm4_moe"),
     "latent": LayoutOfTwo(gpus="1", kind="deepseek_v3"),
