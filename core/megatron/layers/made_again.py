@@ -38,6 +38,10 @@ class LayerOutputs:
         """Keep how an output was made."""
         self._made[_place(output)] = output, function, tuple(one.detach() for one in inputs)
 
+    def forget(self) -> None:
+        """Hold none of them any longer."""
+        self._made.clear()
+
     def pack(self, saved: Tensor) -> Tensor | Recipe:
         """The recipe of a tensor that is one of the outputs, or a view of all of it; others as they are."""
         found = self._made.get(_place(saved))
@@ -83,6 +87,7 @@ def _making_again() -> Iterator[None]:
             yield
     finally:
         _OUTPUTS.reset(token)
+        outputs.forget()  # autograd's graph holds on to the hook, and so to these
 
 
 class LeanLayer(TransformerLayer):  # type: ignore[misc]

@@ -96,7 +96,7 @@ def test_stopped_or_killed_it_leaves_nothing(number: signal.Signals, exit_code: 
         body = request_body([dump_sample(hanging), dump_sample(quick)])
         with httpx.stream("POST", f"{server.member.url}/score", headers=AUTHORIZED, content=body) as answer:
             lines = answer.iter_lines()
-            assert next(line for line in lines if line) == "[1, 1.0, null]"
+            assert next(line for line in lines if line) == "[1, 1.0, null, {}]"
             wait_until((tmp_path / "pids").exists, "the pids are written")
             family = psutil.Process(server.process.pid).children(recursive=True)
             server.process.send_signal(number)
