@@ -24,6 +24,8 @@ responses before the first and after the last step, reward the mean over the sam
 TAIL = """
 The task tells whether an algorithm learns at all, and says nothing of which is better: learning rate and number of
 steps are the same for all. Loss and engine are those of every run; only the start of the engine is shared.
+`distillation` has no use for rewards: it learns from the final model of `grpo`. That supervised fine-tuning has the
+loss of transformers to 1e-5 is a test (`tests/runs/test_sft.py`).
 
 ![Mean reward by step](results/algorithms.png)
 """

@@ -34,6 +34,7 @@ SETTINGS = Path(__file__).with_suffix(".yaml")
 PAGE = Path(__file__).with_suffix(".md")
 RESULT = RESULTS / "algorithms.json"
 KEY = "key"
+RUNS, TEACHER = "runs", "teacher"
 
 
 def main() -> int:
@@ -86,16 +87,32 @@ def run_all(names: Sequence[str], seed: int, settings: Mapping[str, Any], folder
     """What each run gave."""
     task = write_task(folder / "task", seed)
     with Stage(task / "model", folder / "engine.log") as stage:
-        for number, name in enumerate(names):
-            run_dir = folder / "runs" / name
+        for number, name in enumerate(teachers_first(names, settings["algorithms"])):
+            run_dir = folder / RUNS / name
             run_dir.mkdir(parents=True)
-            parts = (run_file(task), settings["run"], settings["algorithms"][name])
+            parts = (run_file(task), settings["run"], changes(settings["algorithms"][name], folder))
             written = merged(*parts, {"name": name, "rollout": {"seed": seed}, "data": {"seed": seed}})
             (run_dir / "run.yaml").write_text(yaml.safe_dump(written))
             began = time.monotonic()
             stage.run(run_dir, number)
             yield {"name": name, "seconds": round(time.monotonic() - began, 1), **algorithm_page.read(run_dir)}
             print(f"{name}: {time.monotonic() - began:.1f} s", flush=True)
+
+
+def teachers_first(names: Sequence[str], algorithms: Mapping[str, Any]) -> list[str]:
+    """The names, each behind the run that its model learns from."""
+    found: dict[str, None] = {}
+    for name in names:
+        teacher = algorithms[name].get(TEACHER)
+        found |= dict.fromkeys([teacher, name] if teacher else [name])
+    return list(found)
+
+
+def changes(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What an algorithm changes in the run file, where the folder has the runs of its teachers."""
+    own = {key: value for key, value in settings.items() if key != TEACHER}
+    teacher = settings.get(TEACHER)
+    return merged(own, {"model": {"reference_path": str(folder / RUNS / teacher / "hf")}}) if teacher else own
 
 
 def merged(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 from bench.algorithm_page import critic, page, read
-from bench.algorithms import PAGE, SETTINGS, merged
+from bench.algorithms import PAGE, RUNS, SETTINGS, changes, merged, teachers_first
 from bench.digit_task import run_file, write_task
 from bench.record import RESULTS
 from core.checks import check_run_file
@@ -27,15 +28,22 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_each_is_a_run_file_without_mistakes(name: str, task: Path) -> None:
     settings = yaml.safe_load(SETTINGS.read_text(encoding="utf-8"))
-    written = merged(run_file(task), settings["run"], settings["algorithms"][name])
+    (task / RUNS / "grpo").mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        (task / RUNS / "grpo" / "hf").symlink_to(task / "model")
+    written = merged(run_file(task), settings["run"], changes(settings["algorithms"][name], task))
     (task / f"{name}.yaml").write_text(yaml.safe_dump(written))
     assert check_run_file(task / f"{name}.yaml").rollout.num_rollout == settings["run"]["rollout"]["num_rollout"]
 
 
-def test_every_advantage_and_loss_that_learns_from_rewards_is_among_them() -> None:
+def test_a_teacher_runs_before_those_that_learn_from_it() -> None:
+    assert teachers_first(["ppo", "distillation", "grpo"], ALGORITHMS) == ["ppo", "grpo", "distillation"]
+
+
+def test_every_advantage_and_loss_that_engines_make_samples_for_is_among_them() -> None:
     chosen = [one.get("algorithm", {}) for one in ALGORITHMS.values()]
     assert {one.get("advantage_estimator", "grpo") for one in chosen} == set(ADVANTAGE.builtins) - {"none"}
-    assert {one.get("loss", "clipped") for one in chosen} == set(LOSS.builtins) - {"sft", "distillation"}
+    assert {one.get("loss", "clipped") for one in chosen} == set(LOSS.builtins) - {"sft"}
 
 
 def test_a_digit_is_a_token(task: Path) -> None:
