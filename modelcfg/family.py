@@ -41,8 +41,8 @@ def layers_behind(shape: ModelShape) -> tuple[str, ...]:
     return tuple(f"model.layers.{layer}." for layer in range(first, first + shape.carried_layers))
 
 
-def nothing(_: Config) -> dict[str, Any]:
-    """No fields, and nothing refused, beyond what all families have in common."""
+def nothing(_: Any) -> dict[str, Any]:
+    """No fields, nothing refused, and nothing to tell engines, beyond what all families have in common."""
     return {}
 
 
@@ -61,6 +61,7 @@ class Family:
         renamed: key → another name under which it may stand.
         carried: beginnings of the names of tensors that a model directory may hold beside the model: heads for several
             tokens. They are neither computed, trained nor synced, and written out with the model as they were.
+        engine_config: keys of `config.json` that SGLang asks for, and that not everybody writes.
         not_on_cpus: why no engine on CPUs serves it; empty: one does.
     """
 
@@ -72,6 +73,7 @@ class Family:
     required: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
+    engine_config: Callable[[ModelShape], dict[str, Any]] = nothing
     not_on_cpus: str = ""
 
 

@@ -60,6 +60,7 @@ class EngineSpec:
         num_threads: CPU threads of each of the engine's processes.
         has_experts: whether the model has.
         back_ends: of an engine on a GPU: what it computes attention and samples with.
+        config: keys that SGLang asks of `config.json`, which may not have them.
         quantised: whether its files hold quantised weights. The engine then computes with whole ones, which it does not
             read from there: it has none until a sync.
         returns_routing: whether requests may ask for the experts that were taken.
@@ -84,6 +85,7 @@ class EngineSpec:
     has_experts: bool = False
     back_ends: BackEnds = field(default_factory=BackEnds)
     quantised: bool = False
+    config: Mapping[str, Any] = field(default_factory=dict)
     returns_routing: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -91,8 +93,11 @@ class EngineSpec:
 def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
     """The server's command line, to be run with `environment(spec, ...)`."""
     options = {**_options(spec), **spec.options}
-    if spec.quantised:
-        options |= _without_quantisation(options.get(OVERRIDES) or "{}")
+    told = {**spec.config, **_mapping(options.get(OVERRIDES))}
+    if spec.quantised:  # its files are not read, and config.json is as if they were whole
+        options["load_format"], told = "dummy", {**told, **dict.fromkeys(KEYS)}
+    if told:
+        options[OVERRIDES] = json.dumps(told)
     known = known_options(spec.device)[1] if spec.options else {}
     return [python, "-m", "ebbtide_engine_server", *words(options, known)]
 
@@ -119,9 +124,9 @@ def _options(spec: EngineSpec) -> dict[str, Any]:
     }
 
 
-def _without_quantisation(overrides: str) -> dict[str, Any]:
-    """No weights are read, and config.json is as if they were whole, with what the run file overrides of it."""
-    return {"load_format": "dummy", OVERRIDES: json.dumps({**json.loads(overrides), **dict.fromkeys(KEYS)})}
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """A run file's option that is JSON: as text, as a mapping, or left out."""
+    return value if isinstance(value, Mapping) else json.loads(value or "{}")
 
 
 def _cpu_options(spec: EngineSpec) -> dict[str, Any]:

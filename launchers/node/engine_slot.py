@@ -25,6 +25,7 @@ from launchers.node.pulse import Pulse
 from launchers.node.seat import Seat
 from launchers.node.slot import ServerSlot
 from modelcfg import ModelShape
+from modelcfg.families import families
 
 log = logging.getLogger("agent")
 
@@ -114,6 +115,7 @@ class EngineSlot(ServerSlot):
             options=placement.engine_options,
             has_experts=self._shape.num_experts > 0,
             back_ends=self._back_ends,
+            config=families()[self._shape.architecture].engine_config(self._shape),
             quantised=scheme_of(self._model_dir) is not None,
             returns_routing=self._config.algorithm.routing_replay == "engine",
         )

@@ -94,6 +94,11 @@ def _refused(config: Config) -> dict[str, bool]:
     }
 
 
+def _engine_config(shape: ModelShape) -> dict[str, Any]:
+    """What transformers 5 leaves out of the files that it writes."""
+    return {"full_attention_interval": shape.delta.attention_every} if shape.delta is not None else {}
+
+
 def _carried(_: ModelShape) -> tuple[str, ...]:
     return ("mtp.",)
 
@@ -107,5 +112,6 @@ FAMILY = Family(
     required=("num_experts", "num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
     renamed=(("num_experts", "num_local_experts"),),
     carried=_carried,
+    engine_config=_engine_config,
     not_on_cpus="SGLang computes its delta nets by kernels for GPUs, or by those of its own build for CPUs",
 )

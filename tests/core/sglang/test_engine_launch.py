@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import modelcfg
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, command, environment
+from modelcfg.families import families
+from tests.support.tiny_models import STATEFUL, tiny_model
 
 CPU = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 4242, random_seed=7, api_key="secret")
 CUDA = replace(CPU, device="cuda", dtype="bfloat16", memory_fraction=0.4, tensor_parallel=2, max_running_requests=128)
@@ -49,6 +53,15 @@ def test_an_engine_whose_files_are_quantised_reads_no_weights_from_them() -> Non
         "quantization_config": None,
         "compression_config": None,
     }
+
+
+@pytest.mark.parametrize("given", [{"rope_theta": 5.0}, '{"rope_theta": 5.0}'])
+def test_what_sglang_asks_of_config_json_is_told_beside_what_the_run_file_overrides(given: object) -> None:
+    asked = {"full_attention_interval": 4}
+    words = command(replace(CUDA, config=asked, options={"json_model_override_args": given}))
+    assert json.loads(words[words.index("--json-model-override-args") + 1]) == {**asked, "rope_theta": 5.0}
+    assert "--load-format" not in words
+    assert "--json-model-override-args" not in command(CUDA)
 
 
 def test_command_line_holds_no_secret() -> None:
@@ -100,3 +113,17 @@ def test_tensor_parallel_on_a_cpu_gets_a_core_each() -> None:
 def test_adapter_imports_neither_torch_nor_sglang() -> None:
     code = "import sys, core.sglang.client, core.sglang.launch; print({'torch', 'sglang'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_sglang_has_the_same_layers_with_states_of_files_that_transformers_writes(tmp_path: Path) -> None:
+    written = json.loads((tiny_model(STATEFUL, tmp_path / "model") / "config.json").read_text())
+    shape = modelcfg.from_hf(written)
+    asks = (
+        "import json, sys; from sglang.srt.configs.qwen3_next import Qwen3NextConfig; "
+        "c = Qwen3NextConfig(**json.loads(sys.argv[1])); c.update(json.loads(sys.argv[2])); print(c.linear_layer_ids)"
+    )
+    told = json.dumps(families()[shape.architecture].engine_config(shape))
+    words = [sys.executable, "-c", asks, json.dumps(written), told]
+    found = subprocess.run(words, env=environment(CPU, os.environ), capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stderr[-2000:]
+    assert json.loads(found.stdout) == [layer for layer in range(shape.num_layers) if shape.has_state(layer)]
