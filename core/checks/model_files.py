@@ -52,7 +52,7 @@ class ModelFiles:
             Wrong: as `core.pretrained.weight_files.stored_tensors`.
         """
         if path not in self._tensors:
-            self._tensors[path] = stored_tensors(Path(path))
+            self._tensors[path] = stored_tensors(Path(path), self.hf_config(path))
         return self._tensors[path]
 
 

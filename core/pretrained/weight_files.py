@@ -52,14 +52,16 @@ def write_index(directory: Path, places: Mapping[str, str], num_bytes: int) -> N
     (directory / INDEX).write_text(json.dumps(index, indent=2))
 
 
-def stored_tensors(directory: Path) -> dict[str, ModelTensor]:
+def stored_tensors(directory: Path, config: Mapping[str, Any] | None = None) -> dict[str, ModelTensor]:
     """Every tensor of the model by name, but for those that follow from config.json; a quantised one as a whole.
 
+    Args:
+        config: the directory's config.json, where it has been read.
     Raises:
         Wrong: as `weight_files`, `read_header` and `scheme_of`; a tensor is in two files, or not in the one that the
             index names; a quantised one is not whole.
     """
-    scheme = scheme_of(directory)
+    scheme = scheme_of(directory, config)
     found: dict[str, StoredTensor] = {}
     for file in weight_files(directory):
         for name, tensor in read_header(file).items():

@@ -27,14 +27,17 @@ SCHEMES: dict[str, tuple[Callable[[Mapping[str, Any]], Scheme | None], ...]] = {
 """By `quant_method`: makers of the scheme that a config.json asks for, which give None where it is not theirs."""
 
 
-def scheme_of(directory: Path) -> Scheme | None:
+def scheme_of(directory: Path, config: Mapping[str, Any] | None = None) -> Scheme | None:
     """The scheme of a model's weights; None: they are not quantised.
 
+    Args:
+        config: the directory's config.json, where it has been read.
     Raises:
         Wrong: they are, in a way that is not known.
     """
+    told = _config(directory) if config is None else config
     for key in KEYS:
-        if settings := _config(directory).get(key):
+        if settings := told.get(key):
             method = settings.get("quant_method") if isinstance(settings, Mapping) else None
             made = (make(settings) for make in SCHEMES.get(str(method), ()))
             scheme = next((one for one in made if one is not None), None)
