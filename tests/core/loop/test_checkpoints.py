@@ -4,12 +4,11 @@ import json
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from common import files
 from core.config import load_run_file
@@ -48,13 +47,6 @@ class FakeTrainer:
 
     def load(self, directory: Path) -> None:
         self.value = int((directory / "value").read_text())
-
-
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch.distributed as dist
 
 from common.waiting import wait_until
 from core.loop.checkpoints import Checkpoints
@@ -43,13 +42,6 @@ class Slow:
 
     def load(self, directory: Path) -> None:
         self.value = int((directory / "value").read_text())
-
-
-@pytest.fixture
-def process_group(tmp_path: Path) -> Iterator[None]:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
-    yield
-    dist.destroy_process_group()
 
 
 @pytest.fixture
