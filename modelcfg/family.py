@@ -63,6 +63,7 @@ class Family:
             tokens. They are neither computed, trained nor synced, and written out with the model as they were.
         engine_config: keys of `config.json` that SGLang asks for, and that not everybody writes.
         not_on_cpus: why no engine on CPUs serves it; empty: one does.
+        tells_no_experts: why engines cannot say which experts they chose; empty: they can, where there are any.
     """
 
     model_type: str
@@ -75,6 +76,7 @@ class Family:
     carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
     engine_config: Callable[[ModelShape], dict[str, Any]] = nothing
     not_on_cpus: str = ""
+    tells_no_experts: str = ""
 
 
 def or_default(config: Config, key: str, default: Any) -> Any:

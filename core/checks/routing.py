@@ -8,6 +8,7 @@ from common.mistake import Mistake
 from core.checks.rows import GIVEN, is_of_rows
 from core.config.schema import RunConfig
 from modelcfg import ModelShape
+from modelcfg.families import families
 
 KEY = "algorithm.routing_replay"
 
@@ -35,3 +36,13 @@ def the_model_has_experts(config: RunConfig, shape: ModelShape | None) -> Iterat
     if shape is not None and config.algorithm.routing_replay != "none" and not shape.num_experts:
         found = f"{config.algorithm.routing_replay} for {shape.name}, which has no experts"
         yield Mistake(KEY, None, found, "none, or a model with experts", "remove it")
+
+
+def engines_tell_of_them(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
+    """Engines of the family say which experts they chose."""
+    if shape is None or config.algorithm.routing_replay != "engine":
+        return
+    if why := families()[shape.architecture].tells_no_experts:
+        wanted = f"none or trainer, as engines of this family cannot tell their experts: {why}"
+        remedy = "remove it, or set it to trainer with several optimiser steps"
+        yield Mistake(KEY, None, f"engine for {shape.name}", wanted, remedy)

@@ -135,6 +135,11 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
             of_training=True,
         ),
         Rule(
+            lambda config: routing.engines_tell_of_them(config, files.shape(config.model)),
+            ("algorithm", "model"),
+            of_training=True,
+        ),
+        Rule(
             lambda config: model.positions_suffice(config, files.shape(config.model)),
             ("data", "eval", "model", "rollout"),
         ),

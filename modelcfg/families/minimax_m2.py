@@ -67,4 +67,5 @@ FAMILY = Family(
     refused=_refused,
     required=("num_local_experts", "num_experts_per_tok", "rotary_dim"),
     renamed=(("num_local_experts", "num_experts"),),
+    tells_no_experts="the layers of its class in SGLang do not know their numbers",
 )
