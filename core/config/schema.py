@@ -591,7 +591,8 @@ class CheckpointConfig(Section):
     every: Annotated[str | None, BeforeValidator(_auto_or_duration)] = Field(
         AUTO,
         description="time between checkpoints, beside `interval`: 90s, 30m, 2h; longer where steps would wait for them "
-        "more than 5 % of the time; auto: as short as that allows, so after every step where it is cheap; null: none "
+        "more than 5 % of the time, or files be written more than a quarter of it; auto: as short as that allows, so "
+        "after every step where it is cheap; null: none "
         "by time",
     )
     asynchronous: Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_or_off)] = Field(

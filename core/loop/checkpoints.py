@@ -37,7 +37,8 @@ from core.loop.writing import Writing
 from core.processes.collective import broadcast
 from core.run_dir.run_directory import step_folder
 
-MAX_SHARE = 0.05  # of the time, for checkpoints that come by the clock
+# of the time, for checkpoints that come by the clock: what steps wait, and what the disk, which others use too, is busy
+MAX_SHARE, MAX_WRITING = 0.05, 0.25
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Checkpoints:
         self._clock = clock
         self._saved_at = clock()  # or when the run began
         self._save_s = 0.0  # what the latest save was waited for
+        self._write_s = 0.0  # what it took to be on the disk, where the run went on meanwhile
         self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process saved or read it
         self._writing: Writing | None = None
         self._group: dist.ProcessGroup | None = None  # of those who write, once there is something to write
@@ -133,7 +135,7 @@ class Checkpoints:
         """
         if self._writing is not None:
             self._writing.wait(self._timeout_s if timeout_s is None else timeout_s)
-            self._writing = None
+            self._look()
 
     def save(self, state: LoopState) -> Path:
         """Write a checkpoint, or begin to, and drop the oldest beyond `keep`.
@@ -194,6 +196,7 @@ class Checkpoints:
         """Note that a writing has ended; raise what has ended it."""
         if self._writing is not None and self._writing.has_ended:
             self._writing.check()
+            self._write_s = self._writing.seconds
             self._writing = None
 
     def load_latest(self) -> LoopState | None:
@@ -215,8 +218,8 @@ class Checkpoints:
         return self._clock() - self._saved_at
 
     def _wait_s(self) -> float:
-        """Seconds from one checkpoint to the next: as asked, or as long as makes saving its largest share of all."""
-        return max(self._every_s or 0.0, self._save_s * (1 / MAX_SHARE - 1))
+        """Seconds from one checkpoint to the next: as asked, or what gives saving and writing their largest share."""
+        return max(self._every_s or 0.0, self._save_s * (1 / MAX_SHARE - 1), self._write_s / MAX_WRITING)
 
     def _prune(self, newest: Path) -> None:
         """Keep the newest `keep` checkpoints. Later steps belong to a past that could not be read and was given up, and

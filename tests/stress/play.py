@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ ATTEMPT_DEADLINE_S = 600.0  # of an attempt, on a machine that others use, too
 MOST_RESUMES = 3  # or as many as there are faults
 MENDED_AFTER_S = 25.0  # a full disk has room again
 POLL_S = 0.1
+
+WRITTEN = re.compile(r"write_seconds=([\d.]+)")
 
 
 class World(Protocol):
@@ -71,7 +74,9 @@ class Story:
         lost = [step["time"] for step in since if step["step"] >= kept]
         save_s = max((step["metrics"].get("perf/save_time", 0.0) for step in steps), default=0.0)
         span_s = lost[-1] - lost[0] if lost else 0.0
-        self.ends.append(End(self.done[-1] if self.done else "none", complete, len(lost), span_s, save_s))
+        self.ends.append(
+            End(self.done[-1] if self.done else "none", complete, len(lost), span_s, save_s, _write_s(run_dir))
+        )
 
     def line(self, run_dir: Path) -> dict[str, Any]:
         """The line of the seed."""
@@ -159,3 +164,9 @@ def _attempts(world: World) -> tuple[Any, ...]:
 def _complete(world: World) -> bool:
     found = _attempts(world)
     return bool(found) and found[-1].how == "complete"
+
+
+def _write_s(run_dir: Path) -> float:
+    """What the slowest checkpoint so far took to be on the disk, by the first rank's logs."""
+    logs = [path.read_text(errors="replace") for path in run_dir.glob("attempts/[0-9]*/trainer-0.log")]
+    return max((float(seconds) for log in logs for seconds in WRITTEN.findall(log)), default=0.0)

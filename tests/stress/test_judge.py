@@ -89,7 +89,7 @@ def test_steps_that_an_end_of_a_run_with_default_checkpoints_lost() -> None:
     assert list(judge_lost(defaults, fine)) == []
     assert list(judge_lost(defaults, [fine[0]._replace(lost=1), fine[1]._replace(span_s=2.1)])) == [
         "interrupt, 0.1 s after the start lost 1 steps; expected none",
-        "kill rank, 0.2 s lost 3 steps of 2.1 s, though a save takes 0.10 s",
+        "kill rank, 0.2 s lost 3 steps of 2.1 s, though a save takes 0.10 s and 0.00 s to be written",
     ]
     assert list(judge_lost(defaults, [End("kill agent, 0.3 s", 1, 1, 0.0, 0.0)])) == []
     assert list(judge_lost(CASE, [fine[1]._replace(span_s=2.1)])) == []

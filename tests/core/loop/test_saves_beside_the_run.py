@@ -169,3 +169,16 @@ def test_waiting_has_a_deadline(checkpoints: Checkpoints, trainer: Slow, folder:
         checkpoints.wait(0.1)
     trainer.turns.release()
     checkpoints.wait()
+
+
+def test_files_are_written_a_quarter_of_the_time_at_most(
+    folder: Path, trainer: Slow, process_group: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("core.loop.writing.time.monotonic", lambda: now[0])
+    timed = make(folder, trainer, interval=0, every_s=0.0, clock=lambda: now[0])
+    timed.save(LoopState(1))
+    now[0] = 10.0  # what the writing takes
+    trainer.turns.release()
+    timed.wait(WAIT_S)
+    assert [timed.due(2) for now[0] in (39.0, 40.5)] == [False, True], "from one beginning to the next"
