@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -175,7 +176,7 @@ def test_files_are_written_a_quarter_of_the_time_at_most(
     folder: Path, trainer: Slow, process_group: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("core.loop.writing.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("core.loop.writing.time", SimpleNamespace(monotonic=lambda: now[0]))
     timed = make(folder, trainer, interval=0, every_s=0.0, clock=lambda: now[0])
     timed.save(LoopState(1))
     now[0] = 10.0  # what the writing takes
