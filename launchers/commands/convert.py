@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from launchers.commands.terminal import errors, note, say
+from launchers.commands.terminal import bar_of_weights, note, say
 
 EXAMPLE = "ebbtide convert models/quantised models/whole --dtype bfloat16"
 
@@ -28,21 +28,11 @@ def command(
     A run reads such models as they are; an evaluation, other programs and a second look want whole weights. The folder
     appears when it is complete; of weights, one is in memory at a time.
     """
-    from rich.progress import Progress
-
     from launchers.transfer.convert import convert
     from launchers.transfer.new_directory import PRECISIONS
 
     wanted = PRECISIONS[dtype] if dtype else None
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("weights", total=None, visible=False)
-        found = convert(
-            source,
-            out,
-            wanted,
-            verify=verify,
-            told=note,
-            wrote=lambda done, whole: bar.update(task, completed=done, total=whole, visible=True),
-        )
+    with bar_of_weights() as wrote:
+        found = convert(source, out, wanted, verify=verify, told=note, wrote=wrote)
     quantised = f"{found.num_quantised} weights were quantised" if found.num_quantised else "none was quantised"
     say(f"written: {found.directory} ({found.dtype}, {found.num_bytes / 2**30:.2f} GiB; {quantised})")

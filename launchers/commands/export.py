@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from launchers.commands.directories import existing_run_dir
-from launchers.commands.terminal import RunDir, errors, note, say
+from launchers.commands.terminal import RunDir, bar_of_weights, note, say
 
 EXAMPLE = "ebbtide export runs/NAME models/trained --step 8 --dtype bfloat16"
 
@@ -38,25 +38,13 @@ def command(
     The layout of the run does not matter. The folder appears when it is complete; of weights, one is in memory at a
     time.
     """
-    from rich.progress import Progress
-
     from launchers.transfer.export import export
     from launchers.transfer.new_directory import PRECISIONS
 
     run = existing_run_dir(run_dir)
     wanted = PRECISIONS[dtype] if dtype else None
-    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
-        task = bar.add_task("weights", total=None, visible=False)
-        found = export(
-            run,
-            step,
-            out,
-            wanted,
-            verify=verify,
-            adapters=adapters,
-            told=note,
-            wrote=lambda done, whole: bar.update(task, completed=done, total=whole, visible=True),
-        )
+    with bar_of_weights() as wrote:
+        found = export(run, step, out, wanted, verify=verify, adapters=adapters, told=note, wrote=wrote)
     size = f"{found.num_files} {'file' if found.num_files == 1 else 'files'}, {found.num_bytes / 2**30:.2f} GiB"
     what = "the adapters" if adapters else "the model"
     say(f"written: {found.directory}, {what} after step {found.step} ({found.dtype}, {size})")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -44,3 +45,13 @@ def fail(message: str, code: int = USAGE_ERROR) -> NoReturn:
 def refuse(mistakes: Sequence[object]) -> NoReturn:
     """End the command with all that is wrong, one a line."""
     fail("\n".join(map(str, mistakes)))
+
+
+@contextmanager
+def bar_of_weights() -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, from the first call of what is given: with the part of the weights that is done, and all."""
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("weights", total=None, visible=False)
+        yield lambda done, whole: bar.update(task, completed=done, total=whole, visible=True)
