@@ -96,14 +96,25 @@ def processes_with(mark: str) -> list[int]:
     return found
 
 
-def mounts() -> str:
-    return Path("/proc/self/mountinfo").read_text()
+@pytest.fixture(scope="module")
+def tests_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the temporary folders of all tests, of other processes' too."""
+    own = tmp_path_factory.getbasetemp()
+    return next((folder for folder in own.parents if folder.name.startswith("pytest-of-")), own.parent)
+
+
+def mounts(elsewhere: Path) -> list[str]:
+    """Lines of the mount table, without what tests beside this one mount in the folder of all tests."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in lines if elsewhere not in Path(line.split()[4]).parents]
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name.replace(" ", "-"))
-def test_a_hostile_program(program: Hostile, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hostile_program(
+    program: Hostile, surroundings: Surroundings, tests_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sandboxes, "find_way", lambda *_: WAY)
-    mounts_before = mounts()
+    mounts_before = mounts(tests_folder)
     mark = f"{surroundings.mark}-{secrets.token_hex(4)}"
     sandbox = Sandbox(**{"timeout_s": 60.0, **(program.limits or {})}, environment={VARIABLE: mark})
     ran = sandbox.run(PROLOGUE + program.code, json.dumps(surroundings.told) + "\n")
@@ -121,4 +132,4 @@ def test_a_hostile_program(program: Hostile, surroundings: Surroundings, monkeyp
     assert wait_until(lambda: not processes_with(mark), GONE_S, poll_s=0.01), processes_with(mark)
     left = [name for folder in ("/tmp", "/dev/shm", "/var/tmp") for name in os.listdir(folder)]
     assert [name for name in left if surroundings.mark in name] == []
-    assert mounts() == mounts_before
+    assert mounts(tests_folder) == mounts_before
