@@ -14,7 +14,16 @@ import pytest
 from common.waiting import wait_until
 from core.trajectory import step_path
 from tests.support.faulty_runs import wait_for_phase
-from tests.support.tiny_runs import descendants, ebbtide, events, losses, start_ebbtide, survivors, write_run
+from tests.support.tiny_runs import (
+    descendants,
+    ebbtide,
+    events,
+    losses,
+    start_ebbtide,
+    survivors,
+    times_entered,
+    write_run,
+)
 
 pytestmark = pytest.mark.run
 ROOT = Path(__file__).parents[2]
@@ -186,11 +195,12 @@ def test_killed_and_stopped_and_resumed_equals_uninterrupted_bit_for_bit(straigh
         process.kill()
     command.wait(30)
     assert wait_until(lambda: not survivors(family), 30)
+    before = times_entered(run_dir, "score step=2")  # the run went on while its checkpoint was written
     reward = (tmp_path / "reward.py").read_text()
     slow = reward.replace("    return", "    time.sleep(0.5)\n    return")  # the stop comes before the step's end
     (tmp_path / "reward.py").write_text("import time\n" + slow)
     again = start_ebbtide("resume", str(run_dir), "--set", "rollout.num_rollout=4", log=tmp_path / "again")
-    wait_for_phase(run_dir, "score step=2", again)
+    wait_for_phase(run_dir, "score step=2", again, after=before)
     stopped = ebbtide("stop", str(run_dir))
     assert stopped.returncode == 0, stopped.stderr
     assert "attempt 2: interrupted; saved, all 3 steps that are complete" in stopped.stdout

@@ -20,10 +20,10 @@ from tests.support.slurm_runs import (
     processes_of,
     submit,
     tell,
-    times_entered,
     wait_for,
     wait_for_phase,
 )
+from tests.support.tiny_runs import times_entered
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
 

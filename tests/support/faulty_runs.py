@@ -6,14 +6,14 @@ import subprocess
 from pathlib import Path
 
 from common.waiting import wait_until
-from tests.support.tiny_runs import entered, events
+from tests.support.tiny_runs import times_entered
 
 
-def wait_for_phase(run_dir: Path, phase: str, command: subprocess.Popen[bytes]) -> None:
-    """Until the run is there; the run's own output if it ends before."""
+def wait_for_phase(run_dir: Path, phase: str, command: subprocess.Popen[bytes], after: int = 0) -> None:
+    """Until the run is there, having been there `after` times before; the run's own output if it ends before."""
 
     def reached() -> bool:
-        return any(entered(event) == phase for event in events(run_dir, "phase"))
+        return times_entered(run_dir, phase) > after
 
     assert wait_until(lambda: reached() or command.poll() is not None, 300)
     assert reached(), (run_dir.parent / "log").read_text()

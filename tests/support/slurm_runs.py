@@ -15,7 +15,7 @@ from common.waiting import wait_until
 from launchers.attempts.failure import Failure
 from launchers.attempts.history import Attempt, fold_attempts, read_ledger
 from tests.slurm_cluster import Cluster
-from tests.support.tiny_runs import EBBTIDE, entered, events, write_run
+from tests.support.tiny_runs import EBBTIDE, events, times_entered, write_run
 
 QUICK = {"device": "cpu", "silence_timeout_s": 8, "start_timeout_s": 240, "engine_max_running_requests": 16}
 HOLDING_DATA = '''
@@ -113,11 +113,6 @@ def complete(cluster: Cluster, job: str, run_dir: Path, deadline_s: float = 180)
 def wait_for_phase(run_dir: Path, phase: str, deadline_s: float = 180, after: int = 0) -> None:
     """Until the run has entered a phase, having entered it `after` times before."""
     wait_for(lambda: times_entered(run_dir, phase) > after, deadline_s, run_dir)
-
-
-def times_entered(run_dir: Path, phase: str) -> int:
-    """How often the run has entered a phase."""
-    return sum(entered(event) == phase for event in events(run_dir, "phase"))
 
 
 def attempts(run_dir: Path) -> tuple[Attempt, ...]:

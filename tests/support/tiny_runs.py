@@ -105,6 +105,11 @@ def entered(event: dict[str, Any]) -> str:
     return f"{event['phase']} step={event['step']}"
 
 
+def times_entered(run_dir: Path, phase: str) -> int:
+    """How often the run has entered a phase."""
+    return sum(entered(event) == phase for event in events(run_dir, "phase"))
+
+
 def losses(run_dir: Path) -> dict[int, float]:
     """Loss of every step; a step that was repeated counts with its last value."""
     return {event["step"]: event["metrics"]["train/loss"] for event in events(run_dir, "step")}
