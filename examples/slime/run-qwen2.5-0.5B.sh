@@ -40,6 +40,7 @@ PERF_ARGS=(
    --use-dynamic-batch-size
    --max-tokens-per-gpu 4608
    --optimizer-cpu-offload
+   --no-check-for-nan-in-loss-and-grad
 )
 
 GRPO_ARGS=(

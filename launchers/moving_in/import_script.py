@@ -13,9 +13,10 @@ from core.config.validate import validate
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flags
 from launchers.moving_in.render import run_file
+from launchers.moving_in.rules.others import variables
 from launchers.moving_in.rules.shape import shape_of, unknown_family
 from launchers.moving_in.shell import Followed, ScriptError, follow
-from launchers.moving_in.site_hint import site_hint
+from launchers.moving_in.site_hint import site_hint, variables_of
 from launchers.moving_in.translate import translate
 from modelcfg import ModelShape
 
@@ -63,6 +64,7 @@ def import_script(
     launch = followed.launches[0]
     flags = Flags(launch.arguments, followed.gaps)
     draft = translate(launch.program, flags)
+    variables(variables_of(launch, followed.gaps), draft)
     draft.put("name", script.stem.removeprefix("run-").removeprefix("run_") or "run", None, f"from {script.name}")
     draft.todo = [*_gaps(followed, draft), *draft.todo]
     _notices(draft, followed)

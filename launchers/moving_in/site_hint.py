@@ -12,7 +12,7 @@ from launchers.moving_in.shell import Gaps, Launch
 
 OF_THE_PLACE = re.compile(
     r"PYTHON\w*|LD_LIBRARY_PATH|CUDA_DEVICE_MAX_CONNECTIONS|MASTER_\w+|(?:no|http|https)_proxy|\w*SOCKET_IFNAME|MLP_\w+"
-    r"|RAY_\w+|\w*(?:KEY|TOKEN|SECRET)\w*",
+    r"|RAY_\w+|NVTE_\w+|OPEN_TRAINING_\w+|\w*(?:KEY|TOKEN|SECRET)\w*",
     re.IGNORECASE,
 )
 
@@ -32,14 +32,19 @@ def site_hint(draft: Draft, launch: Launch, gaps: Gaps) -> Iterator[str]:
         yield f"  variables of the script, if they are needed (environment in site.yaml): {said}"
 
 
-def _environment(launch: Launch, gaps: Gaps) -> Iterator[tuple[str, str]]:
-    """Variables of `ray job submit` that are not of slime's own place."""
+def variables_of(launch: Launch, gaps: Gaps) -> dict[str, str]:
+    """Variables that `ray job submit` gives the job."""
     try:
         found = json.loads(gaps.readable(launch.runtime_env) or "{}")
     except (ValueError, RecursionError):
-        return
-    variables = found.get("env_vars") if isinstance(found, dict) else None
-    for name, value in variables.items() if isinstance(variables, dict) else ():
+        return {}
+    said = found.get("env_vars") if isinstance(found, dict) else None
+    return {name: value for name, value in said.items() if isinstance(value, str)} if isinstance(said, dict) else {}
+
+
+def _environment(launch: Launch, gaps: Gaps) -> Iterator[tuple[str, str]]:
+    """Variables of the job, but for those of slime's own place."""
+    for name, value in variables_of(launch, gaps).items():
         free = not OF_THE_PLACE.fullmatch(name) and reserved_variable(name) is None
-        if free and isinstance(value, str) and value and "$" not in value and value.isprintable():
+        if free and value and "$" not in value and value.isprintable():
             yield name, value

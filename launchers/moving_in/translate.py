@@ -15,7 +15,18 @@ from core.sglang.engine_options import OWNED, SET_BY_US, known_options
 from core.sglang.option_fields import Option
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
-from launchers.moving_in.rules import algorithm, data, model, others, placement, reward, rollout, supervised, train
+from launchers.moving_in.rules import (
+    algorithm,
+    data,
+    evaluation,
+    model,
+    others,
+    placement,
+    reward,
+    rollout,
+    supervised,
+    train,
+)
 
 RULES = (
     model.model,
@@ -25,7 +36,7 @@ RULES = (
     algorithm.algorithm,
     train.train,
     placement.placement,
-    data.evaluation,
+    evaluation.evaluation,
     others.checkpoint,
     others.logging,
     supervised.supervised,

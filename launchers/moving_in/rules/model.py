@@ -9,7 +9,9 @@ from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
 from launchers.moving_in.rules.shape import known_name
 
-QUANTISED = re.compile(r"[-_](fp8|int4|int8|awq|gptq|w4a16|nvfp4|mxfp4)(?=$|[-_])", re.IGNORECASE)
+READ = ("fp8", "int4", "int8", "w4a16", "w8a16")  # by core/pretrained/quantised, as these are mostly published
+NOT_READ = ("awq", "gptq", "nvfp4", "mxfp4")
+QUANTISED = re.compile(rf"[-_]({'|'.join((*READ, *NOT_READ))})(?=$|[-_])", re.IGNORECASE)
 IN_REWARDS = ("reinforce_plus_plus", "ppo")  # whose rewards of tokens a KL lowers, here and there
 CONVERTED = re.compile(r"[-_]torch[-_]dist$")
 
@@ -17,14 +19,10 @@ CONVERTED = re.compile(r"[-_]torch[-_]dist$")
 def model(flags: Flags, draft: Draft) -> None:
     """model.path, model.name and model.reference_path."""
     given, reference = flags.take("hf_checkpoint"), flags.take("ref_load")
-    path = converted_from(given.text if given else "")
-    comment = ""
-    if QUANTISED.search(posixpath.basename(path)):
-        plain = converted_from(reference.text) if reference else QUANTISED.sub("", path)
-        comment = f"engines begin with the trainer's bfloat16 weights; the script's are at {path}"
-        do = "set model.path to the bfloat16 weights; engines need their memory"
+    path, comment = _weights(converted_from(given.text if given else ""), reference)
+    if comment:
+        do = "engines need their memory in bfloat16: ask ebbtide plan"
         draft.lose(given or path, "engines have the precision of the trainer", do, "memory")
-        path = plain
     draft.put("model.path", path or "MODEL", given, comment)
     if not path:
         draft.todo.append("model.path: the script names no --hf-checkpoint")
@@ -32,6 +30,27 @@ def model(flags: Flags, draft: Draft) -> None:
     _begin(flags, draft, path)
     if (found := known_name(flags, path)) is not None:
         draft.put("model.name", found, "the sizes of the script's MODEL_ARGS")
+
+
+def _weights(named: str, reference: Flag | None) -> tuple[str, str]:
+    """The directory of the weights that slime's trainer begins with, and of quantised ones what to know about it.
+
+    Quantised ones are its engines'; the trainer begins with what `--ref-load` was converted from.
+    """
+    if not (scheme := _scheme(named)):
+        return named, ""
+    trained = converted_from(reference.text) if reference else named
+    if not _scheme(trained):
+        return trained, f"slime's trainer begins with these, by --ref-load; its engines with {named}"
+    if scheme in READ:
+        return named, "what these weights stand for is where training begins"
+    return QUANTISED.sub("", named), f"whole weights, as no {scheme} is read: those of {named}"
+
+
+def _scheme(path: str) -> str:
+    """The way in which weights are quantised, by the directory's name; empty: they are not."""
+    found = QUANTISED.search(posixpath.basename(path))
+    return found[1].lower() if found else ""
 
 
 def converted_from(path: str) -> str:

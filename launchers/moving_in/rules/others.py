@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from core.doors import ROWS
@@ -10,6 +11,7 @@ from launchers.moving_in.flags import Flags, whole
 from launchers.moving_in.rules.rollout import ONE_STEP_AHEAD
 
 WANDB = {"wandb_project": "project", "wandb_group": "group", "wandb_team": "entity", "wandb_mode": "mode"}
+QAT = "OPEN_TRAINING_INT4_FAKE_QAT_FLAG"
 
 
 def checkpoint(flags: Flags, draft: Draft) -> None:
@@ -47,3 +49,11 @@ def program(name: str, draft: Draft) -> None:
         draft.skip(name, "the rows have the answers, and nothing is sampled")
     elif name == "train_async.py" and not draft.losses("task"):
         draft.lose(name, "a step's samples are made before it is learnt from", ONE_STEP_AHEAD, "speed")
+
+
+def variables(said: Mapping[str, str], draft: Draft) -> None:
+    """A variable of the job by which slime learns otherwise: the trainer's passes round experts to int4."""
+    if said.get(QAT, "0") == "1":
+        why = "the trainer's passes do not round weights to int4"
+        do = "leave it out: engines have the trainer's bfloat16 weights, so no rounding is there to be learnt"
+        draft.lose(QAT, why, do, "result")

@@ -11,6 +11,7 @@ NONZERO_STD = "check_reward_nonzero_std"
 FALLBACK = "_with_fallback"  # the end of the name of a filter beside which no further round is drawn
 MOST_ROUNDS = 10
 PARTS = 8  # in which the longest response grows, where groups are carried over
+GENERATION_REWRITTEN = "rewrite it as async def generate(task, engine) (docs/doors.md)"
 ASYNCHRONOUS = "fully_async_rollout"
 ONE_STEP_AHEAD = "take the schedule of docs/doors.md that samples a step ahead: placement.schedule"
 
@@ -101,8 +102,7 @@ def _functions(flags: Flags, draft: Draft) -> None:
     own, whole_step = flags.take("custom_generate_function_path"), flags.take("rollout_function_path")
     if own:
         draft.put("rollout.generate", dotted(own.text), own, "to be rewritten: async def f(task, engine)")
-        do = "rewrite it as async def generate(task, engine) (docs/doors.md)"
-        draft.lose(own, "its function has another interface", do, "code")
+        draft.lose(own, "its function has another interface", GENERATION_REWRITTEN, "code")
     if whole_step is None:
         return
     if is_supervised(flags):

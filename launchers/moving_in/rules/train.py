@@ -18,6 +18,7 @@ def train(flags: Flags, draft: Draft) -> None:
     _learning_rate(flags, draft)
     _budget(flags, draft)
     _recompute(flags, draft)
+    _optimizer_state(flags, draft)
     for key, value, ours in (("weight_decay", 0.01, 0.0), ("adam_beta2", 0.999, 0.98)):
         flag = flags.take(key)
         if flag:
@@ -104,6 +105,16 @@ def _budget(flags: Flags, draft: Draft) -> None:
     elif given:
         note = f"× context_parallel_size {context}" if context > 1 else ""
         draft.put("train.max_tokens_per_micro_batch", budget, given, note)
+
+
+def _optimizer_state(flags: Flags, draft: Draft) -> None:
+    """Masters and moments in host memory: Adam works on the GPU here, piece by piece, and with a critic it does not."""
+    used = flags.take("optimizer_cpu_offload")
+    if used and draft.value("algorithm.advantage_estimator", "") == "gae":
+        do = "its state leaves the GPU while engines work (placement.offload); ask ebbtide plan whether it fits"
+        draft.lose(used, "the optimiser's state stays on the GPU in an update beside a critic", do, "memory")
+    elif used:
+        draft.put("train.optimizer_state", "streamed", used, "auto: only where a GPU has no room for it")
 
 
 def _recompute(flags: Flags, draft: Draft) -> None:

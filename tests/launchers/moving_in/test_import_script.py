@@ -202,6 +202,7 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
 
 PARTIAL = "--partial-rollout --over-sampling-batch-size 8"
 LAST = "--pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers"
+MAMBA = "placement.engine_options.mamba_radix_cache_strategy"
 FILTER = "--dynamic-sampling-filter-path"
 
 
@@ -256,6 +257,13 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--eval-interval 2 --eval-prompt-data /d/aime.jsonl", "eval.sets.aime.path", "/d/aime.jsonl"),
         ("--train-iters=7 --seed=3", "train.seed", 3),
         ("--hf-checkpoint /m/Big-FP8 --ref-load /m/Big_torch_dist", "model.path", "/m/Big"),
+        ("--hf-checkpoint /m/Big-FP8/", "model.path", "/m/Big-FP8"),
+        ("--hf-checkpoint /m/Big-INT4 --ref-load /m/Big-INT4_torch_dist", "model.path", "/m/Big-INT4"),
+        ("--hf-checkpoint /m/Big-W4A16 --ref-load /m/Big-FP8_torch_dist", "model.path", "/m/Big-W4A16"),
+        ("--hf-checkpoint /m/Big-AWQ", "model.path", "/m/Big"),
+        ("--async-save", "checkpoint.asynchronous", "on"),
+        ("--optimizer-cpu-offload --optimizer-offload-fraction 0.5", "train.optimizer_state", "streamed"),
+        ("--sglang-mamba-scheduler-strategy no_buffer", MAMBA, "no_buffer"),
         ("--use-tensorboard", "logging.sinks", ["tensorboard"]),
         ("--no-offload-train", "placement.offload", "off"),
         ("--save-hf /out/{rollout_id} --save-interval 5", "checkpoint.save_hf", "every 5"),
@@ -404,7 +412,10 @@ def test_an_engine_has_as_many_gpus_as_its_attention_heads_can_be_shared_by(tmp_
         ("--moe-aux-loss-coeff 0.1", "result"),
         ("--optimizer sgd", "result"),
         ("--global-batch-size 3", "result"),
-        ("--optimizer-cpu-offload", "memory"),
+        ("--optimizer-cpu-offload --advantage-estimator ppo", "memory"),
+        ("--exp-avg-dtype bf16", "memory"),
+        ("--hf-checkpoint /m/Big-INT8", "memory"),
+        ("--sglang-quantization fp8", "memory"),
         ("--recompute-modules mlp core_attn --recompute-granularity selective", "memory"),
         ("--update-weight-mode delta", "speed"),
         ("--sglang-no-such-option 1", "speed"),
@@ -448,7 +459,14 @@ def test_a_kl_in_rewards_that_are_compared_has_no_effect(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "flags",
-    ["--rollout-top-p 1.0", "--kl-coef 0.00", "--context-parallel-size 1", "--moe-token-dispatcher-type alltoall"],
+    [
+        "--rollout-top-p 1.0",
+        "--use-precision-aware-optimizer --exp-avg-dtype fp32",
+        "--log-multi-turn",
+        "--kl-coef 0.00",
+        "--context-parallel-size 1",
+        "--moe-token-dispatcher-type alltoall",
+    ],
 )
 def test_a_flag_that_asks_for_nothing_is_no_loss(tmp_path: Path, flags: str) -> None:
     found = of_flags(tmp_path, f"--num-rollout 3 --n-samples-per-prompt 2 {flags}")
@@ -642,6 +660,69 @@ def test_each_set_of_an_evaluation_config_keeps_its_reward(tmp_path: Path) -> No
     (tmp_path / "mine.yaml").write_text(found.text)
     config = load_run_file(tmp_path / "mine.yaml")
     assert [reward_of(config, name).type for name in ("aime", "gpqa")] == ["deepscaler", "choice"]
+
+
+OWN_GENERATION = """
+eval:
+  defaults: {input_key: question, min_new_tokens: 4}
+  datasets:
+    search: {path: /d/search.jsonl, custom_generate_function_path: tools.search.generate, temperature: 0.6, top_k: 20}
+    same: {path: /d/same.jsonl, custom_generate_function_path: a.b.solve, apply_chat_template: true, label_key: answer}
+    odd: {path: /d/odd.jsonl, stop: [END], stop_token_ids: [7], repetition_penalty: 1.1, app_service: u, no_such: 1}
+"""
+
+
+def of_own_generation(folder: Path, flags: str) -> Imported:
+    (folder / "sets.yaml").write_text(OWN_GENERATION)
+    return of_flags(folder, f"--num-rollout 3 --eval-interval 2 --eval-config {folder / 'sets.yaml'} {flags}")
+
+
+def test_a_set_is_answered_by_its_own_function_and_sampled_and_read_as_it_says(tmp_path: Path) -> None:
+    found = of_own_generation(tmp_path, "--custom-generate-function-path a.b.solve --rollout-stop-token-ids 7")
+    said = keys(found)
+    assert found.mistakes == []
+    assert {key: value for key, value in said.items() if key.endswith("generate")} == {
+        "rollout.generate": "a.b:solve",
+        "eval.sets.search.generate": "tools.search:generate",
+    }
+    assert (said["eval.sets.search.temperature"], said["eval.sets.search.top_k"]) == (0.6, 20)
+    assert (said["eval.sets.search.apply_chat_template"], said["eval.sets.same.apply_chat_template"]) == (False, True)
+    assert (said["eval.sets.same.label_key"], said["eval.sets.odd.prompt_key"]) == ("answer", "question")
+    assert {(one.why.partition(":")[0], one.loses) for one in found.draft.lost if "--eval-config" in one.flag} == {
+        ("min_new_tokens of defaults", "result"),
+        ("tools.search.generate has another interface", "code"),
+        ("stop of odd", "result"),
+        ("repetition_penalty of odd", "result"),
+        ("app_service of odd", "code"),
+        ("no_such of odd", "result"),
+    }
+
+
+def test_a_set_has_no_stop_tokens_of_its_own(tmp_path: Path) -> None:
+    lost = of_own_generation(tmp_path, "").draft.losses("result")
+    assert "set rollout.stop_token_ids" in [one.do for one in lost]
+
+
+def test_an_evaluation_config_that_is_no_yaml_is_told(tmp_path: Path) -> None:
+    (tmp_path / "sets.yaml").write_text("eval: [")
+    (lost,) = of_flags(tmp_path, f"--num-rollout 3 --eval-interval 2 --eval-config {tmp_path / 'sets.yaml'}").draft.lost
+    assert lost.why.startswith("the file cannot be read (")
+
+
+def test_evaluations_have_their_own_number_of_a_reward_and_room_for_prompts(tmp_path: Path) -> None:
+    own = "--reward-key a --eval-reward-key b --eval-max-context-len 900 --eval-max-response-len 500"
+    found = of_flags(tmp_path, f"--num-rollout 3 --eval-interval 2 --eval-prompt-data s /d/s.jsonl --rm-type f1 {own}")
+    assert (keys(found)["reward.key"], found.draft.lost) == ("a", [])
+    assert keys(found)["eval.sets.s.reward"] == {"type": "f1", "key": "b"}
+    assert keys(found)["eval.sets.s.max_prompt_tokens"] == 400
+
+
+def test_a_trainer_that_learns_the_rounding_of_its_engines_is_another_training(tmp_path: Path) -> None:
+    variables = '{"env_vars": {"OPEN_TRAINING_INT4_FAKE_QAT_FLAG": "1", "NVTE_FP8_BLOCK_SCALING_FP32_SCALES": "1"}}'
+    found = imported(tmp_path, SCRIPT.replace('{"env_vars": {"PYTHONPATH": "/x", "NCCL_IB_TC": "160"}}', variables))
+    (lost,) = (one for one in found.draft.losses("result") if "rounding" in one.do)
+    assert lost.flag == "OPEN_TRAINING_INT4_FAKE_QAT_FLAG"
+    assert "variables of the script" not in found.text
 
 
 def test_a_function_of_the_script_scores_sets_that_have_none(tmp_path: Path) -> None:

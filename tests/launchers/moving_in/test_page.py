@@ -29,6 +29,18 @@ def test_the_example_becomes_what_the_page_shows() -> None:
     assert set(keys[1].splitlines()) <= set(found.text.splitlines())
 
 
+def test_a_set_of_an_evaluation_config_becomes_what_the_page_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = "custom_generate_function_path: tools.search.generate"
+    Path("sets.yaml").write_text(f"eval: {{datasets: {{search: {{path: /d/search.jsonl, temperature: 0.6, {own}}}}}}}")
+    Path("run.sh").write_text("python3 train.py --hf-checkpoint m --eval-interval 2 --eval-config sets.yaml")
+    shown = re.search(r"```yaml\neval:\n(.*?)```", PAGE, re.S)
+    assert shown is not None
+    assert set(shown[1].splitlines()) <= set(import_script(Path("run.sh")).text.splitlines())
+
+
 @pytest.mark.parametrize("library", ["verl", "trl"])
 def test_tables_of_names_are_those_of_the_hints(library: str) -> None:
     assert "\n".join(page_table(library)) in PAGE
