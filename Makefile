@@ -14,7 +14,7 @@ SLOW_AT_A_TIME := -n 2 --dist loadgroup
 TORCH := torch==$(if $(GPU),2.11.0,2.13.0)
 
 .DEFAULT_GOAL := help
-.PHONY: help install slurm demo screenshots session docs test test-slow test-light test-real test-all stress test-gpu lint mutants bench clean
+.PHONY: help install slurm demo screenshots session containers docs test test-slow test-light test-real test-all stress test-gpu lint mutants bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ screenshots: install ## Take the pictures of the demo's report that the pages sh
 
 session: install ## Record the demo at terminals of 80 and 120 columns for docs/session.md (10 minutes)
 	$(BIN)/python -m tests.session
+
+containers: install ## Check the files of the container image; build it where there is a builder
+	$(BIN)/python -m pytest -q tests/test_containers.py
+	containers/build.sh
 
 docs: $(SPHINX)/.installed ## Make the documentation site: build/docs/index.html, which opens offline
 	$(SPHINX)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs . build/docs
