@@ -24,7 +24,7 @@ CONTENTS = {
     ),
     "Coming from elsewhere": ("docs/from-trl", "docs/moving-in"),
     "What it trains": ("docs/algorithms", "docs/rollouts", "docs/sft", "docs/lora", "docs/doors", "docs/models"),
-    "Clusters": ("docs/slurm", "docs/site-file", "docs/slurm-mistakes"),
+    "Clusters": ("docs/slurm", "docs/site-file", "docs/containers", "docs/slurm-mistakes"),
     "Memory and speed": ("docs/plan", "docs/performance", "bench/README"),
     "Reference": ("docs/glossary", "docs/trajectory", "docs/design"),
     "Measurements": (

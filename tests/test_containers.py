@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hpc.site.files import load_site
+
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "containers"
 DOCKERFILE, DEFINITION = FOLDER / "Dockerfile", FOLDER / "ebbtide.def"
@@ -67,6 +69,13 @@ def test_the_environment_is_where_the_script_makes_it() -> None:
     command = ["make", "--dry-run", "--always-make", "install", f"VENV={made[1]}", "GPU=yes"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     assert f"{made[1]}/bin/pip install --quiet -r requirements/gpu.txt" in " ".join(shown)
+
+
+def test_the_pages_site_file_is_one(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "containers.md").read_text()
+    site = tmp_path / "site.yaml"
+    site.write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    assert load_site(site).container.image == "/lustre/images/ebbtide.sif"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)

@@ -27,6 +27,7 @@ ON_A_CLUSTER = ROOT / "docs" / "slurm.md"
 IN_CI = {"make demo", "make docs", "make lint", "make install", "make slurm"}
 TESTS = {"make test", "make test-slow"}  # in .ci/run the same tests, side by side
 BENCH = {"make bench", "make mutants"}  # minutes of measuring; their parts are run by hand
+CONTAINERS = {"make containers"}  # what it runs, tests/test_containers.py runs with builders that only tell
 STRESS = {"make stress MINUTES=30"}  # as long as one likes; a single seed of it is a test of tests/stress
 
 
@@ -48,7 +49,7 @@ def in_ci() -> set[str]:
 
 
 def test_every_documented_command_is_one_that_some_test_runs() -> None:
-    known = IN_CI | TESTS | BENCH | STRESS | {"make help"}
+    known = IN_CI | TESTS | BENCH | CONTAINERS | STRESS | {"make help"}
     unknown = [line for line in commands() if line not in known and not line.startswith(("ebbtide ", "python "))]
     assert unknown == []
     assert in_ci() >= IN_CI
@@ -124,6 +125,7 @@ def test_make_help_lists_every_target() -> None:
         "screenshots",
         "session",
         "docs",
+        "containers",
         "test",
         "test-slow",
         "test-light",
