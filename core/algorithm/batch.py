@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.algorithm.advantages import Advantages
@@ -84,21 +84,23 @@ def rollout_metrics(samples: Sequence[Sample]) -> dict[str, float]:
         "rollout/repetition_frac": mean([_repeats(s.response_tokens) for s in samples]),
         **_group_metrics(samples),
         "rollout/response_tokens": float(sum(lengths)),
-        **_episode_metrics([sample.episode for sample in samples if sample.episode]),
+        **{f"rollout/{name}": value for name, value in episode_metrics(samples).items()},
     }
 
 
-def _episode_metrics(episodes: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    """Turns and calls of dialogues; nothing where there are none."""
+def episode_metrics(samples: Sequence[Sample]) -> dict[str, float]:
+    """Turns and calls of those samples that are dialogues; nothing where there are none."""
+    episodes = [sample.episode for sample in samples if sample.episode]
     if not episodes:
         return {}
     turns, calls, errors = ([one.get(name, 0) for one in episodes] for name in EPISODE)
     return {
-        "rollout/turns/mean": mean(turns),
-        "rollout/turns/max": float(max(turns)),
-        "rollout/tool_calls/mean": mean(calls),
-        "rollout/tool_calls/error_ratio": sum(errors) / max(1, sum(calls)),
-        "rollout/tool_calls/none_ratio": mean([count == 0 for count in calls]),
+        "turns/mean": mean(turns),
+        "turns/max": float(max(turns)),
+        "tool_calls/mean": mean(calls),
+        "tool_calls/error_ratio": sum(errors) / max(1, sum(calls)),
+        "tool_calls/none_ratio": mean([count == 0 for count in calls]),
+        "tool_calls/valid_ratio": mean([made > 0 and not failed for made, failed in zip(calls, errors, strict=True)]),
     }
 
 

@@ -12,14 +12,18 @@ from collections.abc import Callable, Sequence
 from math import comb
 
 from core.algorithm.advantages.pass_at_k import RIGHT
-from core.algorithm.batch import mean, mean_parts
+from core.algorithm.batch import episode_metrics, mean, mean_parts
 from core.samples import Sample, Status
+
+OF_DIALOGUES = ("turns/mean", "tool_calls/valid_ratio")
 
 
 def evaluation_rates(
     samples: Sequence[Sample], answer_of: Callable[[str], str | None] | None = None
 ) -> dict[str, float]:
     """Share of right samples; chance that one of k is right, for k = 2, 4, 8, … and all; mean reward and length.
+
+    Of dialogues also turns, and the share of those that made calls of which none failed.
 
     A sample that could not be scored is wrong, and has no part in the mean reward.
 
@@ -42,6 +46,7 @@ def evaluation_rates(
         **{f"reward/{name}": value for name, value in mean_parts(samples).items()},
         "response_len": mean([len(sample.response_tokens) for sample in samples]),
         "truncated_ratio": mean([sample.status is Status.TRUNCATED for sample in samples]),
+        **{name: value for name, value in episode_metrics(samples).items() if name in OF_DIALOGUES},
     }
 
 

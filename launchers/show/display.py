@@ -42,7 +42,7 @@ MOST_ROWS = 20  # of each table at the end: the last
 PACE_STEPS = 20  # steps by whose pace the rest is foretold
 BAR_WIDTH = 16
 STEPS_WITHOUT_SPREAD = 3  # after this number of them in a row it is said
-NOT_SHOWN = ("response_len", "truncated_ratio")  # of an evaluation, in its line
+NOT_SHOWN = ("response_len", "truncated_ratio", "turns/mean", "tool_calls/valid_ratio")  # of an evaluation, in its line
 PHASE_WORDS = {"sync": "weight sync", "eval": "evaluation", "save": "checkpoint"}
 
 

@@ -181,3 +181,10 @@ def test_turns_and_calls_are_told_of_episodes_alone() -> None:
     told = {name.removeprefix("rollout/"): value for name, value in rollout_metrics(samples).items()}
     assert (told["turns/mean"], told["turns/max"], told["tool_calls/mean"]) == (2, 3, 2)
     assert (told["tool_calls/error_ratio"], told["tool_calls/none_ratio"]) == (0.25, 0.5)
+
+
+def test_an_episode_is_valid_if_it_made_calls_and_none_failed() -> None:
+    samples = [sample(0, index, 1.0) for index in range(4)]
+    for one, calls, errors in zip(samples, (2, 1, 0, 2), (0, 0, 0, 1), strict=True):
+        one.episode = {"turns": 2, "tool_calls": calls, "tool_errors": errors}
+    assert rollout_metrics(samples)["rollout/tool_calls/valid_ratio"] == 0.5

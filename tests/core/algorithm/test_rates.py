@@ -36,6 +36,15 @@ def test_one_sample_has_no_pass_rates_and_lengths_are_told() -> None:
     assert "reward" not in evaluation_rates([sample(0, 0, None)])
 
 
+def test_turns_and_valid_calls_are_told_of_dialogues() -> None:
+    samples = [sample(group, 0, 1.0) for group in range(4)]
+    for one, calls, errors in zip(samples, (1, 1, 0, 2), (0, 1, 0, 0), strict=True):
+        one.episode = {"turns": 1 + calls, "tool_calls": calls, "tool_errors": errors}
+    rates = evaluation_rates(samples)
+    assert (rates["turns/mean"], rates["tool_calls/valid_ratio"]) == (2.0, 0.5)
+    assert not {"tool_calls/mean", "turns/max"} & set(rates)
+
+
 @pytest.mark.parametrize(("num_samples", "num_right"), [(8, 0), (8, 1), (8, 3), (5, 5), (6, 5)])
 def test_pass_at_k_is_the_share_of_all_choices_of_k_with_a_right_one(num_samples: int, num_right: int) -> None:
     right = [place < num_right for place in range(num_samples)]

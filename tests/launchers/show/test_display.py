@@ -126,7 +126,7 @@ def test_a_short_run_shows_all_it_has() -> None:
 )
 def test_an_evaluation_is_a_line_with_its_rates(rates: dict[str, float], line: str) -> None:
     text = io.StringIO()
-    lengths = {"response_len": 12.0, "truncated_ratio": 0.25}
+    lengths = {"response_len": 12.0, "truncated_ratio": 0.25, "turns/mean": 1.5, "tool_calls/valid_ratio": 0.5}
     results = {"held": {**rates, **lengths}}
     Display(Console(file=text, width=120)).show([{"event": "eval", "step": 4, "results": results}])
     assert text.getvalue().rstrip().endswith(line)
