@@ -37,13 +37,22 @@ def test_the_calculator_is_told_of_and_shown() -> None:
     shown = text.partition("assistant\n")[2].partition("<|im_end|>")[0]
     (call,) = plain(shown)
     assert (call.name, call.arguments) == ("multiply", {"a": 12, "b": 13})
-    assert "<|im_start|>tool\n156<|im_end|>\n<|im_start|>assistant\n12 * 13 = 156<|im_end|>\n" in text
+    assert "<|im_start|>tool\n156<|im_end|>\n<|im_start|>assistant\nThe answer is 156.<|im_end|>\n" in text
     assert "\n\n" not in text
+
+
+def test_products_that_are_kept_out_are_not_trained_on() -> None:
+    run = yaml.safe_load((EXAMPLES / "calculator.yaml").read_text())
+    rows = load_function(f"{EXAMPLES}/{run['data']['path']}", "data.path")
+    trained = {row["question"] for row in rows(**{**run["data"]["options"], "count": 10_000})}
+    evaluated = [row["question"] for row in rows(**run["eval"]["sets"]["others"]["options"])]
+    assert len(evaluated) == 32
+    assert not trained & set(evaluated)
 
 
 def test_the_calculator_multiplies() -> None:
     said = '<tool_call>{"name": "multiply", "arguments": {"a": 37, "b": 54}}</tool_call>'
-    played = Played(EXAMPLES / "calculator" / "tools.py", "qwen", [said, "37 * 54 = 1998"], tools=["multiply"])
+    played = Played(EXAMPLES / "calculator" / "tools.py", "qwen", [said, "The answer is 1998."], tools=["multiply"])
     assert "1998" in played.spoken()[1][1]
     assert played.episode["tool_errors"] == 0
 
