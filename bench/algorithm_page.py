@@ -32,13 +32,18 @@ loss of transformers to 1e-5 is a test (`tests/runs/test_sft.py`).
 
 
 def read(run_dir: Path) -> dict[str, Any]:
-    """Rewards by step and accuracies in order of a finished run."""
+    """Rewards by step of a finished run, and accuracies of its evaluation set with their steps."""
     events = [json.loads(line) for line in (run_dir / "progress.jsonl").read_text(encoding="utf-8").splitlines()]
     rewards = [event["metrics"]["rollout/raw_reward"] for event in events if event["event"] == "step"]
-    rates = [event["results"]["digits"]["accuracy"] for event in events if event["event"] == "eval"]
+    evaluations = [event for event in events if event["event"] == "eval"]
+    rates = [results["accuracy"] for event in evaluations for results in event["results"].values()]
     values = [event["metrics"].get(EXPLAINED) for event in events if event["event"] == "step"]
     explained = [None if value is None else round(value, 4) for value in values]
-    found = {"rewards": [round(reward, 4) for reward in rewards], "accuracy": rates}
+    found = {
+        "rewards": [round(reward, 4) for reward in rewards],
+        "accuracy": rates,
+        "evaluated": [event["step"] for event in evaluations],
+    }
     return found | ({"explained_variance": explained} if any(value is not None for value in explained) else {})
 
 
@@ -73,7 +78,7 @@ def critic(run: Mapping[str, Any]) -> str:
 def page(record: Mapping[str, Any]) -> str:
     """The page algorithms.md."""
     head = HEAD.format(minutes=sum(run["seconds"] for run in record["runs"]) / 60, cores=record["machine"]["cores"])
-    missing = ", ".join(f"`{name}`" for name in record["missing"])
+    missing = ", ".join(f"`{name}`" for name, _ in record["missing"])
     return head + table(record) + (f"\nNot measured so far: {missing}.\n" if missing else "") + TAIL
 
 

@@ -47,6 +47,8 @@ def start_engine(
     api_key: str | None = None,
     tensor_parallel: int = 1,
     options: Mapping[str, Any] | None = None,
+    num_threads: int = 1,
+    max_running_requests: int = 32,
 ) -> RunningEngine:
     """Start a CPU server; returns at once."""
     spec = EngineSpec(
@@ -58,8 +60,9 @@ def start_engine(
         port=free_port(),
         tensor_parallel=tensor_parallel,
         max_total_tokens=8192,
-        max_running_requests=32,
+        max_running_requests=max_running_requests,
         api_key=api_key,
+        num_threads=num_threads,
         options=options or {},
         quantised=scheme_of(model_dir) is not None,
     )
