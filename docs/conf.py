@@ -29,6 +29,7 @@ CONTENTS = {
     "Reference": ("docs/glossary", "docs/trajectory", "docs/design"),
     "Measurements": (
         "bench/algorithms",
+        "bench/algorithms_smollm2",
         "bench/mutation",
         "bench/notes/2026-11-learning",
         "bench/notes/2026-11-performance",

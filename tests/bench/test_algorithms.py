@@ -147,10 +147,9 @@ def test_what_a_critic_explains_is_told(tmp_path: Path) -> None:
 def test_the_page_is_made_of_the_result(comparison: Comparison) -> None:
     record = json.loads(comparison.result.read_text(encoding="utf-8"))
     assert comparison.written.read_text(encoding="utf-8") == comparison.page.page(record)
+    settings = comparison.settings
     named = {*((run["name"], run["seed"]) for run in record["runs"]), *map(tuple, record["missing"])}
-    assert named == {
-        (name, seed) for name in comparison.settings["algorithms"] for seed in comparison.settings["seeds"]
-    }
+    assert named == {(name, seed) for name in settings["algorithms"] for seed in settings["seeds"]}
     assert record["runs"]
     assert comparison.result.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
