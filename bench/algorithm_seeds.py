@@ -21,7 +21,8 @@ Mean over the seeds, and from the least to the greatest of them:
 
 """
 ALONE = """
-The same, seed by seed, and the mean reward of the samples of the first and the last step:
+The same, seed by seed, and the mean reward of the samples of the first and the last step, which are drawn at
+temperature 1:
 
 """
 TAIL = """
@@ -64,9 +65,9 @@ def alone(record: Mapping[str, Any]) -> str:
 def page(record: Mapping[str, Any]) -> str:
     """The page."""
     minutes = sum(run["seconds"] for run in record["runs"]) / 60
-    missing = ", ".join(f"`{name}` with seed {seed}" for name, seed in record["missing"])
+    missing = ", ".join(f"`{name}` {seed}" for name, seed in record["missing"])
     parts = [HEAD.format(minutes=minutes, cores=record["machine"]["cores"]), table(record), ALONE, alone(record)]
-    return "".join([*parts, f"\nNot measured so far: {missing}.\n" if missing else "", TAIL])
+    return "".join([*parts, f"\nNot measured so far, by seed: {missing}.\n" if missing else "", TAIL])
 
 
 def draw(record: Mapping[str, Any], path: Path) -> None:
@@ -97,7 +98,8 @@ def _steps(record: Mapping[str, Any]) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    equal = min(values) == max(values)
+    return f"{mean(values):.2f}" + ("" if equal else f" ({min(values):.2f} to {max(values):.2f})")
 
 
 def _figures(values: Iterable[float]) -> list[str]:

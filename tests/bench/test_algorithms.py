@@ -86,14 +86,14 @@ def test_a_run_replaces_the_one_of_its_name_and_seed(tmp_path: Path) -> None:
     assert len(record["missing"]) == 16
     page = comparison.written.read_text()
     assert page == algorithm_seeds.page(record)
-    assert "Not measured so far: `grpo` with seed 2" in page
+    assert "Not measured so far, by seed: `grpo` 2, `grpo` 3" in page
 
 
 def test_seeds_are_put_together() -> None:
     record = {"runs": [made("gspo", 1, 0.5), made("gspo", 2, 0.75), made("rloo", 1, 1.0)]}
     *_, gspo, rloo = algorithm_seeds.table(record).splitlines()
-    assert gspo == "| `gspo` | 2 | 0.10 (0.10 to 0.10) | 0.62 (0.50 to 0.75) |"
-    assert rloo == "| `rloo` | 1 | 0.10 (0.10 to 0.10) | 1.00 (1.00 to 1.00) |"
+    assert gspo == "| `gspo` | 2 | 0.10 | 0.62 (0.50 to 0.75) |"
+    assert rloo == "| `rloo` | 1 | 0.10 | 1.00 |"
     assert "| `gspo` | 2 | 0.10 | 0.75 | 0.20 | 0.90 | 12 |" in algorithm_seeds.alone(record)
 
 
