@@ -1,4 +1,4 @@
-"""The accounts of the long run: what counts as lost, and what as doubled. The run itself is made by hand."""
+"""The accounts of the long run: what counts as lost, and what as doubled. The run is made by hand: hundred_steps.py."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.stress.hundred_steps import GROUP, NUM_ROWS, Account, rejected
+from tests.stress.account import GROUP, NUM_ROWS, Account, rejected
 
 DRAWN, CARRIED = 50, frozenset({47, 49})
 PLACES = [one for one in range(DRAWN) if not rejected(one % NUM_ROWS) and one not in CARRIED]
