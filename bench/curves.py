@@ -26,10 +26,24 @@ PER_STEP = {  # name in the JSON file: name in the progress file
     "logprob_gap": "train/train_rollout_logprob_abs_diff",
     "logprob_gap_max": "train/train_rollout_logprob_abs_diff_max",
 }
+OF_DIALOGUES = {  # likewise, of runs whose model speaks in turns
+    "turns": "rollout/turns/mean",
+    "calls": "rollout/tool_calls/mean",
+    "valid_calls": "rollout/tool_calls/valid_ratio",
+}
+EVALUATED = {  # name in the JSON file: rate of an evaluation set; beside the accuracy where there are dialogues
+    "turns_of": "turns/mean",
+    "valid_calls_of": "tool_calls/valid_ratio",
+}
 PANELS = {
     "reward": "mean reward of the samples",
     "entropy": "entropy per token, nats",
     "logprob_gap": "engine-trainer log-prob gap, mean",
+}
+PANELS_OF_DIALOGUES = {  # in the place of those
+    "reward": "mean reward of the samples",
+    "valid_calls": "share of episodes whose calls were all valid",
+    "entropy": "entropy per token, nats",
 }
 LINES = ("-", "--", ":")
 COLOURS = (
@@ -53,16 +67,29 @@ def read(run_dir: Path, variant: str) -> Curve:
     if not steps:
         raise ValueError(f"{run_dir} has no step yet; wanted a run that has learnt something")
     evaluations = {event["step"]: event["results"] for event in events if event["event"] == "eval"}
+    dialogues = OF_DIALOGUES["turns"] in steps[min(steps)]
+    per_step = {**PER_STEP, **(OF_DIALOGUES if dialogues else {})}
     return {
         "task": config["name"],
         "variant": variant,
         "seed": config["rollout"]["seed"],
         "complete": any(event["event"] == "end" for event in events),
-        "accuracy": _by_set(evaluations),
+        "accuracy": _by_set(evaluations, "accuracy"),
+        **{name: _by_set(evaluations, rate) for name, rate in EVALUATED.items() if dialogues},
         "steps": sorted(steps),
-        **{name: [_rounded(steps[step].get(key)) for step in sorted(steps)] for name, key in PER_STEP.items()},
+        **{name: [_rounded(steps[step].get(key)) for step in sorted(steps)] for name, key in per_step.items()},
         "median_step_s": _rounded(statistics.median(metrics["perf/step_time"] for metrics in steps.values())),
+        **_made_with(run_dir),
     }
+
+
+def _made_with(run_dir: Path) -> Curve:
+    """Versions, commit and changed files of the last attempt; nothing, where it has not noted them."""
+    notes = sorted((run_dir / "attempts").glob("[0-9]*/provenance.json"), key=lambda path: int(path.parent.name))
+    if not notes:
+        return {}
+    noted = json.loads(notes[-1].read_text(encoding="utf-8"))
+    return {"versions": noted["packages"], "commit": noted["commit"], "dirty": noted["dirty"]}
 
 
 def read_peer(result: Path) -> list[Curve]:
@@ -112,6 +139,31 @@ def table(curves: Iterable[Curve]) -> str:
     return "\n".join(lines)
 
 
+def page_table(curve: Curve, held_out: str) -> str:
+    """A run with tools, as a page shows it: a row for each evaluation, and what the samples of the next step did."""
+    head = ("before step", *(f"held out: {name}" for name in ("valid calls", "accuracy", "turns")))
+    head += ("samples: valid calls", "reward", "turns")
+    rates = [dict(curve[name][held_out]) for name in ("valid_calls_of", "accuracy", "turns_of")]
+    rows = [[_when(curve, step), *(rate[step] for rate in rates), *_samples_of(curve, step)] for step in rates[0]]
+    return "\n".join(
+        [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
+    )
+
+
+def _when(curve: Curve, step: int) -> str:
+    return str(step) if step in curve["steps"] else "end"
+
+
+def _samples_of(curve: Curve, step: int) -> list[float | None]:
+    """Valid calls, reward and turns of a step's samples; nothing, where no step came after."""
+    values = (dict(zip(curve["steps"], curve[name], strict=True)) for name in ("valid_calls", "reward", "turns"))
+    return [value.get(step) for value in values]
+
+
+def _cell(value: str | float | None) -> str:
+    return "" if value is None else value if isinstance(value, str) else f"{value:.2f}"
+
+
 def draw(curves: Sequence[Curve], path: Path) -> None:
     """Accuracy and what `PANELS` names, of one task's runs over steps, a colour per variant, as a small PNG.
 
@@ -125,6 +177,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
     figure, axes = pyplot.subplots(2, 2, figsize=(10, 6.2), layout="constrained")
     accuracy, *others = axes.flat
+    panels = PANELS_OF_DIALOGUES if all("valid_calls" in curve for curve in curves) else PANELS
     accuracy.set(title="accuracy (greedy)", ylim=(0, 1.02))
     seeds = Counter(curve["variant"] for curve in curves)
     colours = dict(zip(sorted(seeds), cycle(COLOURS), strict=False))
@@ -135,12 +188,12 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
         style = {"color": colours[curve["variant"]], "linewidth": 1.0}
         for name in shared if curve["accuracy"] else ():
             accuracy.plot(*zip(*curve["accuracy"][name], strict=True), **style, marker=".", linestyle=lines[name])
-        for axis, key in zip(others, PANELS, strict=True):
+        for axis, key in zip(others, panels, strict=True):
             axis.plot(curve["steps"], [math.nan if value is None else value for value in curve[key]], **style)
     entries = [Line2D([], [], color=colours[name], label=f"{name} ({seeds[name]} seed(s))") for name in colours]
     entries += [Line2D([], [], color="black", linestyle=line, label=name) for name, line in lines.items()]
     figure.legend(handles=entries, loc="outside lower center", ncols=4, fontsize=7)
-    for axis, title in zip(others, PANELS.values(), strict=True):
+    for axis, title in zip(others, panels.values(), strict=True):
         axis.set(title=title, ylim=(0, None))
     for axis in axes.flat:
         axis.grid(alpha=0.3)
@@ -150,12 +203,13 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     pyplot.close(figure)
 
 
-def _by_set(evaluations: dict[int, dict[str, dict[str, float]]]) -> dict[str, list[list[float]]]:
-    """Set name: [step, accuracy] pairs in the order of steps."""
+def _by_set(evaluations: dict[int, dict[str, dict[str, float]]], rate: str) -> dict[str, list[list[float]]]:
+    """Set name: [step, rate] pairs in the order of steps."""
     curves: dict[str, list[list[float]]] = {}
     for step in sorted(evaluations):
         for name, rates in evaluations[step].items():
-            curves.setdefault(name, []).append([step, _rounded(rates["accuracy"])])
+            if rate in rates:
+                curves.setdefault(name, []).append([step, _rounded(rates[rate])])
     return curves
 
 

@@ -3,10 +3,12 @@
     python bench/learning.py examples/chain-sum.yaml --seeds 1 2 3 --together
     python bench/learning.py --finished RUN_DIR... --machine "one H100 80 GB"
     python bench/learning.py --peer bench/results/peer_trl_gpu.json
+    python bench/learning.py --page calculator others
 
 Writes results/learning.json (one entry per task, variant and seed; a run replaces the entry it repeats) and
 results/learning-TASK.png. With --finished nothing is run: the curves are read from run directories made elsewhere. With
---peer the rewards of TRL on the same prompts are drawn beside them.
+--peer the rewards of TRL on the same prompts are drawn beside them. --page prints recorded runs of a task with tools as
+the tables of a page, with the rates of one evaluation set.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bench import curves  # noqa: E402
-from bench.record import RESULTS, machine, versions  # noqa: E402
+from bench.record import RESULTS, machine  # noqa: E402
 from core.config import load_run_file  # noqa: E402
 
 RUN_TIMEOUT_S = 4 * 3600
@@ -31,6 +33,8 @@ RUN_TIMEOUT_S = 4 * 3600
 def main() -> int:
     """Run or read, then record, draw and print."""
     options = parse(sys.argv[1:])
+    if options.page:
+        return page(*options.page, options.results)
     made = list(existing(options) if options.finished or options.peer else run_all(options))
     record(made, options.results)
     print(curves.table(made))
@@ -52,11 +56,12 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"), help="where run directories are made")
     parser.add_argument("--finished", nargs="+", type=Path, default=[], help="run directories to read instead")
     parser.add_argument("--peer", type=Path, help="a result of bench/peer_trl.py, for its rewards by step")
+    parser.add_argument("--page", nargs=2, metavar=("TASK", "SET"), help="print what is recorded of it, for a page")
     parser.add_argument("--machine", help="with --finished: where those were made")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of learning.json and the pictures")
     options = parser.parse_args(words)
-    if bool(options.run_files) == bool(options.finished or options.peer):
-        parser.error("wanted run files, or --finished with run directories, or --peer with a result")
+    if bool(options.run_files) == bool(options.finished or options.peer or options.page):
+        parser.error("wanted run files, or --finished with run directories, or --peer with a result, or --page")
     if bool(options.finished) != bool(options.machine):
         parser.error("--machine says where the runs of --finished were made: wanted both or neither")
     return options
@@ -87,7 +92,7 @@ def run_all(options: argparse.Namespace) -> Iterator[curves.Curve]:
         processes = {run_dir: subprocess.Popen(commands[run_dir], cwd=ROOT) for run_dir in batch}
         for run_dir, process in processes.items():
             if process.wait(timeout=RUN_TIMEOUT_S) == 0:
-                yield {**curves.read(run_dir, options.variant), "machine": machine(), "versions": versions()}
+                yield {**curves.read(run_dir, options.variant), "machine": machine()}
             else:
                 print(f"{run_dir} ended with exit code {process.returncode}: its log is in {run_dir}/attempts/latest")
 
@@ -99,6 +104,14 @@ def command(run_file: Path, seed: int, run_dir: Path, overrides: Sequence[str]) 
         seeds.append(f"data.options.seed={seed}")
     settings = [word for override in (*overrides, *seeds) for word in ("--set", override)]
     return [sys.executable, "-m", "launchers", "run", str(run_file), "--run-dir", str(run_dir), *settings]
+
+
+def page(task: str, held_out: str, folder: Path) -> int:
+    """Print a table for each recorded run of the task."""
+    recorded = json.loads((folder / "learning.json").read_text(encoding="utf-8"))["curves"]
+    for curve in (one for one in recorded if one["task"] == task):
+        print(f"{curve['variant']}, seed {curve['seed']}\n\n{curves.page_table(curve, held_out)}\n")
+    return 0
 
 
 def record(made: Sequence[curves.Curve], folder: Path) -> None:

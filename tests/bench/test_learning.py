@@ -51,6 +51,45 @@ def test_a_step_that_was_repeated_counts_with_its_last_value(tmp_path: Path) -> 
     assert (curve["complete"], curve["reward"], curve["logprob_gap"]) == (False, [0.1, 0.5], [0.25, None])
 
 
+def write_dialogues(folder: Path) -> Path:
+    """Two steps of a run with tools, evaluated before each and at the end."""
+    write_finished(folder, 1, [])
+    rates = [{"accuracy": share, "turns/mean": 1 + share, "tool_calls/valid_ratio": share} for share in (0, 0.5, 1)]
+    per_step = {**curves.PER_STEP, **curves.OF_DIALOGUES}
+    metrics = {name: 0.25 for name in (*per_step.values(), "perf/step_time")}
+    events = [{"event": "eval", "step": step, "results": {"others": rate}} for step, rate in enumerate(rates)]
+    events += [{"event": "step", "step": step, "metrics": metrics} for step in (0, 1)]
+    (folder / "progress.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    for attempt, commit in ((2, "old"), (10, "new")):
+        path = folder / "attempts" / str(attempt) / "provenance.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"packages": {"torch": "2"}, "commit": commit, "dirty": []}))
+    return folder
+
+
+def test_dialogues_have_their_turns_and_calls_and_the_page_a_row_for_each_evaluation(tmp_path: Path) -> None:
+    curve = curves.read(write_dialogues(tmp_path / "a"), "as shipped")
+    assert (curve["valid_calls"], curve["turns"]) == ([0.25, 0.25], [0.25, 0.25])
+    assert curve["valid_calls_of"] == {"others": [[0, 0], [1, 0.5], [2, 1]]}
+    assert (curve["commit"], curve["versions"]) == ("new", {"torch": "2"})
+    assert curves.page_table(curve, "others").splitlines()[2:] == [
+        "| 0 | 0.00 | 0.00 | 1.00 | 0.25 | 0.25 | 0.25 |",
+        "| 1 | 0.50 | 0.50 | 1.50 | 0.25 | 0.25 | 0.25 |",
+        "| end | 1.00 | 1.00 | 2.00 |  |  |  |",
+    ]
+    curves.draw([curve], tmp_path / "dialogues.png")
+    assert (tmp_path / "dialogues.png").read_bytes().startswith(PNG)
+
+
+def test_the_tables_of_a_task_are_printed(tmp_path: Path) -> None:
+    results = ["--results", str(tmp_path / "results")]
+    done = learning("--finished", str(write_dialogues(tmp_path / "a")), "--machine", "somewhere", *results)
+    assert done.returncode == 0, done.stderr
+    printed = learning("--page", "sums", "others", *results).stdout
+    assert printed.startswith("as shipped, seed 1\n\n| before step |")
+    assert printed.count("\n| ") == 4
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="wanted the directory of a run"):
         curves.read(tmp_path, "as shipped")
@@ -107,6 +146,7 @@ def test_a_real_run_leaves_a_curve(tmp_path: Path) -> None:
     [curve] = json.loads((tmp_path / "results" / "learning.json").read_text())["curves"]
     assert (curve["task"], curve["seed"], curve["steps"], curve["complete"]) == ("tiny", 3, [0, 1], True)
     assert [step for step, _ in curve["accuracy"]["same"]] == [0, 2]
+    assert curve["commit"]
     assert all(0 <= gap < 1e-3 for gap in curve["logprob_gap"])
     assert (tmp_path / "results" / "learning-tiny.png").read_bytes().startswith(PNG)
 
