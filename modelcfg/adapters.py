@@ -1,20 +1,21 @@
 """Low-rank adapters of a model: which linear layers may have one, and what it holds. Read from the family's table.
 
 Megatron holds query, key and value as one layer, and gate and up as another; each of them has an adapter of its own, as
-HuggingFace and PEFT have it. Source: LoRA, arXiv:2106.09685. Left out: adapters of embedding, output layer and experts.
-Legend: I inputs and O outputs of a linear layer, r rank.
+HuggingFace and PEFT have it. Where the layer is cut over tensor-parallel ranks, one side of the adapter is, too: A with
+the layer's columns, or B with its rows. Source: LoRA, arXiv:2106.09685. Left out: adapters of embedding, output layer
+and experts. Legend: I inputs and O outputs of a linear layer, r rank.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.shards import made_at
 from modelcfg.stages import ONE_STAGE, Stages
-from modelcfg.weights import Weight
+from modelcfg.weights import Kind, Weight
 
 ALL_LINEAR = "all-linear"
 ADAPTERS = ".adapters."  # in the names of their parameters
@@ -32,6 +33,7 @@ class Adapted:
         local: the layer's name within a decoder layer.
         hf: HuggingFace's names of the projections in it, within a decoder layer.
         chosen: places of those with an adapter.
+        kind: how the layer is cut over tensor-parallel ranks.
     """
 
     local: str
@@ -40,6 +42,26 @@ class Adapted:
     widths: tuple[int, ...]
     groups: int
     chosen: tuple[int, ...]
+    kind: Kind
+
+    def on_rank(self, tensor_parallel: int) -> Adapted:
+        """The same as one of the tensor-parallel ranks has it."""
+        if self.kind == "replicated":
+            return self
+        if self.kind == "columns":
+            return replace(self, inputs=self.inputs // tensor_parallel)
+        if self.kind == "qkv":
+            return replace(self, groups=self.groups // tensor_parallel)
+        return replace(self, widths=tuple(width // tensor_parallel for width in self.widths))
+
+    @property
+    def cuts(self) -> tuple[Kind, Kind]:
+        """How A and B are cut."""
+        if self.kind == "columns":
+            return "columns", "replicated"
+        if self.kind == "replicated" or (self.kind == "gate_up" and len(self.hf) == 1):
+            return "replicated", self.kind
+        return "replicated", "rows"
 
     def outputs(self, place: int) -> int:
         """O of the projection at a place."""
@@ -49,12 +71,13 @@ class Adapted:
         """What PEFT calls the projection at a place among targets."""
         return short(self.hf[place])
 
-    def shapes(self, rank: int) -> Iterator[tuple[str, str, tuple[int, int]]]:
-        """(Megatron's, HuggingFace's name within a decoder layer, shape) of each adapter's A, [r, I], and B, [O, r]."""
+    def shapes(self, rank: int) -> Iterator[tuple[str, str, tuple[int, int], Kind]]:
+        """(Megatron's name, HuggingFace's within a layer, shape, cut) of each adapter's A, [r, I], and B, [O, r]."""
         for place in self.chosen:
-            for side, shape in zip(SIDES, ((rank, self.inputs), (self.outputs(place), rank)), strict=True):
+            whole = ((rank, self.inputs), (self.outputs(place), rank))
+            for side, shape, cut in zip(SIDES, whole, self.cuts, strict=True):
                 local = f"{self.local}{ADAPTERS}{self.name(place)}.{side}.weight"
-                yield local, f"{self.hf[place]}.{side}.weight", shape
+                yield local, f"{self.hf[place]}.{side}.weight", shape, cut
 
 
 def short(hf: str) -> str:
@@ -84,14 +107,19 @@ def adapted_layers(shape: ModelShape, layer: int, targets: Collection[str]) -> l
 
 
 def adapter_parameters(
-    shape: ModelShape, rank: int, targets: Collection[str], stages: Stages = ONE_STAGE, stage: int = 0
+    shape: ModelShape,
+    rank: int,
+    targets: Collection[str],
+    tensor_parallel: int = 1,
+    stages: Stages = ONE_STAGE,
+    stage: int = 0,
 ) -> dict[str, int]:
-    """Elements of every parameter of the adapters of one pipeline stage, by name and in the order of the model."""
+    """Elements of every parameter of the adapters on one trainer rank, by name and in the order of the model."""
     return {
         f"decoder.layers.{index}.{local}": rows * columns
         for index, layer in enumerate(stages.layers(shape.num_layers)[stage])
         for one in adapted_layers(shape, layer, targets)
-        for local, _, (rows, columns) in one.shapes(rank)
+        for local, _, (rows, columns), _ in one.on_rank(tensor_parallel).shapes(rank)
     }
 
 
@@ -111,4 +139,5 @@ def _adapted(shape: ModelShape, weight: Weight, targets: Collection[str]) -> Ada
     groups = shape.num_query_groups if weight.kind == "qkv" else 1
     widths = tuple(rows // groups for rows, _ in weight.shapes)
     chosen = tuple(place for place, hf in enumerate(modules) if short(hf) in targets)
-    return Adapted(weight.local.removesuffix(".weight"), modules, weight.shapes[0][1], widths, groups, chosen)
+    local = weight.local.removesuffix(".weight")
+    return Adapted(local, modules, weight.shapes[0][1], widths, groups, chosen, weight.kind)

@@ -70,7 +70,6 @@ RULES = (
     Rule(parallel.batch_divides_over_replicas, ("placement", "train"), of_training=True),
     Rule(parallel.sequence_parallel_has_peers, ("placement",)),
     Rule(stages.ends_have_a_pipeline, ("placement",)),
-    Rule(lora.layers_are_whole, ("placement", "train")),
     Rule(lora.the_base_is_the_reference, ("model", "train")),
     Rule(parallel.engines_fit_devices, ("placement",)),
     Rule(parallel.own_gpus_are_not_shared, ("placement",)),
@@ -129,6 +128,9 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
+        Rule(
+            lambda config: lora.adapters_can_be_cut(config, files.shape(config.model)), ("model", "placement", "train")
+        ),
         Rule(
             lambda config: routing.the_model_has_experts(config, files.shape(config.model)),
             ("algorithm", "model"),

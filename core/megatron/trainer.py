@@ -266,7 +266,8 @@ class MegatronTrainer:
         own, lora = self._parameters | self._fixed, self.config.train.lora
         if lora is None:
             return own
-        return MergedWeights(own, self.shape, lora, self.layout.stages, self.layout.pp_rank)
+        layout = self.layout
+        return MergedWeights(own, self.shape, lora, layout.tp_size, layout.stages, layout.pp_rank)
 
     def _step(
         self, samples: Sequence[TrainSample], routings: Sequence[Routing | None] | None, *, stays: bool

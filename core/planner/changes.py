@@ -19,9 +19,9 @@ SIZE_RULES = (
     parallel.ranks_divide,
     parallel.experts_divide,
     parallel.batch_divides_over_replicas,
-    lora.layers_are_whole,
     stages.ends_have_a_pipeline,
 )
+OF_SHAPE = (model.shape_divides, lora.targets_are_layers, lora.adapters_can_be_cut)
 CHANGE_RULES = (
     *SIZE_RULES,
     parallel.sequence_parallel_has_peers,
@@ -36,15 +36,14 @@ CHANGE_RULES = (
 
 def size_problems(config: RunConfig, shape: ModelShape | None) -> list[Mistake]:
     """What a plan cannot be made of: sizes that do not divide, samples that fit no row."""
-    of_shape = (*model.shape_divides(config, shape), *lora.targets_are_layers(config, shape))
+    of_shape = (problem for rule in OF_SHAPE for problem in rule(config, shape))
     return [*(problem for rule in SIZE_RULES for problem in rule(config)), *of_shape]
 
 
 def accepted(config: RunConfig, shape: ModelShape) -> bool:
     """Whether a run file with other sizes would pass the checks that these touch."""
-    if any(problem for rule in CHANGE_RULES for problem in rule(config)):
-        return False
-    return next(model.shape_divides(config, shape), None) is None
+    of_shape = (problem for rule in OF_SHAPE for problem in rule(config, shape))
+    return not any(problem for rule in CHANGE_RULES for problem in rule(config)) and next(of_shape, None) is None
 
 
 def apply(config: RunConfig, changes: Changes) -> RunConfig:

@@ -11,7 +11,7 @@ from core.config.schema import RunConfig
 from core.planner.engine import sample_tokens
 from core.planner.engine_room import wanted_samples
 from core.planner.memory import GENERATING, TIGHT, TRAINING, MemoryPlan
-from core.planner.remedy import engine_remedy, machine_remedy, update_remedy
+from core.planner.remedy import engine_remedy, machine_remedy, roomy_remedy, update_remedy
 from core.residency.memory import describe, gib
 from core.residency.table import TABLE
 from modelcfg import ModelShape
@@ -89,7 +89,8 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
     elif not plan.fits():
         return
     else:
-        where, remedy = "a GPU", update_remedy(config, shape, plan.device)
+        nothing = "leave it: no other setting for this machine is known to leave more room"
+        where, remedy = "a GPU", roomy_remedy(config, shape, plan.device) or nothing
     wanted = f"less than {TIGHT:.0%} of the {gib(total)} GiB of {where}"
     yield Mistake("train.max_tokens_per_micro_batch", None, _need(plan, TABLE), wanted, remedy)
 

@@ -30,14 +30,21 @@ SPLITS = (TENSOR, "placement.expert_parallel", PIPELINE)
 
 def update_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
     """What to set so that training fits, and if possible not tightly: single changes, layouts, another machine."""
-    for share in (TIGHT, 1.0):
-        found = list(_single(config, shape, device, share))
-        if all(_is_split(changes) for changes in found):  # which costs more time than the others
-            there = on_machine(config, shape, device, machine_of(config), share)
-            found = [*islice(there, LAYOUTS_SHOWN), *found]
-        if found:
-            return "set " + ", or ".join(in_words(changes) for changes in found[:MOST_SHOWN])
-    return machine_remedy(config, shape, device)
+    here = roomy_remedy(config, shape, device) or _here(config, shape, device, 1.0)
+    return here or machine_remedy(config, shape, device)
+
+
+def roomy_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
+    """What to set on this machine so that training fits with room to spare; "": nothing does that."""
+    return _here(config, shape, device, TIGHT)
+
+
+def _here(config: RunConfig, shape: ModelShape, device: Device, share: float) -> str:
+    found = list(_single(config, shape, device, share))
+    if all(_is_split(changes) for changes in found):  # which costs more time than the others
+        there = on_machine(config, shape, device, machine_of(config), share)
+        found = [*islice(there, LAYOUTS_SHOWN), *found]
+    return "set " + ", or ".join(in_words(changes) for changes in found[:MOST_SHOWN]) if found else ""
 
 
 def engine_remedy(config: RunConfig, shape: ModelShape, device: Device, samples: int, least: int = 1) -> str:

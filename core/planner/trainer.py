@@ -199,10 +199,10 @@ def _state_elements(shape: ModelShape, split: Split, sharing: Sharing, lora: Lor
 
 def _trained(shape: ModelShape, split: Split, lora: LoraConfig | None) -> Mapping[str, int]:
     """Elements of each parameter of the rank that is trained."""
-    _, stages, stage, _ = split
+    tensor_parallel, stages, stage, _ = split
     if lora is None:
         return rank_parameters(shape, *split)
-    return adapter_parameters(shape, lora.rank, lora.targets, stages, stage)
+    return adapter_parameters(shape, lora.rank, lora.targets, tensor_parallel, stages, stage)
 
 
 def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
@@ -222,7 +222,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
     own, size = pipeline_stages(placement).layers(shape.num_layers)[stage], element_bytes(config, device)
     layers = len(own)
     wanted = layers if train.recompute_layers is None else min(layers, train.recompute_layers)
-    ranks, outputs = (0, 0) if train.lora is None else _adapter_sizes(shape, train.lora)
+    ranks, outputs = (0, 0) if train.lora is None else _adapter_sizes(shape, train.lora, placement.tensor_parallel)
     return Pass(
         element_bytes=size,
         tensor_parallel=placement.tensor_parallel,
@@ -250,8 +250,9 @@ def _attention(config: RunConfig, device: str) -> Attention:
 
 
 @lru_cache(maxsize=256)
-def _adapter_sizes(shape: ModelShape, lora: LoraConfig) -> tuple[int, int]:
+def _adapter_sizes(shape: ModelShape, lora: LoraConfig, tensor_parallel: int) -> tuple[int, int]:
     """Ranks of a layer's adapters, added up, and what the widest of Megatron's layers with some adds, per token."""
-    layers = [adapted_layers(shape, number, lora.targets) for number in (0, shape.num_layers - 1)]
+    ends = (0, shape.num_layers - 1)
+    layers = [[x.on_rank(tensor_parallel) for x in adapted_layers(shape, number, lora.targets)] for number in ends]
     ranks = max(sum(len(one.chosen) for one in layer) * lora.rank for layer in layers)
     return ranks, max((sum(one.widths) * one.groups for layer in layers for one in layer), default=0)

@@ -418,7 +418,11 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     parameters = rank_parameters(shape, layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
     held = {name: p for name, p in trainer._parameters.items() if "adapters" not in name}
     trained, lora = {n: p.numel() for n, p in trainer._parameters.items() if p.requires_grad}, config.train.lora
-    adapters = adapter_parameters(shape, lora.rank, lora.targets, layout.stages, layout.pp_rank) if lora else {}
+    adapters = (
+        adapter_parameters(shape, lora.rank, lora.targets, layout.tp_size, layout.stages, layout.pp_rank)
+        if lora
+        else {}
+    )
     streamed = config.train.optimizer_state == "streamed"
     parts = planner.part_bytes(config, shape, "cpu", layout.pp_rank, layout.dp_rank, streamed)
     host = planner.host_copy_bytes(config, shape, "cpu", parts, streamed=streamed)

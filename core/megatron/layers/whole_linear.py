@@ -1,4 +1,4 @@
-"""A linear layer that no tensor-parallel rank has only a part of."""
+"""A linear layer that knows of no other tensor-parallel ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import Tensor
 
 
 class WholeLinear(torch.nn.Module):
-    """A product whose weight is the same on all tensor-parallel ranks. No bias."""
+    """A product without communication: its weight is the same on all tensor-parallel ranks, unless who makes it with a
+    part of one says so. No bias.
+    """
 
     def __init__(self, config: Any, inputs: int, outputs: int) -> None:
         super().__init__()

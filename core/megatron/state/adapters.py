@@ -31,8 +31,8 @@ def adapter_entries(shape: ModelShape, lora: LoraConfig, stages: Stages = ONE_ST
     for stage, layer, index in stages.places(shape.num_layers):
         begin, hf = f"decoder.layers.{index}.", f"{PEFT}model.layers.{layer}."
         for adapted in adapted_layers(shape, layer, lora.targets):
-            for local, name, size in adapted.shapes(lora.rank):
-                found.append(Entry(stage, begin + local, (hf + name,), "replicated", (size,)))
+            for local, name, size, cut in adapted.shapes(lora.rank):
+                found.append(Entry(stage, begin + local, (hf + name,), cut, (size,)))
     return found
 
 
@@ -40,17 +40,23 @@ class MergedWeights(Mapping[str, Tensor]):
     """This rank's parameters, adapters aside; those beside adapters are merged anew whenever they are asked for."""
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], shape: ModelShape, lora: LoraConfig, stages: Stages, stage: int
+        self,
+        parameters: Mapping[str, Tensor],
+        shape: ModelShape,
+        lora: LoraConfig,
+        tensor_parallel: int,
+        stages: Stages,
+        stage: int,
     ) -> None:
         """Keep the parameters, which may change.
 
         Args:
-            parameters: of the stage, adapters among them.
+            parameters: of the rank, adapters among them.
         """
         self._parameters, self._scale = parameters, lora.scale
         self._names = [name for name in parameters if not is_adapter(name)]
         self._adapted: dict[str, tuple[str, Adapted]] = {
-            f"{local}.weight": (local, adapted)
+            f"{local}.weight": (local, adapted.on_rank(tensor_parallel))
             for index, layer in enumerate(stages.layers(shape.num_layers)[stage])
             for adapted in adapted_layers(shape, layer, lora.targets)
             for local in (f"decoder.layers.{index}.{adapted.local}",)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
-from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject
+from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject, ShardedTensor
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
 from torch import Tensor, nn
 
@@ -120,10 +121,33 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     metadata = _sharded_metadata()
     model = _sharded_model(optimizer.model.module)
     if not _trains_all(optimizer.model.module):
-        model = {name: value for name, value in model.items() if is_adapter(name)}
+        parameters = dict(optimizer.model.module.named_parameters())
+        model = {name: _cut_as(parameters[name], value) for name, value in model.items() if is_adapter(name)}
     with _torch_adams_can_load(optimizer):
         adam = optimizer.chain.sharded_state_dict(model, is_loading=is_loading, metadata=metadata)
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
+
+
+def _cut_as(parameter: nn.Parameter, value: ShardedTensor) -> ShardedTensor:
+    """A parameter's tensor in the files, of which tensor-parallel ranks hold parts: Megatron's layer, which describes
+    what is beside it as well, takes it to be whole on each.
+    """
+    if not getattr(parameter, "tensor_model_parallel", False):
+        return value
+    axis, rank = value.prepend_axis_num + parameter.partition_dim, parallel_state.get_tensor_model_parallel_rank()
+    size = parallel_state.get_tensor_model_parallel_world_size()
+
+    def along(numbers: tuple[int, ...], number: int) -> tuple[int, ...]:
+        return (*numbers[:axis], number, *numbers[axis + 1 :])
+
+    width = value.global_shape[axis]
+    return replace(
+        value,
+        global_shape=along(value.global_shape, size * width),
+        global_offset=along(value.global_offset, rank * width),
+        axis_fragmentations=along(value.axis_fragmentations, size),
+        replica_id=(0, 0, value.replica_id[2]),
+    )
 
 
 def _trains_all(module: torch.nn.Module) -> bool:

@@ -27,6 +27,7 @@ ATTENTION = {"rank": 8, "alpha": 4, "targets": ["q_proj", "v_proj", "o_proj"]}
 LATENT = {"rank": 3, "targets": ["q_a_proj", "kv_b_proj", "o_proj"]}
 BF16 = {"model": {"dtype": "bfloat16"}}
 TWO = {"trainers_per_node": 2}
+TP2 = {"trainers_per_node": 2, "tensor_parallel": 2}
 SFT = {"algorithm": {"loss": "sft", "kl_loss_coef": 0.0, "entropy_coef": 0.0}}
 UPDATES = [["update", 0], ["update", 1]]
 KIND = "qwen3-tied"
@@ -40,13 +41,23 @@ PLANS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
     "latent": ("deepseek_v3", 1, LATENT, BF16),
     "bf16-dp2-shared": (KIND, 2, LORA, {**BF16, "train": {"use_distributed_optimizer": True}, "placement": TWO}),
     "bf16-pp2": (KIND, 2, LORA, {**BF16, "placement": {**TWO, "pipeline_parallel": 2}}),
+    "bf16-tp2": (KIND, 2, LORA, {**BF16, "placement": TP2}),
+    "bf16-tp2-dp2-shared": (
+        KIND,
+        4,
+        LORA,
+        {**BF16, "train": {"use_distributed_optimizer": True}, "placement": {**TP2, "trainers_per_node": 4}},
+    ),
     "experts-ep2": (EXPERTS, 2, ATTENTION, {**BF16, "placement": {**TWO, "expert_parallel": 2}}),
 }
 LAYOUTS = {
     "dp2": {},
     "dp2-shared": {"train": {"use_distributed_optimizer": True}},
     "pp2": {"placement": {"pipeline_parallel": 2}},
+    "tp2": {"placement": {"tensor_parallel": 2}},
+    "sp2": {"placement": {"tensor_parallel": 2, "sequence_parallel": True}},
 }
+WRITTEN = ("one", "biased", "pp2", "tp2", "sp2", "tp2-dp2-shared")
 
 
 def with_lora(config: dict[str, Any], lora: dict[str, Any]) -> dict[str, Any]:
@@ -94,11 +105,14 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
         name: {**ours, "config": with_lora(config, LORA), "actions": writes(name)} for name, config in LAYOUTS.items()
     }
     found |= run_ranks(folder / "ranks2", 2, split | off_plan(2))
+    both = {"placement": {"tensor_parallel": 2}, "train": {"use_distributed_optimizer": True}}
+    four = {"tp2-dp2-shared": {**ours, "config": with_lora(both, LORA), "actions": writes("tp2-dp2-shared")}}
+    found |= run_ranks(folder / "ranks4", 4, four | off_plan(4))
     again = {
         f"{name} again": {**lora, "actions": [["load", str(folder / name)], "steps_are_apart", ["update", 2]]}
-        for name in ("one", "pp2")
+        for name in ("one", "pp2", "tp2", "tp2-dp2-shared")
     }
-    for name in ("one", "biased", "pp2"):
+    for name in WRITTEN:
         again[f"{name} merged"] = {"model": str(folder / f"{name}-hf"), "actions": [["log_probs", 0]]}
     found |= run_ranks(folder / "again", 1, again, fresh=True)
     return found
@@ -137,7 +151,7 @@ def test_gradients_are_those_of_the_merged_weight(folder: Path) -> None:
         assert cosine > 1 - 1e-6, name
 
 
-@pytest.mark.parametrize("layout", [*LAYOUTS, "recompute"])
+@pytest.mark.parametrize("layout", [*LAYOUTS, "tp2-dp2-shared", "recompute"])
 def test_every_layout_learns_alike(outcomes: dict[str, list[Any]], layout: str) -> None:
     assert len(outcomes[layout]) >= 2, outcomes[layout]
     check_same(outcomes[layout][:2], outcomes["one"][:2])
@@ -158,9 +172,10 @@ def test_resumed_run_is_the_same_bit_for_bit(outcomes: dict[str, list[Any]]) -> 
     assert outcomes["one again"][2] == outcomes["one"][-1]
 
 
-def test_a_checkpoint_of_another_layout_goes_on_alike(outcomes: dict[str, list[Any]]) -> None:
-    assert len(outcomes["pp2 again"]) == 3, outcomes["pp2 again"]
-    check_same(outcomes["pp2 again"][2:], outcomes["one"][-1:])
+@pytest.mark.parametrize("layout", ["pp2", "tp2", "tp2-dp2-shared"])
+def test_a_checkpoint_of_another_layout_goes_on_alike(outcomes: dict[str, list[Any]], layout: str) -> None:
+    assert len(outcomes[f"{layout} again"]) == 3, outcomes[f"{layout} again"]
+    check_same(outcomes[f"{layout} again"][2:], outcomes["one"][-1:])
 
 
 def test_all_parts_leave_and_come_back(outcomes: dict[str, list[Any]]) -> None:
@@ -173,14 +188,14 @@ def test_every_part_has_the_planned_bytes(outcomes: dict[str, list[Any]], name: 
     assert outcomes[f"plan {name}"][0] == {}
 
 
-@pytest.mark.parametrize("name", ["one", "biased", "pp2"])
+@pytest.mark.parametrize("name", WRITTEN)
 def test_the_merged_model_computes_what_the_adapters_do(outcomes: dict[str, list[Any]], name: str) -> None:
     for found, wanted in zip(outcomes[f"{name} merged"][0], outcomes[name][2], strict=True):
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.usefixtures("outcomes")
-@pytest.mark.parametrize("name", ["one", "biased", "pp2"])
+@pytest.mark.parametrize("name", WRITTEN)
 def test_what_is_sent_is_the_base_and_what_the_adapters_add(folder: Path, name: str) -> None:
     """And what a checkpoint is exported to is that, bit for bit."""
     kind, lora = ("qwen2", ATTENTION) if name == "biased" else (KIND, LORA)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from core.checks.lora import adapters_can_be_cut
 from core.config import load_run_file
 from core.planner.disk import plan_disk
 from core.planner.trainer import part_bytes
 from modelcfg import load, num_parameters
 from modelcfg.adapters import adapter_parameters
+from tests.support.plans import run
 from tests.support.tiny_runs import ebbtide
 
 PAGE = (Path(__file__).parents[3] / "docs" / "lora.md").read_text(encoding="utf-8")
@@ -48,8 +50,38 @@ def test_the_base_takes_its_weights_and_adapters_everything_else(run_file: Path)
     assert plan_disk(config, shape, "cuda").checkpoint == 14 * trained
 
 
-def test_no_layout_that_is_proposed_splits_layers(run_file: Path) -> None:
-    done = ebbtide("plan", str(run_file), "--gpu-memory", "80GiB", "--set", "placement.trainers_per_node=4")
-    assert done.returncode == 2
-    assert "expert_parallel" in done.stderr
-    assert "tensor_parallel: 2" not in done.stdout + done.stderr.replace("engine_tensor_parallel: 2", "")
+@pytest.mark.parametrize(
+    ("name", "targets", "tensor", "said"),
+    [
+        ("llama-3.3-70b", ["all-linear"], 8, []),
+        ("glm4-9b", ["q_proj", "down_proj"], 2, []),
+        (
+            "glm4-9b",
+            ["all-linear"],
+            2,
+            [
+                "found gate_up_proj with placement.tensor_parallel 2; wanted projections that are not two in one, whose"
+                " adapter is not cut over ranks: set it to [q_proj, k_proj, v_proj, o_proj, down_proj], or"
+            ],
+        ),
+        ("glm4-9b", ["all-linear"], 1, []),
+    ],
+)
+def test_what_is_cut_over_ranks_can_be(name: str, targets: list[str], tensor: int, said: list[str]) -> None:
+    lora = {"rank": 8, "targets": targets}
+    placement = {"trainers_per_node": tensor, "tensor_parallel": tensor}
+    found = list(adapters_can_be_cut(run(name, train={"lora": lora}, placement=placement), load(name)))
+    assert len(found) == len(said), found
+    for mistake, part in zip(found, said, strict=True):
+        assert part in str(mistake)
+
+
+def test_70b_is_trained_on_four_gpus(tmp_path: Path) -> None:
+    """The page's own sentence."""
+    text = next(block for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL) if "lora-70b" in block)
+    (tmp_path / "run.yaml").write_text(text)
+    done = ebbtide("plan", str(tmp_path / "run.yaml"), "--gpu-memory", "h100")
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"fits: ([\d.]+) of 79.10 GiB", done.stdout)
+    assert found
+    assert f"| {found[1]} GiB" in PAGE

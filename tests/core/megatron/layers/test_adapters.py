@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +19,12 @@ from modelcfg import load
 from modelcfg.adapters import Adapted, adapted_layers, adapter_parameters, expert_targets, possible_targets
 from modelcfg.stages import Stages
 
-CONFIG = SimpleNamespace(params_dtype=torch.float32)
+CONFIG = SimpleNamespace(params_dtype=torch.float32, tensor_model_parallel_size=1, sequence_parallel=False)
 LORA = LoraConfig(rank=5, alpha=2.0)
-PLAIN = Adapted("linear_proj", ("self_attn.o_proj",), 24, (32,), 1, (0,))
-QKV = Adapted("linear_qkv", tuple(f"self_attn.{x}_proj" for x in "qkv"), 24, (16, 8, 8), 3, (0, 1, 2))
-WITHOUT_KEY = Adapted("linear_qkv", QKV.hf, 24, QKV.widths, 3, (0, 2))
-UP = Adapted("linear_fc1", ("mlp.gate_proj", "mlp.up_proj"), 24, (40, 40), 1, (1,))
+PLAIN = Adapted("linear_proj", ("self_attn.o_proj",), 24, (32,), 1, (0,), "columns")
+QKV = Adapted("linear_qkv", tuple(f"self_attn.{x}_proj" for x in "qkv"), 24, (16, 8, 8), 3, (0, 1, 2), "qkv")
+WITHOUT_KEY = Adapted("linear_qkv", QKV.hf, 24, QKV.widths, 3, (0, 2), "qkv")
+UP = Adapted("linear_fc1", ("mlp.gate_proj", "mlp.up_proj"), 24, (40, 40), 1, (1,), "gate_up")
 LAYERS = {"plain": PLAIN, "qkv": QKV, "q and v": WITHOUT_KEY, "up": UP}
 
 
@@ -113,7 +114,8 @@ def test_a_token_keeps_the_rank_of_each_adapter(adapted: Adapted) -> None:
 
 def test_an_adapter_begins_as_pefts_and_alike_everywhere() -> None:
     shim.install()
-    first, again, other = (Adapter(CONFIG, 400, 30, LORA) for _ in range(3))
+    adapted = replace(PLAIN, inputs=400, widths=(30,))
+    first, again, other = (Adapter(CONFIG, adapted, 0, LORA) for _ in range(3))
     first.begin(7, "3 self_attn.q_proj")
     again.begin(7, "3 self_attn.q_proj")
     other.begin(7, "4 self_attn.q_proj")
@@ -147,6 +149,9 @@ def test_targets_of_a_model(name: str, targets: list[str]) -> None:
 def test_adapters_of_8b_are_counted_as_peft_counts_them() -> None:
     """PEFT's print_trainable_parameters of Llama 3.1 8B, rank 16, all seven projections: 41,943,040."""
     assert sum(adapter_parameters(load("llama-3.1-8b"), 16, ["all-linear"]).values()) == 41_943_040
-    stages = [adapter_parameters(load("llama-3.1-8b"), 16, ["all-linear"], Stages(4), stage) for stage in range(4)]
+    stages = [
+        adapter_parameters(load("llama-3.1-8b"), 16, ["all-linear"], stages=Stages(4), stage=stage)
+        for stage in range(4)
+    ]
     assert sum(sum(stage.values()) for stage in stages) == 41_943_040
     assert adapted_layers(load("llama-3.1-8b"), 0, ["q_proj"])[0].chosen == (0,)
