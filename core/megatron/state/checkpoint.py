@@ -128,7 +128,7 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
 
 
-def _cut_as(parameter: nn.Parameter, value: ShardedTensor) -> ShardedTensor:
+def _cut_as(parameter: Any, value: ShardedTensor) -> ShardedTensor:
     """A parameter's tensor in the files, of which tensor-parallel ranks hold parts: Megatron's layer, which describes
     what is beside it as well, takes it to be whole on each.
     """
