@@ -143,11 +143,20 @@ def _states(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
 
 def engines_serve_it(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     """SGLang has the layers of every family on GPUs, of most of them on CPUs."""
-    placement = config.placement
-    if shape is None or placement.device != "cpu" or placement.engines == "none":
+    if config.placement.device == "cpu":
+        yield from unserved_on_cpus(config, shape, "cpu")
+
+
+def unserved_on_cpus(config: RunConfig, shape: ModelShape | None, device: str) -> Iterator[Mistake]:
+    """Engines that would be on CPUs, for a family that no engine serves there.
+
+    Args:
+        device: what the message says was found.
+    """
+    if shape is None or config.placement.engines == "none":
         return
     if why := families()[shape.architecture].not_on_cpus:
-        found = f"cpu with engines for {shape.name}: {why}"
+        found = f"{device} with engines for {shape.name}: {why}"
         remedy = "set it to cuda; a run that learns rows (rollout.generate: rows) needs no engine"
         yield Mistake("placement.device", None, found, "GPUs for the engines of this family", remedy)
 

@@ -1,8 +1,9 @@
-"""Whether a run can use the GPUs that it will get: their kind, and the planner's answer. Asks nobody."""
+"""Whether a run can use what it will get: GPUs of that kind or none, and the planner's answer. Asks nobody."""
 
 from __future__ import annotations
 
 from common.mistake import Mistake
+from core.checks.model import unserved_on_cpus
 from core.planner import Device, notices, plan_memory, problems
 from hpc.node.gpu_cards import MIN_CAPABILITY
 from launchers.show.memory_table import verdict
@@ -12,7 +13,7 @@ from launchers.submit.which_gpus import common_gpus, on_cpu
 
 def refusals(submission: Submission) -> list[Mistake]:
     """What makes the run impossible there; empty if model or device are not known."""
-    if found := too_old(submission.device):
+    if found := [*too_old(submission.device), *unserved(submission)]:
         return found
     if submission.shape is None or submission.memory is None:
         return []
@@ -32,6 +33,14 @@ def too_old(device: Device | None) -> list[Mistake]:
             "ask for other GPUs, or set placement.device to cpu",
         )
     ]
+
+
+def unserved(submission: Submission) -> list[Mistake]:
+    """Engines on CPUs, as there are no GPUs, for a model that needs them."""
+    device, config = submission.device, submission.config
+    if device is None or device.kind != "cpu" or config.placement.device != "auto":
+        return []
+    return list(unserved_on_cpus(config, submission.shape, f"auto, which is cpu on {device.name},"))
 
 
 def warnings(submission: Submission) -> list[str]:

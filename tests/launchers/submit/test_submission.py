@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+import modelcfg
 from core.config.schema import RunConfig
+from core.planner import Device
 from hpc.site.files import Site
 from hpc.site.schema import Container
+from launchers.submit.memory_check import refusals
 from launchers.submit.site_rules import refuse_disagreements
 from launchers.submit.submission import (
     Refused,
@@ -118,6 +121,16 @@ def test_run_file_and_site_disagree(case: str) -> None:
     with pytest.raises(Refused) as caught:
         submission(site, **slurm)
     assert str(caught.value) == f"tiny cannot be submitted, 1 mistake:\n  {says}"
+
+
+@pytest.mark.parametrize(("device", "refused"), [("cpu", True), ("cuda", False)])
+def test_where_there_are_no_gpus_engines_that_need_them_are_refused(device: str, refused: bool) -> None:
+    """`auto` is what the machine has; a run file that says cpu is refused by itself."""
+    found, name = config(placement={"device": "auto"}), "qwen3-next-80b-a3b"
+    machine = Device(device, None, "this machine")
+    made = make_submission(found, Site(), shape=modelcfg.load(name), device=machine)
+    says = f"placement.device: found auto, which is cpu on this machine, with engines for {name}: SGLang computes its "
+    assert any(str(one).startswith(says) for one in refusals(made)) == refused
 
 
 def test_all_mistakes_together() -> None:
