@@ -140,24 +140,18 @@ def table(curves: Iterable[Curve]) -> str:
 
 
 def page_table(curve: Curve, held_out: str) -> str:
-    """A run with tools, as a page shows it: a row for each evaluation, and what the samples of the next step did."""
-    head = ("before step", *(f"held out: {name}" for name in ("valid calls", "accuracy", "turns")))
-    head += ("samples: valid calls", "reward", "turns")
+    """A run with tools, as a page shows it: what the samples of each step did, and the evaluations before them."""
+    head = ("step", "samples: valid calls", "reward", "turns", "held out before it: valid calls", "accuracy", "turns")
+    samples = [dict(zip(curve["steps"], curve[name], strict=True)) for name in ("valid_calls", "reward", "turns")]
     rates = [dict(curve[name][held_out]) for name in ("valid_calls_of", "accuracy", "turns_of")]
-    rows = [[_when(curve, step), *(rate[step] for rate in rates), *_samples_of(curve, step)] for step in rates[0]]
+    rows = [[_when(curve, step), *(one.get(step) for one in (*samples, *rates))] for step in {**samples[0], **rates[0]}]
     return "\n".join(
         [f"| {' | '.join(head)} |", "|---" * len(head) + "|", *(f"| {' | '.join(map(_cell, row))} |" for row in rows)]
     )
 
 
 def _when(curve: Curve, step: int) -> str:
-    return str(step) if step in curve["steps"] else "end"
-
-
-def _samples_of(curve: Curve, step: int) -> list[float | None]:
-    """Valid calls, reward and turns of a step's samples; nothing, where no step came after."""
-    values = (dict(zip(curve["steps"], curve[name], strict=True)) for name in ("valid_calls", "reward", "turns"))
-    return [value.get(step) for value in values]
+    return "end" if curve["complete"] and step > curve["steps"][-1] else str(step)
 
 
 def _cell(value: str | float | None) -> str:

@@ -52,13 +52,16 @@ def test_a_step_that_was_repeated_counts_with_its_last_value(tmp_path: Path) -> 
 
 
 def write_dialogues(folder: Path) -> Path:
-    """Two steps of a run with tools, evaluated before each and at the end."""
+    """Two steps of a run with tools, evaluated before the first and at the end."""
     write_finished(folder, 1, [])
-    rates = [{"accuracy": share, "turns/mean": 1 + share, "tool_calls/valid_ratio": share} for share in (0, 0.5, 1)]
+    rates = [{"accuracy": share, "turns/mean": 1 + share, "tool_calls/valid_ratio": share} for share in (0, 1)]
     per_step = {**curves.PER_STEP, **curves.OF_DIALOGUES}
     metrics = {name: 0.25 for name in (*per_step.values(), "perf/step_time")}
-    events = [{"event": "eval", "step": step, "results": {"others": rate}} for step, rate in enumerate(rates)]
+    events = [
+        {"event": "eval", "step": step, "results": {"others": rate}} for step, rate in zip((0, 2), rates, strict=True)
+    ]
     events += [{"event": "step", "step": step, "metrics": metrics} for step in (0, 1)]
+    events += [{"event": "end", "step": 2}]
     (folder / "progress.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     for attempt, commit in ((2, "old"), (10, "new")):
         path = folder / "attempts" / str(attempt) / "provenance.json"
@@ -67,15 +70,15 @@ def write_dialogues(folder: Path) -> Path:
     return folder
 
 
-def test_dialogues_have_their_turns_and_calls_and_the_page_a_row_for_each_evaluation(tmp_path: Path) -> None:
+def test_dialogues_have_their_turns_and_calls_and_the_page_a_row_for_each_step(tmp_path: Path) -> None:
     curve = curves.read(write_dialogues(tmp_path / "a"), "as shipped")
     assert (curve["valid_calls"], curve["turns"]) == ([0.25, 0.25], [0.25, 0.25])
-    assert curve["valid_calls_of"] == {"others": [[0, 0], [1, 0.5], [2, 1]]}
+    assert curve["valid_calls_of"] == {"others": [[0, 0], [2, 1]]}
     assert (curve["commit"], curve["versions"]) == ("new", {"torch": "2"})
     assert curves.page_table(curve, "others").splitlines()[2:] == [
-        "| 0 | 0.00 | 0.00 | 1.00 | 0.25 | 0.25 | 0.25 |",
-        "| 1 | 0.50 | 0.50 | 1.50 | 0.25 | 0.25 | 0.25 |",
-        "| end | 1.00 | 1.00 | 2.00 |  |  |  |",
+        "| 0 | 0.25 | 0.25 | 0.25 | 0.00 | 0.00 | 1.00 |",
+        "| 1 | 0.25 | 0.25 | 0.25 |  |  |  |",
+        "| end |  |  |  | 1.00 | 1.00 | 2.00 |",
     ]
     curves.draw([curve], tmp_path / "dialogues.png")
     assert (tmp_path / "dialogues.png").read_bytes().startswith(PNG)
@@ -86,7 +89,7 @@ def test_the_tables_of_a_task_are_printed(tmp_path: Path) -> None:
     done = learning("--finished", str(write_dialogues(tmp_path / "a")), "--machine", "somewhere", *results)
     assert done.returncode == 0, done.stderr
     printed = learning("--page", "sums", "others", *results).stdout
-    assert printed.startswith("as shipped, seed 1\n\n| before step |")
+    assert printed.startswith("as shipped, seed 1\n\n| step |")
     assert printed.count("\n| ") == 4
 
 
