@@ -105,6 +105,7 @@ LAYOUTS = {
     "critic-dp2": LayoutOfTwo(TWO_TRAINERS, algorithm=CRITIC, beside="critic"),
     "lora": LayoutOfTwo(train=LORA, gpus="1", beside="lora"),
     "lora-dp2": LayoutOfTwo(TWO_TRAINERS, LORA, beside="lora"),
+    "lora-tp2": LayoutOfTwo({**TWO_TRAINERS, "tensor_parallel": 2, "sequence_parallel": True}, LORA, beside="lora"),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
     "experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, EXPERTS),
     "experts-chosen": LayoutOfTwo(gpus="0", kind=EXPERTS, algorithm=CHOSEN, beside="experts-chosen"),

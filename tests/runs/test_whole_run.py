@@ -184,8 +184,10 @@ def test_inspect_shows_samples(straight: Path) -> None:
 
 
 def test_killed_and_stopped_and_resumed_equals_uninterrupted_bit_for_bit(straight: Path, tmp_path: Path) -> None:
+    """Also with an optimiser state that streams, beside one that stays."""
     run_dir = tmp_path / "out"
-    run_file = write_run(tmp_path, rollout={"num_rollout": 3})  # one step less than it will be
+    streams = {"optimizer_state": "streamed"}
+    run_file = write_run(tmp_path, rollout={"num_rollout": 3}, train=streams)  # one step less than it will be
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log")
     manifest = run_dir / "checkpoints" / "step_000002" / "manifest.json"
     assert wait_until(lambda: manifest.exists() or command.poll() is not None, 300)
