@@ -53,6 +53,16 @@ def table(record: Mapping[str, Any]) -> str:
     return _table(["algorithm", "seeds", *_steps(record)], rows)
 
 
+def ends(record: Mapping[str, Any]) -> str:
+    """A sentence on where the runs end."""
+    runs, target = record["runs"], record["target"]
+    last = [run["accuracy"][-1] for run in runs]
+    above = sum(accuracy > target for accuracy in last)
+    others = [f"`{run['name']}` with seed {run['seed']}" for run in runs if run["accuracy"][-1] <= target]
+    told = f"After the last step {above} of {len(runs)} runs are above {target}, and none is below {min(last):.2f}"
+    return told + (f"; not above it: {', '.join(others)}" if others else "") + ".\n"
+
+
 def alone(record: Mapping[str, Any]) -> str:
     """One row per run."""
     rows = []
@@ -66,7 +76,8 @@ def page(record: Mapping[str, Any]) -> str:
     """The page."""
     minutes = sum(run["seconds"] for run in record["runs"]) / 60
     missing = ", ".join(f"`{name}` {seed}" for name, seed in record["missing"])
-    parts = [HEAD.format(minutes=minutes, cores=record["machine"]["cores"]), table(record), ALONE, alone(record)]
+    parts = [HEAD.format(minutes=minutes, cores=record["machine"]["cores"]), table(record), "\n", ends(record)]
+    parts += [ALONE, alone(record)]
     return "".join([*parts, f"\nNot measured so far, by seed: {missing}.\n" if missing else "", TAIL])
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from bench import algorithm_seeds
 from bench.algorithm_page import critic, read
-from bench.algorithms import SETTINGS, Comparison, merged, parse, teachers_first
+from bench.algorithms import SETTINGS, Comparison, merged, parse, run_all, teachers_first
 from bench.digit_task import write_task
 from bench.sums_task import EXAMPLE
 from core.checks import check_run_file
@@ -53,6 +53,41 @@ def test_each_of_the_demo_is_its_recipe_without_a_reference(name: str, tmp_path:
     assert (checked.rollout.n_samples_per_prompt == 1) == (recipe.rollout.n_samples_per_prompt == 1)
     assert checked.rollout.rollout_batch_size * checked.rollout.n_samples_per_prompt == 64
     assert (checked.data.seed, checked.train.lr, checked.train.lr_schedule) == (4, demo.train.lr, "linear")
+
+
+def test_runs_share_a_stage_and_find_their_teachers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.algorithms.Stage", StandIn)
+    made = list(run_all(TOY, ["distillation", "ppo"], [1, 2], tmp_path))
+    assert [(run["name"], run["seed"]) for run in made] == [
+        (name, seed) for seed in (1, 2) for name in ("grpo", "distillation", "ppo")
+    ]
+    assert [run["rewards"] for run in made] == [[number] for number in range(6)]
+    models = [
+        yaml.safe_load(file.read_text())["model"]["path"] for file in sorted(tmp_path.glob("runs-*/ppo/run.yaml"))
+    ]
+    assert models == [str(tmp_path / f"task-{seed}" / "model") for seed in (1, 2)]
+
+
+class StandIn:
+    """A stage whose runs have a step, a final model and the number of the attempt as their reward."""
+
+    def __init__(self, model_dir: Path, log: Path) -> None:
+        assert (model_dir / "config.json").is_file()
+        assert log.parent.is_dir()
+
+    def __enter__(self) -> StandIn:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, run_dir: Path, attempt: int) -> None:
+        reference = yaml.safe_load((run_dir / "run.yaml").read_text())["model"].get("reference_path")
+        assert reference is None or Path(reference).is_dir()
+        (run_dir / "hf").mkdir()
+        (run_dir / "checkpoints").mkdir()
+        step = {"event": "step", "step": 0, "metrics": {"rollout/raw_reward": attempt}}
+        (run_dir / "progress.jsonl").write_text(json.dumps(step) + "\n")
 
 
 def test_the_demo_is_evaluated_on_rows_that_it_does_not_train_on(tmp_path: Path) -> None:
@@ -95,6 +130,8 @@ def test_seeds_are_put_together() -> None:
     assert gspo == "| `gspo` | 2 | 0.10 | 0.62 (0.50 to 0.75) |"
     assert rloo == "| `rloo` | 1 | 0.10 | 1.00 |"
     assert "| `gspo` | 2 | 0.10 | 0.75 | 0.20 | 0.90 | 12 |" in algorithm_seeds.alone(record)
+    told = "After the last step 1 of 3 runs are above 0.75, and none is below 0.50; not above it: `gspo` with seed 1, "
+    assert algorithm_seeds.ends({"target": 0.75, **record}).startswith(told)
 
 
 def test_a_teacher_runs_before_those_that_learn_from_it() -> None:
