@@ -14,10 +14,11 @@ from torch import Tensor
 class Advantages(Protocol):
     """What stands in the door `algorithm.advantage_estimator`: a function, or a class whose objects are called so.
 
-    `min_group_size`, an attribute and a plain number, says how many samples a group needs; left out: 1. `per_token`,
-    likewise, True or False, says whether it gives a number per token; left out: it may. `needs_values = True` says that
-    there is a critic: a parameter `values` then gets what it expects. Parameters of these names get, by name: lengths,
-    [B] int64 numbers of response tokens; logprobs_engine, B tensors [T] float32; loss_mask, B tensors [T] float32 of 0
+    `min_group_size`, an attribute and a plain number, says how many samples a group needs; left out: 1. The name of
+    an option, as a text, says that it is the value of this option, and 2 at least. `per_token`, likewise, True or
+    False, says whether it gives a number per token; left out: it may. `needs_values = True` says that there is a
+    critic: a parameter `values` then gets what it expects. Parameters of these names get, by name: lengths, [B]
+    int64 numbers of response tokens; logprobs_engine, B tensors [T] float32; loss_mask, B tensors [T] float32 of 0
     and 1; kl, B tensors [T] float32: logp_old - logp_ref of the tokens that count, 0 at others and where
     `algorithm.kl_coef` is 0; values, B tensors [T] float32: what the critic expects before each token.
     """

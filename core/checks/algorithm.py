@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake, show
 from core.checks.function import definition, python_function
-from core.checks.needs import loss_needs, needs_reference, takes_importance, takes_token_importance
+from core.checks.needs import (
+    loss_needs,
+    needs_reference,
+    reads_advantages,
+    takes_importance,
+    takes_token_importance,
+)
 from core.checks.signature import Signature
 from core.config.schema import AlgorithmConfig, RunConfig
 from core.doors import ADVANTAGE, KL, LOSS
@@ -96,6 +102,16 @@ def reference_follows(config: RunConfig) -> Iterator[Mistake]:
     elif config.train.lora is not None:
         base = "with train.lora, whose reference is the model without adapters"
         yield Mistake(key, None, found + base, "a reference that stays", "remove it, or train.lora")
+
+
+def teacher_is_another(config: RunConfig) -> Iterator[Mistake]:
+    """A loss of nothing but a teacher's log-probs has another model for it: of its own the policy learns nothing."""
+    algorithm = config.algorithm
+    if config.model.reference_path is not None or reads_advantages(algorithm) or not loss_needs(algorithm).reference:
+        return
+    found = f"{algorithm.loss}, whose teacher is the model itself where model.reference_path is left out"
+    remedy = "set model.reference_path, or let rewards count beside it: loss_options: {advantage_weight: 1}"
+    yield Mistake(LOSS.key, None, found, "another model to learn from", remedy)
 
 
 def _reads(door: Door, name: str) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from common.mistake import Mistake
 from core.checks.needs import min_group_size
 from core.config.schema import RunConfig
-from core.doors import NO_FILTER, ONE_TURN
+from core.doors import FILTER, NO_FILTER, ONE_TURN
 
 
 def samples_fill_optimiser_steps(config: RunConfig) -> Iterator[Mistake]:
@@ -45,9 +45,18 @@ def groups_are_chosen(config: RunConfig) -> Iterator[Mistake]:
         found = f"{rollout.filter}, with {least} groups drawn and {least} trained"
         remedy = f"set over_sampling_batch_size above {least}, or filter_rounds above 1"
         yield Mistake("rollout.filter", None, found, "more groups to choose from", remedy)
+    if filters and rollout.filter in FILTER.builtins and rollout.generate == ONE_TURN:
+        yield from _rewards_may_differ(config)
     if rounds > 1 and not filters:
         wanted, remedy = "a filter that rejects groups", "set filter, or remove filter_rounds"
         yield Mistake("rollout.filter_rounds", None, f"{rounds} without rollout.filter", wanted, remedy)
+
+
+def _rewards_may_differ(config: RunConfig) -> Iterator[Mistake]:
+    if config.rollout.n_samples_per_prompt == 1:
+        found = f"{config.rollout.filter} with n_samples_per_prompt 1"
+        remedy = "raise n_samples_per_prompt, or remove filter"
+        yield Mistake("rollout.filter", None, found, "groups of several samples, whose rewards may differ", remedy)
 
 
 def groups_are_carried_over(config: RunConfig) -> Iterator[Mistake]:

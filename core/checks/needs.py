@@ -51,8 +51,12 @@ def takes_importance(algorithm: AlgorithmConfig) -> bool:
 
 
 def min_group_size(algorithm: AlgorithmConfig) -> int:
-    """How many samples of a prompt the run's estimator needs."""
-    found = said(ADVANTAGE.place(algorithm.advantage_estimator)).own.get("min_group_size", 1)
+    """Samples of a prompt that the run's estimator needs; where an option says their number, two at least."""
+    text = said(ADVANTAGE.place(algorithm.advantage_estimator))
+    found = text.own.get("min_group_size", 1)
+    if isinstance(found, str):
+        value = {**text.defaults, **algorithm.advantage_options}.get(found)
+        return max(2, value) if isinstance(value, int) else 2
     return found if isinstance(found, int) else 1
 
 

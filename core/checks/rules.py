@@ -81,6 +81,7 @@ RULES = (
     Rule(algorithm.importance, ("algorithm",)),
     Rule(algorithm.kl_in_one_place, ("algorithm",)),
     Rule(algorithm.reference_follows, ("algorithm", "train")),
+    Rule(algorithm.teacher_is_another, ("algorithm", "model")),
     Rule(routing.there_is_a_later_pass, ("algorithm", "placement", "rollout", "train"), of_training=True),
     Rule(critic.keys_have_a_critic, ("algorithm", "critic")),
     Rule(critic.values_are_asked_for, ("algorithm",)),

@@ -22,7 +22,7 @@ RIGHT = 0.5  # a reward above it counts as success, as in `passrate`
 class PassAtK:
     """Rewards what makes one of k samples right, so that hard prompts count and solved ones are left alone."""
 
-    min_group_size = 2  # alone, every advantage is 0
+    min_group_size = "k"  # of fewer, and alone, every advantage is 0
     per_token = False
 
     def __init__(self, k: int) -> None:

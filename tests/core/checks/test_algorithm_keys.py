@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from core.checks.function import definition
-from core.checks.needs import may_differ_by_token
+from core.checks.needs import may_differ_by_token, min_group_size
 from core.checks.signature import Signature
-from core.config.schema import AlgorithmConfig
+from core.config.schema import AlgorithmConfig, CriticConfig
 from core.doors import ADVANTAGE, LOSS
 from core.plugins import Door
 from tests.support.door_files import said_of
@@ -50,7 +50,7 @@ CASES = {
         "as gspo's ratio is: use sequence or mis, or another loss",
     ),
     "a weight of what is not all": (
-        ["algorithm.loss=distillation", "algorithm.importance=tis"],
+        ["algorithm.loss=distillation", "model.reference_path=model", "algorithm.importance=tis"],
         "algorithm.importance: found tis with loss distillation; wanted no weight of advantages, which are not all "
         "that this loss learns from: remove it",
     ),
@@ -92,7 +92,7 @@ CASES = {
         "rewards: set kl_loss_coef or kl_coef, or remove it",
     ),
     "a teacher that moves": (
-        ["algorithm.loss=distillation", "algorithm.ref_update_interval=2"],
+        ["algorithm.loss=distillation", "model.reference_path=model", "algorithm.ref_update_interval=2"],
         "algorithm.ref_update_interval: found 2 with loss distillation, whose reference is the teacher; wanted a "
         "teacher that stays: remove it",
     ),
@@ -147,6 +147,26 @@ CASES = {
         "algorithm.loss: found distillation, which reads no advantage, with gae, which needs a critic for it; wanted "
         "a loss that reads advantages: choose another loss, clipped, or another advantage than gae",
     ),
+    "a teacher that is the model itself": (
+        ["algorithm.loss=distillation"],
+        "algorithm.loss: found distillation, whose teacher is the model itself where model.reference_path is left out; "
+        "wanted another model to learn from: set model.reference_path, or let rewards count beside it: loss_options: "
+        "{advantage_weight: 1}",
+    ),
+    "the best of more than there are": (
+        ["algorithm.advantage_estimator=pass_at_k", "algorithm.advantage_options={k: 8}"],
+        "rollout.n_samples_per_prompt: found 4, too few for an advantage over the group; wanted at least 8 samples per "
+        "prompt for advantage_estimator pass_at_k: set n_samples_per_prompt to 8 or more",
+    ),
+    "the best of all": (["algorithm.advantage_estimator=pass_at_k", "algorithm.advantage_options={k: 4}"], ""),
+    "a filter of single samples": (
+        [
+            *("algorithm.advantage_estimator=gae", "rollout.n_samples_per_prompt=1", "train.global_batch_size=2"),
+            *("rollout.filter=nonzero_std", "rollout.filter_rounds=2"),
+        ],
+        "rollout.filter: found nonzero_std with n_samples_per_prompt 1; wanted groups of several samples, whose "
+        "rewards may differ: raise n_samples_per_prompt, or remove filter",
+    ),
     "a loss that reads it by an option": (
         [
             *("algorithm.advantage_estimator=gae", "algorithm.loss=distillation", "model.reference_path=model"),
@@ -196,6 +216,41 @@ CASES = {
 @pytest.mark.parametrize(("settings", "said"), CASES.values(), ids=CASES)
 def test_what_the_login_node_says(settings: list[str], said: str, tmp_path: Path) -> None:
     assert said_of(tmp_path, "def f(logprobs, entropy, inputs): ...", *settings) == said
+
+
+OF_GROUPS = [name for name in ADVANTAGE.builtins if min_group_size(AlgorithmConfig(advantage_estimator=name)) > 1]
+
+
+@pytest.mark.parametrize("name", OF_GROUPS)
+def test_every_advantage_that_compares_refuses_a_single_sample(name: str, tmp_path: Path) -> None:
+    options = "algorithm.advantage_options={k: 1}" if name == "pass_at_k" else "algorithm.advantage_options={}"
+    one = ["rollout.n_samples_per_prompt=1", "train.global_batch_size=2"]
+    told = said_of(tmp_path, "", f"algorithm.advantage_estimator={name}", options, *one)
+    assert told.startswith("rollout.n_samples_per_prompt: found 1, too few for an advantage over the group; wanted at")
+    assert told.endswith(f"for advantage_estimator {name}: set n_samples_per_prompt to 2 or more")
+
+
+def test_advantages_that_compare_are_those_of_the_page() -> None:
+    others = set(ADVANTAGE.builtins) - set(OF_GROUPS)
+    assert others == {"reinforce_plus_plus", "gae", "none"}
+    assert "All but `reinforce_plus_plus`, `gae` and `none` need two samples per prompt" in PAGE.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("lr", 1e-5), ("lr_warmup_steps", 1), ("value_clip", 0.5), ("num_critic_only_steps", 1)]
+)
+def test_every_key_of_a_critic_is_refused_without_one(key: str, value: float, tmp_path: Path) -> None:
+    assert set(CriticConfig.model_fields) == {"lr", "lr_warmup_steps", "value_clip", "num_critic_only_steps"}
+    told = said_of(tmp_path, "", f"critic.{key}={value}")
+    assert told.startswith(f"critic.{key}: found {value:g}" if value > 1e-4 else f"critic.{key}: found {value}")
+    assert "and no critic, as grpo needs no values" in told
+
+
+@pytest.mark.parametrize(("kind", "refused"), [("tis", True), ("icepop", True), ("sequence", False), ("mis", False)])
+def test_gspo_takes_weights_of_responses_alone(kind: str, refused: bool, tmp_path: Path) -> None:
+    told = said_of(tmp_path, "", "algorithm.loss=gspo", f"algorithm.importance={kind}")
+    assert told.startswith(f"algorithm.importance: found {kind}, a weight for each token") == refused
+    assert bool(told) == refused
 
 
 def table(heading: str) -> dict[str, set[str]]:
