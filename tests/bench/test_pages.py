@@ -24,3 +24,15 @@ def test_the_table_of_experts_is_the_result() -> None:
     for one in measured:
         figures = f"{round(one['tokens_per_s'], -2):,.0f} | {one['mfu']:.3f} | {one['peak_gib']:.1f} GiB |"
         assert f"| {one['tokens']:,} | {one['experts']} | {figures}" in page
+
+
+def test_the_rewards_of_adapters_are_the_curve() -> None:
+    page = (ROOT / "docs" / "lora.md").read_text()
+    curves = json.loads((ROOT / "bench" / "results" / "learning.json").read_text())["curves"]
+    (curve,) = [one for one in curves if one["variant"].startswith("adapters of rank 16")]
+    assert "Reward by step: " + " ".join(f"{reward:.2f}" for reward in curve["reward"]) + ".\n" in page
+    for name, words in (
+        ("trained", "trained on {:.2f} are right at first and {:.2f}"),
+        ("kept_out", "others {:.2f} and {:.2f}"),
+    ):
+        assert words.format(*(right for _, right in curve["accuracy"][name])) in page
