@@ -8,7 +8,7 @@ hidden.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -171,7 +171,8 @@ def forward(model: Any, tokens: Tensor, params: RowParams) -> Any:
 def row_params(row: Row, device: str, noted: dict[int, Tensor] | None = None) -> RowParams:
     """The row as an argument for the layers, on the device."""
     replayed = None if row.routing is None else to_device(row.routing, device)
-    routing = None if replayed is None and noted is None else RowRouting(replayed, noted)
+    counted = None if row.counted is None else replace(row.counted, samples=to_device(row.counted.samples, device))
+    routing = None if replayed is None and noted is None else RowRouting(replayed, noted, counted)
     return _params(row, AttentionPlan(row.segments, device), device, routing=routing)
 
 

@@ -17,8 +17,9 @@ from torch import Tensor
 from core.algorithm.aggregation import token_weights
 from core.config.schema import RunConfig
 from core.megatron.parallel import Layout
+from core.megatron.rows.agreement import Agreement
 from core.megatron.rows.packing import Unit, build_row, plan_rows
-from core.megatron.rows.routing import Routing, row_routing
+from core.megatron.rows.routing import Routing, known_by, row_routing
 from core.megatron.rows.schedule import Output
 from core.megatron.rows.tokens import MicroBatch, MicroBatches, Picks, TokenTable, micro_batch
 from core.processes.collective import gather_lists
@@ -41,11 +42,13 @@ class RankShare:
         table: TokenTable,
         values: Picks | None,
         routings: Sequence[Routing | None] | None = None,
+        agreement: Agreement | None = None,
     ) -> MicroBatches:
         """This rank's rows of the samples at the `chosen` places.
 
         Args:
             routings: experts to replay, of each sample; None: the routers choose.
+            agreement: counts where the routers would have chosen the same; None: nobody does.
         Collective: none.
         """
         train, placement = self.config.train, self.config.placement
@@ -57,7 +60,8 @@ class RankShare:
         def build(units: Sequence[Unit]) -> MicroBatch:
             row = build_row(part, units, multiple)
             experts = None if replayed is None else row_routing(part, replayed, units, len(row.tokens))
-            row = replace(row, sample_index=places[row.sample_index], routing=experts)
+            counted = None if agreement is None else agreement.of_row(known_by(part, replayed, units, len(row.tokens)))
+            row = replace(row, sample_index=places[row.sample_index], routing=experts, counted=counted)
             return micro_batch(row, table, values, self.device)
 
         return MicroBatches(plan[self.layout.dp_rank], build)

@@ -30,6 +30,7 @@ from core.megatron.graphs.row_graphs import RowGraphs
 from core.megatron.layers.adapters import switched_off
 from core.megatron.model import ModelOptions, build_model, forward_row
 from core.megatron.parallel import Layout, initialise, shut_down
+from core.megatron.rows import agreement
 from core.megatron.rows.computed import means_of_computed, with_gradient
 from core.megatron.rows.packing import Row
 from core.megatron.rows.routing import NotedExperts, Routing, engine_routing
@@ -280,7 +281,8 @@ class MegatronTrainer:
         values = self._token_values(samples, table)
         chosen = with_gradient(samples, self._loss.teaches)
         model, own = self._optimizer.model, {"train/lr": 0.0 if stays else self._optimizer.lr}
-        batches = self._share.micro_batches(samples, chosen, table, values, routings)
+        replayed = None if routings is None else agreement.Agreement()
+        batches = self._share.micro_batches(samples, chosen, table, values, routings, replayed)
         if stays:
             outputs = evaluate_batch(model, batches, self._predict, self._loss)
         else:
@@ -291,6 +293,8 @@ class MegatronTrainer:
         computed = table.of(chosen)
         metrics |= means_of_computed(metrics, self._loss.means, values.weights, computed)
         metrics |= effective_share(metrics)
+        if replayed is not None:
+            metrics |= replayed.metric(self.layout.control)
         metrics |= {**own, "perf/num_micro_batches": float(len(batches))}
         policy = table.per_sample(self._share.collect(outputs, table, computed))
         if all(sample.logprobs_old is not None for sample in samples):
@@ -381,4 +385,4 @@ def _over_steps(steps: Sequence[dict[str, float]]) -> dict[str, float]:
         if name.startswith("perf/"):
             result[name] = sum(step[name] for step in steps)
     result["train/lr"] = steps[-1]["train/lr"]
-    return result
+    return result | agreement.of_update(steps)

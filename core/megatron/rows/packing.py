@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from core.megatron.layers.routing import RowCount
 from core.samples import TrainSample
 
 Ids = NDArray[np.int64]
@@ -54,6 +55,7 @@ class Row:
     sample_index: Tensor  # [R]
     token_index: Tensor  # [R]
     routing: Tensor | None = None  # [T, L, k] int16: see `row_routing`; None: routers choose for all tokens
+    counted: RowCount | None = None  # see `RowRouting`
 
 
 class Unit(NamedTuple):

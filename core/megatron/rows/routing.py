@@ -31,8 +31,8 @@ def row_routing(
 ) -> Tensor | None:
     """[T, L, k] int16 of the row of these units, `OWN` where nothing is known; None: nothing is known of any token.
 
-    A prompt that several samples share has the experts of the first of them that knows. Routers choose for what lies
-    behind the first tokens of a sample, where only these are known.
+    A prompt that several samples share has the experts of the first of those that know most of it. Routers choose for
+    what lies behind the first tokens of a sample, where only these are known.
 
     Args:
         routings: one per sample.
@@ -46,12 +46,33 @@ def row_routing(
     for unit in units:
         prompt = len(samples[unit.members[0]].prompt_tokens)
         of_unit = [routings[index] for index in unit.members]
-        _fill(result, place, next((one[:prompt] for one in of_unit if one is not None), None))
+        _fill(result, place, max((one[:prompt] for one in of_unit if one is not None), key=len, default=None))
         place += prompt
         for index, routing in zip(unit.members, of_unit, strict=True):
             length = len(samples[index].response_tokens) - 1
             _fill(result, place, None if routing is None else routing[prompt : prompt + length])
             place += length
+    return torch.from_numpy(result)
+
+
+def known_by(
+    samples: Sequence[TrainSample], routings: Sequence[Routing | None] | None, units: Sequence[Unit], num_tokens: int
+) -> Tensor:
+    """[T] int64, how many samples know experts of a token of the row: of a shared prompt perhaps several.
+
+    Args as those of `row_routing`; routings None: no sample knows any.
+    """
+    result, place = np.zeros(num_tokens, np.int64), 0
+    for unit in units:
+        prompt = len(samples[unit.members[0]].prompt_tokens)
+        lengths = [0 if routings is None or (one := routings[index]) is None else len(one) for index in unit.members]
+        for length in lengths:
+            result[place : place + min(prompt, length)] += 1
+        place += prompt
+        for index, length in zip(unit.members, lengths, strict=True):
+            fed = len(samples[index].response_tokens) - 1
+            result[place : place + min(fed, max(0, length - prompt))] = 1
+            place += fed
     return torch.from_numpy(result)
 
 

@@ -38,6 +38,7 @@ ENGINES: dict[int, dict[str, Any]] = {
         "engine, ep2": {**ENGINE, "placement": {"expert_parallel": 2}},
     },
 }
+CHANCE = 3 / 8  # 3 of 8 experts
 OF_ENGINE = [name for layouts in ENGINES.values() for name in layouts]
 FROM_ENGINE = [["replayed_from_engine", 0], ["replayed_from_engine", 1]]
 CASES = [*ONE, *TWO, "a bias, a dense layer", "a bias, a dense layer, pp2"]
@@ -68,6 +69,9 @@ def test_experts_are_those_of_the_first_pass(outcomes: dict[str, list[Any]], nam
     for update in outcomes[name]:
         assert update["same"] == [True, True]
         assert update["own"][0], "the weights are still those of the first pass"
+        metrics = update["metrics"]
+        assert metrics["train/routing_agreement_first"] == 1.0
+        assert (metrics["train/routing_agreement"] == 1.0) == all(update["own"])
     if name != "lonely":  # whose few tokens may be routed alike
         assert not all(update["own"][1] for update in outcomes[name]), "else the test would show nothing"
 
@@ -87,6 +91,8 @@ def test_experts_are_those_of_the_engine(outcomes: dict[str, list[Any]], name: s
     for update in outcomes[name]:
         assert update["same"] == [True, True]
         assert update["own"] == [False, False]
+        agreement = update["metrics"]["train/routing_agreement_first"]
+        assert abs(agreement - CHANCE) < 0.2, "random experts are a router's own by chance"
 
 
 @pytest.mark.parametrize("name", [name for name in OF_ENGINE if name not in ("engine", "engine, no sharing")])
@@ -101,6 +107,10 @@ def test_old_log_probs_are_those_of_the_engines_experts(outcomes: dict[str, list
         abs(a - b) for x, y in zip(engine["logprobs"], none["logprobs"], strict=True) for a, b in zip(x, y, strict=True)
     ]
     assert max(gap for gap in gaps if gap == gap) > 1e-3
+
+
+def test_nothing_is_said_of_agreement_where_nothing_is_replayed(outcomes: dict[str, list[Any]]) -> None:
+    assert not [name for name in outcomes["none"][0]["metrics"] if "agreement" in name]
 
 
 def test_updates_differ_from_those_without_it(outcomes: dict[str, list[Any]]) -> None:

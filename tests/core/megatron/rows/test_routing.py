@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from core.megatron.layers.routing import OWN, RowRouting
+from core.megatron.layers.routing import OWN, RowCount, RowRouting, agreeing
+from core.megatron.rows.agreement import OF_A_STEP, OF_THE_FIRST, of_update
 from core.megatron.rows.packing import Row, build_row, plan_rows
-from core.megatron.rows.routing import Routing, fed_tokens, row_routing
+from core.megatron.rows.routing import Routing, fed_tokens, known_by, row_routing
 from core.samples import TrainSample
 
 LAYERS, CHOSEN = 3, 2
@@ -87,3 +88,49 @@ def test_what_is_known_takes_the_place_of_a_routers_own() -> None:
     assert chosen.dtype == own.dtype
     assert noted[1].tolist() == chosen.tolist()
     assert RowRouting(None, noted).settle(0, own).tolist() == own.tolist()
+
+
+@pytest.mark.parametrize(
+    ("given", "own", "samples", "wanted"),
+    [
+        ([[3, 5]], [[5, 3]], [1], [2, 2]),
+        ([[3, 5]], [[5, 4]], [1], [1, 2]),
+        ([[3, 5], [3, 5]], [[3, 5], [5, 4]], [4, 1], [9, 10]),
+        ([[3, 5], [OWN, OWN]], [[1, 2], [3, 4]], [1, 0], [0, 2]),
+        ([[OWN, OWN]], [[3, 4]], [0], [0, 0]),
+    ],
+    ids=["in another order", "one of them", "a shared prompt", "a token of which nothing is known", "nothing"],
+)
+def test_a_replayed_expert_agrees_where_the_router_would_have_taken_it(
+    given: list[list[int]], own: list[list[int]], samples: list[int], wanted: list[int]
+) -> None:
+    counts = torch.tensor(samples)
+    assert agreeing(torch.tensor(given), torch.tensor(own), counts).tolist() == wanted
+    counted = RowCount(counts, {})
+    replayed = torch.tensor(given, dtype=torch.int16)[:, None]
+    for _ in range(2):  # as where a layer is recomputed
+        RowRouting(replayed, None, counted).settle(0, torch.tensor(own))
+    assert counted.found[0].tolist() == wanted
+
+
+def test_agreement_of_an_update_is_the_mean_of_the_steps_that_replay_and_the_first() -> None:
+    assert of_update([{OF_A_STEP: 1.0}, {}, {OF_A_STEP: 0.5}]) == {OF_A_STEP: 0.75, OF_THE_FIRST: 1.0}
+    assert of_update([{}, {OF_A_STEP: 0.5}]) == {OF_A_STEP: 0.5}
+    assert of_update([{}, {}]) == {}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_token_counts_for_each_sample_that_knows_it_whatever_rows_share(seed: int) -> None:
+    samples, made_all = made(seed)
+    routings: list[Routing | None] = [None if place % 4 == 1 else one for place, one in enumerate(made_all)]
+    routings = [one if one is None or place % 3 else one[:-1] for place, one in enumerate(routings)]
+    wanted = sum(len(one) for one in routings if one is not None)
+    for share in (True, False):
+        (plan,) = plan_rows(samples, 40, 1, share)
+        rows = [build_row(samples, units, 8) for units in plan]
+        counts = [known_by(samples, routings, units, len(row.tokens)) for row, units in zip(rows, plan, strict=True)]
+        assert sum(int(one.sum()) for one in counts) == wanted
+        for (row, experts), count in zip(rows_of(samples, routings, share=share), counts, strict=True):
+            assert len(count) == len(row.tokens)
+            assert experts is None or torch.equal((experts != OWN).all(-1).all(-1), count > 0)
+    assert known_by(samples, None, plan[0], 99).sum() == 0
