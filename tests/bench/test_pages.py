@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bench.curves import page_table
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -36,3 +38,12 @@ def test_the_rewards_of_adapters_are_the_curve() -> None:
         ("kept_out", "others {:.2f} and {:.2f}"),
     ):
         assert words.format(*(right for _, right in curve["accuracy"][name])) in page
+
+
+def test_the_table_of_the_calculator_is_the_result() -> None:
+    page = (ROOT / "docs" / "rollouts.md").read_text()
+    recorded = json.loads((ROOT / "bench" / "results" / "learning.json").read_text())["curves"]
+    curves = [curve for curve in recorded if curve["task"] == "calculator"]
+    assert curves
+    assert [curve["seed"] for curve in curves if page_table(curve, "others") not in page] == []
+    assert all(curve["commit"] and curve["versions"]["sglang"] and curve["machine"] for curve in curves)
