@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from launchers.moving_in.shell import Gaps
 
@@ -48,6 +49,15 @@ class Flags:
         self._left: set[str] = set()
         for name, found in _split(words, self.stray):
             self.given[name] = Flag(name, tuple(gaps.readable(word) for word in found))
+            self._left.add(name)
+
+    def put(self, name: str, value: Any) -> None:
+        """Set a flag to a value of a file, over what the command line says; false and null: it is not there."""
+        self._left.discard(name)
+        self.given.pop(name, None)
+        if value is not None and value is not False:
+            words = () if value is True else map(str, value if isinstance(value, list) else [value])
+            self.given[name] = Flag(name, tuple(words))
             self._left.add(name)
 
     def take(self, name: str) -> Flag | None:

@@ -13,6 +13,7 @@ from core.config.keys import RUN_KEYS
 from core.config.other_names import ENGINE_OPTIONS, OtherName, find, names_of
 from core.sglang.engine_options import OWNED, SET_BY_US, known_options
 from core.sglang.option_fields import Option
+from launchers.moving_in.config_files import flags_of_files
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
 from launchers.moving_in.rules import (
@@ -48,6 +49,7 @@ what supervised training leaves out."""
 def translate(program: str, flags: Flags) -> Draft:
     """The run file of a launch, in the making."""
     draft = Draft()
+    flags_of_files(flags, draft)
     for rule in RULES:
         rule(flags, draft)
     for flag in flags.left():

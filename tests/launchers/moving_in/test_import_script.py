@@ -622,6 +622,42 @@ def test_the_command_writes_the_file_and_tells_the_rest(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
 
 
+def test_flags_of_a_file_count_before_those_of_the_script(tmp_path: Path) -> None:
+    file = tmp_path / "more.yaml"
+    file.write_text("{use_tis: true, tis_clip: 3.5, use_opsm: false, lr: 1e-5, rollout_stop_token_ids: [5, 6]}")
+    found = of_flags(tmp_path, f"--num-rollout 3 --lr 2e-6 --use-opsm --custom-config-path {file}")
+    said = keys(found)
+    assert (said["algorithm.importance"], said["algorithm.importance_high"], said["train.lr"]) == ("tis", 3.5, 1e-5)
+    assert (said["rollout.stop_token_ids"], "algorithm.opsm_delta" in said) == ([5, 6], False)
+    assert (found.mistakes, found.draft.lost) == ([], [])
+    file.write_text("{use_tis: true, max_turns: 4, env_path: e.py}")
+    (lost,) = of_flags(tmp_path, f"--num-rollout 3 --custom-config-path {file}").draft.lost
+    assert (lost.why, lost.loses) == ("max_turns, env_path: options are keys of the run file", "code")
+
+
+def test_a_critic_of_a_file_of_roles_has_its_own_rate(tmp_path: Path) -> None:
+    file = tmp_path / "roles.yaml"
+    actor, critic = "{lr: 3e-6, save: /x}", "{lr: 1e-5, lr_warmup_iters: 7, save: /y, clip_grad: 2.0}"
+    file.write_text(f"megatron: [{{role: actor, overrides: {actor}}}, {{role: critic, overrides: {critic}}}]")
+    flags = f"--num-rollout 30 --lr 2e-6 --megatron-config-path {file}"
+    found = of_flags(tmp_path, f"{flags} --advantage-estimator ppo")
+    said = keys(found)
+    assert (said["train.lr"], said["critic.lr"], said["critic.lr_warmup_steps"]) == (3e-6, 1e-5, 7)
+    assert [(one.why, one.loses) for one in found.draft.lost] == [
+        ("clip_grad: a critic has few settings of its own", "result")
+    ]
+    assert found.mistakes == []
+    assert "critic.lr" not in keys(of_flags(tmp_path, flags))
+
+
+def test_files_of_flags_that_are_not_here_stay_flags(tmp_path: Path) -> None:
+    found = of_flags(tmp_path, "--num-rollout 3 --custom-config-path no.yaml --megatron-config-path no.yaml")
+    assert {(one.flag, one.loses) for one in found.draft.lost} == {
+        ("--custom-config-path no.yaml", "code"),
+        ("--megatron-config-path no.yaml", "result"),
+    }
+
+
 EVAL_CONFIG = """
 eval:
   defaults: {n_samples_per_eval_prompt: 16, top_p: 0.7, rm_type: math}
