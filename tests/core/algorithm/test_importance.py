@@ -11,7 +11,7 @@ import torch
 from core.algorithm.importance import effective_share
 from core.algorithm.loss import TokenInputs, build_loss
 from core.config.schema import AlgorithmConfig
-from tests.core.algorithm.test_policy_losses import LENGTHS, OWNERS, Numbers, computed, step
+from tests.core.algorithm.test_policy_losses import LENGTHS, OWNERS, Numbers, computed, kinds_of, step
 
 BOUNDS = {"importance_low": 0.8, "importance_high": 1.3}
 LOSSES = ["clipped", "gspo", "cispo", "sapo", "policy_gradient"]
@@ -36,7 +36,7 @@ def weights_of(kind: str, t: dict[str, Numbers]) -> tuple[Numbers, Numbers]:
     return ratio, np.clip(ratio, low, high)
 
 
-@pytest.mark.parametrize("kind", ["tis", "icepop", "sequence", "mis"])
+@pytest.mark.parametrize("kind", [kind for kind in kinds_of("importance") if kind != "none"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_and_gradient_are_those_of_weighted_advantages(loss: str, kind: str) -> None:
     t = far_step()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -19,6 +19,7 @@ Numbers = NDArray[np.float64]
 LENGTHS = [5, 1, 9, 3, 6]
 OWNERS = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
 LOW, HIGH, DUAL = 0.2, 0.28, 1.5
+LONGEST = 12  # tokens of a response
 CLIPS = {"eps_clip": LOW, "eps_clip_high": HIGH}
 CASES: dict[str, dict[str, Any]] = {
     "clipped": {"loss": "clipped", **CLIPS},
@@ -28,6 +29,11 @@ CASES: dict[str, dict[str, Any]] = {
     "sapo": {"loss": "sapo", "loss_options": {"tau_positive": 1.5, "tau_negative": 2.5}},
     "policy_gradient": {"loss": "policy_gradient"},
 }
+
+
+def kinds_of(key: str) -> list[str]:
+    """What a key of `algorithm` may be."""
+    return list(get_args(AlgorithmConfig.model_fields[key].annotation))
 
 
 def step(seed: int = 0) -> dict[str, Numbers]:
@@ -191,7 +197,7 @@ def test_the_share_of_clipped_tokens(name: str) -> None:
 
 
 @pytest.mark.parametrize("unbiased", [False, True], ids=["plain", "unbiased"])
-@pytest.mark.parametrize("kind", ["k1", "k2", "k3", "low_var_kl"])
+@pytest.mark.parametrize("kind", kinds_of("kl_loss_type"))
 def test_the_kl_in_the_loss_and_its_gradient(kind: str, unbiased: bool) -> None:
     t = step() | {"advantages": np.zeros(len(OWNERS))}
     t["logprobs_ref"][0] = t["logprobs"][0] + 4.0  # where k3 is beyond the clamp
@@ -210,9 +216,9 @@ def test_the_kl_in_the_loss_and_its_gradient(kind: str, unbiased: bool) -> None:
         value, slope = ratio * value, ratio * (value + slope)
     settings = {"kl_loss_coef": 0.5, "kl_loss_type": kind, "kl_unbiased": unbiased}
     loss, gradient, metrics = computed(settings, t)
-    assert metrics["train/kl_loss"] == pytest.approx((value * t["weights"]).sum(), rel=1e-5)
-    assert loss == pytest.approx(0.5 * (value * t["weights"]).sum(), rel=1e-5)
-    np.testing.assert_allclose(gradient, 0.5 * slope * t["weights"], rtol=1e-5, atol=1e-6)
+    assert metrics["train/kl_loss"] == pytest.approx((value * t["weights"]).sum(), rel=1e-6)
+    assert loss == pytest.approx(0.5 * (value * t["weights"]).sum(), rel=1e-6)
+    np.testing.assert_allclose(gradient, 0.5 * slope * t["weights"], rtol=1e-6, atol=1e-6)
 
 
 def test_the_unbiased_kl_of_stale_samples_has_the_gradient_of_the_kl() -> None:
@@ -226,6 +232,33 @@ def test_the_unbiased_kl_of_stale_samples_has_the_gradient_of_the_kl() -> None:
     assert torch.allclose(found, wanted, atol=1e-6)
     (biased,) = torch.autograd.grad((old * kl_estimate(logp - reference, "k3")).sum(), logits)
     assert not torch.allclose(biased, wanted, atol=1e-2)
+
+
+def mean_by_hand(kind: str, masks: list[Numbers], groups: list[int], losses: list[Numbers]) -> float:
+    """Each mean as the page has it, sum by sum, over what has a token that counts."""
+    sums = [float((mask * one).sum()) for mask, one in zip(masks, losses, strict=True)]
+    lengths = [float(mask.sum()) for mask in masks]
+    counted = [place for place, length in enumerate(lengths) if length]
+    if kind == "token_mean":
+        return sum(sums) / sum(lengths)
+    if kind == "sample_mean":
+        return float(np.mean([sums[place] / lengths[place] for place in counted]))
+    if kind == "constant":
+        return float(np.mean([sums[place] / LONGEST for place in counted]))
+    prompts = [[place for place in counted if groups[place] == group] for group in {groups[p] for p in counted}]
+    return float(np.mean([sum(sums[p] for p in own) / sum(lengths[p] for p in own) for own in prompts]))
+
+
+@pytest.mark.parametrize("kind", kinds_of("loss_aggregation"))
+def test_a_weighted_sum_is_the_mean_that_is_asked_for(kind: str) -> None:
+    rng = np.random.default_rng(7)
+    masks = [(rng.random(length) < 0.7).astype(float) for length in (*LENGTHS, 4, LONGEST)]
+    masks[3][:] = 0  # the only sample of its prompt, and one of another
+    masks[5][:] = 0
+    groups, losses = [0, 0, 2, 4, 7, 7, 7], [rng.normal(size=len(mask)) for mask in masks]
+    weights = token_weights([mask.tolist() for mask in masks], kind, groups, LONGEST)
+    found = sum(float((weight * one).sum()) for weight, one in zip(weights, losses, strict=True))
+    assert found == pytest.approx(mean_by_hand(kind, masks, groups, losses), abs=1e-6)
 
 
 def test_prompts_count_the_same_or_each_token_a_constant() -> None:
