@@ -34,6 +34,7 @@ CONTENTS = {
         "bench/notes/2026-11-learning",
         "bench/notes/2026-11-performance",
         "bench/notes/2026-11-stress",
+        "bench/notes/2026-11-digits",
     ),
 }
 

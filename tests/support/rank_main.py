@@ -129,6 +129,10 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
             for s in make_samples(seed)
         ]
         return computed(trainer.update(samples).metrics)
+    if verb == "learn_from":
+        return learn_from(trainer, *arguments)
+    if verb == "log_probs_of":
+        return trainer.log_probs(samples_of(Path(arguments[0])))
     if verb == "update_batch":
         return update_batch(trainer, *arguments)
     if verb == "replayed":
@@ -172,6 +176,53 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
 
 def _nothing() -> None:
     pass
+
+
+def samples_of(file: Path) -> list[Any]:
+    """Samples that count wholly, of a JSON list of [group, prompt tokens, response tokens]."""
+    from core.samples import TrainSample
+
+    return [
+        TrainSample(group, prompt, response, [1] * len(response), 1.0, [0.0] * len(response))
+        for group, prompt, response in json.loads(file.read_text())
+    ]
+
+
+def stale_samples(seed: int) -> list[Any]:
+    """Those of `make_samples` with log-probs of an older policy, and of a reference, some way off the engine's."""
+    rng = random.Random(seed)
+
+    def near(values: list[float]) -> list[float]:
+        return [value + rng.gauss(0, 0.3) for value in values]
+
+    made = make_samples(seed)
+    return [replace(s, logprobs_old=near(s.logprobs_engine), logprobs_ref=near(s.logprobs_engine)) for s in made]
+
+
+def learn_from(trainer: Any, seed: int, file: str, backwards: bool) -> dict[str, Any]:
+    """The update of stale samples, and in the file its gradients, under HuggingFace names. No step is made.
+
+    Args:
+        backwards: give the trainer the samples in the opposite order.
+    """
+    from safetensors.torch import save_file
+
+    from core.megatron.state.gather import gathered
+    from core.megatron.state.names import export_entries
+
+    def keep() -> float:
+        gradients = {name: p.main_grad for name, p in trainer._parameters.items()}
+        entries = export_entries(trainer.shape, trainer.layout.stages)
+        found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
+        whole = {name: tensor.clone().contiguous() for name, tensor in found}
+        if dist.get_rank() == 0:
+            save_file(whole, file)
+        return 0.0
+
+    way = -1 if backwards else 1
+    with mock.patch.object(trainer._optimizer, "step", keep):
+        result = trainer.update(stale_samples(seed)[::way])
+    return {"metrics": computed(result.metrics), "logprobs": result.logprobs_policy[::way]}
 
 
 def update_batch(trainer: Any, seed: int, shift: float, on_policy: bool) -> dict[str, Any]:

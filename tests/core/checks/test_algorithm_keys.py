@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -267,6 +268,13 @@ def test_the_page_lists_every_built_in_with_what_it_takes(door: Door, heading: s
         found = definition(place)
         assert found is not None
         assert listed[name] == set(Signature.of(found).names) - SHARED, name
+
+
+@pytest.mark.parametrize("key", ["kl_loss_type", "loss_aggregation", "importance", "routing_replay"])
+def test_the_page_lists_every_kind(key: str) -> None:
+    rows = PAGE.read_text(encoding="utf-8").partition(f"\n| `{key}` | ")[2].partition("\n\n")[0]
+    kinds = set(get_args(AlgorithmConfig.model_fields[key].annotation))
+    assert set(re.findall(r"^\| `(\w+)` \| ", rows, re.M)) | {"none"} == kinds | {"none"}
 
 
 def test_the_page_shows_a_refusal_as_it_is() -> None:
