@@ -1,11 +1,16 @@
-"""What the runs of bench/algorithms.py share: this process, which is the trainer rank of all, a store and an engine."""
+"""What runs of a small task share: this process, which is the trainer rank of all, a store and an engine.
+
+For bench/algorithms.py and bench/mismatch.py.
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 KEY = "key"
 MOST_SAMPLES = 64  # that the engine has in flight
@@ -14,8 +19,13 @@ MOST_SAMPLES = 64  # that the engine has in flight
 class Stage:
     """What the runs share: a store, and an engine that is published in it anew for each of them, as another attempt."""
 
-    def __init__(self, model_dir: Path, log: Path) -> None:
-        self._model_dir, self._log = model_dir, log
+    def __init__(self, model_dir: Path, log: Path, options: Mapping[str, Any] | None = None) -> None:
+        """Begin with `with`.
+
+        Args:
+            options: of SGLang by name, in the place of those that the engine would have.
+        """
+        self._model_dir, self._log, self._options = model_dir, log, options
 
     def __enter__(self) -> Stage:
         from core.processes.device import num_threads
@@ -26,7 +36,12 @@ class Stage:
         self._address = Address(*listener.getsockname())
         self._served = Rendezvous(self._address, 0, KEY, listener=listener)
         self._engine = start_engine(
-            self._model_dir, self._log, KEY, num_threads=num_threads(1), max_running_requests=MOST_SAMPLES
+            self._model_dir,
+            self._log,
+            KEY,
+            options=self._options,
+            num_threads=num_threads(1),
+            max_running_requests=MOST_SAMPLES,
         )
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

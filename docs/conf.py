@@ -30,6 +30,7 @@ CONTENTS = {
     "Measurements": (
         "bench/algorithms",
         "bench/algorithms_smollm2",
+        "bench/mismatch",
         "bench/mutation",
         "bench/notes/2026-11-learning",
         "bench/notes/2026-11-performance",
