@@ -22,7 +22,7 @@ class RandomTrainer(MegatronTrainer):
     def _load_weights(self) -> None:
         torch.manual_seed(0)
         with torch.no_grad():
-            for name, parameter in self._parameters.items():
+            for name, parameter in self.weights.parameters.items():
                 parameter.fill_(1.0) if "norm" in name else parameter.normal_(0.0, 0.02)
 
 

@@ -57,8 +57,8 @@ class Clock:
     """Seconds of the parts of an update, when the device has done them."""
 
     def __init__(self, trainer: RandomTrainer) -> None:
-        self._trainer, self._step = trainer, trainer._optimizer.step
-        trainer._optimizer.step = self._timed_step  # type: ignore[method-assign]
+        self._trainer, self._step = trainer, trainer.policy.optimizer.step
+        trainer.policy.optimizer.step = self._timed_step  # type: ignore[method-assign]
         self.optimiser_s = 0.0
 
     def update(self, samples: list[TrainSample]) -> dict[str, float]:

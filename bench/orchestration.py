@@ -224,7 +224,7 @@ def main() -> None:
     facts |= {
         "attention": options.attention,
         "held_to_gib": options.gib,
-        "streamed": bool(both.trainer._optimizer.streams),
+        "streamed": bool(both.trainer.policy.optimizer.streams),
     }
     report("orchestration", seconds, shape=options.shape, **facts, **found)
 

@@ -37,12 +37,12 @@ def update(trainer: RandomTrainer, samples: list[TrainSample]) -> None:
 def measure(shape: str) -> list[dict[str, Any]]:
     """One line for each number of tokens."""
     trainer = make_trainer(shape, lr=1e-9)
-    plain = trainer._learn
+    plain = trainer.policy.training_pass
     trainer.use_graphs(Graphs(MOST_TOKENS, all_rows=False))
-    graphs, lines = trainer._learn, []
+    graphs, lines = trainer.policy.training_pass, []
 
     def by(learn: Any, samples: list[TrainSample]) -> None:
-        trainer._learn = learn
+        trainer.policy.training_pass = learn
         update(trainer, samples)
 
     for tokens in CASES[shape]:
@@ -53,7 +53,7 @@ def measure(shape: str) -> list[dict[str, Any]]:
             by(graphs, samples)
         cases = {"graphs": lambda s=samples: by(graphs, s), "kernels": lambda s=samples: by(plain, s)}
         seconds = alternate(cases, REPETITIONS)
-        trainer._learn = plain
+        trainer.policy.training_pass = plain
         line = {"shape": shape, "tokens": trainer.update(samples).metrics["perf/train_tokens"], "seconds": seconds}
         line |= {"reserved_gib": (torch.cuda.memory_reserved() - before) / 2**30}
         line |= {"kernels_alone": sum(e.self_device_time_total for e in kernels_of(cases["kernels"])) / 1e6}

@@ -45,7 +45,7 @@ def checksum(trainer: RandomTrainer) -> int:
 def steps(shape: str, streamed: bool) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds by what was done, the first step left out, and facts. Gradients are noise, the same for every trainer."""
     trainer = make_trainer(shape, streamed=streamed, recompute="full")
-    memory, optimizer = trainer.memory, trainer._optimizer
+    memory, optimizer = trainer.memory, trainer.policy.optimizer
     memory.reserve()
     beside = memory.held()["parameters"] + memory.held()["gradients"]
     seconds: dict[str, list[float]] = defaultdict(list)

@@ -211,7 +211,7 @@ def learn_from(trainer: Any, seed: int, file: str, backwards: bool) -> dict[str,
     from core.megatron.state.names import export_entries
 
     def keep() -> float:
-        gradients = {name: p.main_grad for name, p in trainer._parameters.items()}
+        gradients = {name: p.main_grad for name, p in trainer.weights.parameters.items()}
         entries = export_entries(trainer.shape, trainer.layout.stages)
         found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
         whole = {name: tensor.clone().contiguous() for name, tensor in found}
@@ -220,7 +220,7 @@ def learn_from(trainer: Any, seed: int, file: str, backwards: bool) -> dict[str,
         return 0.0
 
     way = -1 if backwards else 1
-    with mock.patch.object(trainer._optimizer, "step", keep):
+    with mock.patch.object(trainer.policy.optimizer, "step", keep):
         result = trainer.update(stale_samples(seed)[::way])
     return {"metrics": computed(result.metrics), "logprobs": result.logprobs_policy[::way]}
 
@@ -282,12 +282,13 @@ def stored(file: Path) -> list[Any]:
 
 def replayed(trainer: Any, samples: list[Any]) -> dict[str, Any]:
     """An update, and of its optimiser steps whether the experts are those that are known, and the routers' own."""
-    from core.megatron import trainer as module
     from core.megatron.layers.routing import RowRouting
+    from core.megatron.policy.policy import noting as noting_experts
     from core.megatron.rows.computed import with_gradient
     from core.megatron.rows.routing import NotedExperts
 
-    step, settle, same, own, differing = trainer._step, RowRouting.settle, list[bool](), list[bool](), torch.zeros(1)
+    policy, settle = trainer.policy, RowRouting.settle
+    step, same, own, differing = policy._step, list[bool](), list[bool](), torch.zeros(1)
 
     def counted(row: RowRouting, layer: int, choice: torch.Tensor) -> torch.Tensor:
         chosen = settle(row, layer, choice)
@@ -296,17 +297,17 @@ def replayed(trainer: Any, samples: list[Any]) -> dict[str, Any]:
 
     def noting(samples: Any, routings: Any, *, stays: bool) -> Any:
         noted = NotedExperts(trainer.shape, trainer.layout.control)
-        trainer._learn = partial(module._noting, noted, trainer.device)
+        policy.training_pass = partial(noting_experts, noted, trainer.device)
         differing.zero_()
         result = step(samples, routings, stays=stays)
-        found = noted.of_samples(samples, with_gradient(samples, trainer._loss.teaches))
+        found = noted.of_samples(samples, with_gradient(samples, policy._loss.teaches))
         pairs = [(a, b) for a, b in zip(found, routings, strict=True) if a is not None and b is not None]
         same.append(bool(pairs) and all((a[: len(b)] == b).all() for a, b in pairs))
         dist.all_reduce(differing)
         own.append(not differing.item())
         return result
 
-    with mock.patch.object(RowRouting, "settle", counted), mock.patch.object(trainer, "_step", noting):
+    with mock.patch.object(RowRouting, "settle", counted), mock.patch.object(policy, "_step", noting):
         result = trainer.update(samples)
     return {"metrics": result.metrics, "logprobs": result.logprobs, "same": [bool(one) for one in same], "own": own}
 
@@ -319,7 +320,7 @@ def dump(trainer: Any, directory: Path) -> None:
 
     states = {"exp_avg": moments(trainer, "exp_avg"), "exp_avg_sq": moments(trainer, "exp_avg_sq")}
     directory.mkdir()
-    for kind, tensors in {"weights": trainer._parameters, **states}.items():
+    for kind, tensors in {"weights": trainer.weights.parameters, **states}.items():
         buckets = named_buckets(tensors, trainer.shape, trainer.layout, 2**40, fixed=False)
         save_file({name: t.detach().contiguous() for bucket in buckets for name, t in bucket}, directory / kind)
 
@@ -334,10 +335,10 @@ def dump_gradients(trainer: Any, file: Path) -> None:
     from core.megatron.state.gather import gathered
     from core.megatron.state.names import export_entries
 
-    model: Any = trainer._optimizer.model.train()
-    trainer._optimizer.zero_grad()
+    model: Any = trainer.policy.optimizer.model.train()
+    trainer.policy.optimizer.zero_grad()
     forward_row(model, pack(make_samples(0), 256)[0][0], "cpu")[0].sum().backward()
-    gradients = {name: p.main_grad for name, p in trainer._parameters.items() if p.requires_grad}
+    gradients = {name: p.main_grad for name, p in trainer.weights.parameters.items() if p.requires_grad}
     lora = trainer.config.train.lora
     entries = adapter_entries(trainer.shape, lora) if lora else export_entries(trainer.shape)
     found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
@@ -346,40 +347,40 @@ def dump_gradients(trainer: Any, file: Path) -> None:
 
 def moments(trainer: Any, key: str) -> dict[str, torch.Tensor]:
     """Adam's `exp_avg` or `exp_avg_sq` of every parameter, in its shape. Only where one rank holds all of them."""
-    (adam,) = trainer._optimizer.adams
+    (adam,), parameters = trainer.policy.optimizer.adams, trainer.weights.parameters
     if hasattr(adam, "_get_main_param_and_optimizer_states"):  # the distributed optimiser works on flat views
-        found = {name: adam._get_main_param_and_optimizer_states(p)[key] for name, p in trainer._parameters.items()}
+        found = {name: adam._get_main_param_and_optimizer_states(p)[key] for name, p in parameters.items()}
     else:
-        found = {name: adam.optimizer.state[p][key] for name, p in trainer._parameters.items()}
-    return {name: tensor.view(trainer._parameters[name].shape) for name, tensor in found.items()}
+        found = {name: adam.optimizer.state[p][key] for name, p in parameters.items()}
+    return {name: tensor.view(parameters[name].shape) for name, tensor in found.items()}
 
 
 def split_parameters(trainer: Any) -> list[str]:
     """Names of the parameters that Megatron takes for shards."""
-    return [name for name, p in trainer._parameters.items() if getattr(p, "tensor_model_parallel", False)]
+    return [name for name, p in trainer.weights.parameters.items() if getattr(p, "tensor_model_parallel", False)]
 
 
 def steps_are_apart(trainer: Any) -> bool:
     """Whether every parameter has a step tensor of its own."""
-    states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
+    states = [state for adam in trainer.policy.optimizer.adams for state in adam.optimizer.state.values()]
     return len({state["step"].data_ptr() for state in states}) == len(states)
 
 
 def decay_everything(trainer: Any) -> None:
     """Let decay reach norms and biases too, as in checkpoints of earlier versions."""
-    for group in trainer._optimizer.chain.param_groups:
+    for group in trainer.policy.optimizer.chain.param_groups:
         group["weight_decay"] = trainer.config.train.weight_decay
 
 
 def decays(trainer: Any) -> list[tuple[float, float]]:
     """What Megatron multiplies each group's decay by, and the decay it has."""
-    return sorted((group["wd_mult"], group["weight_decay"]) for group in trainer._optimizer.chain.param_groups)
+    return sorted((group["wd_mult"], group["weight_decay"]) for group in trainer.policy.optimizer.chain.param_groups)
 
 
 def spoil(trainer: Any) -> None:
     """Put a NaN into the weights."""
     with torch.no_grad():
-        list(trainer._parameters.values())[-1].view(-1)[0] = float("nan")
+        list(trainer.weights.parameters.values())[-1].view(-1)[0] = float("nan")
 
 
 def spoil_critic(trainer: Any) -> None:
@@ -407,13 +408,13 @@ def aliases_bring_gradients(trainer: Any) -> list[float]:
     from core.megatron.model import forward_row
     from core.megatron.rows.packing import pack
 
-    model: Any = trainer._optimizer.model.train()
+    model: Any = trainer.policy.optimizer.model.train()
     row = pack(make_samples(0), 256)[0][0]
     gradients = [parameter.main_grad for parameter in model.parameters()]
-    trainer._optimizer.zero_grad()
+    trainer.policy.optimizer.zero_grad()
     forward_row(model, row, "cpu")[0].sum().backward()
     wanted = [gradient.clone() for gradient in gradients]
-    trainer._optimizer.zero_grad()
+    trainer.policy.optimizer.zero_grad()
     leaves = {name: alias(parameter) for name, parameter in model.named_parameters()}
     logprobs, _ = forward_row(partial(_call, model, leaves), row, "cpu")
     add_gradients([logprobs], list(leaves.values()), [torch.ones_like(logprobs)])
@@ -422,7 +423,7 @@ def aliases_bring_gradients(trainer: Any) -> list[float]:
 
 def parallel_output(trainer: Any) -> bool:
     """Whether logits stay split over the vocabulary."""
-    return bool(trainer._optimizer.model.module.parallel_output)
+    return bool(trainer.policy.optimizer.model.module.parallel_output)
 
 
 def park(trainer: Any) -> Any:
@@ -440,8 +441,8 @@ def park(trainer: Any) -> Any:
 def aliases(trainer: Any) -> bool:
     """Whether parameters, gradients and moments still lie in the storages that are parked."""
     regions = {name: {s._cdata for s in region._storages} for name, region in trainer.memory.regions.items()}
-    parameters = list(trainer._parameters.values())
-    states = [state for adam in trainer._optimizer.adams for state in adam.optimizer.state.values()]
+    parameters = list(trainer.weights.parameters.values())
+    states = [state for adam in trainer.policy.optimizer.adams for state in adam.optimizer.state.values()]
     moments = [state[key] for state in states for key in ("exp_avg", "exp_avg_sq")]
 
     def inside(tensors: Any, part: str) -> bool:
@@ -453,7 +454,7 @@ def aliases(trainer: Any) -> bool:
 
 def checksums(trainer: Any) -> list[str]:
     """Of every parameter on this rank, summed over ranks so that all agree."""
-    sums = torch.stack([p.detach().double().abs().sum() for p in trainer._parameters.values()])
+    sums = torch.stack([p.detach().double().abs().sum() for p in trainer.weights.parameters.values()])
     total = sums.sum()
     dist.all_reduce(total)
     return [total.item().hex()]
@@ -467,8 +468,8 @@ def off_plan(trainer: Any) -> dict[str, Any]:
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
     parameters = rank_parameters(shape, layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
-    held = {name: p for name, p in trainer._parameters.items() if "adapters" not in name}
-    trained, lora = {n: p.numel() for n, p in trainer._parameters.items() if p.requires_grad}, config.train.lora
+    held = {name: p for name, p in trainer.weights.parameters.items() if "adapters" not in name}
+    trained, lora = {n: p.numel() for n, p in trainer.weights.parameters.items() if p.requires_grad}, config.train.lora
     adapters = (
         adapter_parameters(shape, lora.rank, lora.targets, layout.tp_size, layout.stages, layout.pp_rank)
         if lora
@@ -499,7 +500,7 @@ def kept(trainer: Any) -> list[int]:
     """Bytes that autograd was given to keep in an update, recipes aside, and tokens of the rows."""
     from core.megatron.layers.made_again import LayerOutputs
 
-    bytes_kept, tokens, learn, pack = 0, 0, trainer._learn, LayerOutputs.pack
+    bytes_kept, tokens, learn, pack = 0, 0, trainer.policy.training_pass, LayerOutputs.pack
 
     def counted(saved: Any) -> Any:
         nonlocal bytes_kept
@@ -511,7 +512,7 @@ def kept(trainer: Any) -> list[int]:
         tokens += len(row.tokens)
         return learn(model, row, *arguments, **options)
 
-    trainer._learn = learning
+    trainer.policy.training_pass = learning
     with (
         mock.patch.object(LayerOutputs, "pack", lambda outputs, saved: counted(pack(outputs, saved))),
         torch.autograd.graph.saved_tensors_hooks(counted, lambda saved: saved),

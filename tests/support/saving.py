@@ -39,8 +39,8 @@ def save_beside(trainer: Any, directory: Path, act: Callable[[], Any]) -> Any:
 
 def _own(trainer: Any) -> Iterator[torch.Tensor]:
     """All that the trainer's memory knows, and what streams on the host."""
-    yield from trainer._parameters.values()
-    optimizers = [trainer._optimizer, *([trainer._critic.optimizer] if trainer._critic else [])]
+    yield from trainer.weights.parameters.values()
+    optimizers = [trainer.policy.optimizer, *([trainer._critic.optimizer] if trainer._critic else [])]
     for optimizer in optimizers:
         with optimizer.state_at_hand():
             for adam in optimizer.adams:

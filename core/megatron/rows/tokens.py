@@ -97,6 +97,28 @@ class TokenValues:
         )
 
 
+def token_values(
+    samples: Sequence[TrainSample], table: TokenTable, weights: Sequence[NDArray[np.float32]]
+) -> TokenValues:
+    """Values of a global batch, None where a sample has none.
+
+    Args:
+        weights: one array per sample, of each of its tokens in the loss.
+    """
+
+    def optional(values: list[Sequence[float] | None]) -> Tensor | None:
+        known = [v for v in values if v is not None]
+        return table.flat(known) if len(known) == len(values) else None
+
+    return TokenValues(
+        weights=table.flat(weights),
+        advantages=table.spread([s.advantage for s in samples]),
+        logprobs_engine=table.flat([s.logprobs_engine for s in samples]),
+        logprobs_old=optional([s.logprobs_old for s in samples]),
+        logprobs_ref=optional([s.logprobs_ref for s in samples]),
+    )
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """A row. `index` says which of the N tokens its targets are; `inputs` are on the device, None: there is no loss."""

@@ -90,7 +90,7 @@ def steps(trainer: MegatronTrainer, number: int = 3) -> list[Step]:
         for place, size in enumerate(SIZES):
             result = trainer.update(samples_of(10 * turn + place, *size))
             logprobs = torch.tensor([value for values in result.logprobs for value in values])
-            found.append((result.metrics, logprobs, trainer._optimizer.model.buffers[0].grad_data.clone()))
+            found.append((result.metrics, logprobs, trainer.policy.optimizer.model.buffers[0].grad_data.clone()))
     return found
 
 
@@ -135,10 +135,10 @@ def test_what_has_moved_is_captured_again(made: Any) -> None:
     samples = samples_of(0, *SIZES[0])
     for _ in range(3):
         trainer.update(samples)
-    for parameter in trainer._parameters.values():
+    for parameter in trainer.weights.parameters.values():
         parameter.data = parameter.data.clone()
         parameter.data.zero_()
-    found = trainer._log_probs_at(samples, [0])[0]
+    found = trainer.policy.log_probs_at(samples, [0])[0]
     assert trainer.update(samples).logprobs[0] == pytest.approx(found, abs=1e-3)
 
 

@@ -42,9 +42,9 @@ def steps(trainer: MegatronTrainer, first: int, last: int) -> list[float]:
     norms = []
     for number in range(first, last):
         trainer.memory.touched()
-        for buffer in trainer._optimizer.model.buffers:
+        for buffer in trainer.policy.optimizer.model.buffers:
             buffer.grad_data.normal_(generator=torch.Generator("cuda").manual_seed(number))
-        norms.append(trainer._optimizer.step())
+        norms.append(trainer.policy.optimizer.step())
         trainer.memory.shrink_to(frozenset())
         trainer.memory.grow_to(frozenset(TRAINER_PARTS))
         trainer.memory.settle()
@@ -63,7 +63,7 @@ def test_bits_of_a_resident_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         norms = steps(trainer, 0, STEPS)
         trainer.save(tmp_path / str(is_streamed))
         norms += steps(trainer, STEPS, STEPS + 2)
-        found[is_streamed] = norms, [parameter.clone() for parameter in trainer._parameters.values()]
+        found[is_streamed] = norms, [parameter.clone() for parameter in trainer.weights.parameters.values()]
         trainer.close()
     assert found[True][0] == found[False][0]
     assert all(map(torch.equal, found[True][1], found[False][1]))
