@@ -3,14 +3,15 @@
     checkpoints/step_000008/manifest.json      state, sizes and checksums of all files: written last
     checkpoints/step_000008/trainer/...        model, optimiser, schedule, RNG (resharding format)
     checkpoints/step_000008/carried.bin        groups that the next step goes on with, if there are some
-    hf_steps/step_000008/...                   the model as a HuggingFace directory, if the run file wants some: written
-                                               before the checkpoint, so that no step it is of is done again
+    hf_steps/step_000008/...                   the model as a HuggingFace directory, if the run file wants some: read
+                                               out of the trainer's files before the checkpoint has its name, so that
+                                               no checkpoint stands without it
 
 A checkpoint is written under a temporary name and renamed, so a folder of the final name is either whole or damaged
 later; damaged ones are skipped with a message. A run may go on while it is written:
 
     save      the one before is on the disk ─► staged: the host has copies    waited for
-    writing   files of each rank ─► rank 0: manifest ─► renamed                a thread of each rank, in a group apart
+    writing   files of each rank ─► rank 0: model, manifest ─► renamed         a thread of each rank, in a group apart
 
 Collective: `save` and `load_latest` by all trainer ranks.
 """
@@ -147,8 +148,6 @@ class Checkpoints:
         """
         began = self._clock()
         self.wait()
-        if self._models is not None and self._models.due(state.next_step):
-            self._models.save(state.next_step)
         final = self._folder / step_folder(state.next_step)
         unfinished = final.with_suffix(".unfinished")
         trainer_folder = unfinished / "trainer"
@@ -180,6 +179,8 @@ class Checkpoints:
         began = time.monotonic()
         write(group)
         if dist.get_rank() == 0:
+            if self._models is not None and self._models.due(state.next_step):
+                self._models.save(state.next_step, unfinished / "trainer")
             write_manifest(unfinished, state)
             put_in_place(unfinished, final)
             self._prune(final)

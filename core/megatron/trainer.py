@@ -36,6 +36,7 @@ from core.megatron.state import checkpoint, hf
 from core.megatron.state.parking import TrainerMemory
 from core.megatron.state.reference import Reference
 from core.megatron.state.staged import Write
+from core.megatron.state.stored_adapters import stored_model
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
 
@@ -119,6 +120,11 @@ class MegatronTrainer:
     def save_hf(self, directory: Path) -> None:
         """Write the model as a HuggingFace directory; global rank 0 writes."""
         hf.save_hf(self.weights.out(), self.shape, self.layout, self._model_dir, directory)
+
+    def export(self, saved: Path, directory: Path) -> None:
+        """Write the model in the files of `save` as a HuggingFace directory. Collective: none; in any thread."""
+        stored = stored_model(saved, self.shape, self.config.train.lora, self._model_dir)
+        hf.save_stored(stored, self.shape, self._model_dir, directory)
 
     def save(self, directory: Path) -> None:
         """Write model, optimiser, schedule and RNG states; any other layout can load them."""

@@ -18,7 +18,7 @@ from core.config import load_run_file
 from core.config.schema import LoraConfig, RunConfig
 from core.loop.manifest import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
-from core.megatron.state.stored_adapters import StoredAdapters
+from core.megatron.state.stored_adapters import StoredAdapters, stored_model
 from core.pretrained.locate import locate
 from core.pretrained.peft_directory import write_peft
 from core.pretrained.weight_files import weight_files
@@ -33,7 +33,6 @@ from launchers.transfer.new_directory import (
     shape_of,
     write_model,
 )
-from modelcfg import ModelShape
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def export(
         remedy = f"choose with --step: {_listed(others)}" if others else "there is no other: let the run write one"
         raise Wrong(f"{folder}, which is damaged: {problem}", "a whole checkpoint", remedy)
     with complete_or_nothing(out) as unfinished, _told_why(folder, out):
-        stored = _stored(folder / "trainer", shape, lora, source)
+        stored = stored_model(folder / "trainer", shape, lora, source)
         dtype = dtype or stored.dtype
         told(f"writing {out}")
         if lora is not None and adapters:
@@ -100,10 +99,6 @@ def export(
             files = weight_files(unfinished)
         num_bytes = sum(file.stat().st_size for file in files)
     return Exported(out, step, str(dtype).removeprefix("torch."), len(files), num_bytes)
-
-
-def _stored(folder: Path, shape: ModelShape, lora: LoraConfig | None, source: Path) -> StoredModel:
-    return StoredModel(folder, shape) if lora is None else StoredAdapters(folder, shape, lora, source)
 
 
 def _write_adapters(

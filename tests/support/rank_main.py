@@ -169,6 +169,12 @@ def act(trainer: Any, verb: str, *arguments: Any) -> Any:
 
         meanwhile = partial(act, trainer, *arguments[1:]) if arguments[1:] else _nothing
         return save_beside(trainer, Path(arguments[0]), meanwhile)
+    if verb == "export_beside":  # likewise
+        from tests.support.saving import export_beside
+
+        saved, directory, *others = arguments
+        meanwhile = partial(act, trainer, *others) if others else _nothing
+        return export_beside(trainer, Path(saved), Path(directory), meanwhile)
     if verb == "dump":
         return dump(trainer, Path(arguments[0]))
     return getattr(trainer, verb)(Path(arguments[0]))

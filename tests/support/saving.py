@@ -1,9 +1,10 @@
-"""A save whose files are written while the trainer does something else."""
+"""What is written while the trainer does something else."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,24 @@ def save_beside(trainer: Any, directory: Path, act: Callable[[], Any]) -> Any:
     for one in write.args[0]:
         for _, _, (_, tensors) in one.args[0].files:
             assert not [item for item, tensor in tensors if tensor.untyped_storage().data_ptr() in changing]
-    failed: list[Exception] = []
-    group = dist.new_group(backend="gloo")
+    return _beside(partial(write, dist.new_group(backend="gloo")), act)
 
-    def work() -> None:
+
+def export_beside(trainer: Any, saved: Path, directory: Path, act: Callable[[], Any]) -> Any:
+    """What `act` gives; the first rank writes the model of what is saved meanwhile."""
+    return _beside(partial(trainer.export, saved, directory) if dist.get_rank() == 0 else _nothing, act)
+
+
+def _beside(work: Callable[[], None], act: Callable[[], Any]) -> Any:
+    failed: list[Exception] = []
+
+    def run() -> None:
         try:
-            write(group)
+            work()
         except Exception as error:
             failed.append(error)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=run)
     thread.start()
     found = act()
     thread.join(300)
@@ -35,6 +44,10 @@ def save_beside(trainer: Any, directory: Path, act: Callable[[], Any]) -> Any:
     assert not thread.is_alive()
     dist.barrier()
     return found
+
+
+def _nothing() -> None:
+    pass
 
 
 def _own(trainer: Any) -> Iterator[torch.Tensor]:

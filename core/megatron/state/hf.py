@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from core.megatron.parallel import Layout
 from core.megatron.state.gather import gathered
 from core.megatron.state.names import export_entries, load_entries, split
-from core.pretrained.model_writer import written_model
+from core.megatron.state.stored import StoredModel
+from core.pretrained.model_writer import ModelWriter, written_model
 from core.pretrained.quantised import QuantisedWeight
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
@@ -91,15 +92,32 @@ def save_hf(
     with ExitStack() as stack:
         writer = None
         if dist.get_rank() == 0:
-            carried = carried_tensors(source_dir, shape)
-            model = written_model(directory, source_dir, hf_tensors(shape), dtype, fixed_tensors(shape), carried)
-            writer = stack.enter_context(model)
+            writer = stack.enter_context(_new_model(directory, source_dir, shape, dtype))
         for bucket in named_buckets(parameters, shape, layout, max_bytes=1):
             if writer is not None:
                 for name, tensor in bucket:
                     # numpy gives the writer its bytes, and a storage that numpy has seen can no longer be parked
                     writer.write(name, tensor.clone() if tensor.device.type == "cpu" else tensor)
     dist.barrier(layout.control)
+
+
+def save_stored(stored: StoredModel, shape: ModelShape, source_dir: Path, directory: Path) -> None:
+    """Write the directory that `save_hf` wrote when the checkpoint was saved, from that.
+
+    Collective: none. No more than a parameter at a time is held.
+    Raises:
+        Wrong: the checkpoint has not all of the model.
+    """
+    with _new_model(directory, source_dir, shape, stored.dtype) as writer:
+        for name, tensor in stored.tensors():
+            writer.write(name, tensor)
+
+
+def _new_model(
+    directory: Path, source_dir: Path, shape: ModelShape, dtype: torch.dtype
+) -> AbstractContextManager[ModelWriter]:
+    carried = carried_tensors(source_dir, shape)
+    return written_model(directory, source_dir, hf_tensors(shape), dtype, fixed_tensors(shape), carried)
 
 
 class _Reader:

@@ -19,6 +19,11 @@ from modelcfg import ModelShape, fixed_tensors, hf_tensors
 from modelcfg.adapters import SIDES, adapted_layers
 
 
+def stored_model(folder: Path, shape: ModelShape, lora: LoraConfig | None, base: Path) -> StoredModel:
+    """The model in a checkpoint's folder, of a run with adapters merged into those of `base`."""
+    return StoredModel(folder, shape) if lora is None else StoredAdapters(folder, shape, lora, base)
+
+
 class StoredAdapters(StoredModel):
     """The model of a run that trains adapters: the checkpoint has these, the model's directory the rest."""
 

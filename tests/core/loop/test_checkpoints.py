@@ -41,9 +41,9 @@ class FakeTrainer:
         (directory / "sub").mkdir()
         (directory / "sub" / "shard").write_bytes(bytes(range(256)) * 10)
 
-    def save_hf(self, directory: Path) -> None:
+    def export(self, saved: Path, directory: Path) -> None:
         directory.mkdir(parents=True)
-        (directory / "model").write_text(str(self.value))
+        (directory / "model").write_text((saved / "value").read_text())
 
     def load(self, directory: Path) -> None:
         self.value = int((directory / "value").read_text())
@@ -330,11 +330,11 @@ def test_no_checkpoint_stands_without_the_model_of_its_step(
     models = ModelSaves(run, trainer, interval=3, num_steps=6)
     checkpoints = Checkpoints(run.checkpoints, trainer, interval=0, keep=9, num_steps=6, models=models)
 
-    def die(directory: Path) -> None:
+    def die(saved: Path, directory: Path) -> None:
         directory.mkdir(parents=True)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "save_hf", die)
+    monkeypatch.setattr(trainer, "export", die)
     with pytest.raises(KeyboardInterrupt):
         checkpoints.save(LoopState(3))
     assert not run.checkpoint_steps()

@@ -14,8 +14,10 @@ import pytest
 
 from common.waiting import wait_until
 from core.loop.checkpoints import Checkpoints
+from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
 from core.loop.writing import WritingTimedOut
+from core.run_dir.run_directory import RunDirectory
 
 WAIT_S = 30.0
 
@@ -40,6 +42,13 @@ class Slow:
             (directory / "value").write_text(str(value))
 
         return write
+
+    def export(self, saved: Path, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        assert self.turns.acquire(timeout=WAIT_S)
+        if self.error is not None:
+            raise self.error
+        (directory / "model").write_text((saved / "value").read_text())
 
     def load(self, directory: Path) -> None:
         self.value = int((directory / "value").read_text())
@@ -170,6 +179,49 @@ def test_waiting_has_a_deadline(checkpoints: Checkpoints, trainer: Slow, folder:
         checkpoints.wait(0.1)
     trainer.turns.release()
     checkpoints.wait()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory(tmp_path)
+
+
+@pytest.fixture
+def with_models(run: RunDirectory, trainer: Slow, process_group: None) -> Checkpoints:
+    """Checkpoints with a model after each second step."""
+    del process_group
+    return make(run.checkpoints, trainer, models=ModelSaves(run, trainer, interval=2, num_steps=9))
+
+
+def test_the_run_goes_on_while_a_model_is_written_and_has_it_with_the_checkpoint(
+    with_models: Checkpoints, run: RunDirectory, trainer: Slow
+) -> None:
+    trainer.value = 7
+    with_models.save(LoopState(2))
+    trainer.value = 8
+    trainer.turns.release()
+    model = run.model_after(2)
+    assert wait_until((run.hf_steps / "step_000002.unfinished").exists, WAIT_S)
+    assert (model.exists(), run.checkpoint_steps()) == (False, [])
+    trainer.turns.release()
+    with_models.wait()
+    assert ((model / "model").read_text(), run.checkpoint_steps()) == ("7", [2])
+    trainer.turns.release()
+    with_models.ensure(LoopState(3))
+    assert names(run.hf_steps) == ["step_000002"], "there is none after the third step"
+
+
+def test_a_model_that_cannot_be_written_is_told_and_its_checkpoint_is_none(
+    with_models: Checkpoints, run: RunDirectory, trainer: Slow
+) -> None:
+    with_models.save(LoopState(2))
+    trainer.turns.release()
+    assert wait_until((run.hf_steps / "step_000002.unfinished").exists, WAIT_S)
+    trainer.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "model.safetensors")
+    trainer.turns.release()
+    with pytest.raises(OSError, match=r"No space left on device: 'model\.safetensors'"):
+        with_models.wait()
+    assert run.checkpoint_steps() == []
 
 
 def test_files_are_written_a_quarter_of_the_time_at_most(

@@ -86,6 +86,7 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
     def writes(name: str) -> list[Any]:
         return [*UPDATES, ["log_probs", 0], ["save", str(folder / name)], ["save_hf", str(folder / f"{name}-hf")]]
 
+    exported = (str(folder / "biased"), str(folder / "biased-beside"))
     biased = {"model": models["qwen2"], "config": with_lora({}, ATTENTION)}
     alone = {
         "base": {**ours, "actions": [["log_probs", 1], ["dump_gradients", str(folder / "base-gradients")]]},
@@ -96,7 +97,7 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
             "actions": [["save", str(folder / "whole")], ["dump_gradients", str(folder / "whole-gradients")]],
         },
         "one": {**lora, "actions": [*writes("one"), "park", ["update", 2]]},
-        "biased": {**biased, "actions": writes("biased")},
+        "biased": {**biased, "actions": [*writes("biased"), ["export_beside", *exported]]},
         "sft": {**ours, "config": {**with_lora({}, LORA), **SFT}, "actions": [["update", 0], ["update", 0]]},
         "recompute": {**ours, "config": with_lora({"train": {"recompute": "full"}}, LORA), "actions": UPDATES},
     }
@@ -213,6 +214,12 @@ def test_what_is_sent_is_the_base_and_what_the_adapters_add(folder: Path, name: 
             assert b.any(), key
             wanted = wanted + lora["alpha"] / lora["rank"] * (b.double() @ a.double())
         torch.testing.assert_close(tensor.double(), wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.usefixtures("outcomes")
+def test_a_model_out_of_a_checkpoint_is_the_merged_one(folder: Path) -> None:
+    written, merged = (folder / name / "model.safetensors" for name in ("biased-beside", "biased-hf"))
+    assert written.read_bytes() == merged.read_bytes()
 
 
 @pytest.mark.usefixtures("outcomes")

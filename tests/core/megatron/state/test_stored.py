@@ -41,7 +41,10 @@ CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any], bool]] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`NAME/model`, the checkpoint after an update in `NAME/saved`, and what the trainer wrote then in `NAME/hf`."""
+    """`NAME/model`, the checkpoint after an update in `NAME/saved`, and what the trainer wrote then in `NAME/hf`.
+
+    What it wrote of the checkpoint during the update after that is in `NAME/beside`.
+    """
     root = tmp_path_factory.mktemp("stored")
     for size in (1, 2, 4):
         cases = {}
@@ -51,16 +54,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 cases[name] = {
                     "model": str(tiny_model(kind, here / "model", **changes)),
                     "config": {"placement": placement, "train": {"use_distributed_optimizer": distributed}},
-                    "actions": [["update", 0], ["save", str(here / "saved")], ["save_hf", str(here / "hf")]],
+                    "actions": [
+                        *(["update", 0], ["save", str(here / "saved")], ["save_hf", str(here / "hf")]),
+                        ["export_beside", str(here / "saved"), str(here / "beside"), "update", 1],
+                    ],
                 }
         for name, found in run_ranks(root / f"ranks{size}", size, cases).items():
-            assert len(found) == 3, (name, found)
+            assert len(found) == 4, (name, found)
     return root
 
 
 def stored(folder: Path) -> StoredModel:
     shape = modelcfg.from_hf(json.loads((folder / "model" / "config.json").read_text()))
     return StoredModel(folder / "saved", shape)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -71,6 +81,12 @@ def test_weights_are_those_that_the_trainer_writes(folder: Path, name: str) -> N
     assert [key for key in wanted if not torch.equal(found[key], wanted[key])] == []
     before = load_file(folder / name / "model" / "model.safetensors")
     assert any(not torch.equal(before[key], wanted[key]) for key in wanted), "the update changed nothing"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_model_that_is_written_while_the_trainer_goes_on_is_that_of_the_checkpoint(folder: Path, name: str) -> None:
+    wanted, found = folder / name / "hf", folder / name / "beside"
+    assert contents(found) == contents(wanted)
 
 
 @pytest.mark.parametrize(
