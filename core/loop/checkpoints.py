@@ -40,6 +40,7 @@ from core.run_dir.run_directory import step_folder
 
 # of the time, for checkpoints that come by the clock: what steps wait, and what the disk, which others use too, is busy
 MAX_SHARE, MAX_WRITING = 0.05, 0.25
+WRITE_TIME = "perf/write_time"
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,8 @@ class Checkpoints:
         self._clock = clock
         self._saved_at = clock()  # or when the run began
         self._save_s = 0.0  # what the latest save was waited for
-        self._write_s = 0.0  # what it took to be on the disk, where the run went on meanwhile
+        self._write_s = 0.0  # what it took to be on the disk once it was staged
+        self._untold: dict[str, float] = {}  # of what is on the disk
         self._newest: LoopState | None = None  # what the newest checkpoint holds, if this process saved or read it
         self._writing: Writing | None = None
         self._group: dist.ProcessGroup | None = None  # of those who write, once there is something to write
@@ -162,10 +164,16 @@ class Checkpoints:
             self._writing = Writing(f"checkpoint {final}", complete)
         else:
             complete()
+            self._written()
         self._newest = state
         self._saved_at = self._clock()
         self._save_s = self._saved_at - began
         return final
+
+    def take_times(self) -> dict[str, float]:
+        """Seconds that the newest checkpoint on the disk was written, as a metric; once for each. Collective: none."""
+        times, self._untold = self._untold, {}
+        return times
 
     def _complete(
         self,
@@ -184,8 +192,10 @@ class Checkpoints:
             write_manifest(unfinished, state)
             put_in_place(unfinished, final)
             self._prune(final)
-            log.info("checkpoint=%s write_seconds=%.3f", final, time.monotonic() - began)
         dist.barrier(group)
+        self._write_s = time.monotonic() - began
+        if dist.get_rank() == 0:
+            log.info("checkpoint=%s write_seconds=%.3f", final, self._write_s)
 
     def _group_of_writers(self) -> dist.ProcessGroup:
         """Threads that write must not meet in the group in which the loop meets. Collective: all trainer ranks."""
@@ -197,8 +207,11 @@ class Checkpoints:
         """Note that a writing has ended; raise what has ended it."""
         if self._writing is not None and self._writing.has_ended:
             self._writing.check()
-            self._write_s = self._writing.seconds
             self._writing = None
+            self._written()
+
+    def _written(self) -> None:
+        self._untold = {WRITE_TIME: self._write_s}
 
     def load_latest(self) -> LoopState | None:
         """Take back the newest sound checkpoint; None where there is none.

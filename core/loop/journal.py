@@ -45,7 +45,7 @@ class Journal:
         Args:
         first_step: what an earlier attempt told of this step and later ones will be told again.
         active: whether this rank writes at all.
-        counts: of the groups of the step that was scored last, as metrics.
+        counts: further metrics of a step; called once for each.
         keep_policy: store the policy's log-probs at each sample's own optimiser step as well.
         shape: of the model, to tell how much of the GPUs' arithmetic an update uses; None: that is not told.
         """

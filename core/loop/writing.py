@@ -22,7 +22,6 @@ class Writing:
         """
         self._name, self._work = name, work
         self._began = time.monotonic()
-        self.seconds = 0.0  # that it took, once it has ended
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name=f"writing {name}", daemon=True)
         self._thread.start()
@@ -32,8 +31,6 @@ class Writing:
             self._work()
         except Exception as error:
             self._error = error
-        finally:
-            self.seconds = time.monotonic() - self._began
 
     @property
     def has_ended(self) -> bool:

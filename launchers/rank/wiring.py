@@ -95,7 +95,7 @@ def build(rank: ThisRank, announce: Callable[[Moment], None], overlaps: Sequence
         sync=sync,
         rollout=made.rollout,
         evaluation=made.evaluation,
-        journal=build_journal(rank, state.next_step, made.counts, stack),
+        journal=build_journal(rank, state.next_step, lambda: made.counts() | checkpoints.take_times(), stack),
         checkpoints=checkpoints,
         pause=build_pause(rank),
         advantages=build_advantages(config.algorithm),

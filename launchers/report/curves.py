@@ -69,8 +69,6 @@ BANDS = {f"{LENGTH}mean": (f"{LENGTH}min", f"{LENGTH}max")}
 PARTS_OF_OTHERS = {
     *SHOWN_ELSEWHERE,
     *(name for band in BANDS.values() for name in band),
-    "perf/eval_time",
-    "perf/save_time",
 }
 
 

@@ -141,6 +141,7 @@ def test_tensorboard_has_the_metrics_of_every_step_under_their_names(straight: P
         *("train/loss", "train/pg_clipfrac", "train/ppo_kl", "train/grad_norm", "train/lr"),
         *("perf/rollout_time", "perf/train_time", "perf/update_weights_time", "perf/step_time"),
         *("perf/tokens_per_gpu_per_sec", "perf/host_memory_gib_max", "train/tokens_seen"),
+        *("perf/save_time", "perf/write_time"),
     }
     logged = set(board.Tags()["scalars"])
     assert names <= logged

@@ -13,7 +13,7 @@ import pytest
 from common import files
 from core.config import load_run_file
 from core.config.schema import CheckpointConfig
-from core.loop.checkpoints import Checkpoints
+from core.loop.checkpoints import WRITE_TIME, Checkpoints
 from core.loop.manifest import CHUNK_BYTES, MANIFEST, find_latest, is_complete
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
@@ -67,6 +67,14 @@ def save(checkpoints: Checkpoints, trainer: FakeTrainer, step: int) -> Path:
 
 def test_due_at_the_interval_and_at_the_end(checkpoints: Checkpoints) -> None:
     assert [step for step in range(1, 8) if checkpoints.due(step)] == [2, 4, 6, 7]
+
+
+def test_how_long_a_checkpoint_was_written_is_a_metric_told_once(
+    checkpoints: Checkpoints, trainer: FakeTrainer
+) -> None:
+    assert checkpoints.take_times() == {}
+    save(checkpoints, trainer, 2)
+    assert [list(checkpoints.take_times()) for _ in range(2)] == [[WRITE_TIME], []]
 
 
 def test_due_after_every_step(tmp_path: Path, trainer: FakeTrainer) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from common.waiting import wait_until
-from core.loop.checkpoints import Checkpoints
+from core.loop.checkpoints import WRITE_TIME, Checkpoints
 from core.loop.model_saves import ModelSaves
 from core.loop.state import LoopState
 from core.loop.writing import WritingTimedOut
@@ -224,14 +224,17 @@ def test_a_model_that_cannot_be_written_is_told_and_its_checkpoint_is_none(
     assert run.checkpoint_steps() == []
 
 
-def test_files_are_written_a_quarter_of_the_time_at_most(
+def test_files_are_written_a_quarter_of_the_time_at_most_and_how_long_is_a_metric(
     folder: Path, trainer: Slow, process_group: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    monkeypatch.setattr("core.loop.writing.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("core.loop.checkpoints.time", SimpleNamespace(monotonic=lambda: now[0]))
     timed = make(folder, trainer, interval=0, every_s=0.0, clock=lambda: now[0])
     timed.save(LoopState(1))
+    assert wait_until((folder / "step_000001.unfinished" / "trainer" / "half").exists, WAIT_S)
+    assert timed.take_times() == {}
     now[0] = 10.0  # what the writing takes
     trainer.turns.release()
     timed.wait(WAIT_S)
+    assert [timed.take_times() for _ in range(2)] == [{WRITE_TIME: 10.0}, {}], "it is told once"
     assert [timed.due(2) for now[0] in (39.0, 40.5)] == [False, True], "from one beginning to the next"
