@@ -7,7 +7,6 @@ rendezvous, residency, weight sync, rollout.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,23 +19,20 @@ from typing import Any, Literal
 
 import torch
 
-import modelcfg
 from bench.gpu_trainer import RandomTrainer, make_config, make_trainer
 from bench.model_dir import known_shape, write_model_dir
+from bench.one_engine import NAME, free_port, one_engine
 from common.units import GIB
 from core.engines.roster import Engine, Engines
 from core.planner import Device, plan_memory
-from core.processes.rendezvous import Address, Member, Rendezvous
+from core.processes.rendezvous import Rendezvous
 from core.residency import table
 from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
 from core.residency.memory import total_memory
-from core.sglang.generation import prompt_first_tokens
-from core.sglang.launch import EngineSpec, command, environment
+from core.sglang.launch import EngineSpec
 from core.weights.ipc import WeightIpc
 from core.weights.sync import WeightSync
-
-NAME, START_S, REQUEST_S = "node0-engine0", 400.0, 600.0
 
 
 @dataclass
@@ -63,13 +59,6 @@ def used_by_all() -> int:
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     question = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "-i", first]
     return int(subprocess.run(question, capture_output=True, text=True, check=True).stdout) * 2**20
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 HOLD = "import sys, torch; x = torch.empty(int(sys.argv[1]), dtype=torch.uint8, device='cuda'); print(1); input()"
@@ -122,25 +111,8 @@ def colocated(
         options=engine_options or {},
     )
     began = time.perf_counter()
-    with (folder / "engine.log").open("wb") as log:
-        words = [*command(spec), "--load-format", "dummy"]
-        process = subprocess.Popen(words, env=environment(spec, os.environ), stdout=log, stderr=log)
-    try:
-        listener = socket.create_server(("127.0.0.1", 0))
-        rendezvous = Rendezvous(Address(*listener.getsockname()), 1, "bench", listener=listener)
-        url = f"http://127.0.0.1:{spec.port}"
-        rendezvous.publish(Member("engine", NAME, 0, "127.0.0.1", process.pid, url, (), 0))
-        size = known_shape(shape)
-        engines = Engines(
-            rendezvous,
-            [NAME],
-            vocab_size=size.vocab_size,
-            api_key="",
-            start_s=START_S,
-            request_s=REQUEST_S,
-            prompt_first_tokens=prompt_first_tokens(device, modelcfg.active_parameters(size)),
-        )
-        engines.start()
+    size = known_shape(shape)
+    with one_engine(spec, size, folder) as (engines, rendezvous):
         start_s = time.perf_counter() - began
         owner = EngineOwner(engines, [NAME])
         owner.shrink_to(frozenset())
@@ -154,12 +126,6 @@ def colocated(
         residency = Residency((trainer.memory, owner), agree=lambda: None, device=device, table=table(staying))
         sync = WeightSync(trainer, engines, [WeightIpc(engines)], residency=residency)
         yield Colocated(trainer, engines, residency, sync, rendezvous, start_s, residual, staying)
-    except BaseException:
-        print((folder / "engine.log").read_text()[-3000:])
-        raise
-    finally:
-        process.kill()
-        process.wait(30)
 
 
 def timed(act: Any, *arguments: Any) -> float:

@@ -6,10 +6,7 @@ geometric lengths.
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -21,18 +18,17 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 
-import modelcfg
-from bench.colocated import NAME, REQUEST_S, START_S, free_port
 from bench.model_dir import known_shape, write_model_dir
+from bench.one_engine import NAME, free_port, one_engine
 from core.engines.roster import Engines
-from core.processes.rendezvous import Address, Member, Rendezvous
+from core.processes.rendezvous import Rendezvous
 from core.reward import RewardInput, Score
 from core.rollout.generate import GroupGenerator
 from core.rollout.rollout import Rollout
 from core.samples import Prompt
 from core.sglang.client import EngineClient
-from core.sglang.generation import Generation, prompt_first_tokens
-from core.sglang.launch import EngineSpec, command, environment
+from core.sglang.generation import Generation
+from core.sglang.launch import EngineSpec
 
 
 class Others:
@@ -119,30 +115,9 @@ def engine_only(
         max_total_tokens=None if device == "cuda" else cpu_tokens,
         options=options,
     )
-    with (folder / "engine.log").open("wb") as log:
-        words = [*command(spec), "--load-format", "dummy"]
-        process = subprocess.Popen(words, env=environment(spec, os.environ), stdout=log, stderr=log)
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=0, world_size=1)
     try:
-        listener = socket.create_server(("127.0.0.1", 0))
-        rendezvous = Rendezvous(Address(*listener.getsockname()), 1, "bench", listener=listener)
-        url = f"http://127.0.0.1:{spec.port}"
-        rendezvous.publish(Member("engine", NAME, 0, "127.0.0.1", process.pid, url, (), 0))
-        engines = Engines(
-            rendezvous,
-            [NAME],
-            vocab_size=size.vocab_size,
-            api_key="",
-            start_s=START_S,
-            request_s=REQUEST_S,
-            prompt_first_tokens=prompt_first_tokens(device, modelcfg.active_parameters(size)),
-        )
-        engines.start()
-        yield EngineOnly(engines, rendezvous, Counted(engines.alive()[0].client), size.vocab_size, slots)
-    except BaseException:
-        print((folder / "engine.log").read_text()[-3000:])
-        raise
+        with one_engine(spec, size, folder) as (engines, rendezvous):
+            yield EngineOnly(engines, rendezvous, Counted(engines.alive()[0].client), size.vocab_size, slots)
     finally:
-        process.kill()
-        process.wait(30)
         dist.destroy_process_group()

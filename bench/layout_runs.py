@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -208,6 +209,20 @@ class Run:
     def _engine_pid(self) -> int:
         text = (self.run_dir / "attempts/1/agent-0.log").read_text()
         return int(next(line for line in text.splitlines() if "engine=" in line).partition("pid=")[2].split()[0])
+
+
+def options_parser(description: str, names: Sequence[str], of: str) -> argparse.ArgumentParser:
+    """What a benchmark asks that makes runs at the same time.
+
+    Args:
+        names: of the runs. of: what they are of, as "cases".
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--at-once", type=int, default=len(names), help=f"{of} at the same time")
+    parser.add_argument("--only", nargs="*", default=list(names), choices=list(names))
+    parser.add_argument("--folder", type=Path, help="where the runs go; left out: a temporary folder")
+    return parser
 
 
 def ends_of(paths: Sequence[Path]) -> str:

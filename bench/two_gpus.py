@@ -13,7 +13,6 @@ with micro-batches of half the size. Ends with 1 if anything is not as wanted.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from bench.layout_runs import (
     Run,
     Steps,
     TrainerLayout,
+    options_parser,
     replay,
     run_all,
 )
@@ -129,12 +129,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure, print, write results/two_gpus.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--at-once", type=int, default=len(LAYOUTS), help="runs at the same time")
-    parser.add_argument("--only", nargs="*", default=list(LAYOUTS), choices=list(LAYOUTS))
-    parser.add_argument("--folder", type=Path, help="where the runs go; left out: a temporary folder")
-    options = parser.parse_args()
+    options = options_parser(__doc__ or "", list(LAYOUTS), "runs").parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="two-gpus-"))
     references = dict.fromkeys(LAYOUTS[name].reference for name in options.only)
     names = list(references | dict.fromkeys(options.only))

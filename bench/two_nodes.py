@@ -15,7 +15,6 @@ with 1 if anything is not as wanted.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench.layout_runs import NUM_STEPS, Steps
+from bench.layout_runs import NUM_STEPS, Steps, options_parser
 from bench.node_runs import CASES, GPUS, NodeRun
 from bench.two_gpus import MAX_LOSS_GAP, compare
 from tests.slurm_cluster import why_not
@@ -138,11 +137,7 @@ def why_not_here(device: str) -> str | None:
 
 def main() -> None:
     """Measure, print, write results/two_nodes.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--at-once", type=int, default=len(CASES), help="cases at the same time")
-    parser.add_argument("--only", nargs="*", default=list(CASES), choices=list(CASES))
-    parser.add_argument("--folder", type=Path, help="where the runs go; left out: a temporary folder")
+    parser = options_parser(__doc__ or "", list(CASES), "cases")
     options = parser.parse_args()
     if reason := why_not_here(options.device):
         parser.error(reason)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,11 @@ def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Pat
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
     return directory
+
+
+def tiny_models(kinds: Iterable[str], folder: Path, **changes: Any) -> dict[str, str]:
+    """The directory, in the folder, of a `tiny_model` of each kind."""
+    return {kind: str(tiny_model(kind, folder / kind, **changes)) for kind in kinds}
 
 
 def with_layer_behind(directory: Path) -> Path:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
-from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, WHOLE_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, WHOLE_NORMS, tiny_models
 
 CP2 = {"placement": {"context_parallel": 2}}
 TP2_CP2 = {"placement": {"context_parallel": 2, "tensor_parallel": 2}}
@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> dict[str, list[Any]]:
-    models = {kind: str(tiny_model(kind, folder / kind)) for kind in MODELS}
+    models = tiny_models(MODELS, folder)
 
     def case(kind: str, config: dict[str, Any], actions: list[Any] = ACTIONS) -> dict[str, Any]:
         return {"model": models[kind], "config": config, "actions": actions}

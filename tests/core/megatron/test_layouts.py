@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
-from tests.support.tiny_models import KINDS, tiny_model
+from tests.support.tiny_models import KINDS, tiny_models
 
 TP2 = {"placement": {"tensor_parallel": 2}}
 SP2 = {"placement": {"tensor_parallel": 2, "sequence_parallel": True}}
@@ -51,7 +51,7 @@ def _cases(models: dict[str, str], layouts: dict[str, Any]) -> dict[str, dict[st
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("layouts")
-    models = {kind: str(tiny_model(kind, folder / kind)) for kind in KINDS}
+    models = tiny_models(KINDS, folder)
     result: dict[str, list[Any]] = {}
     llama, qwen3 = {"model": models["llama"]}, {"model": models["qwen3"]}
     extra: dict[int, dict[str, Any]] = {

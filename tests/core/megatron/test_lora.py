@@ -18,7 +18,7 @@ from core.megatron.state.stored_adapters import StoredAdapters
 from core.pretrained.peft_directory import write_peft
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
-from tests.support.tiny_models import EXPERTS, POST_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, POST_NORMS, tiny_models
 
 LORA = {"rank": 4, "alpha": 8}
 HIDDEN = 64
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> dict[str, list[Any]]:
     kinds = dict.fromkeys((KIND, "qwen2", *(kind for kind, *_ in PLANS.values())))
-    models = {kind: str(tiny_model(kind, folder / kind)) for kind in kinds}
+    models = tiny_models(kinds, folder)
     ours, found = {"model": models[KIND]}, dict[str, list[Any]]()
     lora = {**ours, "config": with_lora({}, LORA)}
 

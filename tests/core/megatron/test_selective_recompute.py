@@ -16,7 +16,7 @@ from core.megatron.layers import made_again
 from core.megatron.layers.made_again import LayerOutputs, _making_again
 from core.megatron.sizes.activations import Pass, layer_bytes
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, STATEFUL, WHOLE_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, STATEFUL, WHOLE_NORMS, tiny_models
 
 SELECTIVE = {"recompute": "selective"}
 ALONE: dict[str, dict[str, dict[str, Any]]] = {
@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> dict[str, list[Any]]:
-    models = {kind: str(tiny_model(kind, folder / kind)) for kind in MODELS}
+    models = tiny_models(MODELS, folder)
 
     def cases(kind: str, settings: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
         return {

@@ -14,7 +14,7 @@ import modelcfg
 from core.megatron.state.stored import StoredModel
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
-from tests.support.tiny_models import EXPERTS, tiny_model
+from tests.support.tiny_models import EXPERTS, tiny_model, tiny_models
 
 LORA = {"train": {"lora": {"rank": 4, "alpha": 8}}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
@@ -53,7 +53,7 @@ def reads(folder: Path, source: str, name: str) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def outcomes(folder: Path) -> dict[str, list[Any]]:
-    models = {kind: str(tiny_model(kind, folder / kind, num_hidden_layers=3)) for kind in KINDS}
+    models = tiny_models(KINDS, folder, num_hidden_layers=3)
     four = {"model": str(tiny_model("llama", folder / "four", num_hidden_layers=4))}
 
     def case(kind: str, actions: list[Any], *configs: dict[str, Any]) -> dict[str, Any]:

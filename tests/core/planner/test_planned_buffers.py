@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, STATEFUL, WHOLE_NORMS, tiny_model
+from tests.support.tiny_models import EXPERTS, POST_NORMS, SIGMOID_EXPERTS, STATEFUL, WHOLE_NORMS, tiny_models
 
 BF16 = {"model": {"dtype": "bfloat16"}}
 SHARED = {"train": {"use_distributed_optimizer": True}}
@@ -62,7 +62,7 @@ DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS)
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("planned")
     kinds = (*DENSE, *EXPERT_KINDS)
-    models = {kind: str(tiny_model(kind, folder / kind, **ODD)) for kind in kinds}
+    models = tiny_models(kinds, folder, **ODD)
     found: dict[str, list[Any]] = {}
     for size in (1, 2, 4):
         cases = {

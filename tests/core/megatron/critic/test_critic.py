@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, tiny_model
+from tests.support.tiny_models import EXPERTS, tiny_models
 
 PPO = {"advantage_estimator": "gae", "advantage_options": {"gamma": 0.99, "lambd": 0.95}}
 CRITIC = {"lr": 4e-3, "value_clip": 0.3}
@@ -48,7 +48,7 @@ def case(model: str, config: dict[str, Any], actions: list[Any], **critic: Any) 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("models")
-    return {kind: str(tiny_model(kind, folder / kind)) for kind in KINDS}
+    return tiny_models(KINDS, folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import tiny_model
+from tests.support.tiny_models import tiny_models
 
 
 def test_aliases_bring_the_gradients_of_their_parameters(tmp_path: Path) -> None:
     """With an output layer that is the embedding, and one of its own."""
     kinds = ("qwen3-tied", "llama")
-    models = {kind: str(tiny_model(kind, tmp_path / kind)) for kind in kinds}
+    models = tiny_models(kinds, tmp_path)
     cases = {kind: {"model": models[kind], "actions": ["aliases_bring_gradients"]} for kind in kinds}
     found = run_ranks(tmp_path / "ranks", 1, cases)
     for kind in kinds:

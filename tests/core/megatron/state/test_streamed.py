@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.ranks import run_ranks
-from tests.support.tiny_models import EXPERTS, tiny_model
+from tests.support.tiny_models import EXPERTS, tiny_models
 
 KIND = "qwen3-tied"
 TRAIN = {"weight_decay": 0.1, "clip_grad": 0.5, "lr_warmup_steps": 2}
@@ -31,7 +31,7 @@ def _streamed(config: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     folder = tmp_path_factory.mktemp("streamed")
-    models = {kind: str(tiny_model(kind, folder / kind)) for kind in (KIND, EXPERTS)}
+    models = tiny_models((KIND, EXPERTS), folder)
     found: dict[str, list[Any]] = {}
     for size in (1, 2):
         layouts = {name: (models[kind], config) for name, (s, kind, config) in LAYOUTS.items() if s == size}
