@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from tests.session import COMMANDS, HOME, PAGE, WIDTHS, plain, record
 from tests.support.report_runs import write_report_run
 from tests.support.terminal import Screen, in_terminal
+from tests.support.waiting import COMMAND_S
 
 PARTS = re.findall(r"^## (\d+) columns\n\n```text\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
 
@@ -34,14 +35,14 @@ def test_a_screen_is_what_is_left_when_lines_were_drawn_over() -> None:
 def test_a_command_sees_a_terminal_of_this_width_and_ctrl_c(tmp_path: Path) -> None:
     program = (
         "import os, sys, time\ntry:\n    print(sys.stdout.isatty(), os.get_terminal_size().columns, flush=True)\n"
-        "    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.exit(3)"
+        "    time.sleep(600)\nexcept KeyboardInterrupt:\n    sys.exit(3)"
     )
     screen, code = in_terminal(
         [sys.executable, "-c", program],
         97,
         folder=tmp_path,
         env=os.environ,
-        timeout_s=60,
+        timeout_s=COMMAND_S,
         interrupt=lambda screen: len(screen.lines) > 1,
     )
     assert (screen.lines[0], code) == ("True 97", 3)

@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+from tests.support.waiting import COMMAND_S
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("common", "core", "ebbtide", "hpc", "launchers", "modelcfg")
 
@@ -20,7 +22,7 @@ def test_a_wheel_has_every_tracked_file_of_its_packages(tmp_path: Path) -> None:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name)
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
-    subprocess.run([*build, tmp_path, source], check=True, timeout=120)
+    subprocess.run([*build, tmp_path, source], check=True, timeout=COMMAND_S)
     (wheel,) = tmp_path.glob("ebbtide-*.whl")
     assert set(tracked) <= set(zipfile.ZipFile(wheel).namelist())
     assert any(name.endswith("cpu_shim/sgl_kernel/__init__.py") for name in tracked), "files that no package lists"

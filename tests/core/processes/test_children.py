@@ -17,7 +17,7 @@ from core.processes.children import Child, log_tail, stop_all
 from core.processes.node_ranks import DriverFailed
 from core.run_dir.moment import Moment
 from launchers.attempts.failure import Failure, describe_exit, first_cause, from_exception
-from tests.support.waiting import COMMAND_S
+from tests.support.waiting import COMMAND_S, DEADLINE_S
 
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(600)"
@@ -30,7 +30,7 @@ def start(code: str, log: Path) -> Child:
 
 def test_exit_codes_and_logs(tmp_path: Path) -> None:
     child = start("print('hello'); raise SystemExit(3)", tmp_path / "log")
-    assert wait_until(lambda: child.exit_code() is not None, 30)
+    assert wait_until(lambda: child.exit_code() is not None, DEADLINE_S)
     assert child.exit_code() == 3
     assert log_tail(child.log_path) == "hello"
     assert "No such file" in log_tail(tmp_path / "none")
@@ -38,7 +38,7 @@ def test_exit_codes_and_logs(tmp_path: Path) -> None:
 
 def test_a_child_that_ignores_sigterm_is_killed_after_the_grace_period(tmp_path: Path) -> None:
     child = start(STUBBORN, tmp_path / "log")
-    assert wait_until(lambda: "up" in log_tail(child.log_path), 30)
+    assert wait_until(lambda: "up" in log_tail(child.log_path), DEADLINE_S)
     stop_all([child], grace_s=0.2)
     assert child.exit_code() == -signal.SIGKILL
 
@@ -59,8 +59,8 @@ def test_no_child_outlives_its_parent(tmp_path: Path) -> None:
     pid = int(parent.stdout.readline())
     assert psutil.pid_exists(pid)
     parent.kill()
-    parent.wait(30)
-    assert wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", 30)
+    parent.wait(DEADLINE_S)
+    assert wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", DEADLINE_S)
 
 
 def test_adopted_orphans_are_killed_too() -> None:

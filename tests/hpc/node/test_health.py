@@ -13,6 +13,7 @@ from hpc.node import health
 from hpc.node.complaints import complaints
 from hpc.node.gpus import Gpu, ask_gpus
 from hpc.node.health import NodeReport, Wanted, probe_node, write_canary
+from tests.support.waiting import DEADLINE_S
 
 IDLE = tuple(Gpu(f"GPU-{number}", 81000, 81559) for number in range(2))
 FIT = NodeReport("n1", 1000.0, IDLE, free_mib={"/scratch": 5000}, canary="abc")
@@ -21,6 +22,7 @@ WRITABLE = "wanted a directory to write to: have it mounted there, name another 
 SHARED = (
     "; wanted a file system that all nodes share: choose a run directory on one (shared_filesystems in the site file)"
 )
+
 WANTED = Wanted(gpus=2, free_mib={"/scratch": 1000}, canary="abc")
 
 
@@ -96,7 +98,7 @@ def test_a_report_travels_as_json() -> None:
 def test_the_probe_of_this_machine(tmp_path: Path) -> None:
     canary = write_canary(tmp_path / "slurm" / "canary")
     wanted = Wanted(free_mib={str(tmp_path): 1, "/dev/shm": 1, str(tmp_path / "gone"): 1}, canary=canary)
-    report = probe_node(wanted, tmp_path / "slurm" / "canary", timeout_s=10)
+    report = probe_node(wanted, tmp_path / "slurm" / "canary", timeout_s=DEADLINE_S)
     assert report.canary == canary
     assert report.free_mib[str(tmp_path)]
     assert list(map(str, complaints(report, wanted, time.time()))) == [

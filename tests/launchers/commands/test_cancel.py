@@ -9,6 +9,7 @@ from pathlib import Path
 from launchers.attempts.job_record import JobRecord
 from tests.support.command_stand_ins import calls, ebbtide_with, stand_in
 from tests.support.histories import began, ended, write_history
+from tests.support.waiting import DEADLINE_S
 
 
 def cancel(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -16,13 +17,13 @@ def cancel(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_run_on_this_machine_is_stopped_in_order(tmp_path: Path) -> None:
-    process = subprocess.Popen(["sleep", "60"])
+    process = subprocess.Popen(["sleep", "600"])
     entry = {**began(1, job=None, host=socket.gethostname(), pid=process.pid), "began": time.time() + 1}
     write_history(tmp_path / "run", [entry])
     done = cancel(tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"process {process.pid}: ended" in done.stdout
-    assert process.wait(10) == -signal.SIGTERM
+    assert process.wait(DEADLINE_S) == -signal.SIGTERM
 
 
 def test_a_run_elsewhere_or_at_its_end_is_not_ours_to_stop(tmp_path: Path) -> None:

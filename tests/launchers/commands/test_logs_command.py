@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.command_stand_ins import ebbtide_with
 from tests.support.histories import began, ended, write_history
+from tests.support.waiting import DEADLINE_S
 
 LOGS = ["attempts/1/trainer-0.log", "attempts/1/agent-0.log", "attempts/1/agent-1.log"]
 
@@ -54,7 +55,7 @@ def test_following_goes_on_into_the_next_attempt(tmp_path: Path) -> None:
         lines = [following.stdout.readline() for _ in range(3)]
         assert lines[-1] == "two of attempts/2/trainer-0.log\n"
         write_history(tmp_path / "run", [first, ended(1, "failed"), second, ended(2, "complete")])
-        assert following.wait(30) == 0
+        assert following.wait(DEADLINE_S) == 0
 
 
 @pytest.mark.parametrize(

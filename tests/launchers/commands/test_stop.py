@@ -10,6 +10,7 @@ from pathlib import Path
 from common.waiting import wait_until
 from tests.support.command_stand_ins import ebbtide_with
 from tests.support.histories import began, ended, lines, step, write_history
+from tests.support.waiting import DEADLINE_S
 
 
 def stop(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +30,7 @@ def test_it_is_told_and_waited_for(tmp_path: Path) -> None:
     wish, ledger = tmp_path / "run/attempts/1/stop", tmp_path / "run/ledger.jsonl"
 
     def end() -> None:
-        assert wait_until(wish.exists, 60)
+        assert wait_until(wish.exists, DEADLINE_S)
         lines(ledger, [entry, ended(1, "interrupted")])
 
     ending = threading.Thread(target=end)

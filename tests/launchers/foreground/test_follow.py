@@ -20,6 +20,7 @@ from launchers.attempts.exit_codes import INTERRUPTED
 from launchers.foreground import follow as module
 from launchers.foreground.follow import follow, interrupts
 from launchers.show.display import Display
+from tests.support.waiting import DEADLINE_S
 
 SAVES = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
 NEVER = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\ntime.sleep(600)"
@@ -36,7 +37,7 @@ class Followed:
 
     def when(self, holds: Callable[[], bool], number: signal.Signals) -> None:
         def send() -> None:
-            assert wait_until(holds, 30, 0.02)
+            assert wait_until(holds, DEADLINE_S, 0.02)
             os.kill(os.getpid(), number)
 
         threading.Thread(target=send, daemon=True).start()

@@ -26,13 +26,14 @@ from launchers.node.gate import Gate
 from launchers.node.pulse import Pulse
 from launchers.node.seat import Seat
 from tests.support.good_run import write_run
+from tests.support.waiting import DEADLINE_S
 
 NAMES = ("n1", "n2", "n3")
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> RunConfig:
-    return load_run_file(write_run(tmp_path), ["placement.num_nodes=3", "placement.start_timeout_s=20"])
+    return load_run_file(write_run(tmp_path), ["placement.num_nodes=3", f"placement.start_timeout_s={DEADLINE_S}"])
 
 
 def pass_gate(
@@ -62,7 +63,7 @@ def pass_gate(
     if unfit:
         done.set()
     for follower in followers:
-        follower.join(30)
+        follower.join(DEADLINE_S)
     return unfit, told
 
 
@@ -122,7 +123,7 @@ def test_a_full_run_directory_is_waited_for_and_all_are_asked_again(
     waits = RunDirectory(tmp_path / "run").attempt(1) / "waits"
 
     def make_room() -> None:
-        assert wait_until(waits.exists, 20)
+        assert wait_until(waits.exists, DEADLINE_S)
         assert f"waiting for what all nodes report: {tmp_path}/run: found " in waits.read_text()
         monkeypatch.setitem(gate.MIN_FREE_MIB, "run", 1)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.waiting import wait_until
+from common import waiting
 from core.processes import keys
 from core.processes.rendezvous import Rendezvous
 from core.run_dir.moment import Moment
 from launchers.node import pulse
 from launchers.node.pulse import ATTENTION_S, Pulse, Silence
+from tests.support.waiting import DEADLINE_S, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,7 @@ def agents(store: Rendezvous) -> Iterator[list[Pulse]]:
 def test_what_one_posts_the_others_hear(agents: list[Pulse]) -> None:
     agents[2].post(keys.ENDED, "first")
     agents[2].post(keys.ENDED, "last")
-    assert wait_until(lambda: agents[0].value(keys.ENDED) == agents[1].value(keys.ENDED) == "last", 10)
+    wait_until(lambda: agents[0].value(keys.ENDED) == agents[1].value(keys.ENDED) == "last", "both have heard the last")
 
 
 def test_the_leader_learns_at_once_what_the_run_is_doing(store: Rendezvous) -> None:
@@ -48,20 +49,19 @@ def test_the_leader_learns_at_once_what_the_run_is_doing(store: Rendezvous) -> N
 def test_counts_add_up(store: Rendezvous, agents: list[Pulse]) -> None:
     for one in agents:
         one.count(keys.LEFT)
-    assert wait_until(lambda: store.add(keys.LEFT, 0) == 3, 10)
+    wait_until(lambda: store.add(keys.LEFT, 0) == 3, "all three are counted")
 
 
 def test_the_leader_misses_a_node_that_falls_silent_and_no_other(agents: list[Pulse]) -> None:
-    assert wait_until(lambda: len(agents[0]._heard) == 2, 10)
-    assert agents[0].lost_nodes() == []
+    wait_until(lambda: len(agents[0]._heard) == 2 and agents[0].lost_nodes() == [], "the leader hears both")
     agents[1].stop()
-    assert wait_until(lambda: agents[0].lost_nodes() == [1], 10)
+    wait_until(lambda: agents[0].lost_nodes() == [1], "the leader misses node 1 alone")
 
 
 def test_a_node_that_has_never_spoken_is_not_lost_but_not_there_yet(store: Rendezvous) -> None:
     alone = Pulse(store, 0, 2, [], 0.5)
     alone.start()
-    assert not wait_until(lambda: bool(alone.lost_nodes()), 1.0)
+    assert not waiting.wait_until(lambda: bool(alone.lost_nodes()), 1.0)
     alone.stop()
 
 
@@ -71,14 +71,15 @@ def test_the_others_miss_a_store_that_does_not_answer(
     def gone(*_: object) -> None:
         raise RuntimeError("connection refused")
 
-    assert not agents[1].leader_lost()
+    wait_until(lambda: not agents[1].leader_lost(), "the store answers")
     monkeypatch.setattr(agents[1]._rendezvous, "set", gone)
-    assert wait_until(agents[1].leader_lost, 10)
+    wait_until(agents[1].leader_lost, "the store is missed")
     monkeypatch.undo()
-    assert wait_until(lambda: not agents[1].leader_lost(), 10)
+    wait_until(lambda: not agents[1].leader_lost(), "the store answers again")
 
 
-def test_the_last_word_is_sent_before_it_stops(store: Rendezvous) -> None:
+def test_the_last_word_is_sent_before_it_stops(store: Rendezvous, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulse, "BEAT_S", DEADLINE_S)  # so no beat sends it: the stop does, which waits for some beats
     one = Pulse(store, 0, 1, [], 0.5)
     one.start()
     one.post(keys.ENDED, "well")

@@ -19,6 +19,7 @@ from launchers.node import pulse
 from launchers.node.pulse import Pulse
 from launchers.node.seat import Seat
 from launchers.node.slot import ServerSlot
+from tests.support.waiting import DEADLINE_S
 
 NAME = "node0-engine0"
 
@@ -56,11 +57,11 @@ def slot(beat: Pulse, tmp_path: Path) -> Iterator[SleepSlot]:
 def kill(slot: ServerSlot) -> int:
     assert slot.child is not None
     slot.child.signal(signal.SIGKILL)
-    slot.child.wait(10)
+    slot.child.wait(DEADLINE_S)
     return slot.child.pid
 
 
-def restarted(slot: ServerSlot, beat: Pulse, pid: int, deadline_s: float = 10.0) -> bool:
+def restarted(slot: ServerSlot, beat: Pulse, pid: int, deadline_s: float = DEADLINE_S) -> bool:
     """Whether another process runs within the deadline."""
 
     def another() -> bool:
