@@ -122,9 +122,10 @@ def test_one_at_a_time(checkpoints: Checkpoints, trainer: Slow, folder: Path) ->
 
 
 def test_none_is_due_by_time_while_one_is_written_and_only_what_was_waited_for_counts(
-    folder: Path, trainer: Slow, process_group: None
+    folder: Path, trainer: Slow, process_group: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
+    monkeypatch.setattr("core.loop.checkpoints.time", SimpleNamespace(monotonic=float))  # writing takes no time
     timed = make(folder, trainer, interval=0, every_s=0.0, clock=lambda: now[0])
     assert timed.due(1)
     stage = trainer.stage
