@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from common.nearest import nearest
 from modelcfg.catalogue import UnknownModelError, load, load_hub, names
-from modelcfg.huggingface import Mismatch, compare, from_hf, nearest_entries
+from modelcfg.huggingface import Mismatch, compare, decoder_config, from_hf, nearest_entries
 from modelcfg.shape import DeltaNet, LatentAttention, LinearScaling, ModelShape, RopeScaling, SigmoidRouter, YarnScaling
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
-from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, matrices, other_linears
+from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, matrices, other_linears, stacks
 from modelcfg.unsupported import UnsupportedModelError
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "YarnScaling",
     "active_parameters",
     "compare",
+    "decoder_config",
     "fixed_tensors",
     "from_hf",
     "hf_tensors",
@@ -36,4 +37,5 @@ __all__ = [
     "num_parameters",
     "other_linears",
     "parameter_parts",
+    "stacks",
 ]

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.shards import made_at
 from modelcfg.stages import ONE_STAGE, Stages
+from modelcfg.table import layer_weights
 from modelcfg.weights import Kind, Weight
 
 ALL_LINEAR = "all-linear"
@@ -95,7 +95,7 @@ def possible_targets(shape: ModelShape) -> list[str]:
 
 def expert_targets(shape: ModelShape) -> set[str]:
     """Names of the projections that experts have, which a target cannot tell from those of dense layers."""
-    table = families()[shape.architecture].layer(shape, shape.num_layers - 1)
+    table = layer_weights(shape, shape.num_layers - 1)
     return {short(hf) for weight in table if weight.of_expert for hf in _modules(weight)}
 
 
@@ -125,7 +125,7 @@ def adapter_parameters(
 
 def _lines(shape: ModelShape, layer: int) -> list[Weight]:
     """The linear layers of the table, experts' aside."""
-    table = families()[shape.architecture].layer(shape, layer)
+    table = layer_weights(shape, layer)
     linear = [one for one in table if one.part in PARTS and not one.fixed and len(one.shapes[0]) == 2]
     return [one for one in linear if not one.of_expert]
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modelcfg.shape import ModelShape
 
 Config = Mapping[str, Any]
+PREFIX = "model."
 HEAD_DIM = 128  # of the families that have one, where config.json does not say
 REQUIRED = (
     "hidden_size",
@@ -38,7 +39,7 @@ def decoder_layer(shape: ModelShape, layer: int) -> list[Weight]:
 def layers_behind(shape: ModelShape) -> tuple[str, ...]:
     """Layers for predicting several tokens, numbered on behind the last."""
     first = shape.num_layers
-    return tuple(f"model.layers.{layer}." for layer in range(first, first + shape.carried_layers))
+    return tuple(f"{PREFIX}layers.{layer}." for layer in range(first, first + shape.carried_layers))
 
 
 def nothing(_: Any) -> dict[str, Any]:
@@ -59,8 +60,10 @@ class Family:
             of what is refused in all families where it has the same key.
         required: further keys that must be there.
         renamed: key → another name under which it may stand.
+        prefix: what the names of all tensors of the model begin with, the output layer's aside.
         carried: beginnings of the names of tensors that a model directory may hold beside the model: heads for several
-            tokens. They are neither computed, trained nor synced, and written out with the model as they were.
+            tokens, what sees images. They are neither computed, trained nor synced, and written out with the model as
+            they were.
         engine_config: keys of `config.json` that SGLang asks for, and that not everybody writes.
         not_on_cpus: why no engine on CPUs serves it; empty: one does.
         tells_no_experts: why engines cannot say which experts they chose; empty: they can, where there are any.
@@ -73,6 +76,7 @@ class Family:
     refused: Callable[[Config], dict[str, bool]] = nothing
     required: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    prefix: str = PREFIX
     carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
     engine_config: Callable[[ModelShape], dict[str, Any]] = nothing
     not_on_cpus: str = ""

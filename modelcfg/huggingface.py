@@ -2,7 +2,7 @@
 
 Both spellings of the rotary settings are read: `rope_theta` with `rope_scaling` (transformers 4, and what is
 published on the hub) and `rope_parameters` (transformers 5). A setting that the shape cannot express is refused, never
-dropped.
+dropped. Of a model that takes images too, the settings of its decoder (`text_config`) are read.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
     Raises:
         UnsupportedModelError: another architecture, a missing key, or a setting that a shape cannot express.
     """
+    config = decoder_config(config)
     family = _family(config)
     config = {**config, **{key: or_default(config, key, config.get(other)) for key, other in family.renamed}}
     missing = [key for key in REQUIRED + family.required if config.get(key) is None]
@@ -56,6 +57,13 @@ def from_hf(config: Mapping[str, Any], name: str = "custom") -> ModelShape:
         where = ".".join(str(part) for part in first["loc"])
         found = f"a config.json that contradicts itself ({where or 'shape'}: {first['msg']})"
         raise UnsupportedModelError(found, "take the file from the publisher") from None
+
+
+def decoder_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A `config.json` with all that it says of the decoder at the top; what it says there itself, it says of the whole
+    model.
+    """
+    return {**(config.get("text_config") or {}), **config}
 
 
 def _shape(config: Mapping[str, Any], family: Family, name: str) -> ModelShape:

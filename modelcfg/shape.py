@@ -71,6 +71,8 @@ class DeltaNet(Frozen):
     The state of a head is a matrix from keys, of `key_dim` channels, to values, of `value_dim`; `value_heads` /
     `key_heads` heads have one and the same key and query. Query, key and value are sums over a token and those before
     it, `taps` in all. Every layer whose number, from 1, is a multiple of `attention_every` has attention all the same.
+    `by_head`: what is projected lies key head by key head, query, key, values and gates of one behind each other; else
+    all queries come first, then all keys and all values, and gates have a projection of their own.
     """
 
     key_heads: PositiveInt
@@ -79,6 +81,7 @@ class DeltaNet(Frozen):
     value_dim: PositiveInt
     taps: PositiveInt = 4
     attention_every: PositiveInt = 4
+    by_head: bool = True
 
     @property
     def repeat(self) -> int:
@@ -94,6 +97,14 @@ class DeltaNet(Frozen):
     def value_size(self) -> int:
         """Width of all heads' values."""
         return self.value_heads * self.value_dim
+
+    @property
+    def projections(self) -> dict[str, int]:
+        """What is projected, as HuggingFace names it → its width: query, key, value and gate, strength and decay."""
+        keys, values, heads = self.key_size, self.value_size, self.value_heads
+        if self.by_head:
+            return {"qkvz": 2 * (keys + values), "ba": 2 * heads}
+        return {"qkv": 2 * keys + values, "z": values, "b": heads, "a": heads}
 
 
 class SigmoidRouter(Frozen):

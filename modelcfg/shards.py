@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from itertools import groupby
 
-from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.stages import ONE_STAGE, Stages
-from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, SHARED, Weight, after_layers, before_layers
+from modelcfg.table import after_layers, before_layers, layer_weights
+from modelcfg.weights import EMBEDDING, EXPERTS, OUTPUT, SHARED, Weight
 
 __all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters", "value_parameters"]
 
@@ -63,7 +63,7 @@ def value_parameters(
 
 
 def _layer(shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
-    table = sorted((w for w in families()[shape.architecture].layer(shape, layer) if not w.fixed), key=made_at)
+    table = sorted((w for w in layer_weights(shape, layer) if not w.fixed), key=made_at)
     found: dict[str, int] = {}
     for of_expert, weights in groupby(table, key=lambda weight: weight.of_expert):
         held = list(weights)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 
-from modelcfg.families import families
 from modelcfg.shape import ModelShape
-from modelcfg.weights import after_layers, before_layers
+from modelcfg.table import after_layers, before_layers, layer_weights
 
 
 def parameter_parts(shape: ModelShape) -> dict[str, int]:
@@ -21,7 +20,7 @@ def _parts(shape: ModelShape) -> Mapping[str, int]:
     for weight in (before_layers(shape), *after_layers(shape)):
         counts[weight.part] += weight.numel
     for layer in range(shape.num_layers):
-        for weight in families()[shape.architecture].layer(shape, layer):
+        for weight in layer_weights(shape, layer):
             if not weight.fixed:
                 counts[weight.part] += weight.numel * (shape.num_experts if weight.of_expert else 1)
     return {part: count for part, count in counts.items() if count or part != "router"}
@@ -35,6 +34,5 @@ def num_parameters(shape: ModelShape) -> int:
 def active_parameters(shape: ModelShape) -> int:
     """Number of parameters that compute a token: all, but among the experts only the chosen ones."""
     idle = shape.num_experts - shape.experts_per_token
-    layer = families()[shape.architecture].layer
-    tables = (layer(shape, number) for number in range(shape.num_layers))
+    tables = (layer_weights(shape, number) for number in range(shape.num_layers))
     return num_parameters(shape) - idle * sum(weight.numel for table in tables for weight in table if weight.of_expert)

@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
-from modelcfg.weights import Weight, after_layers, before_layers
+from modelcfg.table import after_layers, before_layers, layer_prefix, layer_weights
+from modelcfg.weights import Weight
 
 
 def hf_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     """Name and whole shape of every tensor that a checkpoint of this shape holds; a tied output layer is none."""
     found = dict(_tensors(before_layers(shape)))
     for layer in range(shape.num_layers):
-        for weight in families()[shape.architecture].layer(shape, layer):
+        for weight in layer_weights(shape, layer):
             for expert in range(shape.num_experts if weight.of_expert else 1):
-                found |= _tensors(weight, f"model.layers.{layer}.", expert)
+                found |= _tensors(weight, layer_prefix(shape, layer), expert)
     for weight in after_layers(shape):
         found |= _tensors(weight)
+    return found
+
+
+class Stack(NamedTuple):
+    """A tensor with those of all experts of a layer: its shape, and name and shape of each, one after the other."""
+
+    shape: tuple[int, ...]
+    parts: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def stacks(shape: ModelShape) -> dict[str, Stack]:
+    """Tensors by name that files may hold in the place of those that experts have one by one."""
+    found = {}
+    for layer in range(shape.num_layers):
+        begin = layer_prefix(shape, layer)
+        for weight in layer_weights(shape, layer):
+            if weight.stacked:
+                experts = range(shape.num_experts)
+                parts = tuple(part for expert in experts for part in _tensors(weight, begin, expert))
+                rows, columns = sum(size[0] for size in weight.shapes), weight.shapes[0][1]
+                found[begin + weight.stacked] = Stack((len(experts), rows, columns), parts)
     return found
 
 
@@ -44,9 +67,9 @@ def _is_matrix(weight: Weight) -> bool:
 def _of_layers(shape: ModelShape) -> Iterator[tuple[str, Weight]]:
     """Each HuggingFace tensor of the layers, with the line of the table that it is of."""
     for layer in range(shape.num_layers):
-        for weight in families()[shape.architecture].layer(shape, layer):
+        for weight in layer_weights(shape, layer):
             for expert in range(shape.num_experts if weight.of_expert else 1):
-                yield from ((f"model.layers.{layer}.{name.format(expert=expert)}", weight) for name in weight.hf)
+                yield from ((layer_prefix(shape, layer) + name.format(expert=expert), weight) for name in weight.hf)
 
 
 def is_carried(shape: ModelShape, name: str) -> bool:

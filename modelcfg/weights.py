@@ -8,7 +8,7 @@ Legend: H hidden, d head dim, F width of a feed-forward or of an expert.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
@@ -24,7 +24,6 @@ EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
 EXPERTS = "experts.local_experts."  # in the names of their parameters
 SHARED = "mlp.shared_experts"  # the feed-forward of all tokens beside them
-HF_EMBEDDING = "model.embed_tokens.weight"
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -40,6 +39,8 @@ class Weight:
         part: the part of the model that it is counted as.
         fixed: loaded, saved and synced, but trained by no gradient, and float32 whatever the model's precision. It is
             counted as no parameter.
+        stacked: name of a tensor with those of all experts, one after the other, which files may hold instead; empty:
+            none.
     """
 
     local: str
@@ -48,6 +49,7 @@ class Weight:
     shapes: tuple[tuple[int, ...], ...]
     part: Part
     fixed: bool = False
+    stacked: str = ""
 
     @property
     def of_expert(self) -> bool:
@@ -129,8 +131,7 @@ def delta_net(shape: ModelShape, delta: DeltaNet) -> list[Weight]:
 
     hidden, keys, values = shape.hidden_size, delta.key_size, delta.value_size
     return [
-        line("linear_qkvz.weight", "in_proj_qkvz.weight", 2 * (keys + values), hidden),
-        line("linear_ba.weight", "in_proj_ba.weight", 2 * delta.value_heads, hidden),
+        *(line(f"linear_{x}.weight", f"in_proj_{x}.weight", rows, hidden) for x, rows in delta.projections.items()),
         line("before.weight", "conv1d.weight", 2 * keys + values, 1, delta.taps),
         line("pace.bias", "dt_bias", delta.value_heads),
         line("pace.log", "A_log", delta.value_heads),
@@ -157,6 +158,8 @@ def experts(
     bias: str = "gate.e_score_correction_bias",
     names: Sequence[str] = PROJECTIONS,
     shared: str = SHARED,
+    *,
+    stacked: bool = False,
 ) -> list[Weight]:
     """The router, a feed-forward for each expert and, where the shape has it, one for all tokens.
 
@@ -165,13 +168,20 @@ def experts(
         bias: the router's there, where it has one.
         names: an expert's projections there.
         shared: what the names of the feed-forward of all tokens begin with there.
+        stacked: whether files may hold the experts of a layer as `gate_up_proj` and `down_proj`.
     """
     hidden, router = shape.hidden_size, ((shape.num_experts, shape.hidden_size),)
     table = [Weight("mlp.router.weight", (f"{hf}.gate.weight",), "replicated", router, "router")]
     if shape.router is not None:
         numbers = ((shape.num_experts,),)
         table.append(Weight("mlp.router.expert_bias", (f"{hf}.{bias}",), "replicated", numbers, "router", fixed=True))
-    table += feed_forward(hidden, shape.ffn_hidden_size, f"mlp.{EXPERTS}{{place}}", f"{hf}.experts.{{expert}}", names)
+    each = feed_forward(hidden, shape.ffn_hidden_size, f"mlp.{EXPERTS}{{place}}", f"{hf}.experts.{{expert}}", names)
+    if stacked:
+        each = [
+            replace(one, stacked=f"{hf}.experts.{name}")
+            for one, name in zip(each, ("gate_up_proj", "down_proj"), strict=True)
+        ]
+    table += each
     if shape.shared_ffn_hidden_size:
         if shape.shared_gate:
             table.append(
@@ -179,16 +189,3 @@ def experts(
             )
         table += feed_forward(hidden, shape.shared_ffn_hidden_size, SHARED, shared)
     return table
-
-
-def before_layers(shape: ModelShape) -> Weight:
-    """The embedding."""
-    return Weight(EMBEDDING, (HF_EMBEDDING,), "vocab", ((shape.vocab_size, shape.hidden_size),), "embedding")
-
-
-def after_layers(shape: ModelShape) -> list[Weight]:
-    """The final norm and, unless it is the embedding, the output layer."""
-    final = norm("decoder.final_layernorm", "model.norm", shape.hidden_size)
-    whole = ((shape.vocab_size, shape.hidden_size),)
-    output = Weight(OUTPUT, ("lm_head.weight",), "vocab", whole, "output")
-    return [final] if shape.tied_embeddings else [final, output]

@@ -134,6 +134,10 @@ def _states(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
     if shape.delta is not None and shape.delta.key_heads % engine:
         what = "key heads of a state"
         yield _indivisible("engine_tensor_parallel", engine, what, shape.delta.key_heads, shape.name)
+    if shape.delta is not None and not shape.num_experts and placement.tensor_parallel > 1:
+        found = f"{placement.tensor_parallel} for {shape.name}, most of whose layers have a state (gated delta net)"
+        remedy = "set tensor_parallel to 1 and raise pipeline_parallel; recompute saves memory, too"
+        yield Mistake("placement.tensor_parallel", None, found, "1: states are not split", remedy)
     if shape.delta is not None and placement.context_parallel > 1:
         found = f"{placement.context_parallel} for {shape.name}, most of whose layers have a state (gated delta net)"
         wanted = "1, as a state passes the tokens one after the other"

@@ -25,12 +25,17 @@ def copy_side_files(source: Path, directory: Path) -> None:
 
 
 def write_dtype(directory: Path, dtype: str) -> None:
-    """Say in config.json in which precision the weights are, and of no quantisation."""
+    """Say in config.json in which precision the weights are, those of a decoder in a part of its own too, and of no
+    quantisation.
+    """
     path = directory / "config.json"
     config = json.loads(path.read_text())
     for key in ("torch_dtype", *KEYS):
         config.pop(key, None)
     config["dtype"] = dtype
+    if decoder := config.get("text_config"):
+        decoder.pop("torch_dtype", None)
+        decoder["dtype"] = dtype
     path.write_text(json.dumps(config, indent=2))
 
 

@@ -14,7 +14,8 @@ from typing import Any
 from common.mistake import Wrong
 from core.pretrained.header import StoredTensor, read_header, told_by_first_bytes
 from core.pretrained.quantised import QuantisedWeight, put_together, scheme_of
-from modelcfg import ModelShape, hf_tensors, is_carried
+from core.pretrained.stacked import experts_apart
+from modelcfg import ModelShape, hf_tensors, is_carried, stacks
 
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"
@@ -80,13 +81,14 @@ def stored_tensors(directory: Path, config: Mapping[str, Any] | None = None) -> 
 
 def misfits(directory: Path, tensors: dict[str, ModelTensor], shape: ModelShape) -> Iterator[Wrong]:
     """What the tensors of a directory have other than a model of this shape, a line for each kind."""
-    wanted = hf_tensors(shape)
+    tensors, wanted = experts_apart(tensors, shape), hf_tensors(shape)
     odd = {name: one for name, one in tensors.items() if one.dtype not in DTYPES}
     if odd:
         name, one = next(iter(odd.items()))
         found = f"{name} in {one.dtype}{_others(odd)}, in {one.file}"
         yield Wrong(found, f"weights in {', '.join(DTYPES.values())}", "use the checkpoint that is not quantised")
     known = {**wanted, TIED_OUTPUT: wanted.get(TIED_OUTPUT, wanted[next(iter(wanted))])}
+    known |= {name: stack.shape for name, stack in stacks(shape).items()}
     other = {name: one for name, one in tensors.items() if name in known and one.shape != known[name]}
     if other:
         name, one = next(iter(other.items()))
@@ -112,13 +114,11 @@ def fitting_tensors(directory: Path, shape: ModelShape) -> dict[str, ModelTensor
     tensors = stored_tensors(directory)
     for wrong in misfits(directory, tensors, shape):
         raise wrong
-    return tensors
+    return experts_apart(tensors, shape)
 
 
 def carried_tensors(directory: Path, shape: ModelShape) -> dict[str, ModelTensor]:
     """What a directory holds beside the model, and another one is to hold as well: see `Family.carried`."""
-    if not shape.carried_layers:
-        return {}
     return {name: one for name, one in stored_tensors(directory).items() if is_carried(shape, name)}
 
 

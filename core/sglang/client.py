@@ -24,6 +24,7 @@ from core.sglang.generation import (
     prompts_body,
 )
 from core.sglang.transport import Transport
+from modelcfg import decoder_config
 
 MEMORY_TAGS = ("weights", "kv_cache", "cuda_graph")
 HEALTH_S = 30.0  # one question whether a starting engine is up; it is asked again
@@ -196,7 +197,7 @@ class EngineClient:
         """Token ids must be below it."""
         if self._vocab_size is None:
             config = Path(self.capabilities().model_dir, "config.json")
-            self._vocab_size = int(json.loads(config.read_text())["vocab_size"])
+            self._vocab_size = int(decoder_config(json.loads(config.read_text()))["vocab_size"])
         return self._vocab_size
 
     def weight_version(self) -> str:

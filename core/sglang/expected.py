@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from common.mistake import Wrong
+from core.pretrained.stacked import experts_apart
 from core.pretrained.weight_files import stored_tensors
 from core.sglang.errors import WeightsRefused
 from modelcfg import from_hf, is_carried
@@ -19,20 +20,20 @@ def expected_tensors(model_dir: str | Path) -> Shapes:
     """Name and shape of every weight of a HuggingFace directory, from its safetensors headers.
 
     With tied embeddings `lm_head.weight` is left out, whether or not the checkpoint stores it, and so is what lies
-    there beside the model. Read once per directory.
+    there beside the model; experts that lie there as one tensor are sent one by one. Read once per directory.
 
     Raises:
         WeightsRefused: there are no weights, or not all of them.
     """
     directory = Path(model_dir)
     try:
-        shapes = {name: tensor.shape for name, tensor in stored_tensors(directory).items()}
+        tensors = stored_tensors(directory)
     except Wrong as wrong:
         raise WeightsRefused(str(wrong)) from wrong
-    config = json.loads((directory / "config.json").read_text())
-    if config.get("tie_word_embeddings"):
+    model = from_hf(json.loads((directory / "config.json").read_text()))
+    shapes = {name: tensor.shape for name, tensor in experts_apart(tensors, model).items()}
+    if model.tied_embeddings:
         shapes.pop("lm_head.weight", None)
-    model = from_hf(config)
     return {name: shape for name, shape in shapes.items() if not is_carried(model, name)}
 
 

@@ -17,6 +17,7 @@ from core.pretrained.quantised import scheme_of
 from core.pretrained.shape import model_shape
 from core.processes.device import num_threads, resolve_device, resolve_dtype
 from core.run_dir.attempt_folder import AttemptFolder
+from core.sglang.asked_config import not_said
 from core.sglang.back_ends import BackEnds, choose_back_ends, installed_kernels
 from core.sglang.launch import EngineSpec, command, environment
 from launchers.node.gpus import capability_of_engine, gpus_of_engine
@@ -115,7 +116,7 @@ class EngineSlot(ServerSlot):
             options=placement.engine_options,
             has_experts=self._shape.num_experts > 0,
             back_ends=self._back_ends,
-            config=families()[self._shape.architecture].engine_config(self._shape),
+            config=not_said(families()[self._shape.architecture].engine_config(self._shape), self._model_dir),
             quantised=scheme_of(self._model_dir) is not None,
             returns_routing=self._config.algorithm.routing_replay == "engine",
         )

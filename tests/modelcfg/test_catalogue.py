@@ -22,6 +22,18 @@ MINIMAX_BESIDE = 62 * (256 * 3 * 24 * 12 + 2 * 48 * 24 + 2 * 8 * 24) + 62 * 256
 MIMO_HEADS = 177_223_680 + 2 * 4096**2 + 3 * 4096
 # The layer for several tokens of Qwen3-Next: attention, experts, a matrix [H, 2 H] and five norms.
 NEXT_BESIDE = 27_263_488 + 1_614_809_088 + 2 * 2048**2 + 5 * 2048
+# What sees images in Qwen3.5, counted by its vision_config, and the layer for several tokens: attention, a feed-forward
+# or experts, a matrix [H, 2 H] and five norms. With them the numbers below are those of the files.
+SEEING = {
+    "qwen3.5-0.8b": 100_592_896 + 18_350_592 + 2 * 1024**2 + 5 * 1024,
+    "qwen3.5-2b": 331_416_576 + 52_429_312 + 2 * 2048**2 + 5 * 2048,
+    "qwen3.5-4b": 333_514_240 + 107_479_552 + 2 * 2560**2 + 5 * 2560,
+    "qwen3.5-9b": 456_010_480 + 209_715_712 + 2 * 4096**2 + 5 * 4096,
+    "qwen3.5-27b": 460_730_096 + 372_244_992 + 2 * 5120**2 + 5 * 5120,
+    "qwen3.5-35b-a3b": 446_571_248 + 836_241_920 + 2 * 2048**2 + 5 * 2048,
+    "qwen3.5-122b-a10b": 451_290_864 + 2_504_789_504 + 2 * 3072**2 + 5 * 3072,
+    "qwen3.5-397b-a17b": 456_010_480 + 6_561_993_216 + 2 * 4096**2 + 5 * 4096,
+}
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
     # without the biases of their routers
@@ -80,6 +92,16 @@ PUBLISHED = {
     "qwen3-coder-30b-a3b": 30_532_122_624,
     "qwen3-coder-480b-a35b": 480_154_875_392,
     **dict.fromkeys((f"qwen3-next{x}-80b-a3b" for x in ("", "-thinking")), 81_324_862_720 - NEXT_BESIDE),
+    "qwen3.5-0.8b": 873_438_784 - SEEING["qwen3.5-0.8b"],
+    "qwen3.5-2b": 2_274_069_824 - SEEING["qwen3.5-2b"],
+    "qwen3.5-4b": 4_659_865_088 - SEEING["qwen3.5-4b"],
+    "qwen3.5-9b": 9_653_104_368 - SEEING["qwen3.5-9b"],
+    "qwen3.5-27b": 27_781_427_952 - SEEING["qwen3.5-27b"],
+    "qwen3.5-35b-a3b": 35_951_822_704 - SEEING["qwen3.5-35b-a3b"],
+    "qwen3.5-122b-a10b": 125_086_497_008 - SEEING["qwen3.5-122b-a10b"],
+    "qwen3.5-397b-a17b": 403_397_928_944 - SEEING["qwen3.5-397b-a17b"],
+    "qwen3.6-35b-a3b": 35_951_822_704 - SEEING["qwen3.5-35b-a3b"],
+    "qwen3.6-27b": 27_781_427_952 - SEEING["qwen3.5-27b"],
     "r1-distill-llama-8b": 8_030_261_248,
     "r1-distill-llama-70b": 70_553_706_496,
     "r1-distill-qwen-1.5b": 1_777_088_000,

@@ -16,11 +16,13 @@ from tests.support import mimo
 from tests.support.hf_forms import published_form
 
 mimo.register()
+EVERY_THIRD = ["linear_attention", "linear_attention", "full_attention"] * 8
 
 
 def transformers_config(name: str, **changes: Any) -> Any:
     form = published_form(modelcfg.load(name))
-    return AutoConfig.for_model(**(form | changes))
+    form.get("text_config", form).update(changes)
+    return AutoConfig.for_model(**form)
 
 
 @pytest.mark.parametrize("name", modelcfg.names())
@@ -65,7 +67,7 @@ def test_the_published_form_gives_the_shape(name: str) -> None:
 def test_the_form_that_transformers_saves_gives_the_shape(name: str, tmp_path: Path) -> None:
     transformers_config(name).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
-    assert "rope_parameters" in saved
+    assert "rope_parameters" in modelcfg.decoder_config(saved)
     assert modelcfg.compare(modelcfg.load(name), saved) == []
 
 
@@ -206,6 +208,31 @@ def test_sigmoid_experts_that_a_shape_cannot_express_are_refused(change: dict[st
     form = published_form(modelcfg.load("glm4.5-106b-a12b"))
     with pytest.raises(UnsupportedModelError, match=message):
         modelcfg.from_hf(form | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer_types": EVERY_THIRD}, "full_attention_interval: 4"),
+        ({"layer_types": ["full_attention", "linear_attention"] * 12}, "layer_types: "),
+        ({"attn_output_gate": False}, "attn_output_gate: False"),
+        ({"output_gate_type": "sigmoid"}, "output_gate_type: sigmoid"),
+        ({"attention_bias": True}, "attention_bias: True"),
+    ],
+)
+def test_decoders_with_states_that_a_shape_cannot_express_are_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("qwen3.5-0.8b"))
+    assert modelcfg.from_hf(form | {"text_config": {**form["text_config"], "output_gate_type": "swish"}})
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | {"text_config": {**form["text_config"], **change}})
+
+
+def test_what_a_file_says_of_the_whole_model_it_says_of_its_decoder() -> None:
+    form = published_form(modelcfg.load("qwen3.5-0.8b"))
+    text = {**form["text_config"], "tie_word_embeddings": False}  # transformers and SGLang ask at the top
+    assert modelcfg.from_hf(form | {"text_config": text}).tied_embeddings
+    told_below = {key: value for key, value in form.items() if key != "tie_word_embeddings"}
+    assert modelcfg.from_hf(told_below).tied_embeddings
 
 
 def test_dense_layers_by_a_list_of_kinds() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from modelcfg import DeltaNet, LatentAttention, ModelShape, RopeScaling, YarnScaling
 
-CLASSES = {"mimo": "MiMo", "minimax_m2": "MiniMaxM2"}
+CLASSES = {"mimo": "MiMo", "minimax_m2": "MiniMaxM2", "qwen3_5": "Qwen3_5", "qwen3_5_moe": "Qwen3_5Moe"}
 
 
 def _minimax(shape: ModelShape) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def _minimax(shape: ModelShape) -> dict[str, Any]:
 
 def _next(shape: ModelShape, delta: DeltaNet) -> dict[str, Any]:
     return {
-        "shared_expert_intermediate_size": shape.shared_ffn_hidden_size,
+        **({"shared_expert_intermediate_size": shape.shared_ffn_hidden_size} if shape.num_experts else {}),
         "full_attention_interval": delta.attention_every,
         "linear_num_key_heads": delta.key_heads,
         "linear_num_value_heads": delta.value_heads,
@@ -62,6 +62,26 @@ def _scaling(shape: ModelShape) -> dict[str, Any] | None:
     return None if scaling is None else {"type": "linear", "factor": scaling.factor}
 
 
+def _seeing(shape: ModelShape, form: dict[str, Any], family: str) -> dict[str, Any]:
+    """A model that takes images, whose decoder the form is of."""
+    rope = {"rope_type": "default", "mrope_interleaved": True, "mrope_section": [11, 11, 10]}
+    rope |= {"rope_theta": form.pop("rope_theta"), "partial_rotary_factor": form["partial_rotary_factor"]}
+    for key in (
+        "architectures",
+        "rope_scaling",
+        *(("intermediate_size", "norm_topk_prob") if shape.num_experts else ()),
+    ):
+        del form[key]
+    text = {**form, "model_type": f"{shape.architecture}_text", "attn_output_gate": True, "rope_parameters": rope}
+    return {
+        "architectures": [f"{family}ForConditionalGeneration"],
+        "model_type": shape.architecture,
+        "tie_word_embeddings": shape.tied_embeddings,
+        "text_config": text,
+        "vision_config": {"depth": 12, "hidden_size": 768, "out_hidden_size": shape.hidden_size},
+    }
+
+
 def published_form(shape: ModelShape) -> dict[str, Any]:
     """As on the hub: `rope_theta` beside `rope_scaling`."""
     rope: dict[str, Any] = {"rope_theta": shape.rope_theta, "rope_scaling": _scaling(shape)}
@@ -93,7 +113,7 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
             "decoder_sparse_step": 1,
             "mlp_only_layers": [],
         }
-    return {
+    form = {
         "architectures": [f"{family}ForCausalLM"],
         "model_type": shape.architecture,
         "hidden_size": shape.hidden_size,
@@ -118,3 +138,4 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
         **({"use_qk_norm": shape.qk_norm} if shape.architecture == "glm4_moe" else {}),
         **({"num_nextn_predict_layers": shape.carried_layers} if shape.architecture == "mimo" else {}),
     }
+    return _seeing(shape, form, family) if family.startswith("Qwen3_5") else form

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tests.support.tiny_models import reference_model
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -61,11 +63,9 @@ class PlainTrainer:
     """A model, its AdamW, and how many steps it has taken."""
 
     def __init__(self, model_dir: Path, settings: Settings) -> None:
-        from transformers import AutoModelForCausalLM
-
         self.settings, self.steps_taken = settings, 0
-        self.model: Any = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-        parameters = list(self.model.parameters())  # tied embeddings once
+        self.model: Any = reference_model(model_dir)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]  # tied embeddings once
         groups = [
             {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
@@ -88,7 +88,7 @@ class PlainTrainer:
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Copies of weights and both moments, by parameter name."""
-        named = dict(self.model.named_parameters())
+        named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         kind = self.model.config.model_type
         weights = _as_stored({name: p.detach() for name, p in named.items()}, kind)
         moments = {

@@ -23,9 +23,13 @@ OWN_HEADS = "mistral"  # as Llama, with a head dim that is not hidden / heads
 EXPERTS = "qwen3_moe"  # with experts, for which few layouts are possible
 SIGMOID_EXPERTS = ("glm4_moe", "deepseek_v3")  # with a dense layer, a feed-forward of all tokens, a router's bias
 STATEFUL = "qwen3_next"  # states in every other layer, gated attention in the others, experts with a gated shared one
+SEEING = "qwen3_5"  # states in three of four layers, with projections of their own, and what sees images beside it
+SEEING_EXPERTS = "qwen3_5_moe"  # the same with experts and a gated shared one
 WHOLE_NORMS = "minimax_m2"  # experts and a router's bias in all layers, norms over all heads at once
 LATENT = ("deepseek_v3", "glm4_moe_lite")  # the same, with keys and values by way of few numbers
-BESIDE = {CARRIES: "model.mtp_layers.0.", STATEFUL: "mtp."}  # what is carried, where it is not a layer behind the last
+# what is carried for several tokens, where it is not a layer behind the last
+BESIDE = {CARRIES: "model.mtp_layers.0.", STATEFUL: "mtp.", SEEING: "mtp.", SEEING_EXPERTS: "mtp."}
+EYE = "model.visual."  # what the names of tensors that see images begin with
 YARN = {
     "rope_type": "yarn",
     "rope_theta": 10000.0,
@@ -51,6 +55,8 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         MiniMaxM2Config,
         MistralConfig,
         Qwen2Config,
+        Qwen3_5Config,
+        Qwen3_5MoeConfig,
         Qwen3Config,
         Qwen3MoeConfig,
         Qwen3NextConfig,
@@ -102,6 +108,13 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         fields |= {"shared_expert_intermediate_size": 40, "num_hidden_layers": 4, "full_attention_interval": 2}
         fields |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 24}
         fields |= {"linear_value_head_dim": 16}
+    if family == SEEING:
+        return Qwen3_5Config(**_seeing(fields | changes))
+    if family == SEEING_EXPERTS:
+        fields |= {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
+        fields |= {"shared_expert_intermediate_size": 40}
+        del fields["intermediate_size"]
+        return Qwen3_5MoeConfig(**_seeing(fields | changes))
     classes = {
         "deepseek_v3": DeepseekV3Config,
         "glm4": Glm4Config,
@@ -120,21 +133,36 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     return config_class(**deepcopy(fields | changes))  # it writes into what it is given
 
 
+def _seeing(fields: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a model that takes images: those of the decoder one level down, and a very small eye."""
+    states = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 24}
+    positions = {"partial_rotary_factor": 0.25, "mrope_interleaved": True, "mrope_section": [2, 1, 1]}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, **fields.pop("rope_parameters", {}), **positions}
+    text = {**fields, **states, "linear_value_head_dim": 16, "num_hidden_layers": 4, "rope_parameters": rope}
+    eye = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 4}
+    eye |= {"out_hidden_size": fields["hidden_size"], "num_position_embeddings": 16}
+    top = {key: fields[key] for key in ("tie_word_embeddings", "dtype")}
+    return {"text_config": text, "vision_config": eye, **top}
+
+
 def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Path:
     """Write a random model of `kind` to `directory` and return the directory.
 
     All parameters are random, norms and biases too, so that a swapped or forgotten one shows.
     """
     import torch
-    from transformers import AutoModelForCausalLM
 
     config = tiny_config(kind, **changes)
     generator = torch.Generator().manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = _class_for(config.model_type).from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             noise = torch.empty_like(parameter).normal_(0.0, 0.1, generator=generator)
-            centred = kind == STATEFUL and not name.endswith("linear_attn.norm.weight")
+            centred = (
+                kind.startswith((STATEFUL, SEEING))
+                and not name.startswith(EYE)
+                and not name.endswith("linear_attn.norm.weight")
+            )
             parameter.copy_(1.0 + noise if name.endswith("norm.weight") and not centred else noise)
         for name, buffer in model.named_buffers():
             if name.endswith("e_score_correction_bias"):  # as far apart as the scores
@@ -149,13 +177,49 @@ def tiny_models(kinds: Iterable[str], folder: Path, **changes: Any) -> dict[str,
     return {kind: str(tiny_model(kind, folder / kind, **changes)) for kind in kinds}
 
 
+def reference_model(directory: Path) -> Any:
+    """transformers' model of a directory, in float32; what sees images is not trained."""
+    import torch
+
+    model_type = json.loads((directory / "config.json").read_text())["model_type"]
+    model = _class_for(model_type).from_pretrained(directory, dtype=torch.float32)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(EYE))
+    return model
+
+
+def _class_for(model_type: str) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText if model_type.startswith(SEEING) else AutoModelForCausalLM
+
+
+def with_stacked_experts(directory: Path) -> Path:
+    """Give the experts of each layer the form of the publisher's files: a tensor for gate and up, and one for down."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    file = directory / "model.safetensors"
+    tensors = load_file(file)
+    begins = sorted({name.partition("experts.0.")[0] for name in tensors if "experts.0." in name})
+    for begin in begins:
+        numbers = range(sum(name.startswith(f"{begin}experts.") for name in tensors) // 3)
+        gate, up, down = (
+            torch.stack([tensors.pop(f"{begin}experts.{number}.{x}_proj.weight") for number in numbers])
+            for x in ("gate", "up", "down")
+        )
+        tensors |= {f"{begin}experts.gate_up_proj": torch.cat([gate, up], 1), f"{begin}experts.down_proj": down}
+    save_file(tensors, file, {"format": "pt"})
+    return directory
+
+
 def with_layer_behind(directory: Path) -> Path:
     """Give a model two tensors of a layer for predicting several tokens, of other types than its own."""
     import torch
     from safetensors.torch import load_file, save_file
 
     config = json.loads((directory / "config.json").read_text())
-    begin = BESIDE.get(config["model_type"]) or f"model.layers.{config['num_hidden_layers']}."
+    begin = BESIDE.get(config["model_type"]) or f"model.layers.{config.get('num_hidden_layers')}."
     more = {f"{begin}eh_proj.weight": torch.rand(4, 8).bfloat16(), f"{begin}enorm.weight": torch.rand(3).half()}
     file = directory / "model.safetensors"
     save_file(load_file(file) | more, file, {"format": "pt"})

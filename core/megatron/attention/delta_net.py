@@ -1,15 +1,16 @@
 """A layer with a state in the place of attention: a gated delta net.
 
 Query, key and value are sums over a token and a few before it, by channel, behind which comes a SiLU; queries and keys
-have length 1. What a query reads from the state is normed and gated. Source: arXiv:2412.06464, section 3.4; the order
-of projections is that of Qwen3-Next. A prompt that responses share is computed once: they go on from the state in which
-it ends, and from its last tokens. Of the forward pass only projections are kept; the rest is computed again, some heads
-at a time. Left out: tensor and context parallel.
+have length 1. What a query reads from the state is normed and gated. Source: arXiv:2412.06464, section 3.4; the
+projections are those of Qwen3-Next, which lie head by head, or of Qwen3.5, which are put in that order. A prompt that
+responses share is computed once: they go on from the state in which it ends, and from its last tokens. Of the forward
+pass only projections are kept; the rest is computed again, some heads at a time. Left out: tensor and context parallel.
 Legend: T row tokens, h key heads (of a block), r states of each, d channels of a key, v of a value, w = 2 d + r v.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -60,11 +61,10 @@ class DeltaNetLayer(MegatronModule):  # type: ignore[misc]
     def __init__(self, config: Any, shape: ModelShape, delta: DeltaNet, layer_number: int, **_: Any) -> None:
         super().__init__(config)
         self.layer_number, self.delta = layer_number, delta
-        hidden, both = shape.hidden_size, delta.key_size + delta.value_size
-        self.linear_proj = WholeLinear(config, delta.value_size, hidden)
-        self.linear_qkvz = WholeLinear(config, hidden, 2 * both)
-        self.linear_ba = WholeLinear(config, hidden, 2 * delta.value_heads)
-        self.before = Before(config, both + delta.key_size, delta.taps)
+        self.linear_proj = WholeLinear(config, delta.value_size, shape.hidden_size)
+        for name, width in delta.projections.items():
+            self.add_module(f"linear_{name}", WholeLinear(config, shape.hidden_size, width))
+        self.before = Before(config, 2 * delta.key_size + delta.value_size, delta.taps)
         self.pace = Pace(config, delta.value_heads)
         self.read_norm = RMSNorm(config, delta.value_dim, shape.norm_eps)
 
@@ -75,8 +75,7 @@ class DeltaNetLayer(MegatronModule):  # type: ignore[misc]
         runs, heads = packed_seq_params.attention.runs, self.delta.key_heads
         before = runs.before(self.delta.taps - 1)
         every_head = (
-            self.linear_qkvz(hidden_states).view(len(hidden_states), heads, -1),
-            self.linear_ba(hidden_states).view(len(hidden_states), heads, -1),
+            *self._projected(hidden_states),
             self._taps(),
             self.pace.log.view(heads, -1),
             self.pace.bias.view(heads, -1),
@@ -90,11 +89,26 @@ class DeltaNetLayer(MegatronModule):  # type: ignore[misc]
         ]
         return self.linear_proj(torch.cat(read, 1).flatten(1)[:, None]), None
 
+    def _projected(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """[T, h, w + r v]: query, key, values and gates of each key head, and [T, h, 2 r]: strengths and decays."""
+        found = [self.get_submodule(f"linear_{name}")(hidden_states)[:, 0] for name in self.delta.projections]
+        if self.delta.by_head:
+            qkvz, ba = (one.unflatten(-1, (self.delta.key_heads, -1)) for one in found)
+            return qkvz, ba
+        mixed, *others = found
+        return self._by_head([*self._apart(mixed, -1), others[0]], -1), self._by_head(others[1:], -1)
+
     def _taps(self) -> Tensor:
         """[h, w, taps] weights, in the order in which a head has its numbers."""
-        delta = self.delta
-        of_each = torch.split(self.before.weight[:, 0], [delta.key_size, delta.key_size, delta.value_size])
-        return torch.cat([one.view(delta.key_heads, -1, delta.taps) for one in of_each], 1)
+        return self._by_head(self._apart(self.before.weight[:, 0], 0), 0)
+
+    def _apart(self, mixed: Tensor, dim: int) -> tuple[Tensor, ...]:
+        """The parts of all queries, of all keys and of all values."""
+        return torch.split(mixed, [self.delta.key_size, self.delta.key_size, self.delta.value_size], dim)
+
+    def _by_head(self, parts: Sequence[Tensor], dim: int) -> Tensor:
+        """The parts with each key head's share of all of them together, in a dimension of heads and one behind it."""
+        return torch.cat([one.unflatten(dim, (self.delta.key_heads, -1)) for one in parts], dim if dim < 0 else dim + 1)
 
     def _heads(
         self, qkvz: Tensor, ba: Tensor, taps: Tensor, log: Tensor, bias: Tensor, runs: Runs, before: list[Tensor]

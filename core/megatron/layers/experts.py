@@ -27,17 +27,18 @@ from modelcfg import ModelShape
 
 
 def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
-    """Settings of experts for Megatron; without experts only the dispatcher: variable_seq_lengths insists on it."""
-    dispatcher = {"moe_token_dispatcher_type": "alltoall"}
+    """Settings of experts for Megatron; without experts what it asks for all the same: variable_seq_lengths insists on
+    the dispatcher.
+    """
+    always = {"moe_token_dispatcher_type": "alltoall", "moe_layer_freq": _layers_with_experts(shape)}
     if not shape.num_experts:
-        return dispatcher
-    return dispatcher | {
+        return always
+    return always | {
         "num_moe_experts": shape.num_experts,
         "moe_router_topk": shape.experts_per_token,
         "moe_ffn_hidden_size": shape.ffn_hidden_size,
         "moe_shared_expert_intermediate_size": shape.shared_ffn_hidden_size or None,
         "moe_shared_expert_gate": shape.shared_gate,
-        "moe_layer_freq": _layers_with_experts(shape),
         "moe_router_dtype": "fp32" if shape.router else None,
         "moe_router_load_balancing_type": "none",
         "moe_aux_loss_coeff": 0.0,

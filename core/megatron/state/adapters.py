@@ -16,6 +16,7 @@ from core.megatron.state.names import Entry
 from modelcfg import ModelShape
 from modelcfg.adapters import ADAPTERS, SIDES, Adapted, adapted_layers
 from modelcfg.stages import ONE_STAGE, Stages
+from modelcfg.table import layer_prefix
 
 PEFT = "base_model.model."  # ahead of HuggingFace's names
 
@@ -29,7 +30,7 @@ def adapter_entries(shape: ModelShape, lora: LoraConfig, stages: Stages = ONE_ST
     """Every tensor of the adapters once, as PEFT has it, layer by layer."""
     found = []
     for stage, layer, index in stages.places(shape.num_layers):
-        begin, hf = f"decoder.layers.{index}.", f"{PEFT}model.layers.{layer}."
+        begin, hf = f"decoder.layers.{index}.", PEFT + layer_prefix(shape, layer)
         for adapted in adapted_layers(shape, layer, lora.targets):
             for local, name, size, cut in adapted.shapes(lora.rank):
                 found.append(Entry(stage, begin + local, (hf + name,), cut, (size,)))

@@ -15,8 +15,10 @@ from core.megatron.parallel import Layout
 from core.megatron.state.gather import gathered
 from core.megatron.state.names import export_entries, load_entries, split
 from core.megatron.state.stored import StoredModel
+from core.pretrained.header import StoredTensor
 from core.pretrained.model_writer import ModelWriter, written_model
 from core.pretrained.quantised import QuantisedWeight
+from core.pretrained.stored_values import stored_values
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
 
@@ -129,11 +131,18 @@ class _Reader:
         opened = {
             file: stack.enter_context(safe_open(file, framework="pt")) for file in {x.file for x in tensors.values()}
         }
-        self._files = {name: opened[tensor.file] for name, tensor in tensors.items()}
+        held = {file: set(one.keys()) for file, one in opened.items()}
+        self._files = {name: opened[one.file] for name, one in tensors.items() if name in held[one.file]}
+        self._parts = {  # of a tensor with all experts of a layer
+            name: one for name, one in tensors.items() if isinstance(one, StoredTensor) and name not in self._files
+        }
 
     def read(self, name: str, rows: slice, columns: slice) -> Tensor:
         if name in self._quantised:
             return self._quantised[name].values(rows, columns)
+        if name in self._parts:
+            part = self._parts[name]
+            return stored_values(part, range(part.shape[0])[rows])[:, columns]
         view = self._files[name].get_slice(name)
         result: Tensor = view[rows] if columns == slice(None) else view[rows, columns]
         return result

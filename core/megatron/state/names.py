@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from modelcfg import ModelShape
-from modelcfg.families import families
 from modelcfg.stages import ONE_STAGE, Stages
-from modelcfg.weights import OUTPUT, Kind, Weight, after_layers, before_layers
+from modelcfg.table import after_layers, before_layers, layer_prefix, layer_weights
+from modelcfg.weights import OUTPUT, Kind, Weight
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def export_entries(shape: ModelShape, stages: Stages = ONE_STAGE, expert_ranks: 
     """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank."""
     entries = [_entry(before_layers(shape), 0)]
     for stage, layer, index in stages.places(shape.num_layers):
-        local, hf = f"decoder.layers.{index}.", f"model.layers.{layer}."
-        table = families()[shape.architecture].layer(shape, layer)
+        local, hf = f"decoder.layers.{index}.", layer_prefix(shape, layer)
+        table = layer_weights(shape, layer)
         entries += [_entry(weight, stage, local, hf) for weight in table if not weight.of_expert]
         for place in range(shape.num_experts // expert_ranks):
             entries += [

@@ -9,11 +9,16 @@ from typing import Any
 import modelcfg
 from launchers.moving_in.flags import Flags, number, whole
 from modelcfg import LatentAttention, ModelShape, SigmoidRouter
-from modelcfg.families import qwen3_next
+from modelcfg.families import qwen3_5, qwen3_5_moe, qwen3_next
 
 WHOLE_NORMS = "minimax_m2"
-STATEFUL = "qwen3_next"  # flags do not say the sizes of its states, which are one and the same in all of these models
-OF_SPEC = ("glm4", WHOLE_NORMS, STATEFUL)  # names in --spec of layers that the family of that name has here
+# flags do not say the sizes of their states, so models are one if all else is
+STATEFUL = {
+    "qwen3_next": qwen3_next.layer_fields,
+    "qwen3_5_moe": qwen3_5_moe.layer_fields,
+    "qwen3_5": qwen3_5.layer_fields,
+}
+OF_SPEC = ("glm4", WHOLE_NORMS, *STATEFUL)  # names in --spec of layers that the family of that name has here
 MTP = "mtp_num_layers"  # carried along where the family is known
 OF_NO_FAMILY = {
     "spec": "layers of its own (--spec)",
@@ -23,14 +28,14 @@ OF_NO_FAMILY = {
 }
 SIZES = ("num_layers", "hidden_size", "num_attention_heads", "vocab_size")
 LONGEST = 1 << 20  # positions: flags do not say them, and no weight depends on them
-SAME = ("max_position_embeddings", "name", "hub", "norm_eps", "rope_scaling", "carried_layers")
+SAME = ("max_position_embeddings", "name", "hub", "norm_eps", "rope_scaling", "carried_layers", "delta")
 LIST = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,3}))?")
 
 
 def unknown_family(flags: Flags) -> str:
     """What the model has that no family here has; empty: nothing that flags show."""
     for name, what in OF_NO_FAMILY.items():
-        carries = _has_sigmoid_router(flags) or _architecture(flags) == "mimo"
+        carries = _has_sigmoid_router(flags) or _has_states(flags) or _architecture(flags) == "mimo"
         known = bool(_family_of_spec(flags)) if name == "spec" else name == MTP and carries
         known |= name == "attention_output_gate" and _has_states(flags)
         if flags.look(name) and not known:
@@ -69,7 +74,7 @@ def shape_of(flags: Flags) -> ModelShape | None:
             max_position_embeddings=LONGEST,
             **_attention(flags, hidden // heads),
             **_experts(flags, layers),
-            **(qwen3_next.layer_fields({}) if _has_states(flags) else {}),
+            **(STATEFUL[_architecture(flags)]({}) if _has_states(flags) else {}),
         )
     except ValueError:  # sizes that no model has
         return None
@@ -137,7 +142,7 @@ def _dense_layers(frequency: str, layers: int) -> int:
 
 
 def _has_states(flags: Flags) -> bool:
-    return _family_of_spec(flags) == STATEFUL
+    return _family_of_spec(flags) in STATEFUL
 
 
 def _has_sigmoid_router(flags: Flags) -> bool:
@@ -176,7 +181,8 @@ def _architecture(flags: Flags) -> str:
 
 def _family_of_spec(flags: Flags) -> str:
     """The family whose layers --spec names; empty: none here."""
-    return next((family for family in OF_SPEC if family in flags.said("spec")), "")
+    found = next((family for family in OF_SPEC if family in flags.said("spec")), "")
+    return "qwen3_5_moe" if found == "qwen3_5" and flags.look("num_experts") else found
 
 
 def _same(one: ModelShape, other: ModelShape) -> bool:

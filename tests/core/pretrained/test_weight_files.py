@@ -225,7 +225,7 @@ def test_a_checkpoint_is_asked_for_what_the_trainer_loads(name: str) -> None:
     assert hf_tensors(shape) == loaded
 
 
-@pytest.mark.parametrize("kind", ["qwen3-tied", "qwen3_moe", "glm4", "glm4_moe"])
+@pytest.mark.parametrize("kind", ["qwen3-tied", "qwen3_moe", "glm4", "glm4_moe", "qwen3_5", "qwen3_5_moe"])
 def test_what_transformers_writes_fits(kind: str, tmp_path: Path) -> None:
     from safetensors import safe_open
 
@@ -249,6 +249,25 @@ def test_a_layer_behind_the_last_is_carried_if_config_json_tells_of_it(tmp_path:
     assert carried_tensors(directory, shape).keys() == behind
     with pytest.raises(Wrong, match=r"model.layers.4.eh_proj.weight and 1 other in .* with 4 layers"):
         fitting_tensors(directory, shape.model_copy(update={"carried_layers": 0}))
+
+
+def test_experts_in_one_tensor_are_told_apart_and_have_to_be_those_of_the_model(tmp_path: Path) -> None:
+    import torch
+
+    from core.pretrained.stored_values import whole_values
+    from core.sglang.expected import expected_tensors
+    from tests.support.tiny_models import tiny_model, with_stacked_experts
+
+    apart, stacked = (tiny_model("qwen3_5_moe", tmp_path / name) for name in ("apart", "stacked"))
+    with_stacked_experts(stacked)
+    shape = from_hf(json.loads((stacked / "config.json").read_text()))
+    found, wanted = fitting_tensors(stacked, shape), fitting_tensors(apart, shape)
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(whole_values(found[name]), whole_values(wanted[name])) for name in wanted)
+    assert expected_tensors(stacked) == expected_tensors(apart) == hf_tensors(shape)
+    said = r"experts.down_proj with shape \[8, 64, 48\] and 11 others, in .*; wanted \[6, 64, 48\]"
+    with pytest.raises(Wrong, match=said):
+        fitting_tensors(stacked, shape.model_copy(update={"num_experts": 6}))
 
 
 def test_headers_of_any_bytes_are_refused_in_words(tmp_path: Path) -> None:

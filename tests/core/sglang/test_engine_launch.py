@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import modelcfg
+from core.sglang.asked_config import not_said
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, command, environment
 from modelcfg.families import families
-from tests.support.tiny_models import STATEFUL, tiny_model
+from tests.support.tiny_models import SEEING, SEEING_EXPERTS, STATEFUL, tiny_model
 
 CPU = EngineSpec("e", Path("/models/m"), "cpu", "float32", "127.0.0.1", 4242, random_seed=7, api_key="secret")
 CUDA = replace(CPU, device="cuda", dtype="bfloat16", memory_fraction=0.4, tensor_parallel=2, max_running_requests=128)
@@ -115,15 +116,41 @@ def test_adapter_imports_neither_torch_nor_sglang() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
 
 
+SGLANG_READS = """
+import json, sys
+from sglang.srt.utils.hf_transformers.config import get_config
+found = []
+for directory, told in json.loads(sys.argv[1]):
+    config = get_config(directory, trust_remote_code=False, model_override_args=told)
+    text = getattr(config, "text_config", config)
+    found.append([text.linear_layer_ids, text.vocab_size, getattr(config, "language_model_only", None)])
+print(json.dumps(found))
+"""
+
+
 def test_sglang_has_the_same_layers_with_states_of_files_that_transformers_writes(tmp_path: Path) -> None:
-    written = json.loads((tiny_model(STATEFUL, tmp_path / "model") / "config.json").read_text())
-    shape = modelcfg.from_hf(written)
-    asks = (
-        "import json, sys; from sglang.srt.configs.qwen3_next import Qwen3NextConfig; "
-        "c = Qwen3NextConfig(**json.loads(sys.argv[1])); c.update(json.loads(sys.argv[2])); print(c.linear_layer_ids)"
-    )
-    told = json.dumps(families()[shape.architecture].engine_config(shape))
-    words = [sys.executable, "-c", asks, json.dumps(written), told]
+    kinds = (STATEFUL, SEEING, SEEING_EXPERTS)
+    written = [tiny_model(kind, tmp_path / kind) for kind in kinds]
+    shapes = [modelcfg.from_hf(json.loads((folder / "config.json").read_text())) for folder in written]
+    asked = [families()[shape.architecture].engine_config(shape) for shape in shapes]
+    told = [[str(folder), not_said(one, folder)] for folder, one in zip(written, asked, strict=True)]
+    words = [sys.executable, "-c", SGLANG_READS, json.dumps(told)]
     found = subprocess.run(words, env=environment(CPU, os.environ), capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr[-2000:]
-    assert json.loads(found.stdout) == [layer for layer in range(shape.num_layers) if shape.has_state(layer)]
+    states = [[layer for layer in range(shape.num_layers) if shape.has_state(layer)] for shape in shapes]
+    only_text = (None, True, True)
+    assert json.loads(found.stdout.splitlines()[-1]) == [
+        [layers, shape.vocab_size, only] for layers, shape, only in zip(states, shapes, only_text, strict=True)
+    ]
+
+
+def test_an_engine_is_told_what_config_json_does_not_say(tmp_path: Path) -> None:
+    asked = {"only": True, "text": {"every": 4, "tied": False}}
+    assert not_said(asked, tmp_path) == asked, "there is no file"
+    for said, told in (
+        ({"only": False, "text": {"every": 4, "tied": False}}, {"only": True}),
+        ({"only": True, "text": {"every": 3, "tied": False}}, {"text": {"every": 4}}),
+        ({"text": None, "only": True}, {"text": {"every": 4, "tied": False}}),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(said))
+        assert not_said(asked, tmp_path) == told

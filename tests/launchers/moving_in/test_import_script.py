@@ -518,6 +518,15 @@ SIZES = {
     " --rotary-percent 0.25 --untie-embeddings-and-output-weights --qk-layernorm --num-experts 512 --moe-router-topk 10"
     " --moe-shared-expert-intermediate-size 512 --moe-shared-expert-gate --attention-output-gate"
     " --apply-layernorm-1p --spec plugins.qwen3_next get_layers",
+    "qwen3.5-27b": "--num-layers 64 --hidden-size 5120 --ffn-hidden-size 17408 --num-attention-heads 24"
+    " --num-query-groups 4 --kv-channels 256 --vocab-size 248320 --rotary-base 10000000 --rotary-percent 0.25"
+    " --untie-embeddings-and-output-weights --qk-layernorm --attention-output-gate --apply-layernorm-1p"
+    " --spec plugins.qwen3_5 get_layers",
+    "qwen3.5-35b-a3b": "--num-layers 40 --hidden-size 2048 --ffn-hidden-size 512 --moe-ffn-hidden-size 512"
+    " --num-attention-heads 16 --num-query-groups 2 --kv-channels 256 --vocab-size 248320 --rotary-base 10000000"
+    " --rotary-percent 0.25 --untie-embeddings-and-output-weights --qk-layernorm --num-experts 256"
+    " --moe-router-topk 8 --moe-shared-expert-intermediate-size 512 --moe-shared-expert-gate"
+    " --attention-output-gate --apply-layernorm-1p --spec plugins.qwen3_5 get_layers",
     "mimo-7b": "--num-layers 36 --hidden-size 4096 --ffn-hidden-size 11008 --num-attention-heads 32"
     " --num-query-groups 8 --vocab-size 151680 --rotary-base 640000 --add-qkv-bias"
     " --untie-embeddings-and-output-weights --mtp-num-layers 1",
@@ -565,6 +574,9 @@ def test_a_row_of_states_is_on_one_rank(tmp_path: Path) -> None:
     found = of_flags(tmp_path, f"{SIZES['qwen3-next-80b-a3b']} {flags}")
     assert keys(found)["placement.context_parallel"] == 1
     assert {one.flag: one.loses for one in found.draft.lost}["--context-parallel-size 4"] == "memory"
+    whole = of_flags(tmp_path, f"{SIZES['qwen3.5-27b']} --num-rollout 1 --tensor-model-parallel-size 4")
+    assert keys(whole)["placement.tensor_parallel"] == 1
+    assert {one.flag: one.why for one in whole.draft.lost}["--tensor-model-parallel-size 4"] == "states are not split"
 
 
 def test_a_model_of_no_family_is_named_as_such(tmp_path: Path) -> None:

@@ -21,12 +21,16 @@ from tests.support.tiny_models import (
     KINDS,
     OWN_HEADS,
     POST_NORMS,
+    SEEING,
+    SEEING_EXPERTS,
     SIGMOID_EXPERTS,
     STATEFUL,
     WHOLE_NORMS,
     YARN,
+    reference_model,
     tiny_model,
     with_layer_behind,
+    with_stacked_experts,
 )
 
 SCALED = {
@@ -40,8 +44,10 @@ SCALED = {
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     **{
         kind: (kind, {})
-        for kind in (*KINDS, POST_NORMS, OWN_HEADS, CARRIES, EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
+        for kind in (*KINDS, POST_NORMS, OWN_HEADS, CARRIES, EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SEEING)
     },
+    "qwen3_5-tied": ("qwen3_5-tied", {}),
+    SEEING_EXPERTS: (SEEING_EXPERTS, {}),
     "glm4_moe_lite": ("glm4_moe_lite", {}),
     "direct-queries": ("deepseek_v3", {"q_lora_rank": None, "rope_parameters": {"rope_type": "default"}}),
     "yarn-rope": ("llama", {"rope_parameters": {**YARN, "beta_fast": 4.0, "truncate": False}}),
@@ -60,9 +66,12 @@ LAYOUTS = {
     "pp2-ep2": (4, {"placement": {"pipeline_parallel": 2, "expert_parallel": 2}}),
     "tp4": (4, {"placement": {"tensor_parallel": 4}}),  # more ranks than query groups
 }
-WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
-ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite")  # a layout changes nothing of what is new
+WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SEEING_EXPERTS)
+# a layout changes nothing of what is new
+ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite", "qwen3_5-tied")
+NOT_SPLIT = (WHOLE_NORMS, STATEFUL, SEEING, SEEING_EXPERTS)  # a norm needs all heads, and states are not split
 QUANTISED = {"qwen3-fp8": "fp8", "deepseek_v3-packed": "packed"}
+FORMS = {**dict.fromkeys(QUANTISED, "quantised"), SEEING_EXPERTS: "stacked"}  # in which the trainer reads them
 FOUR_RANKS = ("qwen2", "odd-vocab")
 TEMPERATURE = 0.7
 
@@ -72,23 +81,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("huggingface")
     for name, (kind, changes) in MODELS.items():
         tiny_model(kind, root / "models" / name, **changes)
-        if kind in (CARRIES, STATEFUL, *SIGMOID_EXPERTS):
+        if kind in (CARRIES, STATEFUL, SEEING, *SIGMOID_EXPERTS):
             with_layer_behind(root / "models" / name)
+        if name == SEEING_EXPERTS:
+            with_stacked_experts(tiny_model(kind, root / "stacked" / name))
         if name in QUANTISED:
             quantise(root / "models" / name, root / "quantised" / name, QUANTISED[name])
     return root
 
 
 def _possible(model: str, layout: str) -> bool:
-    """Few models on four ranks; experts are shared out where there are some."""
+    """Few models on four ranks, and one of two families with the same experts; experts are shared out over ranks."""
     if model in ONE_RANK:
         return layout == "tp1"
     if "ep2" in layout:
-        return model in WITH_EXPERTS
+        return model in WITH_EXPERTS and (layout == "ep2" or model != SEEING_EXPERTS)
     if model in QUANTISED:
         return layout in ("tp1", "tp2")
-    if model in (WHOLE_NORMS, STATEFUL) and layout == "tp2":
-        return False  # a norm needs all heads, and states are not split
+    if model in NOT_SPLIT and layout == "tp2":
+        return False
     return layout != "tp4" or model in FOUR_RANKS
 
 
@@ -98,7 +109,7 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
     for size in (1, 2, 4):
         cases = {
             f"{model}/{layout}": {
-                "model": str(folder / ("quantised" if model in QUANTISED else "models") / model),
+                "model": str(folder / FORMS.get(model, "models") / model),
                 "config": {**config, "algorithm": {"kl_loss_coef": 0.0}},
                 "actions": [["log_probs", 0], ["buckets", 60_000], ["save_hf", str(folder / "out" / model / layout)]],
             }
@@ -114,9 +125,7 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
 
 
 def _reference(model_dir: Path, temperature: float = 1.0) -> list[list[float]]:
-    from transformers import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    model = reference_model(model_dir)
     result = []
     for sample in make_samples(0):
         tokens = torch.tensor([[*sample.prompt_tokens, *sample.response_tokens]])
@@ -153,7 +162,7 @@ def test_weights_come_back_bit_for_bit(outcomes: dict[str, list[Any]], folder: P
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     config = json.loads((written / "config.json").read_text())
-    assert config["dtype"] == "float32"
+    assert config["dtype"] == config.get("text_config", config)["dtype"] == "float32"
     assert "quantization_config" not in config
 
 
