@@ -196,6 +196,12 @@ def test_every_algorithm_solves_the_toy() -> None:
     assert all(run["accuracy"][-1] > record["target"] > run["accuracy"][0] for run in record["runs"])
 
 
+def test_every_algorithm_learns_the_demo_as_the_page_of_algorithms_says() -> None:
+    runs = json.loads(DEMO.result.read_text(encoding="utf-8"))["runs"]
+    assert {run["accuracy"][0] for run in runs} == {0.1}
+    assert min(run["accuracy"][-1] for run in runs) >= 0.9
+
+
 def made(name: str, seed: int, last: float) -> dict[str, Any]:
     """A run on record."""
     about = {"name": name, "seed": seed, "commit": "abc", "seconds": 12.3}
