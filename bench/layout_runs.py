@@ -19,7 +19,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.support.tiny_models import EXPERTS, GPU_SIZES, STATEFUL, tiny_model  # noqa: E402
+from tests.support.tiny_models import EXPERTS, GPU_SIZES, SINKS, STATEFUL, tiny_model  # noqa: E402
 from tests.support.tiny_runs import write_run  # noqa: E402
 
 NUM_STEPS = 3
@@ -41,7 +41,7 @@ STATE_SIZES = {  # of keys and values as Qwen3-Next has them
 }
 SIZES = {
     **{DENSE: GPU_SIZES, EXPERTS: EXPERT_SIZES, "glm4_moe": EXPERT_SIZES},
-    **{"deepseek_v3": LATENT_SIZES, STATEFUL: STATE_SIZES},
+    **{"deepseek_v3": LATENT_SIZES, STATEFUL: STATE_SIZES, SINKS: {**GPU_SIZES, "sliding_window": 16}},
 }
 AS_RUN = "run"
 VARIANTS = {  # of a replay: what the run file says otherwise
@@ -118,10 +118,12 @@ LAYOUTS = {
     "latent-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "deepseek_v3"),
     "delta": LayoutOfTwo(gpus="0", kind=STATEFUL),
     "delta-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, STATEFUL),
+    "sinks": LayoutOfTwo(gpus="1", kind=SINKS),
+    "sinks-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, SINKS),
 }
 REFERENCE = {  # of a model
     **{DENSE: "alone", EXPERTS: "experts", "glm4_moe": "glm4-experts", "deepseek_v3": "latent"},
-    **{STATEFUL: "delta"},
+    **{STATEFUL: "delta", SINKS: "sinks"},
 }
 
 

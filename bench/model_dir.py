@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import modelcfg
-from core.megatron.state.names import export_entries
 from modelcfg import ModelShape
 from modelcfg.families import families
 
@@ -29,11 +28,10 @@ def write_model_dir(name: str, directory: Path) -> Path:
     (directory / "config.json").write_text(json.dumps(hf_config(shape), indent=1))
     header: dict[str, Any] = {}
     offset = 0
-    for entry in export_entries(shape):
-        for tensor, size in zip(entry.hf, entry.shapes, strict=True):
-            end = offset + math.prod(size) * BF16_BYTES
-            header[tensor] = {"dtype": "BF16", "shape": list(size), "data_offsets": [offset, end]}
-            offset = end
+    for tensor, size in modelcfg.hf_tensors(shape).items():
+        end = offset + math.prod(size) * BF16_BYTES
+        header[tensor] = {"dtype": "BF16", "shape": list(size), "data_offsets": [offset, end]}
+        offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with (directory / "model.safetensors").open("wb") as file:

@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import torch
 
 from bench.model_dir import BF16_BYTES, hf_config
-from core.megatron.state.names import export_entries
 from core.pretrained.weight_files import write_index
-from modelcfg import ModelShape
+from modelcfg import ModelShape, hf_tensors
 
 DEVIATION = 0.02  # of the weights, as models are initialised
 POOL = 2**28  # numbers
@@ -63,9 +62,8 @@ def write_random_model(shape: ModelShape, directory: Path, *, seed: int = 0, poo
 
 def _shards(shape: ModelShape) -> Iterator[list[Tensor]]:
     shard: list[Tensor] = []
-    for entry in export_entries(shape):
-        for name, size in zip(entry.hf, entry.shapes, strict=True):
-            shard.append(Tensor(name, tuple(size)))
+    for name, size in hf_tensors(shape).items():
+        shard.append(Tensor(name, size))
         if sum(tensor.numel for tensor in shard) * BF16_BYTES >= SHARD_BYTES:
             yield shard
             shard = []

@@ -5,9 +5,18 @@ from __future__ import annotations
 from common.nearest import nearest
 from modelcfg.catalogue import UnknownModelError, load, load_hub, names
 from modelcfg.huggingface import Mismatch, compare, decoder_config, from_hf, nearest_entries
-from modelcfg.shape import DeltaNet, LatentAttention, LinearScaling, ModelShape, RopeScaling, SigmoidRouter, YarnScaling
+from modelcfg.shape import (
+    DeltaNet,
+    LatentAttention,
+    LinearScaling,
+    ModelShape,
+    RopeScaling,
+    SigmoidRouter,
+    Window,
+    YarnScaling,
+)
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
-from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, matrices, other_linears, stacks
+from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, largest_tensor, matrices, other_linears, stacks
 from modelcfg.unsupported import UnsupportedModelError
 
 __all__ = [
@@ -20,6 +29,7 @@ __all__ = [
     "SigmoidRouter",
     "UnknownModelError",
     "UnsupportedModelError",
+    "Window",
     "YarnScaling",
     "active_parameters",
     "compare",
@@ -28,6 +38,7 @@ __all__ = [
     "from_hf",
     "hf_tensors",
     "is_carried",
+    "largest_tensor",
     "load",
     "load_hub",
     "matrices",

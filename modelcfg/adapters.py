@@ -15,7 +15,7 @@ from modelcfg.shape import ModelShape
 from modelcfg.shards import made_at
 from modelcfg.stages import ONE_STAGE, Stages
 from modelcfg.table import layer_weights
-from modelcfg.weights import Kind, Weight
+from modelcfg.weights import Kind, Weight, part_of
 
 ALL_LINEAR = "all-linear"
 ADAPTERS = ".adapters."  # in the names of their parameters
@@ -96,7 +96,8 @@ def possible_targets(shape: ModelShape) -> list[str]:
 def expert_targets(shape: ModelShape) -> set[str]:
     """Names of the projections that experts have, which a target cannot tell from those of dense layers."""
     table = layer_weights(shape, shape.num_layers - 1)
-    return {short(hf) for weight in table if weight.of_expert for hf in _modules(weight)}
+    matrices = (weight for weight in table if weight.of_expert and len(weight.shapes[0]) == 2)
+    return {short(hf) for weight in matrices for hf in _modules(weight)}
 
 
 def adapted_layers(shape: ModelShape, layer: int, targets: Collection[str]) -> list[Adapted]:
@@ -131,7 +132,7 @@ def _lines(shape: ModelShape, layer: int) -> list[Weight]:
 
 
 def _modules(weight: Weight) -> list[str]:
-    return [hf.removesuffix(".weight") for hf in weight.hf]
+    return [part_of(hf.format(expert=0))[0].removesuffix(".weight") for hf in weight.hf]
 
 
 def _adapted(shape: ModelShape, weight: Weight, targets: Collection[str]) -> Adapted:

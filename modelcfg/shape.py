@@ -13,6 +13,9 @@ PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
+STEEPNESS = 1.702  # of the gate where an activation is clamped
+
+
 class Frozen(BaseModel):
     """Immutable and hashable; unknown keys are refused."""
 
@@ -107,6 +110,16 @@ class DeltaNet(Frozen):
         return {"qkv": 2 * keys + values, "z": values, "b": heads, "a": heads}
 
 
+class Window(Frozen):
+    """Attention that sees a token's last `size` tokens alone, itself among them.
+
+    Every layer whose number, from 1, is a multiple of `whole_every` sees all of them.
+    """
+
+    size: PositiveInt
+    whole_every: Annotated[int, Field(ge=2)] = 2
+
+
 class SigmoidRouter(Frozen):
     """A router that gives each expert a score of its own. Source: DeepSeek-V3, arXiv:2412.19437, section 2.1.2.
 
@@ -136,6 +149,9 @@ class ModelShape(Frozen):
     With `delta` most layers have a state, not attention. `attention_gate`: what comes of an attention head is
     multiplied, channel by channel, by sigmoids, whose arguments the query projection gives; `shared_gate`: the result
     of the feed-forward beside experts by one such number. `centred_norms`: weights of norms are what is added to 1.
+    `sinks`: each head has a number that stands beside the logits of its attention and takes a share of it. With
+    `biases` the output projection, the router and the experts have some, too. `clamp` is the largest gate and the
+    largest number beside it, of either sign, of an activation that is gate * sigmoid(1.702 gate) * (number + 1).
     `carried_layers` are layers behind the last, for predicting several tokens: see `Family.carried`.
     """
 
@@ -159,6 +175,10 @@ class ModelShape(Frozen):
     post_norms: bool = False
     centred_norms: bool = False
     attention_gate: bool = False
+    window: Window | None = None
+    sinks: bool = False
+    biases: bool = False
+    clamp: PositiveFloat | None = None
     rotary_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     rotary_interleaved: bool = False
     max_position_embeddings: PositiveInt
@@ -224,6 +244,19 @@ class ModelShape(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _sinks_and_biases_are_of_plain_attention_and_experts(self) -> ModelShape:
+        if not (self.window or self.sinks or self.biases or self.clamp):
+            return self
+        if self.latent is not None or self.delta is not None or self.attention_gate or self.post_norms:
+            raise ValueError(
+                "a window, sinks, biases or a clamp: wanted attention without states, gates or few numbers"
+            )
+        only_experts = self.num_experts and not (self.dense_layers or self.shared_ffn_hidden_size)
+        if not only_experts or (self.biases and not self.qkv_bias):
+            raise ValueError("a window, sinks, biases or a clamp: wanted experts alone in all layers, and qkv_bias")
+        return self
+
+    @model_validator(mode="after")
     def _norms_over_all_heads_are_on_one_rank(self) -> ModelShape:
         if self.qk_norm_whole and not (self.qk_norm and self.num_experts):
             raise ValueError(
@@ -261,6 +294,11 @@ class ModelShape(Frozen):
     def has_state(self, layer: int) -> bool:
         """Whether a layer has a state, not attention."""
         return self.delta is not None and (layer + 1) % self.delta.attention_every != 0
+
+    def window_of(self, layer: int) -> int | None:
+        """Number of tokens that a token sees in a layer; None: all before it."""
+        whole = self.window is None or (layer + 1) % self.window.whole_every == 0
+        return None if whole or self.window is None else self.window.size
 
     @property
     def query_size(self) -> int:

@@ -14,6 +14,7 @@ __all__ = ["EMBEDDING", "EXPERTS", "OUTPUT", "rank_parameters", "value_parameter
 # the order in which Megatron makes the modules of a layer, as far as it is not that of the table
 MADE = (
     "input_layernorm.",
+    "self_attention.core_attention.",
     "self_attention.linear_proj.",
     "self_attention.linear_qkv.",
     "self_attention.",

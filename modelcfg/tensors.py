@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 from modelcfg.families import families
 from modelcfg.shape import ModelShape
 from modelcfg.table import after_layers, before_layers, layer_prefix, layer_weights
-from modelcfg.weights import Weight
+from modelcfg.weights import Weight, part_of
 
 
 def hf_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
@@ -16,8 +18,8 @@ def hf_tensors(shape: ModelShape) -> dict[str, tuple[int, ...]]:
     found = dict(_tensors(before_layers(shape)))
     for layer in range(shape.num_layers):
         for weight in layer_weights(shape, layer):
-            for expert in range(shape.num_experts if weight.of_expert else 1):
-                found |= _tensors(weight, layer_prefix(shape, layer), expert)
+            for expert in range(shape.num_experts if weight.of_expert and not weight.is_part else 1):
+                found |= _tensors(weight, layer_prefix(shape, layer), expert, shape.num_experts)
     for weight in after_layers(shape):
         found |= _tensors(weight)
     return found
@@ -44,14 +46,27 @@ def stacks(shape: ModelShape) -> dict[str, Stack]:
     return found
 
 
+@lru_cache(maxsize=256)  # a search for a layout asks thousands of times
+def largest_tensor(shape: ModelShape) -> int:
+    """Elements of the largest tensor of a checkpoint."""
+    tables = (layer_weights(shape, layer) for layer in range(shape.num_layers))
+    lines = (before_layers(shape), *after_layers(shape), *(weight for table in tables for weight in table))
+    return max(max(map(prod, one.shapes)) * (shape.num_experts if one.is_part else 1) for one in lines)
+
+
 def fixed_tensors(shape: ModelShape) -> frozenset[str]:
     """Names of those among them that are float32 whatever the model's precision."""
     return frozenset(name for name, weight in _of_layers(shape) if weight.fixed)
 
 
 def matrices(shape: ModelShape) -> frozenset[str]:
-    """Names of the weights that publishers keep in few bits: linear layers, but for embedding, output and routers."""
-    return frozenset(name for name, weight in _of_layers(shape) if _is_matrix(weight))
+    """Names of the weights that publishers keep in few bits: linear layers, but for embedding, output and routers. Of a
+    family whose files have all experts in one tensor none, as publishers have other ways for these.
+    """
+    table = list(_of_layers(shape))
+    if any(weight.is_part for _, weight in table):
+        return frozenset()
+    return frozenset(name for name, weight in table if _is_matrix(weight))
 
 
 def other_linears(shape: ModelShape) -> list[str]:
@@ -77,6 +92,9 @@ def is_carried(shape: ModelShape, name: str) -> bool:
     return name.startswith(families()[shape.architecture].carried(shape))
 
 
-def _tensors(weight: Weight, begin: str = "", expert: int = 0) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _tensors(
+    weight: Weight, begin: str = "", expert: int = 0, num_experts: int = 0
+) -> Iterator[tuple[str, tuple[int, ...]]]:
     for name, size in zip(weight.hf, weight.shapes, strict=True):
-        yield begin + name.format(expert=expert), size
+        whole, _ = part_of(name.format(expert=expert))
+        yield begin + whole, (num_experts, *size) if weight.is_part else size

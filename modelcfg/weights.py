@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from modelcfg.shape import DeltaNet, LatentAttention, ModelShape
 
 # how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; rows; columns; rows
-# of gate and up, each on its own; rows of query, key and value, group by group
-Kind = Literal["replicated", "vocab", "rows", "columns", "gate_up", "qkv"]
+# of gate and up, each on its own; rows of query, key and value, group by group; and, not cut, how experts' files have
+# them otherwise: rows as columns; that, or a vector, with gate and up by turns
+Kind = Literal["replicated", "vocab", "rows", "columns", "gate_up", "qkv", "turned", "by_turns"]
 Part = Literal["embedding", "attention", "router", "feed-forward", "norms", "output"]
 
 EMBEDDING = "embedding.word_embeddings.weight"
@@ -34,8 +35,8 @@ class Weight:
     Attributes:
         local: Megatron's name. `{place}` is an expert's place among the experts of its rank.
         hf: HuggingFace's names of the tensors in it, in the order in which it holds them. `{expert}` is the number of
-            the expert.
-        shapes: [rows, columns] or [numbers] of each of these tensors, whole.
+            the expert; in brackets behind the name it says that one tensor holds all experts, and this is a part of it.
+        shapes: [rows, columns] or [numbers] of each of these tensors or parts, whole.
         part: the part of the model that it is counted as.
         fixed: loaded, saved and synced, but trained by no gradient, and float32 whatever the model's precision. It is
             counted as no parameter.
@@ -57,6 +58,11 @@ class Weight:
         return "{place}" in self.local
 
     @property
+    def is_part(self) -> bool:
+        """Whether it is, in HuggingFace's files, a part of a tensor of all experts."""
+        return self.hf[0].endswith("]")
+
+    @property
     def numel(self) -> int:
         """Elements of the whole parameter."""
         return sum(map(prod, self.shapes))
@@ -71,13 +77,19 @@ class Weight:
         return self.numel // tensor_parallel
 
 
+def part_of(name: str) -> tuple[str, int | None]:
+    """Name of the tensor in the files and, where `name` is of a part, the number of the expert, its place there."""
+    whole, bracket, expert = name.removesuffix("]").partition("[")
+    return whole, int(expert) if bracket else None
+
+
 def norm(local: str, hf: str, size: int, part: Part = "norms") -> Weight:
     """A norm's weight, on every rank."""
     return Weight(f"{local}.weight", (f"{hf}.weight",), "replicated", ((size,),), part)
 
 
 def attention(shape: ModelShape) -> list[Weight]:
-    """Projections of query, key, value and output; where the shape has them, biases of three and norms of two."""
+    """Projections of query, key, value and output; where the shape has them, biases, norms of two, and sinks."""
     hidden, rows = shape.hidden_size, (shape.query_size, shape.key_value_size, shape.key_value_size)
     gated = (rows[0] * (2 if shape.attention_gate else 1), *rows[1:])  # head by head what gates it behind its query
     local, hf = "self_attention.linear_qkv", tuple(f"self_attn.{x}_proj" for x in "qkv")
@@ -92,8 +104,14 @@ def attention(shape: ModelShape) -> list[Weight]:
             for x, width in zip("qk", widths, strict=True)
         ]
     whole = ((hidden, shape.query_size),)
-    local, hf_output = "self_attention.linear_proj.weight", ("self_attn.o_proj.weight",)
-    return [*table, Weight(local, hf_output, "columns", whole, "attention")]
+    local, hf_output = "self_attention.linear_proj", "self_attn.o_proj"
+    table.append(Weight(f"{local}.weight", (f"{hf_output}.weight",), "columns", whole, "attention"))
+    if shape.biases:
+        table.append(Weight(f"{local}.bias", (f"{hf_output}.bias",), "replicated", ((hidden,),), "attention"))
+    if shape.sinks:
+        heads, sinks = ((shape.num_attention_heads,),), "self_attention.core_attention.sinks"
+        table.append(Weight(sinks, ("self_attn.sinks",), "replicated", heads, "attention"))
+    return table
 
 
 def latent_attention(shape: ModelShape, latent: LatentAttention) -> list[Weight]:
@@ -189,3 +207,23 @@ def experts(
             )
         table += feed_forward(hidden, shape.shared_ffn_hidden_size, SHARED, shared)
     return table
+
+
+def experts_in_one(shape: ModelShape, hf: str = "mlp") -> list[Weight]:
+    """The router and the experts, all with biases; one tensor of the files holds a projection of all experts, with
+    columns as rows, and gate and up by turns.
+    """
+    hidden, width, number = shape.hidden_size, shape.ffn_hidden_size, shape.num_experts
+
+    def line(local: str, name: str, kind: Kind, *size: int) -> Weight:
+        part = (f"{hf}.experts.{name}[{{expert}}]",)
+        return Weight(f"mlp.{EXPERTS}{{place}}.{local}", part, kind, (size,), "feed-forward")
+
+    return [
+        Weight("mlp.router.weight", (f"{hf}.router.weight",), "replicated", ((number, hidden),), "router"),
+        Weight("mlp.router.bias", (f"{hf}.router.bias",), "replicated", ((number,),), "router"),
+        line("linear_fc1.weight", "gate_up_proj", "by_turns", hidden, 2 * width),
+        line("linear_fc1.bias", "gate_up_proj_bias", "by_turns", 2 * width),
+        line("linear_fc2.weight", "down_proj", "turned", width, hidden),
+        line("linear_fc2.bias", "down_proj_bias", "replicated", hidden),
+    ]

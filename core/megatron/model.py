@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -218,10 +219,9 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         qk_layernorm=shape.qk_norm,
         rotary_interleaved=shape.rotary_interleaved,
         attention_output_gate=shape.attention_gate,
-        add_bias_linear=False,
+        add_bias_linear=shape.biases,
         add_qkv_bias=shape.qkv_bias,
         gated_linear_unit=True,
-        activation_func=functional.silu,
         hidden_dropout=0.0,
         attention_dropout=0.0,
         perform_initialization=True,
@@ -237,7 +237,7 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         pipeline_dtype=options.dtype,
         sequence_parallel=options.sequence_parallel and options.tensor_parallel > 1,
         variable_seq_lengths=True,  # rows differ in length, and stages tell each other
-        **expert_settings(shape, options.expert_parallel),
+        **{"activation_func": functional.silu, **expert_settings(shape, options.expert_parallel)},
         batch_p2p_comm=False,
         calculate_per_token_loss=True,  # losses are sums: no division by micro-batches or ranks anywhere
         recompute_granularity="full" if full else None,
@@ -283,7 +283,7 @@ def _layer_spec(shape: ModelShape, number: int, *, lean: bool) -> Any:
     layer = get_gpt_layer_local_spec(qk_layernorm=shape.qk_norm, normalization="RMSNorm")
     parts, attention = layer.submodules, layer.submodules.self_attention.submodules
     parts.input_layernorm = parts.pre_mlp_layernorm = _norm(shape)
-    attention.core_attention = RowAttention
+    attention.core_attention = partial(RowAttention, window=shape.window_of(number), sinks=shape.sinks)
     dense = NormedMLP if shape.post_norms else GatedMLP
     parts.mlp = expert_layer(shape) if shape.has_experts(number) else dense
     if shape.has_experts(number):

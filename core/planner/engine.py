@@ -7,7 +7,7 @@ from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from core.sglang import engine_sizes
 from core.sglang.engine_sizes import BUCKET_BYTES, KvCache
-from modelcfg import ModelShape, num_parameters
+from modelcfg import ModelShape, largest_tensor, num_parameters
 
 __all__ = ["KvCache", "bucket_bytes", "cache", "forward_bytes", "part_bytes", "sample_tokens"]
 
@@ -41,9 +41,8 @@ def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
 def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes of a weight sync's buckets on the trainer's side. A tensor larger than a bucket has a bucket of its own."""
     size = element_bytes(config, device)
-    widths = shape.vocab_size, shape.ffn_hidden_size, shape.dense_ffn_hidden_size, shape.query_size
-    largest = max(widths) * shape.hidden_size
-    return min(BUCKETS * max(BUCKET_BYTES, largest * size), num_parameters(shape) * size * BUCKETS)
+    largest = largest_tensor(shape) * size
+    return min(BUCKETS * max(BUCKET_BYTES, largest), num_parameters(shape) * size * BUCKETS)
 
 
 def sample_tokens(config: RunConfig) -> int:

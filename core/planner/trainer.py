@@ -233,7 +233,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         in_flight=placement.pipeline_parallel - stage,
         is_first=stage == 0,
         is_last=stage == placement.pipeline_parallel - 1,
-        attention=_attention(config, device),
+        attention=_attention(config, shape, device),
         expert_parallel=placement.expert_parallel,
         context_parallel=placement.context_parallel,
         dense=max(0, min(layers, shape.dense_layers - own.start)),
@@ -243,10 +243,11 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
     )
 
 
-def _attention(config: RunConfig, device: str) -> Attention:
+def _attention(config: RunConfig, shape: ModelShape, device: str) -> Attention:
     if device != "cuda" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]:
         return "plain"
-    return "whole" if config.placement.context_parallel == 1 else "flash"
+    dense = config.placement.context_parallel == 1 and not shape.sinks and shape.window is None
+    return "whole" if dense else "flash"
 
 
 @lru_cache(maxsize=256)

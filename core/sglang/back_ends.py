@@ -119,6 +119,8 @@ def _not_fa3(shape: ModelShape, capability: float, kernels: Kernels) -> str:
 
 def _not_flashinfer(shape: ModelShape, capability: float, kernels: Kernels) -> str:
     """Why FlashInfer cannot be taken without compiling; empty: it can."""
+    if shape.sinks:
+        return "attention with sinks, for which SGLang refuses FlashInfer"
     if int(capability) not in FLASHINFER_MAJORS:
         return "FlashInfer was taken for 8.x and 9.x only"
     if kernels.no_flashinfer:

@@ -19,6 +19,7 @@ BF16_BYTES = 2
 TRAINING_BYTES = BF16_BYTES + 4 * FP32_BYTES
 HEADER = ("name", "family", "kind", "layers", "hidden", "heads/kv", "vocab", "parameters", "active", "GiB", "GPUs")
 LEFT_ALIGNED = ("name", "family", "kind")
+OPTIONAL = ("latent", "delta", "window", "clamp")
 SCALINGS = {modelcfg.RopeScaling: "llama3", modelcfg.YarnScaling: "yarn", modelcfg.LinearScaling: "linear"}
 GPU_BYTES = 80e9
 PER_NODE = 8
@@ -95,11 +96,11 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> str:
 
 def _one(shape: ModelShape) -> str:
     parameters = modelcfg.num_parameters(shape)
-    fields = {key: str(value) for key, value in shape if key not in ("rope_scaling", "router", "latent", "delta")}
-    scaling, router, latent = shape.rope_scaling, shape.router, shape.latent
+    last = ("rope_scaling", *OPTIONAL, "router")
+    fields = {key: str(value) for key, value in shape if key not in last}
+    scaling, router = shape.rope_scaling, shape.router
     fields["rope_scaling"] = "none" if scaling is None else f"{SCALINGS[type(scaling)]} ({scaling!s})"
-    fields["latent"] = "none" if latent is None else str(latent)
-    fields["delta"] = "none" if shape.delta is None else str(shape.delta)
+    fields |= {key: "none" if getattr(shape, key) is None else str(getattr(shape, key)) for key in OPTIONAL}
     fields["router"] = ("softmax" if shape.num_experts else "none") if router is None else f"sigmoid ({router!s})"
     fields |= {f"parameters, {part}": f"{count:,}" for part, count in modelcfg.parameter_parts(shape).items()}
     fields["parameters"] = f"{parameters:,}"

@@ -63,7 +63,7 @@ def write_model(
     Raises:
         Wrong: there is too little room, or another weight is read than was written.
     """
-    packing = Packing(matrices(shape), other_linears(shape)) if dtype == PRECISIONS["fp8"] else None
+    packing = _packing(shape) if dtype == PRECISIONS["fp8"] else None
     refuse_full(directory.parent, num_parameters(shape) * dtype.itemsize)
     dtype = torch.bfloat16 if packing else dtype
     done, whole = 0, num_parameters(shape)
@@ -77,6 +77,14 @@ def write_model(
     if verify:
         told("reading it back")
         _compare(model, directory, shape, dtype)
+
+
+def _packing(shape: ModelShape) -> Packing:
+    names = matrices(shape)
+    if not names:
+        found = f"fp8 for {shape.architecture}, whose files have all experts of a layer in one tensor"
+        raise Wrong(found, "bfloat16 or float32", "write it in one of these")
+    return Packing(names, other_linears(shape))
 
 
 def _compare(model: WholeModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:

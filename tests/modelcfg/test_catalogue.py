@@ -34,6 +34,14 @@ SEEING = {
     "qwen3.5-122b-a10b": 451_290_864 + 2_504_789_504 + 2 * 3072**2 + 5 * 3072,
     "qwen3.5-397b-a17b": 456_010_480 + 6_561_993_216 + 2 * 4096**2 + 5 * 4096,
 }
+
+
+def _gpt_oss(num_bytes: int, experts: int) -> int:
+    """Parameters by the bytes of an index: an expert's matrices are in mxfp4, 17 bytes for 32; all else is bfloat16."""
+    of_expert = 3 * 2880 * 2880
+    return (num_bytes - experts * of_expert // 32 * 17) // 2 + experts * of_expert
+
+
 # Published sizes, in parameters, from the safetensors indices on the hub (a tied embedding counts once).
 PUBLISHED = {
     # without the biases of their routers
@@ -47,6 +55,8 @@ PUBLISHED = {
     "glm4.6-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
     "glm4.7-355b-a32b": 358_337_791_296 - CARRIED["glm4.5-355b-a32b"],
     "glm4.7-flash-30b-a3b": 31_221_488_576 - CARRIED["glm4.7-flash-30b-a3b"],
+    "gpt-oss-20b": _gpt_oss(13_761_264_768, 24 * 32),
+    "gpt-oss-120b": _gpt_oss(65_248_815_744, 36 * 128),
     "llama-3-8b": 8_030_261_248,
     "llama-3-70b": 70_553_706_496,
     "llama-3.1-8b": 8_030_261_248,

@@ -11,8 +11,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 import modelcfg
-from core.megatron.state.names import Entry, export_entries, join, split
+from core.megatron.state.names import Entry, join, split
 from modelcfg.families import families
+from tests.support.loaded_tensors import loaded_tensors
 from tests.support.tiny_models import tiny_model
 
 CPU_ENGINE = Path(__file__).parents[2] / "core" / "sglang" / "cpu_shim" / "ebbtide_engine_models"
@@ -26,10 +27,7 @@ def test_names_and_shapes_are_those_of_a_written_model(family: str, tmp_path: Pa
     with safe_open(directory / "model.safetensors", framework="pt") as file:
         names = [name for name in file.keys() if not modelcfg.is_carried(shape, name)]  # noqa: SIM118
         wanted = {name: tuple(file.get_slice(name).get_shape()) for name in names}
-    entries = export_entries(shape)
-    pairs = [pair for entry in entries for pair in zip(entry.hf, entry.shapes, strict=True)]
-    assert dict(pairs) == wanted
-    assert len(pairs) == len(wanted)
+    assert loaded_tensors(shape) == wanted
 
 
 @pytest.mark.parametrize("family", families())

@@ -32,7 +32,7 @@ def test_transformers_builds_a_few_layers_of_the_same_parameters_biases_and_norm
     layers = known.dense_layers + (2 if known.delta is None else known.delta.attention_every)
     shape = known.model_copy(update={"num_layers": layers})
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(transformers_config(name, num_hidden_layers=layers))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**published_form(shape)))
     assert modelcfg.num_parameters(shape) == sum(p.numel() for p in model.parameters())
     with_attention = 0 if shape.delta is None else shape.delta.attention_every - 1
     layer = model.model.layers[with_attention].self_attn
@@ -41,7 +41,8 @@ def test_transformers_builds_a_few_layers_of_the_same_parameters_biases_and_norm
         assert layer.scaling == pytest.approx(_logit_scale(shape), rel=1e-12)
         assert model.model.rotary_emb.attention_scaling == _turned_scale(shape)
         return
-    assert (layer.q_proj.bias is not None, layer.o_proj.bias is not None) == (shape.qkv_bias, False)
+    assert (layer.q_proj.bias is not None, layer.o_proj.bias is not None) == (shape.qkv_bias, shape.biases)
+    assert hasattr(layer, "sinks") == shape.sinks
     assert hasattr(layer, "q_norm") == shape.qk_norm
 
 
@@ -316,6 +317,38 @@ def test_what_an_engine_would_compute_otherwise_is_refused(change: dict[str, Any
     form = published_form(modelcfg.load("minimax-m2-229b-a10b"))
     with pytest.raises(UnsupportedModelError, match=message):
         modelcfg.from_hf(form | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention_bias": False}, "attention_bias: False in config.json"),
+        ({"layer_types": ["full_attention"] * 24}, "layer_types: "),
+        ({"swiglu_limit": 6.0}, "swiglu_limit: 6.0"),
+        ({"tie_word_embeddings": True}, "tie_word_embeddings: True"),
+        ({"rope_scaling": None}, "rope_parameters: "),
+        ({"num_local_experts": None}, "config.json without num_local_experts"),
+        ({"num_local_experts": 0, "num_experts_per_tok": 0}, "contradicts itself"),
+    ],
+)
+def test_windows_and_sinks_that_a_shape_cannot_express_are_refused(change: dict[str, Any], message: str) -> None:
+    form = published_form(modelcfg.load("gpt-oss-20b"))
+    with pytest.raises(UnsupportedModelError, match=message):
+        modelcfg.from_hf(form | change)
+
+
+def test_every_other_layer_sees_a_window() -> None:
+    shape = modelcfg.load("gpt-oss-20b")
+    assert [shape.window_of(layer) for layer in range(4)] == [128, None, 128, None]
+    form = {key: value for key, value in published_form(shape).items() if key not in ("layer_types", "swiglu_limit")}
+    assert modelcfg.compare(shape, form) == []
+    for change, message in (
+        ({"latent": modelcfg.LatentAttention(rank=8, rotary_dim=4, value_dim=8)}, "wanted "),
+        ({"qkv_bias": False}, "wanted experts alone in all layers, and qkv_bias"),
+        ({"shared_ffn_hidden_size": 8}, "wanted experts alone in all layers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            modelcfg.ModelShape.model_validate(shape.model_dump() | change)
 
 
 def test_layers_behind_are_counted_where_they_are_used() -> None:

@@ -78,6 +78,15 @@ WITH_STATES = {  # likewise
     "linear_value_head_dim": 8,
 }
 
+WITH_SINKS = {  # likewise
+    "architectures": ["GptOssForCausalLM"],
+    "num_local_experts": 6,
+    "num_experts_per_tok": 2,
+    "sliding_window": 5,
+    "tie_word_embeddings": False,
+    "rope_scaling": {"rope_type": "default"},
+}
+
 
 def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     """Writes the run file and what it names into `folder`."""
@@ -86,6 +95,7 @@ def write_run(folder: Path, text: str = RUN_FILE) -> Path:
     write_model(folder / "deeper", SHAPE.model_copy(update={"num_layers": 5}))
     write_model(folder / "experts", SHAPE, **EXPERTS)
     write_model(folder / "states", SHAPE, **WITH_STATES)
+    write_model(folder / "sinks", SHAPE, **WITH_SINKS)
     write_model(folder / "gpt2", SHAPE, architectures=["GPT2LMHeadModel"])
     write_model(folder / "unreadable", SHAPE)
     (folder / "unreadable" / "config.json").write_text("[]")

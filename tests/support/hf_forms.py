@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelcfg import DeltaNet, LatentAttention, ModelShape, RopeScaling, YarnScaling
+from modelcfg import DeltaNet, LatentAttention, ModelShape, RopeScaling, Window, YarnScaling
 
 CLASSES = {"mimo": "MiMo", "minimax_m2": "MiniMaxM2", "qwen3_5": "Qwen3_5", "qwen3_5_moe": "Qwen3_5Moe"}
 
@@ -23,6 +23,19 @@ def _minimax(shape: ModelShape) -> dict[str, Any]:
         "mtp_transformer_layers": 1,
         "shared_intermediate_size": 0,
         "attn_type_list": [1] * shape.num_layers,
+    }
+
+
+def _gpt_oss(shape: ModelShape, window: Window) -> dict[str, Any]:
+    kinds = ("sliding_attention", "full_attention")
+    return {
+        "num_local_experts": shape.num_experts,
+        "num_experts_per_tok": shape.experts_per_token,
+        "experts_per_token": shape.experts_per_token,
+        "attention_bias": True,
+        "sliding_window": window.size,
+        "layer_types": [kinds[layer % 2] for layer in range(shape.num_layers)],
+        "swiglu_limit": shape.clamp,
     }
 
 
@@ -56,6 +69,8 @@ def _scaling(shape: ModelShape) -> dict[str, Any] | None:
     scaling = shape.rope_scaling
     if isinstance(scaling, RopeScaling):
         return {"rope_type": "llama3", **scaling.model_dump()}
+    if isinstance(scaling, YarnScaling) and not scaling.truncate:  # as gpt-oss has it, sharpened by its factor
+        return {"rope_type": "yarn", **scaling.model_dump(exclude={"attention_factor", "logit_factor"})}
     if isinstance(scaling, YarnScaling):  # as DeepSeek-V3 has it, with both kinds of sharpening alike
         said = scaling.model_dump(include={"factor", "beta_fast", "beta_slow", "original_max_position_embeddings"})
         return {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 1.0, **said}
@@ -89,6 +104,8 @@ def published_form(shape: ModelShape) -> dict[str, Any]:
     experts: dict[str, Any] = {}
     if shape.architecture == "minimax_m2":
         experts = _minimax(shape)
+    elif shape.window is not None:
+        experts = _gpt_oss(shape, shape.window)
     elif shape.router is not None:
         width = shape.ffn_hidden_size
         experts = {

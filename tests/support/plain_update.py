@@ -46,6 +46,9 @@ def _as_stored(tensors: Mapping[str, Tensor], model_type: str) -> dict[str, Tens
 
 
 def _experts_apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each expert's by itself, but where files have them as one: those alone have biases."""
+    if any(name.endswith("experts.down_proj_bias") for name in tensors):
+        return {name: tensor.clone() for name, tensor in tensors.items()}
     found = {}
     for name, tensor in tensors.items():
         begin, experts, last = name.rpartition(".experts.")
@@ -65,10 +68,14 @@ class PlainTrainer:
     def __init__(self, model_dir: Path, settings: Settings) -> None:
         self.settings, self.steps_taken = settings, 0
         self.model: Any = reference_model(model_dir)
-        parameters = [p for p in self.model.parameters() if p.requires_grad]  # tied embeddings once
+        parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}  # tied embeddings once
+        vectors = [name for name, p in parameters.items() if p.dim() == 1 or name.endswith("_bias")]  # of all experts
         groups = [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
-            {"params": [p for p in parameters if p.dim() == 1], "weight_decay": 0.0},
+            {
+                "params": [p for name, p in parameters.items() if name not in vectors],
+                "weight_decay": settings.weight_decay,
+            },
+            {"params": [parameters[name] for name in vectors], "weight_decay": 0.0},
         ]
         self.adam = torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
 

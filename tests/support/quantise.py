@@ -15,6 +15,8 @@ from torch import Tensor
 
 BLOCK = (48, 40)  # so that tiny weights have several blocks, and cut ones
 GROUP = 8
+DIMENSIONS = {"mxfp4": 3}  # of the weights that are in few bits, where they are no matrices
+E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
 WHOLE = ("embed_tokens.weight", "lm_head.weight", "mlp.gate.weight")
 
 
@@ -28,6 +30,7 @@ def compressed(form: str, **weights: Any) -> dict[str, Any]:
 SETTINGS: dict[str, dict[str, Any]] = {
     "fp8": {"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [*BLOCK]},
     "packed": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=GROUP),
+    "mxfp4": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.mlp.router", "lm_head"]},
     "fp8-rows": compressed("float-quantized", num_bits=8, type="float", strategy="channel", group_size=None),
 }
 
@@ -43,7 +46,7 @@ def quantise(directory: Path, target: Path, method: str) -> None:
     (target / "config.json").write_text(json.dumps(config | {"quantization_config": SETTINGS[method]}))
     whole, stored = load_file(directory / "model.safetensors"), {}
     for name, weight in list(whole.items()):
-        if weight.ndim != 2 or name.endswith(WHOLE):
+        if weight.ndim != DIMENSIONS.get(method, 2) or name.endswith(WHOLE):
             stored[name] = weight
             continue
         parts, value = MADE[method](weight)
@@ -90,8 +93,21 @@ def in_fp8_rows(weight: Tensor, each: bool = True) -> tuple[dict[str, Tensor], T
     return {"": numbers, "_scale": factors}, numbers.float() * factors.float()
 
 
+def in_mxfp4(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """The same of [E, I, O], with a power of two for each 32 inputs: the nearest float of 4 bits, and a sign."""
+    groups = weight.float().mT.unflatten(-1, (-1, 32))  # [E, O, I / 32, 32]
+    powers = groups.abs().amax(-1, keepdim=True).log2().floor() - 2
+    scaled = groups / 2.0**powers
+    numbers = (scaled.abs()[..., None] - E2M1).abs().argmin(-1)
+    value = (E2M1[numbers] * scaled.sign() * 2.0**powers).flatten(-2).mT
+    codes = (numbers + 8 * (scaled < 0)).to(torch.uint8)
+    parts = {"_blocks": codes[..., ::2] | codes[..., 1::2] << 4, "_scales": (powers[..., 0] + 127).to(torch.uint8)}
+    return parts, value.contiguous()
+
+
 MADE: dict[str, Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]] = {
     "fp8": in_fp8,
     "packed": in_packed_integers,
+    "mxfp4": in_mxfp4,
     "fp8-rows": in_fp8_rows,
 }

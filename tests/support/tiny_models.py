@@ -25,6 +25,7 @@ SIGMOID_EXPERTS = ("glm4_moe", "deepseek_v3")  # with a dense layer, a feed-forw
 STATEFUL = "qwen3_next"  # states in every other layer, gated attention in the others, experts with a gated shared one
 SEEING = "qwen3_5"  # states in three of four layers, with projections of their own, and what sees images beside it
 SEEING_EXPERTS = "qwen3_5_moe"  # the same with experts and a gated shared one
+SINKS = "gpt_oss"  # sinks, a window in every other layer, biases, all experts of a layer in one tensor
 WHOLE_NORMS = "minimax_m2"  # experts and a router's bias in all layers, norms over all heads at once
 LATENT = ("deepseek_v3", "glm4_moe_lite")  # the same, with keys and values by way of few numbers
 # what is carried for several tokens, where it is not a layer behind the last
@@ -37,6 +38,15 @@ YARN = {
     "mscale": 1.0,
     "mscale_all_dim": 0.7,
     "original_max_position_embeddings": 16,
+}
+UNTRUNCATED = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 4.0,
+    "beta_fast": 8.0,
+    "beta_slow": 1.0,
+    "truncate": False,
+    "original_max_position_embeddings": 64,
 }
 HALF_TURNED = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 
@@ -51,6 +61,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         Glm4Config,
         Glm4MoeConfig,
         Glm4MoeLiteConfig,
+        GptOssConfig,
         LlamaConfig,
         MiniMaxM2Config,
         MistralConfig,
@@ -97,6 +108,9 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         fields |= {"head_dim": 32, "num_local_experts": 8, "num_experts_per_tok": 3, "intermediate_size": 64}
         fields |= {"rotary_dim": 16, "use_qk_norm": True, "use_routing_bias": True, "scoring_func": "sigmoid"}
         fields |= {"rope_parameters": HALF_TURNED}
+    if family == SINKS:
+        fields |= {"head_dim": 24, "num_local_experts": 8, "num_experts_per_tok": 3, "intermediate_size": 48}
+        fields |= {"sliding_window": 5, "num_hidden_layers": 4, "rope_parameters": UNTRUNCATED}
     if family == "mistral":
         fields |= {"head_dim": 24, "sliding_window": None}
     if family.startswith("qwen3"):
@@ -120,6 +134,7 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         "glm4": Glm4Config,
         "glm4_moe": Glm4MoeConfig,
         "glm4_moe_lite": Glm4MoeLiteConfig,
+        SINKS: GptOssConfig,
         "llama": LlamaConfig,
         "mimo": register(),
         "minimax_m2": MiniMaxM2Config,

@@ -46,7 +46,7 @@ class Block:
     """Segments attended in one call.
 
     `queries` and `keys` are places of tokens and of keys; padding repeats position 0 of the segment. `mask` is None
-    where plain causal attention says it all.
+    where plain causal attention says it all. A padded query sees what the segment's last one sees.
     """
 
     queries: Tensor  # [N, Q] int64
@@ -67,16 +67,17 @@ class Blocks:
     order: Tensor  # [T] int64
 
 
-def plan_blocks(segments: Sequence[Queries], device: str) -> Blocks:
+def plan_blocks(segments: Sequence[Queries], device: str, window: int | None = None) -> Blocks:
     """Blocks of a row, on `device`.
 
     Args:
         segments: cover the row's tokens in order, each token once.
+        window: number of tokens that a token sees, itself among them; None: all before it.
     """
     order = torch.empty(sum(s.length for s in segments), dtype=torch.int64)
     blocks, offset = [], 0
     for group in _group(segments):
-        block = _block(group)
+        block = _block(group, window)
         for row, segment in enumerate(group):
             first = offset + row * block.queries.shape[1]
             order[segment.start : segment.start + segment.length] = torch.arange(first, first + segment.length)
@@ -113,15 +114,17 @@ def _wasteful(group: Sequence[Queries]) -> bool:
     return widest > SMALL_PAIRS and widest > MAX_WASTE * own
 
 
-def _block(group: Sequence[Queries]) -> Block:
+def _block(group: Sequence[Queries], window: int | None) -> Block:
     num_queries = max(s.length for s in group)
     queries = padded([torch.arange(s.start, s.start + s.length) for s in group], num_queries)
     num_keys = max(s.prefix_length + s.length for s in group)
     keys = padded([s.keys() for s in group], num_keys)
-    if not group[0].prefix_length:
+    if not group[0].prefix_length and (window is None or num_keys <= window):
         return Block(queries, keys, None)
-    prefix = torch.tensor([s.prefix_length for s in group])[:, None, None]
-    # query i sees its prefix and its own tokens up to i; a padded query also has at least the prefix, so no empty row
-    mask = torch.arange(num_keys) <= prefix + torch.arange(num_queries)[:, None]
-    length = torch.tensor([s.prefix_length + s.length for s in group])[:, None, None]
-    return Block(queries, keys, (mask & (torch.arange(num_keys) < length))[:, None])
+    prefix, length = (torch.tensor(x)[:, None] for x in zip(*((s.prefix_length, s.length) for s in group), strict=True))
+    # each query's place among its keys: it sees its prefix and its own tokens up to itself, or the last of these
+    place = (prefix + torch.minimum(torch.arange(num_queries), length - 1))[..., None]  # [N, Q, 1]
+    mask = torch.arange(num_keys) <= place
+    if window is not None:
+        mask &= torch.arange(num_keys) > place - window
+    return Block(queries, keys, mask[:, None])

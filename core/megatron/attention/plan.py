@@ -88,16 +88,18 @@ class AttentionPlan:
         self._segments = segments
         self._device = device
         self.num_keys = num_keys
+        self._blocks: dict[int | None, Blocks] = {}
 
     @cached_property
     def is_plain(self) -> bool:
         """Whether no segment has a prefix, so that keys are the row itself."""
         return self.num_keys is None and not any(s.prefix_length for s in self._segments)
 
-    @cached_property
-    def blocks(self) -> Blocks:
-        """The form for kernels that know no ragged sequences."""
-        return plan_blocks(self._segments, self._device)
+    def blocks(self, window: int | None = None) -> Blocks:
+        """The form for kernels that know no ragged sequences, where tokens see a window, or all before them."""
+        if window not in self._blocks:
+            self._blocks[window] = plan_blocks(self._segments, self._device, window)
+        return self._blocks[window]
 
     @cached_property
     def runs(self) -> Runs:

@@ -36,6 +36,23 @@ class Slots:
         token = (order // chosen.shape[1]).int()
         return cls(token, place.int().view(chosen.shape), starts.int())
 
+    def experts_of(self, slots: Tensor) -> Tensor:
+        """Experts that these slots are of."""
+        return torch.searchsorted(self.starts[1:].to(slots.dtype), slots, right=True)
+
+    def of_experts(self, dtype: torch.dtype, num_slots: int) -> Tensor:
+        """[S, E] 1 where a slot is of an expert, else 0."""
+        numbers = torch.arange(num_slots, device=self.starts.device)
+        chosen = self.experts_of(numbers)[:, None]
+        return chosen.new_zeros(num_slots, self.starts.numel() - 1, dtype=dtype).scatter_(1, chosen, 1.0)
+
+    def spread(self, weights: Tensor) -> Tensor:
+        """[T, E] of [T, k] weights of a token's experts, 0 for the others; without `place` [S, E] of [S]."""
+        slots = torch.arange(len(weights), device=weights.device) if self.place is None else self.place.long()
+        chosen = self.experts_of(slots).view(len(weights), -1)
+        whole = weights.new_zeros(len(weights), self.starts.numel() - 1)
+        return whole.scatter(1, chosen, weights.view(len(weights), -1))
+
     @classmethod
     def sorted(cls, tokens_per_expert: Tensor, device: torch.device) -> Slots:
         """The slots of rows that are sorted already: [E] rows of each expert."""

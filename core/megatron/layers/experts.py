@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLPSubmodules
 from megatron.core.transformer.moe import moe_utils
@@ -24,6 +25,7 @@ from core.megatron.layers.grouped_experts import Products, Projection, can_group
 from core.megatron.layers.mlp import SharedMLP
 from core.megatron.layers.routers import router_of
 from modelcfg import ModelShape
+from modelcfg.shape import STEEPNESS
 
 
 def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
@@ -40,10 +42,21 @@ def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
         "moe_shared_expert_intermediate_size": shape.shared_ffn_hidden_size or None,
         "moe_shared_expert_gate": shape.shared_gate,
         "moe_router_dtype": "fp32" if shape.router else None,
+        **(_clamped(shape.clamp) if shape.clamp else {}),
         "moe_router_load_balancing_type": "none",
         "moe_aux_loss_coeff": 0.0,
         "expert_model_parallel_size": expert_parallel,
     }
+
+
+def _clamped(limit: float) -> dict[str, Any]:
+    """The activation of gpt-oss, for Megatron's loop: gate * sigmoid(1.702 gate) * (up + 1), both clamped."""
+    return {"activation_func": steep, "glu_linear_offset": 1.0, "activation_func_clamp_value": limit}
+
+
+def steep(gate: Tensor) -> Tensor:
+    """What the gate is multiplied to; Megatron's own is compiled."""
+    return gate * torch.sigmoid(STEEPNESS * gate)
 
 
 def _layers_with_experts(shape: ModelShape) -> list[int] | int:
@@ -58,10 +71,22 @@ def expert_layer(shape: ModelShape) -> Any:
     if not moe_utils.HAVE_TE:
         moe_utils.te_general_gemm = None  # megatron-core 0.16 asks whether it is None, and has not set it then
     feed_forward = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear)
-    experts = ModuleSpec(module=Experts, submodules=feed_forward)
+    of_expert = MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=OwnResult)
+    experts = ModuleSpec(module=Experts, submodules=of_expert)
     shared = ModuleSpec(module=SharedMLP, submodules=feed_forward)
     parts = MoESubmodules(experts=experts, shared_experts=shared, router=router_of(shape))
     return ModuleSpec(module=ExpertLayer, submodules=parts)
+
+
+class OwnResult(RowParallelLinear):  # type: ignore[misc]
+    """An expert's second projection. Megatron's loop adds biases to its result in place, which autograd refuses for a
+    view, as it is on one rank.
+    """
+
+    def forward(self, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor | None]:
+        """([S, H], bias)."""
+        output, bias = super().forward(*arguments, **options)
+        return (output if bias is None else output.clone()), bias
 
 
 class Experts(SequentialMLP):  # type: ignore[misc]
@@ -69,8 +94,14 @@ class Experts(SequentialMLP):  # type: ignore[misc]
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        first = Projection([expert.linear_fc1.weight for expert in self.local_experts])
-        self.products = Products(first, Projection([expert.linear_fc2.weight for expert in self.local_experts]))
+        first, second = ([getattr(one, name) for one in self.local_experts] for name in ("linear_fc1", "linear_fc2"))
+        self.products = Products(
+            Projection([one.weight for one in first]),
+            Projection([one.weight for one in second]),
+            [one.bias for one in first if one.bias is not None],
+            [one.bias for one in second if one.bias is not None],
+            limit=self.config.activation_func_clamp_value or 0.0,
+        )
 
     def forward(self, hidden: Tensor, tokens_per_expert: Tensor, probabilities: Tensor) -> tuple[Tensor, None]:
         """([S, H], no bias), of rows that the dispatcher has sorted by expert."""

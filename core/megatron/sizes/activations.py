@@ -22,7 +22,8 @@ A layer with a state keeps its projections, and the rest of it is computed again
 a time: of each state and token 12 (d + v) + 5 C numbers in float32 then, d and v the widths of a key and a value (the
 rule alone took 2,246 to 2,374 on an H200 with d and v of 128, where 8 (d + v) + 5 C are 2,368: `bench/states.py`;
 4 (d + v) are reckoned for what is ahead of it and behind). Norms around 1 keep what they read in float32, and a gate
-keeps what it multiplies.
+keeps what it multiplies. Where experts have biases, the router's weights of all experts are kept once more. What a CPU
+keeps of all pairs of tokens where there are sinks is not counted.
 Legend: T tokens and R targets of the row, of context-parallel ranks of a rank's part of it, H hidden, Q and KV query
 and key width, F width of a feed-forward or expert, V vocabulary, C tokens that a state passes at a time.
 """
@@ -179,6 +180,8 @@ def _router_bytes(shape: ModelShape, how: Pass) -> int:
     scores = 0
     if shape.router is not None:
         scores = shape.num_experts * FP32_BYTES + shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES)
+    if shape.biases and how.attention != "plain":
+        scores += shape.num_experts * how.element_bytes + shape.experts_per_token * INT64_BYTES
     if how.attention != "plain" and how.expert_parallel == 1:
         return scores + shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES + how.element_bytes)
     each = 1 + how.element_bytes

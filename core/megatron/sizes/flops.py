@@ -36,9 +36,9 @@ def update_flops(shape: ModelShape, tokens: float, targets: float, pairs: float)
         targets: that are predicted.
         pairs: of tokens that attend to each other.
     Returns:
-        None: not known, of latent attention and of delta nets.
+        None: not known, of latent attention, of delta nets and of windows.
     """
-    if shape.latent is not None or shape.delta is not None:
+    if shape.latent is not None or shape.delta is not None or shape.window is not None:
         return None
     hidden, layers = shape.hidden_size, range(shape.num_layers)
     attention = hidden * (2 * shape.query_size + 2 * shape.key_value_size)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from common.units import MIB
 from core.megatron.parallel import Layout
-from core.megatron.state.names import Entry, join
+from core.megatron.state.names import Entry, join, whole_tensors
 from modelcfg import ModelShape
 
 TOGETHER_BYTES = 64 * MIB  # of full tensors
@@ -29,9 +29,15 @@ def gathered(
     """The full tensors of all entries, in their order, on every rank. They may share memory with the parameters.
 
     Args:
-        max_bytes: at most this is gathered at a time, or one entry.
+        max_bytes: at most this is gathered at a time, or one entry; a tensor of all experts is put together of them.
     Collective: every trainer rank must iterate to the end.
     """
+    return whole_tensors(_of_entries(entries, parameters, shape, layout, max_bytes), shape)
+
+
+def _of_entries(
+    entries: Iterable[Entry], parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, max_bytes: int
+) -> Iterator[NamedTensor]:
     like = next(iter(parameters.values()))
     for together in _runs(entries, like.element_size(), min(max_bytes, TOGETHER_BYTES)):
         if together[0].stage == layout.pp_rank:

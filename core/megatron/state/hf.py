@@ -21,6 +21,7 @@ from core.pretrained.quantised import QuantisedWeight
 from core.pretrained.stored_values import stored_values
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, fixed_tensors, hf_tensors
+from modelcfg.weights import part_of
 
 
 def load_hf(
@@ -138,6 +139,12 @@ class _Reader:
         }
 
     def read(self, name: str, rows: slice, columns: slice) -> Tensor:
+        name, expert = part_of(name)
+        if expert is not None:
+            return self._read(name, slice(expert, expert + 1), slice(None))[0][rows]
+        return self._read(name, rows, columns)
+
+    def _read(self, name: str, rows: slice, columns: slice) -> Tensor:
         if name in self._quantised:
             return self._quantised[name].values(rows, columns)
         if name in self._parts:

@@ -5,7 +5,7 @@ Pure planning and slicing: no process group, no files. Legend: H hidden, d head 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,14 +15,15 @@ from torch.nn import functional
 from modelcfg import ModelShape
 from modelcfg.stages import ONE_STAGE, Stages
 from modelcfg.table import after_layers, before_layers, layer_prefix, layer_weights
-from modelcfg.weights import OUTPUT, Kind, Weight
+from modelcfg.weights import OUTPUT, Kind, Weight, part_of
 
 
 @dataclass(frozen=True)
 class Entry:
     """One Megatron parameter. `local` is its name on pipeline stage `stage`; `hf` the tensors that it holds.
 
-    `shapes` are the whole shapes of these tensors, `kind` says how they are cut.
+    `shapes` are the whole shapes of these tensors, `kind` says how they are cut. What is named `NAME[e]` is a part of
+    a tensor NAME of all experts.
     An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
     by rank, and `of_rank` what one of them holds. A `fixed` one is not trained, and float32.
     """
@@ -45,19 +46,27 @@ class Entry:
 
 
 def export_entries(shape: ModelShape, stages: Stages = ONE_STAGE, expert_ranks: int = 1) -> list[Entry]:
-    """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank."""
+    """Every HuggingFace tensor once, in HuggingFace's order; experts in that of their places on a rank, but
+    parts of one tensor together.
+    """
     entries = [_entry(before_layers(shape), 0)]
     for stage, layer, index in stages.places(shape.num_layers):
         local, hf = f"decoder.layers.{index}.", layer_prefix(shape, layer)
         table = layer_weights(shape, layer)
         entries += [_entry(weight, stage, local, hf) for weight in table if not weight.of_expert]
-        for place in range(shape.num_experts // expert_ranks):
-            entries += [
-                _of_experts(weight, stage, local, hf, place, shape.num_experts, expert_ranks)
-                for weight in table
-                if weight.of_expert
-            ]
+        entries += [
+            _of_experts(weight, stage, local, hf, place, shape.num_experts, expert_ranks)
+            for weight, place in _places([weight for weight in table if weight.of_expert], shape, expert_ranks)
+        ]
     return entries + [_entry(weight, stages.number - 1) for weight in after_layers(shape)]
+
+
+def _places(weights: Sequence[Weight], shape: ModelShape, expert_ranks: int) -> list[tuple[Weight, int]]:
+    """Each of the experts' weights at each place of a rank."""
+    places = range(shape.num_experts // expert_ranks)
+    if any(weight.is_part for weight in weights):
+        return [(weight, place) for weight in weights for place in places]
+    return [(weight, place) for place in places for weight in weights]
 
 
 def _entry(weight: Weight, stage: int, local: str = "", hf: str = "") -> Entry:
@@ -90,12 +99,17 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
     """The part of a parameter that tensor-parallel rank `rank` of `size` holds.
 
     Args:
-        read: gives `tensor[rows]` or, for a matrix, `tensor[rows, columns]` of a HuggingFace tensor; only what is
-            needed is asked for.
+        read: gives `tensor[rows]` or, for a matrix, `tensor[rows, columns]` of a HuggingFace tensor, or of a part of
+            one; only what is needed is asked for.
     """
     everything = slice(None)
     if entry.kind == "replicated":
         return read(entry.hf[0], everything, everything)
+    if entry.kind == "turned":
+        return read(entry.hf[0], everything, everything).t()
+    if entry.kind == "by_turns":
+        found = read(entry.hf[0], everything, everything)
+        return torch.cat((found[..., ::2], found[..., 1::2]), -1).t()
     if entry.kind == "vocab":
         whole = entry.shapes[0][0]
         rows = -(-whole // size)
@@ -116,9 +130,13 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
 
 
 def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple[str, Tensor]]:
-    """The HuggingFace tensors from the parts of all tensor-parallel ranks, in rank order."""
+    """The HuggingFace tensors, or parts of them, from the parts of all tensor-parallel ranks, in rank order."""
     if entry.kind == "replicated":
         return [(entry.hf[0], parts[0])]
+    if entry.kind == "turned":
+        return [(entry.hf[0], parts[0].t())]
+    if entry.kind == "by_turns":
+        return [(entry.hf[0], torch.stack(parts[0].t().chunk(2, -1), -1).flatten(-2))]
     if entry.kind == "rows":
         return [(entry.hf[0], _cat(parts, 0))]
     if entry.kind == "columns":
@@ -134,6 +152,24 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
     grouped = rows.view(shape.num_query_groups, -1, *rows.shape[1:])  # [groups, (n + 2) d, ...]
     parts_of_group = torch.split(grouped, _widths(entry, shape), 1)
     return [(name, part.flatten(0, 1)) for name, part in zip(entry.hf, parts_of_group, strict=True)]
+
+
+def whole_tensors(tensors: Iterable[tuple[str, Tensor]], shape: ModelShape) -> Iterator[tuple[str, Tensor]]:
+    """Tensors as files have them: parts, all of which follow each other, put together; the others as they come."""
+    whole: Tensor | None = None
+    left = 0
+    for name, tensor in tensors:
+        of_all, expert = part_of(name)
+        if expert is None:
+            yield name, tensor
+            continue
+        if whole is None:
+            whole, left = tensor.new_empty(shape.num_experts, *tensor.shape), shape.num_experts
+        whole[expert] = tensor
+        left -= 1
+        if not left:
+            yield of_all, whole
+            whole = None
 
 
 def _gate_and_up(entry: Entry, rank: int, size: int) -> list[tuple[str, slice]]:

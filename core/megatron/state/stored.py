@@ -23,7 +23,7 @@ from torch.distributed.checkpoint.planner import LoadPlan, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
 from common.mistake import Wrong
-from core.megatron.state.names import Entry, export_entries, join
+from core.megatron.state.names import Entry, export_entries, join, whole_tensors
 from modelcfg import ModelShape
 from modelcfg.weights import EMBEDDING
 
@@ -68,6 +68,9 @@ class StoredModel:
         Raises:
             Wrong: one is not there, or has another shape.
         """
+        return whole_tensors(self._of_entries(), self._shape)
+
+    def _of_entries(self) -> Iterator[tuple[str, Tensor]]:
         for entry in export_entries(self._shape):
             held = entry.of_rank(0)
             whole = self.read(held)

@@ -13,6 +13,7 @@ from tests.support.tiny_models import (
     SEEING,
     SEEING_EXPERTS,
     SIGMOID_EXPERTS,
+    SINKS,
     STATEFUL,
     WHOLE_NORMS,
     tiny_models,
@@ -63,7 +64,7 @@ CRITICS: dict[int, dict[str, dict[str, Any]]] = {
     },
 }
 WITH_CRITIC = ("llama", "qwen2-tied", EXPERTS)
-EXPERT_KINDS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SEEING_EXPERTS)
+EXPERT_KINDS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SEEING_EXPERTS, SINKS)
 DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS, SEEING)
 
 

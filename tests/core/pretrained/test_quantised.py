@@ -20,12 +20,13 @@ from core.pretrained.header import read_header
 from core.pretrained.quantised import QuantisedWeight, put_together
 from core.pretrained.quantised.fp8_blocks import Fp8Blocks
 from core.pretrained.quantised.fp8_rows import Fp8Rows
+from core.pretrained.quantised.mxfp4 import Mxfp4
 from core.pretrained.quantised.packed_integers import PackedIntegers
 from core.pretrained.weight_files import fitting_tensors, stored_tensors
 from modelcfg import from_hf
 from tests.support.good_run import write_run
-from tests.support.quantise import BLOCK, GROUP, SETTINGS, in_fp8, in_fp8_rows, in_packed_integers, quantise
-from tests.support.tiny_models import tiny_model
+from tests.support.quantise import BLOCK, GROUP, SETTINGS, in_fp8, in_fp8_rows, in_mxfp4, in_packed_integers, quantise
+from tests.support.tiny_models import SINKS, tiny_model
 
 WEIGHT = "model.layers.0.mlp.up_proj.weight"
 RANDOM = torch.rand(130, 88, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -59,6 +60,22 @@ def test_a_weight_is_what_its_parts_stand_for(
     assert weight.num_bytes == len(weight.read())
 
 
+def test_experts_in_floats_of_four_bits_are_what_transformers_makes_of_them(tmp_path: Path) -> None:
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    parts, wanted = in_mxfp4(torch.rand(3, 64, 10, generator=torch.Generator().manual_seed(0)) - 0.5)
+    file = tmp_path / "model.safetensors"
+    save_file({f"w{end}": part.contiguous() for end, part in parts.items()}, file)
+    weight = put_together(read_header(file), Mxfp4())["w"]
+    assert isinstance(weight, QuantisedWeight)
+    assert weight.shape == (3, 64, 10)
+    assert torch.equal(weight.values(), wanted)
+    assert torch.equal(weight.values(slice(1, 2)), wanted[1:2])
+    theirs = convert_moe_packed_tensors(parts["_blocks"], parts["_scales"], dtype=torch.float32)
+    assert torch.equal(weight.values(), theirs)
+    assert torch.equal(torch.frombuffer(weight.read(), dtype=torch.bfloat16).view(3, 64, 10).float(), wanted)
+
+
 def test_a_block_of_zeros_stays_one() -> None:
     scheme, weight = Fp8Blocks(4, 4), torch.zeros(6, 8)
     weight[5, 7] = -3.0
@@ -71,7 +88,8 @@ def test_a_block_of_zeros_stays_one() -> None:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("quantised")
     for method in SETTINGS:
-        quantise(tiny_model("qwen3", root / f"whole-{method}"), root / method, method)
+        kind, changes = (SINKS, {"intermediate_size": 64}) if method == "mxfp4" else ("qwen3", {})
+        quantise(tiny_model(kind, root / f"whole-{method}", **changes), root / method, method)
     return root
 
 
@@ -99,7 +117,9 @@ def activations(folder: Path, dynamic: bool) -> None:
     settings(folder, config_groups={"group_0": {**group, "input_activations": {"num_bits": 8, "dynamic": dynamic}}})
 
 
-NOT_KNOWN = "wanted weights that are not quantised, or in fp8 with scales of blocks or rows, or in packed integers"
+NOT_KNOWN = (
+    "wanted weights that are not quantised, or in fp8 with scales of blocks or rows, in packed integers, or in mxfp4"
+)
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no scale": (
         "fp8",
@@ -115,6 +135,11 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
         "fp8",
         lambda f: change(f, lambda t: t.update({WEIGHT: t[WEIGHT].bfloat16()})),
         f"found {WEIGHT}_scale_inv in ",
+    ),
+    "no powers of two": (
+        "mxfp4",
+        lambda f: change(f, lambda t: t.pop("model.layers.0.mlp.experts.down_proj_scales")),
+        "found no model.layers.0.mlp.experts.down_proj_scales; wanted [8, 64, 2], as the quantised weight",
     ),
     "numbers of another scheme": (
         "packed",

@@ -17,7 +17,7 @@ from core.pretrained.model_writer import ModelWriter
 from launchers.transfer.convert import convert
 from launchers.transfer.new_directory import PRECISIONS
 from tests.support.quantise import in_fp8, quantise
-from tests.support.tiny_models import tiny_model, with_layer_behind
+from tests.support.tiny_models import SINKS, tiny_model, with_layer_behind
 
 NO_MODEL = "wanted a model's directory, the name of one in the hub's cache, or package:NAME"
 
@@ -115,6 +115,19 @@ def test_what_is_no_model_is_refused(
     with pytest.raises(Wrong, match=message):
         convert(source, tmp_path / "out", None, verify=False)
     assert os.listdir(tmp_path) == []
+
+
+def test_experts_in_one_tensor_are_made_whole_and_not_written_in_fp8(tmp_path: Path) -> None:
+    whole, packed = tmp_path / "whole", tmp_path / "packed"
+    quantise(tiny_model(SINKS, whole, intermediate_size=64), packed, "mxfp4")
+    made = convert(str(packed), tmp_path / "out", torch.float32, verify=True)
+    assert made.num_quantised == 2 * 4  # two tensors of each layer
+    wanted, found = (load_file(folder / "model.safetensors") for folder in (whole, made.directory))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    with pytest.raises(Wrong, match="fp8 for gpt_oss, whose files have all experts of a layer in one tensor"):
+        convert(str(whole), tmp_path / "fp8", PRECISIONS["fp8"], verify=False)
+    assert not (tmp_path / "fp8").exists()
 
 
 def test_what_was_written_wrongly_is_found_and_leaves_nothing(

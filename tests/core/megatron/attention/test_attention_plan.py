@@ -68,6 +68,95 @@ def test_matches_dense_attention(name: str) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("window", [None, 1, 5, 40, 1000])
+@pytest.mark.parametrize("name", ROWS)
+def test_windows_and_sinks_are_those_of_one_dense_softmax(name: str, window: int | None) -> None:
+    segments = _row(0, ROWS[name])
+    made = _made(sum(s.length for s in segments))
+    results = []
+    for dense in (True, False):
+        q, k, v, sinks = (x.clone().requires_grad_() for x in made[:4])
+        if dense:
+            out = _dense_with_sinks(q, k, v, sinks, _dense_mask(segments) & _within(segments, window))
+        else:
+            out = _blockwise(q, k, v, AttentionPlan(segments), 0.25, window, sinks)
+        (out * made[4]).sum().backward()
+        results.append([out.detach(), *(x.grad for x in (q, k, v, sinks) if x.grad is not None)])
+    assert len(results[0]) == 5
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("window", [None, 5, 40])
+def test_the_kernel_for_gpus_is_called_for_windows_and_sinks(
+    window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in does what torch says of it: attention without sinks, and the gradients for the sums it is given."""
+    segments = _row(0, ROWS["groups"])
+    plan, made = AttentionPlan(segments), _made(sum(s.length for s in segments))
+    mask = _dense_mask(segments) & _within(segments, window)
+    monkeypatch.setattr(gpu_attention, "copied", lambda rows, _: rows)  # the stand-in has the mask of the row
+
+    def logits(q: Tensor, k: Tensor) -> Tensor:
+        found = torch.einsum("qgnd,kgd->gnqk", q.unflatten(1, (k.shape[1], -1)), k).flatten(0, 1) * 0.25
+        return found.masked_fill(~mask, -torch.inf)
+
+    def forward(q: Tensor, k: Tensor, v: Tensor, *_: object, **how: object) -> tuple[Tensor, ...]:
+        wanted = {} if window is None else {"window_size_left": window - 1, "window_size_right": 0}
+        assert how == {"scale": 0.25, **wanted}
+        of_heads, empty = v.repeat_interleave(q.shape[1] // v.shape[1], 1), torch.empty(0)
+        out = torch.einsum("hqk,khd->qhd", logits(q, k).softmax(-1), of_heads)
+        return out, logits(q, k).logsumexp(-1), empty, empty, empty
+
+    def backward(
+        incoming: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, log_sum: Tensor, *_: object, **__: object
+    ) -> tuple[Tensor, ...]:
+        """FlashAttention-2, arXiv:2307.08691, algorithm 2."""
+        share = (logits(q, k) - log_sum[..., None]).exp()  # [h, q, k]
+        repeat = q.shape[1] // v.shape[1]
+        for_v = torch.einsum("hqk,qhd->khd", share, incoming).unflatten(1, (-1, repeat)).sum(2)
+        of_share = torch.einsum("qhd,khd->hqk", incoming, v.repeat_interleave(repeat, 1))
+        of_logits = share * (of_share - (incoming * out).sum(-1).t()[..., None]) * 0.25
+        for_q = torch.einsum("hqk,khd->qhd", of_logits, k.repeat_interleave(repeat, 1))
+        for_k = torch.einsum("hqk,qhd->khd", of_logits, q).unflatten(1, (-1, repeat)).sum(2)
+        return for_q, for_k, for_v
+
+    monkeypatch.setattr(gpu_attention, "flash_forward", forward)
+    monkeypatch.setattr(gpu_attention, "flash_backward", backward)
+    results = []
+    for ragged in (True, False):
+        inputs = [x.clone().requires_grad_() for x in made[:4]]
+        q, k, v, sinks = inputs
+        attend = gpu_attention.ragged if ragged else _blockwise
+        out = attend(q, k, v, plan, 0.25, window, sinks)
+        (out * made[4]).sum().backward()
+        results.append([out.detach(), *(x.grad for x in inputs if x.grad is not None)])
+    assert len(results[0]) == 5
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+def _made(total: int) -> list[Tensor]:
+    """Queries of 6 heads, keys and values of 2, sinks, and what comes back."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = ((total, 6, 16), (total, 2, 16), (total, 2, 16), (6,), (total, 6, 16))
+    return [torch.randn(*size, generator=generator, dtype=torch.float64) for size in sizes]
+
+
+def _within(segments: list[Segment], window: int | None) -> Tensor:
+    """[T, T] whether a token's place in its sequence is less than a window behind another's."""
+    place = torch.cat([torch.arange(s.prefix_length, s.prefix_length + s.length) for s in segments])
+    return place[:, None] - place < (window or len(place))
+
+
+def _dense_with_sinks(q: Tensor, k: Tensor, v: Tensor, sinks: Tensor, mask: Tensor) -> Tensor:
+    keys, values = (x.repeat_interleave(3, 1) for x in (k, v))
+    logits = torch.einsum("qhd,khd->hqk", q, keys) * 0.25
+    logits = logits.masked_fill(~mask, -torch.inf)
+    beside = sinks[:, None, None].expand(-1, len(q), 1)
+    return torch.einsum("hqk,khd->qhd", torch.cat((logits, beside), -1).softmax(-1)[..., :-1], values)
+
+
 def _dense(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     heads = [x.transpose(0, 1)[None] for x in (q, k, v)]
     out = functional.scaled_dot_product_attention(*heads, attn_mask=mask, scale=0.25, enable_gqa=True)  # type: ignore[misc]
@@ -101,7 +190,7 @@ def test_gradients_of_shared_keys_are_added_up() -> None:
 
 def test_padding_stays_small_and_blocks_few() -> None:
     segments = _row(0, [(RNG.randrange(200, 800), [RNG.randrange(50, 900) for _ in range(8)]) for _ in range(8)])
-    blocks = AttentionPlan(segments).blocks.blocks
+    blocks = AttentionPlan(segments).blocks().blocks
     own = sum(s.length * (s.prefix_length + s.length) for s in segments)
     padded = sum(b.queries.numel() * b.keys.shape[1] for b in blocks)
     assert padded <= 1.5 * own

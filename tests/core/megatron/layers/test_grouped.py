@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from core.megatron.layers import grouped_experts
 from core.megatron.layers.expert_places import ExpertTensors, Slots, Tiles
 
 GPU = torch.cuda.is_available()
@@ -139,6 +140,82 @@ def test_gated(dtype: torch.dtype) -> None:
     found = expert_rows.gated_backward(both, weight, incoming)
     for one, other in zip(found, (leaf.grad, by.grad, wanted.detach()), strict=True):
         torch.testing.assert_close(one.double(), other, **TOLERANCE[dtype])
+
+
+@runs_kernels
+@both_dtypes
+def test_gated_within_a_limit(dtype: torch.dtype) -> None:
+    both, weight = 2 * noise(NUM_TOKENS, 2 * WIDTH, dtype=dtype), noise(NUM_TOKENS, dtype=dtype, seed=1)
+    incoming = noise(NUM_TOKENS, WIDTH, dtype=dtype, seed=2)
+    leaf, by = both.double().requires_grad_(), weight.double().requires_grad_()
+    gate, up = leaf.chunk(2, -1)
+    gate, up = gate.clamp(max=1.5), up.clamp(-1.5, 1.5)
+    wanted = gate * torch.sigmoid(1.702 * gate) * (up + 1) * by[:, None]
+    wanted.backward(incoming.double())
+    torch.testing.assert_close(expert_rows.gated(both, weight, 1.5).double(), wanted.detach(), **TOLERANCE[dtype])
+    found = expert_rows.gated_backward(both, weight, incoming, 1.5)
+    for one, other in zip(found, (leaf.grad, by.grad, wanted.detach()), strict=True):
+        torch.testing.assert_close(one.double(), other, **TOLERANCE[dtype])
+
+
+@runs_kernels
+@pytest.mark.parametrize("placed", [True, False], ids=["tokens", "sorted"])
+def test_experts_with_biases_and_a_limit(placed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All gradients are those of a plain loop over the experts."""
+    monkeypatch.setattr(grouped_experts, "grouped", grouped)
+    monkeypatch.setattr(grouped_experts, "expert_rows", expert_rows)
+    choice, scores = chosen(), noise(NUM_TOKENS, CHOSEN, seed=4).sigmoid()
+    hidden, incoming = noise(NUM_TOKENS, HIDDEN), noise(NUM_TOKENS, HIDDEN, seed=5)
+    slots = Slots.of(choice, NUM_EXPERTS)
+    assert slots.token is not None
+    if not placed:  # each slot a row of its own
+        order = choice.flatten().sort(stable=True)
+        hidden, incoming = hidden[slots.token.long()], incoming[slots.token.long()]
+        scores = scores.flatten()[order.indices]
+        slots = Slots.sorted(torch.bincount(order.values, minlength=NUM_EXPERTS), hidden.device)
+        choice = order.values[:, None]
+    sizes = ((2 * WIDTH, HIDDEN), (HIDDEN, WIDTH), (2 * WIDTH,), (HIDDEN,))
+    leaves = [[noise(*size, seed=7 * i + e) for e in range(NUM_EXPERTS)] for i, size in enumerate(sizes)]
+    results = []
+    for ours in (True, False):
+        inputs = [x.clone().requires_grad_() for x in (hidden, scores)]
+        weights = [[torch.nn.Parameter(x.clone()) for x in of_all] for of_all in leaves]
+        for weight in (*weights[0], *weights[1]):
+            weight.main_grad = torch.zeros_like(weight)  # type: ignore[attr-defined]
+        if ours:
+            parts = [grouped_experts.Projection(of_all) for of_all in weights[:2]]
+            out = grouped_experts.Products(*parts, *weights[2:], limit=1.5)(*inputs, slots)
+        else:
+            out = _loop(*inputs, choice, *weights)
+        (out * incoming).sum().backward()
+        gradients = [
+            weight.main_grad if ours and weight.ndim == 2 else weight.grad  # type: ignore[attr-defined]
+            for of_all in weights
+            for weight in of_all
+        ]
+        none = [torch.zeros(()) if one is None else one for one in gradients]
+        results.append([out.detach(), *(x.grad for x in inputs), *none])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other.expand_as(one), rtol=1e-3, atol=1e-3)
+
+
+def _loop(
+    hidden: Tensor,
+    scores: Tensor,
+    choice: Tensor,
+    first: list[Tensor],
+    second: list[Tensor],
+    first_biases: list[Tensor],
+    second_biases: list[Tensor],
+) -> Tensor:
+    out = torch.zeros_like(hidden)
+    for expert in range(NUM_EXPERTS):
+        by = (scores.view(choice.shape) * (choice == expert)).sum(1, keepdim=True)
+        gate, up = (hidden @ first[expert].t() + first_biases[expert]).chunk(2, -1)
+        gate, up = gate.clamp(max=1.5), up.clamp(-1.5, 1.5)
+        gated = gate * torch.sigmoid(1.702 * gate) * (up + 1)
+        out = out + by * (gated @ second[expert].t() + second_biases[expert])
+    return out
 
 
 @runs_kernels

@@ -22,8 +22,9 @@ def test_of_experts_those_count_that_a_token_goes_to() -> None:
     assert found / 6 == 48 * 2048 * (2 * 4096 + 2 * 512 + 3 * 8 * 768 + 128)
 
 
-def test_latent_attention_is_not_counted() -> None:
-    shape = next(shape for shape in map(modelcfg.load, modelcfg.names()) if shape.latent is not None)
+@pytest.mark.parametrize("part", ["latent", "delta", "window"])
+def test_other_attention_is_not_counted(part: str) -> None:
+    shape = next(shape for shape in map(modelcfg.load, modelcfg.names()) if getattr(shape, part) is not None)
     assert update_flops(shape, 1, 1, 1) is None
 
 

@@ -22,6 +22,7 @@ from tests.support.tiny_models import (
     POST_NORMS,
     SEEING,
     SIGMOID_EXPERTS,
+    SINKS,
     STATEFUL,
     WHOLE_NORMS,
     tiny_model,
@@ -42,7 +43,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any], bool]] = {
     "tp4-odd-vocab": ("qwen2", {"vocab_size": 509}, 4, TP4, False),
     **{
         f"{kind}-ep2": (kind, {}, 2, {"expert_parallel": 2}, False)
-        for kind in (*SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL)
+        for kind in (*SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SINKS)
     },
     "pp2-states": (SEEING, {}, 2, PP2, False),
     "pp2-ep2-distopt": (EXPERTS, {}, 4, {**PP2, "expert_parallel": 2}, True),
