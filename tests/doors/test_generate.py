@@ -28,6 +28,7 @@ from core.samples import SamplingParams, Status
 from core.sglang.errors import EngineDied, RequestRefused
 from core.sglang.generation import Generation
 from core.trajectory import evaluation_path, read_step, step_path
+from tests.support.tiny_models import EXPERTS
 from tests.support.tiny_runs import ebbtide, events, write_run
 
 DOORS_PAGE = Path(__file__).parents[2] / "docs" / "doors.md"
@@ -540,7 +541,8 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = {"path": "data.jsonl", "max_prompt_tokens": 64, "size": 3}
     again = {"generate": "agent.py:again", "generate_options": {"times": 2}}
     held_out = {"sets": {"held": rows, "plain": {**rows, "generate": "one_turn"}, "again": {**rows, **again}}}
-    path = write_run(folder, rollout=rollout, eval=held_out, algorithm={"kl_loss_coef": 0.01})
+    algorithm = {"kl_loss_coef": 0.01, "routing_replay": "engine"}
+    path = write_run(folder, kind=EXPERTS, rollout=rollout, eval=held_out, algorithm=algorithm)
     (folder / "agent.py").write_text(EPISODES)
     (folder / "reward.py").write_text(REWARD)
     done = ebbtide("run", str(path), "--run-dir", str(folder / "out"))
@@ -595,6 +597,21 @@ def test_a_run_learns_from_dialogues_and_from_several_samples_of_a_task(run_dir:
 def tasks_of(tasks: list[tuple[int, int]], group: int) -> int:
     """How many samples a group has."""
     return sum(one == group for one, _ in tasks)
+
+
+@pytest.mark.run
+def test_experts_come_with_dialogues_up_to_the_last_turn(run_dir: Path) -> None:
+    """Turn by turn they are those of the trainer's own routers, so no token has another's."""
+    for event in events(run_dir, "step"):
+        record = read_step(step_path(run_dir, event["step"]))
+        assert record.routing is not None
+        assert event["metrics"]["train/routing_agreement_first"] > 0.999
+        for place in range(len(record)):
+            if record.failure[place]:
+                assert record.routing.lengths[place] == 0
+                continue
+            last = [span for span in record.spans(place) if span.role == "assistant"][-1]
+            assert record.routing.lengths[place] == record.prompt_tokens.lengths[place] + last.end - 1
 
 
 @pytest.mark.run

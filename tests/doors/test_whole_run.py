@@ -13,6 +13,7 @@ import pytest
 
 from core.trajectory import read_step, step_path
 from tests.support.door_files import SINKS, example, write_file
+from tests.support.tiny_models import EXPERTS
 from tests.support.tiny_runs import ebbtide, events, write_run
 
 pytestmark = pytest.mark.run
@@ -35,7 +36,7 @@ def keep(group):
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a run of two steps through five doors."""
+    """The directory of a run of two steps through five doors, of a model whose engine tells of its experts."""
     folder = tmp_path_factory.mktemp("own")
     write_file(folder, REWARD, "reward_of_mine.py")
     write_file(folder, FILTER, "filter_of_mine.py")
@@ -45,9 +46,11 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     algorithm = {
         **{"advantage_estimator": "discounted.py:advantages", "advantage_options": {"gamma": GAMMA}},
         **{"loss": "gspo.py:Gspo", "loss_options": {"clip": 1e-4}, "loss_aggregation": "sample_mean"},
+        "routing_replay": "engine",
     }
     run_file = write_run(
         folder,
+        kind=EXPERTS,
         algorithm=algorithm,
         rollout={
             **{"num_rollout": 2, "over_sampling_batch_size": 8},
@@ -98,6 +101,20 @@ def test_its_filter_chooses_the_groups_and_those_that_are_not_needed_are_carried
     lengths = record.response_tokens.lengths
     assert second["rollout/carried/tokens_ratio"] == pytest.approx(lengths[older].sum() / lengths.sum())
     assert (record.logprobs_old.values == record.logprobs_engine.values).all(), "off-policy: the old are the engine's"
+
+
+def test_the_engines_experts_come_with_responses_that_are_carried_over(run_dir: Path) -> None:
+    """The newest weights have read all of such a response; of one that was complete before they have read nothing."""
+    first, second = events(run_dir, "step")
+    assert second["metrics"]["rollout/carried/trained"] > 0
+    for event in (first, second):
+        record = read_step(step_path(run_dir, event["step"]))
+        assert record.routing is not None
+        fed = record.prompt_tokens.lengths + record.response_tokens.lengths - 1
+        assert record.routing.lengths.tolist() == fed.tolist()
+    agreement = [event["metrics"]["train/routing_agreement_first"] for event in (first, second)]
+    assert agreement[0] == 1.0
+    assert 0.9 < agreement[1] <= 1.0
 
 
 def test_its_advantage_gives_each_token_its_own(run_dir: Path) -> None:

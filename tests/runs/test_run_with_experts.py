@@ -1,4 +1,7 @@
-"""A whole run of a model with experts, which two trainer ranks share out, with a critic and a KL in the rewards."""
+"""A whole run of a model with experts, which two trainer ranks share out, with a critic and a KL in the rewards.
+
+A server scores its responses.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import pytest
 
 from core.trajectory import read_step, step_path
 from modelcfg.families import families
+from tests.support.judge import judging, score
 from tests.support.quantise import quantise
 from tests.support.ranks import run_ranks
 from tests.support.tiny_models import EXPERTS, SIGMOID_EXPERTS, WHOLE_NORMS, with_layer_behind
@@ -47,16 +51,29 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
         quantise(whole, tmp_path / "model", "fp8")
     planned = ebbtide("plan", str(run_file))
     assert planned.returncode == 0, planned.stdout + planned.stderr
-    done = ebbtide("run", str(run_file), "--run-dir", str(run_dir))
+    with judging() as judge:
+        reward = ("reward.type=http", "reward.path=null", f"reward.options={{url: '{judge.url}'}}")
+        said = [word for one in reward for word in ("--set", one)]
+        done = ebbtide("run", str(run_file), "--run-dir", str(run_dir), *said)
     assert done.returncode == 0, done.stdout + done.stderr
     metrics = [event["metrics"] for event in events(run_dir, "step")]
     assert len(metrics) == 3
     assert all(m["train/train_rollout_logprob_abs_diff"] < 1e-5 for m in metrics)
     assert all(m["train/train_rollout_logprob_abs_diff_max"] < 1e-3 for m in metrics)
     assert all("train/critic_grad_norm" in m for m in metrics)
+    records = [read_step(step_path(run_dir, step)) for step in range(3)]
+    texts = [[text.replace("␀", "\0") for text in record.response_text] for record in records]  # as HDF5 has it
+    asked = [(one["step"], one["response"]) for one in judge.asked]
+    assert sorted(asked) == sorted((step, text) for step, made in enumerate(texts) for text in made)
+    for record, made in zip(records, texts, strict=True):
+        assert record.reward.tolist() == pytest.approx([score(text) for text in made])
     assert abs(metrics[0]["train/kl_in_reward"]) < 1e-5 < abs(metrics[2]["train/kl_in_reward"])
-    first, last = (read_step(step_path(run_dir, step)) for step in (0, 2))
+    first, last = records[0], records[2]
     assert (first.routing is not None) == told
+    if told:
+        agreement = [m["train/routing_agreement_first"] for m in metrics]
+        assert agreement[0] == 1.0, "the engine's choice is the trainer's"
+        assert min(agreement) > 0.999
     if first.routing is not None:
         fed = first.prompt_tokens.lengths + first.response_tokens.lengths - 1
         assert first.routing.lengths.tolist() == fed.tolist(), "the engine has told of all tokens that it was fed"
