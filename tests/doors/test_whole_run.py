@@ -114,7 +114,7 @@ def test_the_engines_experts_come_with_responses_that_are_carried_over(run_dir: 
         assert record.routing.lengths.tolist() == fed.tolist()
     agreement = [event["metrics"]["train/routing_agreement_first"] for event in (first, second)]
     assert agreement[0] == 1.0
-    assert 0.9 < agreement[1] <= 1.0
+    assert 0.5 < agreement[1] <= 1.0
 
 
 def test_its_advantage_gives_each_token_its_own(run_dir: Path) -> None:
