@@ -108,7 +108,9 @@ class DeltaNetLayer(MegatronModule):  # type: ignore[misc]
 
     def _by_head(self, parts: Sequence[Tensor], dim: int) -> Tensor:
         """The parts with each key head's share of all of them together, in a dimension of heads and one behind it."""
-        return torch.cat([one.unflatten(dim, (self.delta.key_heads, -1)) for one in parts], dim if dim < 0 else dim + 1)
+        return torch.cat(
+            [torch.unflatten(one, dim, (self.delta.key_heads, -1)) for one in parts], dim if dim < 0 else dim + 1
+        )
 
     def _heads(
         self, qkvz: Tensor, ba: Tensor, taps: Tensor, log: Tensor, bias: Tensor, runs: Runs, before: list[Tensor]
