@@ -44,7 +44,12 @@ class Chart:
 
 
 LENGTH = "rollout/response_len/"
-LOSS = "loss"  # of an evaluation set, the one figure of them that is no share of its prompts
+NO_SHARES = {  # figures of an evaluation set that are no shares of its prompts
+    "loss": "mean of -log p over the tokens that would be learnt, nats",
+    "reward": "mean over the samples",
+    "response_len": "tokens, mean over the samples",
+    "turns": "of the model, mean over the samples",
+}
 KNOWN: tuple[tuple[str, str, str], ...] = (
     (REWARD, "Reward", "mean over the samples of a step"),
     (f"{LENGTH}mean", "Response length", "tokens; band: shortest to longest"),
@@ -138,11 +143,9 @@ def _evaluations(runs: Sequence[RunFacts]) -> Iterable[Chart]:
 def _rate_chart(title: str, series: Sequence[Series]) -> Chart:
     shown = tuple(one for one in series if one.values)
     barred = any(one.low for one in shown)
-    if title.removeprefix("Evaluation: ").partition(" of ")[0] == LOSS:
-        return Chart(title, "mean of -log p over the tokens that would be learnt, nats", shown, bars=True)
-    return Chart(
-        title, "error bars: 95 % for the number of prompts" if barred else "share of prompts", shown, bars=True
-    )
+    rate = title.removeprefix("Evaluation: ").partition(" of ")[0]
+    share = "error bars: 95 % for the number of prompts" if barred else "share of prompts"
+    return Chart(title, NO_SHARES.get(rate.partition("/")[0], share), shown, bars=True)
 
 
 def _rate(run: RunFacts, name: str, rate: str, label: str, colour: int) -> Series:
@@ -150,7 +153,7 @@ def _rate(run: RunFacts, name: str, rate: str, label: str, colour: int) -> Serie
     steps = tuple(step for step in sorted(evaluations) if rate in evaluations[step].get(name, {}))
     values = tuple(evaluations[step][name][rate] for step in steps)
     number = run.num_prompts.get(name)
-    if rate == LOSS or number is None or not all(0 <= value <= 1 for value in values):
+    if rate.partition("/")[0] in NO_SHARES or number is None or not all(0 <= value <= 1 for value in values):
         return Series(label, steps, values, colour)
     bounds = [interval(value, number) for value in values]
     return Series(label, steps, values, colour, tuple(low for low, _ in bounds), tuple(high for _, high in bounds))

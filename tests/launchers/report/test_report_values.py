@@ -113,6 +113,29 @@ def test_a_metric_that_only_some_steps_have_is_drawn_where_it_is(tmp_path: Path)
     assert by_title["Response length"].low == by_title["Response length"].high == ()
 
 
+def test_means_of_an_evaluation_are_no_shares_of_its_prompts(tmp_path: Path) -> None:
+    directory = write_report_run(tmp_path, 4)
+    told = events(4, 4)
+    for event in told:
+        if event["event"] == "eval":
+            event["results"]["kept_out"] |= {"response_len": 0.5 + event["step"], "turns/mean": 0.25 * event["step"]}
+            event["results"]["kept_out"] |= {
+                "reward/brief": 0.1 * event["step"],
+                "truncated_ratio": 0.1 * event["step"],
+            }
+    lines(directory.progress, told)
+    found = {chart.title: chart for chart in charts([read_run(directory)])[0] if chart.title.startswith("Evaluation")}
+    assert {
+        title.removeprefix("Evaluation: "): (chart.note, bool(chart.series[0].low)) for title, chart in found.items()
+    } == {
+        "accuracy": ("error bars: 95 % for the number of prompts", True),
+        "truncated_ratio": ("error bars: 95 % for the number of prompts", True),
+        "response_len": ("tokens, mean over the samples", False),
+        "turns/mean": ("of the model, mean over the samples", False),
+        "reward/brief": ("mean over the samples", False),
+    }
+
+
 def test_the_drawing_takes_its_colours_from_the_page(tmp_path: Path) -> None:
     svg = draw(charts([read_run(write_report_run(tmp_path))])[0][0])
     assert svg.startswith('<svg aria-hidden="true" focusable="false" viewBox="0 0 302.4 151.2"')
