@@ -52,6 +52,7 @@ def learning_rate(config: RunConfig) -> Iterator[Mistake]:
             f"min_lr <= {train.lr}",
             "lower min_lr, or raise lr",
         )
+    yield from _decay(config)
     steps, alone = config.rollout.num_rollout, 0
     if needs_values(config.algorithm):  # the policy stays meanwhile, and its schedule begins afterwards
         alone = config.critic.num_critic_only_steps
@@ -66,3 +67,19 @@ def learning_rate(config: RunConfig) -> Iterator[Mistake]:
             f"num_steps_per_rollout {train.num_steps_per_rollout})",
             f"lower it to {total} or less, or raise num_rollout",
         )
+
+
+def _decay(config: RunConfig) -> Iterator[Mistake]:
+    """A schedule of its own length goes down, and behind its warm-up."""
+    train, key = config.train, "train.lr_decay_steps"
+    if train.lr_decay_steps is None:
+        return
+    if train.lr_schedule == "constant":
+        found, remedy = (
+            f"{train.lr_decay_steps} with the schedule constant",
+            "choose one of them, or remove lr_decay_steps",
+        )
+        yield Mistake(key, None, found, "lr_schedule linear or cosine", remedy)
+    elif train.lr_decay_steps <= train.lr_warmup_steps:
+        found = f"{train.lr_decay_steps}, of which {train.lr_warmup_steps} are of the warm-up"
+        yield Mistake(key, None, found, f"more than {train.lr_warmup_steps}", "raise it, or lower lr_warmup_steps")

@@ -386,6 +386,14 @@ class TrainConfig(Section):
         "constant", description="from lr to min_lr over the run"
     )
     lr_warmup_steps: NonNegativeInt = Field(0, description="optimiser steps from 0 to lr")
+    lr_decay_steps: PositiveInt | None = Field(
+        None,
+        description="linear, cosine: optimiser steps, warm-up among them, until the rate is min_lr, where it stays; "
+        "null: those of the run",
+    )
+    reset_optimizer_states: bool = Field(
+        False, description="Adam's moments begin at 0 in every loop step; the learning rate goes on"
+    )
     weight_decay: NonNegativeFloat = Field(
         0.0, description="decoupled, as in AdamW; not of parameters with one dimension: norms and biases"
     )

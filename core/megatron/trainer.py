@@ -93,6 +93,8 @@ class MegatronTrainer:
         """
         num_steps = self.config.train.num_steps_per_rollout
         self.memory.touched()
+        if self.config.train.reset_optimizer_states:
+            self._forget()
         samples = self._with_references(samples)
         if self.config.algorithm.old_logprobs == "engine":
             samples = [replace(sample, logprobs_old=sample.logprobs_engine) for sample in samples]
@@ -188,6 +190,12 @@ class MegatronTrainer:
         with self._as_reference():
             found = self.policy.log_probs(samples)
         return [replace(sample, logprobs_ref=values) for sample, values in zip(samples, found, strict=True)]
+
+    def _forget(self) -> None:
+        """Policy and critic learn from now on as if they had never."""
+        self.policy.optimizer.forget()
+        if self._critic is not None:
+            self._critic.optimizer.forget()
 
     def _judged(
         self, critic: Critic, samples: list[TrainSample], kl: list[Tensor] | None, bounds: list[int]

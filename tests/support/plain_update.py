@@ -86,6 +86,10 @@ class PlainTrainer:
         bounds = [len(samples) * i // self.settings.num_steps for i in range(self.settings.num_steps + 1)]
         return [self._step(samples[a:b], old[a:b]) for a, b in pairwise(bounds)]
 
+    def forget(self) -> None:
+        """AdamW begins anew, and the schedule goes on."""
+        self.adam.state.clear()
+
     def logprobs(self, sample: Any) -> Tensor:
         """[T] log-probs of the response."""
         tokens = torch.tensor([*sample.prompt_tokens, *sample.response_tokens])

@@ -53,6 +53,7 @@ class Optimizer:
         self.config, self._lr_key = config, lr_key
         self.total_steps = total_steps
         self.num_steps = 0
+        self._forgets = False
         self.before_step: Callable[[], None] = _nothing  # what has to be there before parameters are touched
         self.model = wrap(model, config.use_distributed_optimizer)
         self.streams: list[StreamedAdam] = []
@@ -89,6 +90,10 @@ class Optimizer:
             for state in adam.optimizer.state.values():
                 state["step"].fill_(num_steps)
 
+    def forget(self) -> None:
+        """Have Adam begin at the next step as it did at the first; the learning rate's schedule goes on."""
+        self._forgets = True
+
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
         self.model.zero_grad_buffer()
@@ -106,6 +111,8 @@ class Optimizer:
         """
         for group in self.chain.param_groups:
             group["lr"] = self.lr
+        if self._forgets:
+            self._empty_state()
         for stream in self.streams[:1]:  # one at a time: each takes memory
             stream.begin()
         self.chain.prepare_grads()
@@ -133,6 +140,14 @@ class Optimizer:
             for stream in self.streams:
                 stack.enter_context(stream.on_host())
             yield
+
+    def _empty_state(self) -> None:
+        self.before_step()
+        for adam in self.adams:
+            for state in adam.optimizer.state.values():
+                for value in (state["step"], state["exp_avg"], state["exp_avg_sq"]):
+                    value.zero_()
+        self._forgets = False
 
     def _norm(self) -> float:
         """Norm of the gradients of all ranks, each counted once. Megatron's own takes a kernel and a sum per tensor."""
@@ -187,14 +202,14 @@ def _nothing_to_add(**_: Any) -> None:
 def learning_rate(config: TrainConfig, step: int, total_steps: int) -> float:
     """Learning rate of optimiser step `step` (from 0): a linear rise over the warm-up steps, then the schedule.
 
-    The last warm-up step has the full rate; the last step of all has the rate just before `min_lr` is reached.
+    The last warm-up step has the full rate; the last step of the schedule has the rate just before `min_lr` is reached.
     """
     warmup = config.lr_warmup_steps
     if step < warmup:
         return config.lr * (step + 1) / warmup
     if config.lr_schedule == "constant":
         return config.lr
-    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
+    progress = min(1.0, (step - warmup) / max(1, (config.lr_decay_steps or total_steps) - warmup))
     share = 1 - progress if config.lr_schedule == "linear" else (1 + math.cos(math.pi * progress)) / 2
     return config.min_lr + (config.lr - config.min_lr) * share
 

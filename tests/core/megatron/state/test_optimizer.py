@@ -34,3 +34,8 @@ def test_cosine_with_warmup() -> None:
 def test_never_below_the_minimum() -> None:
     config = TrainConfig(global_batch_size=1, lr=1.0, min_lr=0.1, lr_schedule="cosine")
     assert learning_rate(config, 50, 10) == pytest.approx(0.1)
+
+
+def test_a_schedule_of_its_own_length_stays_at_its_end() -> None:
+    rates = _rates(8, lr_schedule="linear", min_lr=0.2, lr_warmup_steps=2, lr_decay_steps=6)
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.8, 0.6, 0.4, 0.2, 0.2])
