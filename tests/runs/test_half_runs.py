@@ -61,7 +61,7 @@ def test_a_replayed_step_is_the_recorded_one_to_the_last_bit(straight: Path, tmp
     assert is_equal(before, now)
     np.testing.assert_array_equal(before.logprobs_old.values, now.logprobs_old.values)
     assert "step 3, recorded and replayed: equal to the last bit" in told
-    assert len(re.findall(r"^ +\d+ +'", told, re.MULTILINE)) == len(before.response_tokens[1])
+    assert len(re.findall(r"^ +\d+ +['\"]", told, re.MULTILINE)) == len(before.response_tokens[1])
 
 
 def test_another_clip_range_changes_what_it_should(straight: Path, tmp_path: Path) -> None:
