@@ -149,7 +149,7 @@ def _times(settings: Settings) -> dict[str, object]:
         "MessageTimeout": 10,
         "KillWait": settings.kill_wait_s,
         "CompleteWait": 0,
-        "UnkillableStepTimeout": 30,
+        "UnkillableStepTimeout": 120,  # a busy machine takes its time: a node whose step stays too long is drained
         "InactiveLimit": 0,
         "MinJobAge": 300,
         "MaxArraySize": 1001,
