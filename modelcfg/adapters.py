@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from modelcfg.shape import ModelShape
 from modelcfg.shards import made_at
@@ -87,10 +88,15 @@ def short(hf: str) -> str:
 
 def possible_targets(shape: ModelShape) -> list[str]:
     """Names of the projections that may have an adapter, in the order of the model."""
+    return list(_possible_targets(shape))
+
+
+@lru_cache(maxsize=256)  # a search for a layout asks thousands of times, once for each layer
+def _possible_targets(shape: ModelShape) -> tuple[str, ...]:
     of_experts = expert_targets(shape)
     tables = (_lines(shape, layer) for layer in range(shape.num_layers))
     names = dict.fromkeys(short(hf) for table in tables for weight in table for hf in _modules(weight))
-    return [name for name in names if name not in of_experts]
+    return tuple(name for name in names if name not in of_experts)
 
 
 def expert_targets(shape: ModelShape) -> set[str]:
