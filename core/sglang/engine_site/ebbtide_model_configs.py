@@ -1,17 +1,44 @@
-"""A plugin for SGLang (0.5.21): configs that transformers has no class for, so that none of a model's own code is run.
+"""A plugin for SGLang: what its model configs lack for the models that are trained here.
 
-SGLang has MiMo's layers, and asks transformers for its config.json, which knows it by the publisher's code alone.
 The entry point in ebbtide_engine_site-1.dist-info makes SGLang load this in every process, ahead of the model's files.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 
 def register() -> None:
-    """Make transformers know MiMo's config: Qwen2's by another name."""
+    """Mend both."""
+    know_mimo()
+    name_the_engines_dtype()
+
+
+def know_mimo() -> None:
+    """Make transformers know MiMo's config: Qwen2's by another name.
+
+    SGLang (0.5.21) has its layers, and asks transformers, which knows it by the publisher's code alone: none is run.
+    """
     from transformers import AutoConfig, Qwen2Config
 
     class MiMoConfig(Qwen2Config):  # type: ignore[misc]
         model_type = "mimo"
 
     AutoConfig.register(MiMoConfig.model_type, MiMoConfig, exist_ok=True)
+
+
+def name_the_engines_dtype() -> None:
+    """Let a config name the precision that the engine computes in, whatever the one of its files is.
+
+    SGLang gives most layers the engine's, but routers of gpt-oss and a norm of Qwen3-Next the config's: files in
+    float32 and an engine in bfloat16 met in one product, which failed.
+    """
+    from sglang.srt.configs.model_config import ModelConfig
+
+    make = ModelConfig.__init__
+
+    def init(config: Any, *arguments: Any, **named: Any) -> None:
+        make(config, *arguments, **named)
+        config.hf_config.dtype = config.hf_text_config.dtype = config.dtype
+
+    ModelConfig.__init__ = init

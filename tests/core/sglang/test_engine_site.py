@@ -16,6 +16,7 @@ import core
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, environment
 from launchers.node.ports import ReservedPort
 from tests.support.engine_servers import has_ended, wait_ended
+from tests.support.tiny_models import SINKS, tiny_model
 from tests.support.waiting import COMMAND_S
 
 PARENT = """
@@ -122,19 +123,21 @@ def test_the_server_listens_on_a_port_that_its_agent_holds() -> None:
         held.close()
 
 
-def test_a_config_that_transformers_has_no_class_for_is_read_without_code_of_the_models_directory(
-    tmp_path: Path,
-) -> None:
-    """As SGLang does it: the plugins of the path, then the config."""
+def test_what_configs_lack_is_mended_as_sglang_loads_its_plugins(tmp_path: Path) -> None:
+    """A class for MiMo's, without code of the model's directory; the engine's dtype, whatever that of the files."""
     config = {"model_type": "mimo", "vocab_size": 77, "auto_map": {"AutoConfig": "configuration_mimo.MiMoConfig"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
+    model = tiny_model(SINKS, tmp_path / "model")
+    assert json.loads((model / "config.json").read_text())["dtype"] == "float32"
     code = f"""
-from importlib.metadata import entry_points
-for one in entry_points(group="sglang.srt.plugins"):
-    if one.name == "ebbtide_model_configs":
-        one.load()()
+from sglang.srt.plugins import load_plugins
+load_plugins()
 from transformers import AutoConfig
 read = AutoConfig.from_pretrained({str(tmp_path)!r}, trust_remote_code=False)
 print(type(read).__mro__[1].__name__, read.vocab_size)
+from sglang.srt.configs.model_config import ModelConfig
+config = ModelConfig({str(model)!r}, dtype="bfloat16")
+print(config.dtype, config.hf_config.dtype, config.hf_text_config.dtype)
 """
-    assert run(code, [ENGINE_SITE]) == "Qwen2Config 77"
+    printed = run(code, [CPU_SHIM, ENGINE_SITE], EBBTIDE_CPU_ENGINE="1").splitlines()
+    assert printed[-2:] == ["Qwen2Config 77", "torch.bfloat16 torch.bfloat16 torch.bfloat16"]

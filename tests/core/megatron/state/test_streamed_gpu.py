@@ -68,9 +68,9 @@ def test_bits_of_a_resident_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found[True][0] == found[False][0]
     assert all(map(torch.equal, found[True][1], found[False][1]))
     again = make(model_dir, True, distributed)
-    before = [parameter.clone() for parameter in again._parameters.values()]
+    before = [parameter.clone() for parameter in again.weights.parameters.values()]
     again.load(tmp_path / "False")
     steps(again, STEPS, STEPS + 2)
-    assert all(map(torch.equal, again._parameters.values(), found[False][1]))
+    assert all(map(torch.equal, again.weights.parameters.values(), found[False][1]))
     assert not all(map(torch.equal, before, found[False][1]))
     again.close()
