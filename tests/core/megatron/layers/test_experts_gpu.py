@@ -49,12 +49,10 @@ def gradients() -> dict[tuple[str, torch.dtype], Gradients]:
     """By way and precision."""
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    from bench.gpu_trainer import make_config, one_rank
-    from core.megatron.parallel import initialise
+    from tests.support.gpu_models import only_rank
 
-    one_rank()
-    initialise(make_config(8).placement, 0, "cuda")
-    return {(way, dtype): gradients_of(way, dtype) for way in WAYS for dtype in (torch.float32, torch.bfloat16)}
+    with only_rank():
+        return {(way, dtype): gradients_of(way, dtype) for way in WAYS for dtype in (torch.float32, torch.bfloat16)}
 
 
 def error(found: Gradients, wanted: Gradients, name: str) -> float:

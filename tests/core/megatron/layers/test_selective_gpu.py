@@ -46,15 +46,10 @@ def both(request: pytest.FixtureRequest) -> tuple[str, Found, Found]:
     """A model's name; without and with selective recompute."""
     if not torch.cuda.is_available():
         pytest.skip("no GPU here")
-    from bench.gpu_trainer import make_config, one_rank
-    from core.megatron.parallel import initialise, shut_down
+    from tests.support.gpu_models import only_rank
 
-    one_rank()
-    initialise(make_config(8).placement, 0, "cuda")
-    try:
+    with only_rank():
         return request.param, compute(request.param, selective=False), compute(request.param, selective=True)
-    finally:
-        shut_down()
 
 
 def test_gradients_are_the_same(both: tuple[str, Found, Found]) -> None:
