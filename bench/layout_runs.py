@@ -19,7 +19,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tests.support.tiny_models import EXPERTS, GPU_SIZES, SINKS, STATEFUL, tiny_model  # noqa: E402
+from tests.support.tiny_models import EXPERTS, GPU_SIZES, SEEING, SINKS, STATEFUL, tiny_model  # noqa: E402
 from tests.support.tiny_runs import write_run  # noqa: E402
 
 NUM_STEPS = 3
@@ -35,13 +35,15 @@ LATENT_SIZES = {  # of heads as DeepSeek-V3 has them: kernels know no others
     **{"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 4, "moe_intermediate_size": 128},
     **{"q_lora_rank": 128, "kv_lora_rank": 512, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128},
 }
-STATE_SIZES = {  # of keys and values as Qwen3-Next has them
+WIDE_STATES = {"linear_key_head_dim": 128, "linear_value_head_dim": 128}  # as Qwen3-Next and Qwen3.5 have them
+STATE_SIZES = {
     **{**EXPERT_SIZES, "shared_expert_intermediate_size": 128, "full_attention_interval": 4},
-    **{"linear_key_head_dim": 128, "linear_value_head_dim": 128},
+    **WIDE_STATES,
 }
 SIZES = {
     **{DENSE: GPU_SIZES, EXPERTS: EXPERT_SIZES, "glm4_moe": EXPERT_SIZES},
-    **{"deepseek_v3": LATENT_SIZES, STATEFUL: STATE_SIZES, SINKS: {**GPU_SIZES, "sliding_window": 16}},
+    **{"deepseek_v3": LATENT_SIZES, STATEFUL: STATE_SIZES, SEEING: {**GPU_SIZES, **WIDE_STATES}},
+    **{SINKS: {**GPU_SIZES, "sliding_window": 16}},
 }
 AS_RUN = "run"
 VARIANTS = {  # of a replay: what the run file says otherwise
@@ -118,12 +120,13 @@ LAYOUTS = {
     "latent-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, "deepseek_v3"),
     "delta": LayoutOfTwo(gpus="0", kind=STATEFUL),
     "delta-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, STATEFUL),
+    "dense-delta": LayoutOfTwo(gpus="1", kind=SEEING),
     "sinks": LayoutOfTwo(gpus="1", kind=SINKS),
     "sinks-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, SINKS),
 }
 REFERENCE = {  # of a model
     **{DENSE: "alone", EXPERTS: "experts", "glm4_moe": "glm4-experts", "deepseek_v3": "latent"},
-    **{STATEFUL: "delta", SINKS: "sinks"},
+    **{STATEFUL: "delta", SEEING: "dense-delta", SINKS: "sinks"},
 }
 
 

@@ -123,12 +123,12 @@ def tiny_config(kind: str, **changes: Any) -> Any:
         fields |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 24}
         fields |= {"linear_value_head_dim": 16}
     if family == SEEING:
-        return Qwen3_5Config(**_seeing(fields | changes))
+        return Qwen3_5Config(**_seeing(fields, changes))
     if family == SEEING_EXPERTS:
         fields |= {"num_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
         fields |= {"shared_expert_intermediate_size": 40}
         del fields["intermediate_size"]
-        return Qwen3_5MoeConfig(**_seeing(fields | changes))
+        return Qwen3_5MoeConfig(**_seeing(fields, changes))
     classes = {
         "deepseek_v3": DeepseekV3Config,
         "glm4": Glm4Config,
@@ -148,12 +148,15 @@ def tiny_config(kind: str, **changes: Any) -> Any:
     return config_class(**deepcopy(fields | changes))  # it writes into what it is given
 
 
-def _seeing(fields: dict[str, Any]) -> dict[str, Any]:
+def _seeing(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Settings of a model that takes images: those of the decoder one level down, and a very small eye."""
     states = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 24}
-    positions = {"partial_rotary_factor": 0.25, "mrope_interleaved": True, "mrope_section": [2, 1, 1]}
+    fields = {**fields, **states, "linear_value_head_dim": 16, "num_hidden_layers": 4, **changes}
+    quarter = fields["head_dim"] // 32  # of the positions' frequencies
+    positions = {"partial_rotary_factor": 0.25, "mrope_interleaved": True}
+    positions["mrope_section"] = [fields["head_dim"] // 8 - 2 * quarter, quarter, quarter]
     rope = {"rope_type": "default", "rope_theta": 10000.0, **fields.pop("rope_parameters", {}), **positions}
-    text = {**fields, **states, "linear_value_head_dim": 16, "num_hidden_layers": 4, "rope_parameters": rope}
+    text = {**fields, "rope_parameters": rope}
     eye = {"depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "patch_size": 4}
     eye |= {"out_hidden_size": fields["hidden_size"], "num_position_embeddings": 16}
     top = {key: fields[key] for key in ("tie_word_embeddings", "dtype")}
