@@ -1,6 +1,7 @@
 """One long row of one sample, its tokens on one GPU and shared out over two: speed, and memory beside the plan.
 
     python bench/long_context.py                                     # 65,536 tokens of Qwen3-4B's shape, 1 and 2 GPUs
+    python bench/long_context.py --gpus 2 --flash                    # on 2 GPUs, by cuDNN and by FlashAttention
     python bench/long_context.py --device cpu --shape smollm2-135m:2 --tokens 512 --prompt 64     # a trial on CPUs
 
 Weights are random, all layers are recomputed. The optimiser's state is on the GPU if it fits by plan, else it streams.
@@ -34,6 +35,7 @@ from bench.model_dir import known_shape  # noqa: E402
 from bench.record import report  # noqa: E402
 from common.units import GIB  # noqa: E402
 from core.config.schema import RunConfig  # noqa: E402
+from core.megatron.attention import on_gpu  # noqa: E402
 from core.megatron.sizes.flops import peak_flops, update_flops  # noqa: E402
 from core.planner import Device, plan_memory  # noqa: E402
 from core.planner.changes import apply  # noqa: E402
@@ -88,6 +90,7 @@ class Clock:
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """One layout, in the ranks that torchrun started. Collective: all of them."""
     gpus, device, shape = int(os.environ["WORLD_SIZE"]), options.device, known_shape(options.shape)
+    on_gpu.USE_CUDNN = not options.flash
     config = settings(options, gpus)
     plan = plan_memory(config, shape, Device(device, total_memory(device)), in_turns=device == "cuda")
     trainer = RandomTrainer(config, shape, Path(tempfile.gettempdir()), device, streamed=plan.streamed)
@@ -99,6 +102,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     planned = plan.phases["update"]["trainer"]
     return {
         "gpus": gpus,
+        "flash": options.flash,
         "streamed": plan.streamed,
         **{name: [one[name] for one in updates[1:]] for name in ("update_s", "optimiser_s")},
         **{name: [one[name] for one in updates] for name in ("grad_norm", "logprob")},
@@ -120,27 +124,33 @@ def rates(line: dict[str, Any], options: argparse.Namespace, device_name: str) -
     return {"tokens_per_s": options.tokens / seconds, "tflops_per_gpu": flops / seconds / line["gpus"] / 1e12, **mfu}
 
 
+def name_of(line: dict[str, Any]) -> str:
+    """What a layout is called."""
+    return f"{line['gpus']} GPUs{', FlashAttention' * line.get('flash', False)}"
+
+
 def faults(lines: list[dict[str, Any]], device: str) -> list[str]:
     """What is not as wanted: the same learnt by all, log-probs after a step included, and memory as planned."""
     wrong, most = [], MAX_APART[device]
     for line in lines:
-        name, first = f"{line['gpus']} GPUs", lines[0]
+        name, first = name_of(line), lines[0]
         norms = [abs(a / b - 1) for a, b in zip(line["grad_norm"], first["grad_norm"], strict=True)]
         values = [abs(a - b) for a, b in zip(line["logprob"], first["logprob"], strict=True)]
         for what, gaps in (("gradient norms", norms), ("mean log-probs", values)):
             if not all(gap <= most for gap in gaps):  # nan is none
                 apart = ", ".join(f"{gap:.1e}" for gap in gaps)
-                wrong.append(f"{name}: {what} {apart} from those of {first['gpus']}, wanted {most}")
+                wrong.append(f"{name}: {what} {apart} from those of {name_of(first)}, wanted {most}")
         if line["peak_gib"] and abs(line["peak_gib"] / line["planned_gib"] - 1) > MAX_FROM_PLAN:
             wrong.append(f"{name}: peak {line['peak_gib']:.2f} GiB, planned {line['planned_gib']:.2f}")
     return wrong
 
 
-def in_ranks(options: argparse.Namespace, gpus: int, folder: Path) -> dict[str, Any]:
+def in_ranks(options: argparse.Namespace, gpus: int, flash: bool, folder: Path) -> dict[str, Any]:
     """Start a layout's ranks; what their first wrote."""
-    out, log = folder / f"{gpus}.json", folder / f"{gpus}.log"
+    out, log = (folder / f"{gpus}{'-flash' * flash}.{kind}" for kind in ("json", "log"))
     sizes = ["--shape", options.shape, "--tokens", str(options.tokens), "--prompt", str(options.prompt)]
     sizes += ["--updates", str(options.updates), "--device", options.device, "--rank-writes", str(out)]
+    sizes += ["--flash"] * flash
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus), __file__]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NCCL_CUMEM_ENABLE": "0"}
     with log.open("wb") as file:
@@ -154,7 +164,7 @@ def show(line: dict[str, Any], options: argparse.Namespace) -> None:
     """Print a layout's line."""
     update, optimiser = (statistics.median(line[name]) for name in ("update_s", "optimiser_s"))
     print(
-        f"{options.shape}, {options.tokens} tokens, {line['gpus']} ranks: update {update:.2f} s, "
+        f"{options.shape}, {options.tokens} tokens, {name_of(line)}: update {update:.2f} s, "
         f"of it optimiser {optimiser:.2f} s{' streamed' * line['streamed']}; "
         f"{line['tokens_per_s']:.0f} tokens/s"
     )
@@ -176,6 +186,7 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=1, help="that are counted")
     parser.add_argument("--gpus", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--flash", action="store_true", help="ranks that share a row by FlashAttention alone, too")
     parser.add_argument("--rank-writes", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank_writes:
@@ -187,14 +198,17 @@ def main() -> None:
         return
     name, lines = torch.cuda.get_device_name(0) if options.device == "cuda" else "a CPU", []
     with tempfile.TemporaryDirectory(prefix="ebbtide-long-") as folder:
-        for gpus in options.gpus:
-            line = in_ranks(options, gpus, Path(folder))
+        kernels = [
+            (gpus, flash) for gpus in options.gpus for flash in (False, True)[: 1 + (options.flash and gpus > 1)]
+        ]
+        for gpus, flash in kernels:
+            line = in_ranks(options, gpus, flash, Path(folder))
             lines.append({**line, **rates(line, options, name)})
             show(lines[-1], options)
     wrong = faults(lines, options.device)
     print("\n".join(wrong))
     if options.device == "cuda":
-        seconds = {f"{line['gpus']} GPUs": line["update_s"] for line in lines}
+        seconds = {name_of(line): line["update_s"] for line in lines}
         facts = {"shape": options.shape, "tokens": options.tokens, "prompt": options.prompt}
         report("long_context", seconds, layouts=lines, faults=wrong, **facts)
     sys.exit(bool(wrong))

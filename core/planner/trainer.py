@@ -246,8 +246,9 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
 def _attention(config: RunConfig, shape: ModelShape, device: str) -> Attention:
     if device != "cuda" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]:
         return "plain"
-    dense = config.placement.context_parallel == 1 and not shape.sinks and shape.window is None
-    return "whole" if dense else "flash"
+    if shape.sinks or shape.window is not None:
+        return "flash"
+    return "whole" if config.placement.context_parallel == 1 else "parts"
 
 
 @lru_cache(maxsize=256)

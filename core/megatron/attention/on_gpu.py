@@ -7,7 +7,8 @@
 
 Long sequences go to cuDNN, those of a row with the same length in one dense call. It prepares a kernel for every new
 shape (0.1 s), hence they are padded to multiples of 256. A long response behind a shared prompt is computed as a whole
-sequence, the prompt's outputs thrown away, if the prompt is short beside it. Everything else goes to FlashAttention,
+sequence, the prompt's outputs thrown away, if the prompt is short beside it; a context-parallel rank's long pieces in
+two calls, of the keys before them and of their own (`two_parts`). Everything else goes to FlashAttention,
 below torch's public function, which asks for key-value heads to be repeated; so do layers with a window or with sinks,
 which cuDNN's call does not know. Sinks take their share of what the kernel gives, by the sum that it gives beside it;
 its backward pass is right for them with the sum that they are part of. (cuDNN's own ragged form, as torch 2.11
@@ -17,8 +18,6 @@ Legend: T row tokens, K keys of all segments, h query heads, g key-value heads, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,7 +25,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from core.megatron.attention.plan import AttentionPlan, Copies, Whole
+from core.megatron.attention.copies import copied, to_row, to_sequences
+from core.megatron.attention.plan import AttentionPlan, Whole
+from core.megatron.attention.two_parts import in_two_parts
 
 SM90 = (9, 0)  # older GPUs: cuDNN's kernel is not faster there
 USE_CUDNN = True
@@ -55,58 +56,22 @@ def ragged(
     if width != key.shape[-1]:
         value = functional.pad(value, (0, key.shape[-1] - width))
         return ragged(query, key, value, plan, scale, window, sinks)[..., :width]
-    if (
-        USE_CUDNN
-        and window is None
-        and sinks is None
-        and width <= CUDNN_WIDTH
-        and plan.whole is not None
-        and torch.cuda.get_device_capability(query.device) >= SM90
-    ):
-        return _whole_sequences(query, key, value, plan, plan.whole, scale)
+    if window is None and sinks is None and _cudnn_takes(query):
+        if plan.whole is not None:
+            return _whole_sequences(query, key, value, plan, plan.whole, scale)
+        if plan.squares is not None:
+            return in_two_parts(query, key, value, plan.squares, scale)
     if not plan.is_plain:
         key, value = (copied(rows, plan.ragged.keys) for rows in (key, value))
     result: Tensor = Flash.apply(query, key, value, sinks, plan, scale, window)  # type: ignore[no-untyped-call]
     return result
 
 
-def copied(rows: Tensor, copies: Copies) -> Tensor:
-    """[T, ...] to [C, ...]. The copies' gradients are added in float32 and always alike; index_select's are not."""
-    return _gather(rows, copies.rows, partial(_together, copies))
-
-
-def _together(copies: Copies, gradients: Tensor) -> Tensor:
-    total = functional.embedding_bag(copies.places, gradients.flatten(1), copies.first, mode="sum")
-    return total[:-1].view(-1, *gradients.shape[1:])  # the last bag is what lies behind all that count
-
-
-def _to_sequences(rows: Tensor, whole: Whole) -> Tensor:
-    """[T, ...] to [W, ...]; each row's gradient comes from its own place alone."""
-    return _gather(rows, whole.copies.rows, lambda gradients: gradients.index_select(0, whole.own))
-
-
-def _to_row(rows: Tensor, whole: Whole) -> Tensor:
-    """[W, ...] to [T, ...]. No place is taken twice, so gradients are copied where index_select's are added up."""
-    shape = rows.shape  # and not `rows`, which would be kept until then
-    return _gather(rows, whole.own, lambda gradients: gradients.new_zeros(shape).index_copy_(0, whole.own, gradients))
-
-
-def _gather(rows: Tensor, index: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
-    result: Tensor = _Gather.apply(rows, index, back)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _Gather(torch.autograd.Function):
-    """The rows of an index; `back` makes their gradients of those of the result."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, back: Callable[[Tensor], Tensor]) -> Tensor:
-        ctx.back = back
-        return rows.index_select(0, index)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.back(gradients[0]), None, None
+def _cudnn_takes(query: Tensor) -> bool:
+    """Whether cuDNN's kernel can do it, and is faster."""
+    if not USE_CUDNN or query.shape[-1] > CUDNN_WIDTH:
+        return False
+    return torch.cuda.get_device_capability(query.device) >= SM90
 
 
 def _whole_sequences(
@@ -114,14 +79,17 @@ def _whole_sequences(
 ) -> Tensor:
     """One dense causal call for the sequences of each length; they are long, so that even one fills the GPU."""
     if not whole.is_row:
-        query = _to_sequences(query, whole)  # a prefix's queries come to nothing, so only its own row learns
+        query = to_sequences(
+            query, whole.copies.rows, whole.own
+        )  # a prefix's queries come to nothing, so only its own row learns
         key, value = (
-            _to_sequences(rows, whole) if plan.is_plain else copied(rows, whole.copies) for rows in (key, value)
+            to_sequences(rows, whole.copies.rows, whole.own) if plan.is_plain else copied(rows, whole.copies)
+            for rows in (key, value)
         )
     tokens = [number * length for number, length in whole.calls]
     parts = zip(whole.calls, *(torch.split(rows, tokens) for rows in (query, key, value)), strict=True)
     out = torch.cat([_dense(q, k, v, number, scale) for (number, _), q, k, v in parts])
-    return out if whole.is_row else _to_row(out, whole)
+    return out if whole.is_row else to_row(out, whole.own)
 
 
 def _dense(query: Tensor, key: Tensor, value: Tensor, number: int, scale: float) -> Tensor:

@@ -13,39 +13,16 @@ from typing import cast
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from core.megatron.attention.blocks import Blocks, Queries, padded, plan_blocks
+from core.megatron.attention.copies import Copies
 from core.megatron.attention.runs import Runs, plan_runs
+from core.megatron.attention.squares import MULTIPLE, Squares, num_pairs, plan_squares, shape_of
 from core.megatron.rows.packing import Segment
 from core.megatron.rows.to_device import to_device
 
 MAX_REPEATED = 1.4  # query-key pairs over those needed, up to which whole sequences are faster
-WHOLE_MULTIPLE = 256  # tokens
 WHOLE_MIN_LENGTH = 1024  # tokens per sequence, on average: below it the other kernel is as fast
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Rows gathered, each at least once, and how to bring what comes back for them together again."""
-
-    rows: Tensor  # [C] int64 row positions
-    places: Tensor  # int64: places in `rows`, those of one row position together, in order of position; no padding
-    first: Tensor  # [T + 1] int64: where in `places` those of each row position begin, and where all end
-
-    @classmethod
-    def of(cls, rows: Tensor, device: str, padding: Tensor | None = None, *, of_rows: int = 0) -> Copies:
-        """Prepare the copies of these rows on the device.
-
-        Args:
-            rows: [C] on the CPU. padding: [C] bool, those for which nothing comes back.
-            of_rows: T, where the last ones may be in no copy.
-        """
-        counted = rows if padding is None else rows[~padding]
-        counts = counted.bincount(minlength=of_rows)
-        sorted_by = rows if padding is None else torch.where(padding, len(counts), rows)
-        places = to_device(sorted_by, device).argsort(stable=True)[: len(counted)]
-        return cls(to_device(rows, device), places, to_device(functional.pad(counts.cumsum(0), (1, 0)), device))
 
 
 @dataclass(frozen=True)
@@ -85,7 +62,7 @@ class AttentionPlan:
             segments: cover the row's tokens in order, each token once.
             num_keys: of all context-parallel ranks, where keys lie on these; None: keys are those of the tokens.
         """
-        self._segments = segments
+        self.segments = segments
         self._device = device
         self.num_keys = num_keys
         self._blocks: dict[int | None, Blocks] = {}
@@ -93,29 +70,29 @@ class AttentionPlan:
     @cached_property
     def is_plain(self) -> bool:
         """Whether no segment has a prefix, so that keys are the row itself."""
-        return self.num_keys is None and not any(s.prefix_length for s in self._segments)
+        return self.num_keys is None and not any(s.prefix_length for s in self.segments)
 
     def blocks(self, window: int | None = None) -> Blocks:
         """The form for kernels that know no ragged sequences, where tokens see a window, or all before them."""
         if window not in self._blocks:
-            self._blocks[window] = plan_blocks(self._segments, self._device, window)
+            self._blocks[window] = plan_blocks(self.segments, self._device, window)
         return self._blocks[window]
 
     @cached_property
     def runs(self) -> Runs:
         """The form for layers with a state. Only of a whole row."""
         assert self.num_keys is None, "a part of a row has no states"
-        return plan_runs(cast(Sequence[Segment], self._segments), self._device)
+        return plan_runs(cast(Sequence[Segment], self.segments), self._device)
 
     @cached_property
     def ragged(self) -> Ragged:
         """The form for kernels that know ragged sequences."""
-        num_keys = key_counts(self._segments)
+        num_keys = key_counts(self.segments)
         return Ragged(
-            cu_queries=self._cumulative([s.length for s in self._segments]),
+            cu_queries=self._cumulative([s.length for s in self.segments]),
             cu_keys=self._cumulative(num_keys),
-            keys=Copies.of(ragged_keys(self._segments), self._device, of_rows=self.num_keys or 0),
-            max_queries=max(s.length for s in self._segments),
+            keys=Copies.of(ragged_keys(self.segments), self._device, of_rows=self.num_keys or 0),
+            max_queries=max(s.length for s in self.segments),
             max_keys=max(num_keys),
         )
 
@@ -126,13 +103,28 @@ class AttentionPlan:
         """
         if self.num_keys is not None:
             return None
-        needed = sum(s.length * (s.prefix_length + s.length / 2) for s in self._segments)
-        own_lengths = key_counts(self._segments)
-        lengths = [-(-length // WHOLE_MULTIPLE) * WHOLE_MULTIPLE for length in own_lengths]
+        own_lengths = key_counts(self.segments)
+        lengths = [-(-length // MULTIPLE) * MULTIPLE for length in own_lengths]
         computed = sum(length * length / 2 for length in lengths)
-        if computed > MAX_REPEATED * needed or sum(own_lengths) < WHOLE_MIN_LENGTH * len(lengths):
+        if computed > MAX_REPEATED * self._needed or sum(own_lengths) < WHOLE_MIN_LENGTH * len(lengths):
             return None
-        return _whole(self._segments, lengths, self._device)
+        return _whole(self.segments, lengths, self._device)
+
+    @cached_property
+    def squares(self) -> Squares | None:
+        """The form for dense calls of a part of a row; None: too short, or padding would cost more than they gain."""
+        if self.num_keys is None:
+            return None
+        computed = sum(num_pairs(shape_of(piece)) for piece in self.segments)
+        num_tokens = sum(piece.length for piece in self.segments)
+        if computed > MAX_REPEATED * self._needed or num_tokens < WHOLE_MIN_LENGTH * len(self.segments):
+            return None
+        return plan_squares(self.segments, self._device, self.num_keys)
+
+    @property
+    def _needed(self) -> float:
+        """Pairs of query and key."""
+        return sum(s.length * (s.prefix_length + s.length / 2) for s in self.segments)
 
     def _cumulative(self, lengths: Sequence[int]) -> Tensor:
         return to_device(torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32), self._device)

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.megatron.attention.plan import AttentionPlan, Copies, Ragged, key_counts, ragged_keys
+from core.megatron.attention.copies import Copies
+from core.megatron.attention.plan import AttentionPlan, Ragged, key_counts, ragged_keys
 from core.megatron.model import RowParams
 from core.megatron.rows.packing import Row, Segment
 from core.megatron.rows.to_device import to_device

@@ -41,8 +41,9 @@ WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been 
 CHUNK = 64  # tokens that a state passes at a time
 STATES_AT_ONCE = 2**19  # states of all tokens of a row that a layer computes at a time
 MAX_WASTE = 1.5  # of the CPU's attention blocks: padded query-key pairs over a block's own largest segment's, at most
-# flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; plain: on a CPU, or in fp32
-Attention = Literal["flash", "whole", "plain"]
+# flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; parts: pieces of these, two
+# calls each; plain: on a CPU, or in fp32
+Attention = Literal["flash", "whole", "parts", "plain"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, st
         normed += _gated(shape, how, query)
         return int((rows + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
     attention = 3 * query + 3 * key + (query if shape.qk_norm else 0)
-    attention += query + key if how.attention == "whole" else 0  # outputs and values once more
+    attention += {"whole": query + key, "parts": query}.get(how.attention, 0)  # outputs once more, and values
     if shape.latent is not None:  # queries, keys, values and outputs of one width, outputs as they are projected
         latent = shape.latent
         attention = 4 * query + shape.num_attention_heads // tp * latent.value_dim
@@ -239,6 +240,7 @@ def _gradients(shape: ModelShape, how: Pass) -> int:
         widest = 2 * shape.ffn_hidden_size + max(2 * shape.ffn_hidden_size, shape.hidden_size)
         feed_forward = shape.experts_per_token * widest + shape.hidden_size
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
+    attention += shape.query_size if how.attention == "parts" else 0  # of queries, by each part
     if how.context_parallel > 1:  # those of the copies, and of the keys of all ranks, before and after they are one
         copied = _key_width(shape, how) * how.tensor_parallel * (_keys_seen(how) + 2 * how.context_parallel)
         attention += 2 * int(copied)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from core.megatron.attention import copies
 from core.megatron.attention import on_gpu as gpu_attention
 from core.megatron.attention import plan as attention_plan
 from core.megatron.attention.packed import _blockwise
@@ -245,10 +246,13 @@ def test_nothing_that_is_gathered_is_kept_for_the_backward_pass() -> None:
     whole = AttentionPlan(segments).whole
     assert whole is not None
     leaf = torch.ones(sum(s.length for s in segments), 2, 4, requires_grad=True)
-    for gather in (gpu_attention._to_sequences, lambda rows, whole: gpu_attention.copied(rows, whole.copies)):
+    for gather in (
+        lambda rows, whole: copies.to_sequences(rows, whole.copies.rows, whole.own),
+        lambda rows, whole: gpu_attention.copied(rows, whole.copies),
+    ):
         rows = leaf * 2
         sequences = gather(rows, whole)
-        row = gpu_attention._to_row(sequences, whole)
+        row = copies.to_row(sequences, whole.own)
         held = weakref.ref(rows), weakref.ref(sequences)
         del rows, sequences
         assert [one() for one in held] == [None, None]
