@@ -104,6 +104,16 @@ def reference_follows(config: RunConfig) -> Iterator[Mistake]:
         yield Mistake(key, None, found + base, "a reference that stays", "remove it, or train.lora")
 
 
+def reference_is_read(config: RunConfig) -> Iterator[Mistake]:
+    """A reference of its own is there for a KL, or for a loss that learns from it."""
+    path = config.model.reference_path
+    if path is None or needs_reference(config.algorithm) or config.train.lora is not None:
+        return  # beside adapters it is refused anyhow
+    found = f"{path}, and neither a KL nor a loss that reads it"
+    remedy = "remove it, or set algorithm.kl_loss_coef or kl_coef"
+    yield Mistake("model.reference_path", None, found, "a model that something is compared with", remedy)
+
+
 def teacher_is_another(config: RunConfig) -> Iterator[Mistake]:
     """A loss of nothing but a teacher's log-probs has another model for it: of its own the policy learns nothing."""
     algorithm = config.algorithm

@@ -8,7 +8,7 @@ from typing import Any
 from common.mistake import Mistake, show
 from common.nearest import nearest
 from core.config.schema import RunConfig
-from core.sglang.engine_options import OWNED, SET_BY_US, known_options
+from core.sglang.engine_options import OWNED, QUANTISING, SET_BY_US, known_options
 
 OURS = "an option that the run sets"
 PLAIN: dict[str, tuple[str, tuple[type, ...]]] = {
@@ -40,6 +40,10 @@ def engine_options(config: RunConfig) -> Iterator[Mistake]:
             suggestion = nearest(name.replace("-", "_"), list(known))
             remedy = f"did you mean {suggestion}?" if suggestion else "correct the name, or remove it"
             yield Mistake(key, None, "an unknown option", f"an option of {source}, as its ServerArgs names it", remedy)
+        elif name in QUANTISING and value and config.placement.trainers != "none":
+            wanted = "weights as the trainer sends them: a sync does not fit those that an engine has quantised"
+            remedy = "remove it; placement.engine_tensor_parallel gives an engine more room, and a model that has been "
+            yield Mistake(key, None, show(value), wanted, f"{remedy}exported may be quantised for serving")
         elif not _fits(value, known[name].kind):
             yield Mistake(key, None, show(value), PLAIN[known[name].kind][0], "correct the value, or remove the option")
 

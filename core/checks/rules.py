@@ -82,6 +82,7 @@ RULES = (
     Rule(algorithm.kl_in_one_place, ("algorithm",)),
     Rule(algorithm.reference_follows, ("algorithm", "train")),
     Rule(algorithm.teacher_is_another, ("algorithm", "model")),
+    Rule(algorithm.reference_is_read, ("algorithm", "model", "train"), of_training=True),
     Rule(routing.there_is_a_later_pass, ("algorithm", "placement", "rollout", "train"), of_training=True),
     Rule(critic.keys_have_a_critic, ("algorithm", "critic")),
     Rule(critic.values_are_asked_for, ("algorithm",)),

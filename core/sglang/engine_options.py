@@ -48,6 +48,13 @@ SET_BY_US = {
 }
 """Options that nobody else may set, and what depends on them."""
 
+QUANTISING = ("quantization", "torchao_config", "modelopt_quant", "quantize_and_serve", "rl_quant_profile")
+"""Options by which SGLang makes other weights of those that it loads at its start, which no sync fits afterwards.
+
+By `quantization: fp8`, say, it puts a transposed tensor of eight bits and a scale in each weight's place
+(`process_weights_after_loading` in SGLang 0.5.21), and a sync calls the loader of what is gone.
+"""
+
 
 def known_options(device: str) -> tuple[str, Mapping[str, Option]]:
     """What offers the options, for messages, and the options by name.

@@ -13,8 +13,10 @@ import httpx
 import pytest
 
 from core.checks import check_run_file
+from core.checks.engine_options import engine_options
+from core.config import load_run_file
 from core.sglang import engine_options as door
-from core.sglang.engine_options import FILES, OWNED, PINNED, SET_BY_US, known_options, pinned_options, words
+from core.sglang.engine_options import FILES, OWNED, PINNED, QUANTISING, SET_BY_US, known_options, pinned_options, words
 from core.sglang.launch import EngineSpec, command, environment
 from core.sglang.option_fields import Option, read_options
 from tests.support.engine_servers import start_engine, wait_up
@@ -63,6 +65,15 @@ CASES: dict[str, tuple[str, list[str]]] = {
             "as who may talk to an engine depends on this one: remove it"
         ],
     ),
+    "quantised": (
+        "{quantization: fp8}",
+        [
+            "'fp8'; wanted weights as the trainer sends them: a sync does not fit those that an engine has quantised: "
+            "remove it; placement.engine_tensor_parallel gives an engine more room, and a model that has been exported "
+            "may be quantised for serving"
+        ],
+    ),
+    "not quantised": ("{quantization: null, quantize_and_serve: false}", []),
     "two": (
         "{port: 1, page_sizes: 1}",
         [f"{OURS}: set the site file's port_range", f"{UNKNOWN}: did you mean page_size?"],
@@ -75,6 +86,18 @@ CASES: dict[str, tuple[str, list[str]]] = {
 def test_options_are_held_against_sglangs_own(options: str, said: list[str], tmp_path: Path) -> None:
     found = mistakes(tmp_path, options)
     assert [line.partition(": found ")[2] for line in found] == said
+
+
+def test_an_engine_that_is_never_synced_may_be_quantised(tmp_path: Path) -> None:
+    config = load_run_file(write_run(tmp_path), ["placement.engine_options={quantization: fp8}"])
+    found = list(engine_options(config))
+    assert [one.key for one in found] == ["placement.engine_options.quantization"]
+    untrained = config.placement.model_copy(update={"trainers": "none"})
+    assert list(engine_options(config.model_copy(update={"placement": untrained}))) == []
+
+
+def test_what_quantises_are_options_of_a_version() -> None:
+    assert {name for version in PINNED.values() for name in pinned_options(version)} >= set(QUANTISING)
 
 
 @pytest.mark.parametrize(

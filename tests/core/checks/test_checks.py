@@ -50,7 +50,7 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
         pytest.param(["data.label_key=null", "reward={type: python, path: 'score.py:score'}"], id="no label needed"),
         pytest.param(["reward={type: regex, pattern: 'is (.*)'}"], id="pattern with a group"),
         pytest.param(["reward={type: python, path: 'json.decoder:JSONDecoder'}"], id="importable module"),
-        pytest.param(["model.reference_path=model"], id="reference of the same shape"),
+        pytest.param(["model.reference_path=model", "algorithm.kl_loss_coef=0.1"], id="reference of the same shape"),
         pytest.param(
             ["eval.interval=5", "eval.temperature=0.7", "eval.n_samples_per_prompt=4"], id="sampled evaluation"
         ),
@@ -122,13 +122,13 @@ def test_a_reference_of_another_vocabulary_is_refused(kind: str, tmp_path: Path)
     for name, said in texts.items():
         vocab = {text: number for number, text in enumerate(said)} if kind == "BPE" else [[text, -1.0] for text in said]
         (tmp_path / name / "tokenizer.json").write_text(json.dumps({"model": {"type": kind, "vocab": vocab}}))
-    problems = check_run(load_run_file(path, ["model.reference_path=teacher"]))
+    problems = check_run(load_run_file(path, ["model.reference_path=teacher", "algorithm.kl_loss_coef=0.1"]))
     assert [str(problem).replace(str(tmp_path), "DIR") for problem in problems] == [
         "model.reference_path: found DIR/teacher, with another vocabulary: token 1 is 'b' only with DIR/model; wanted "
         "a model with the vocabulary of model.path: choose another, of the same family"
     ]
     (tmp_path / "teacher" / "tokenizer.json").write_bytes((tmp_path / "model" / "tokenizer.json").read_bytes())
-    assert check_run(load_run_file(path, ["model.reference_path=teacher"])) == []
+    assert check_run(load_run_file(path, ["model.reference_path=teacher", "algorithm.kl_loss_coef=0.1"])) == []
 
 
 @pytest.mark.parametrize(

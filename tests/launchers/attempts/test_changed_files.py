@@ -25,6 +25,7 @@ from tests.support.tiny_runs import ebbtide
 SETTINGS = [
     "data.chat_template=own.jinja",
     "model.reference_path=deeper",
+    "algorithm.kl_loss_coef=0.1",
     "reward={type: 'score.py:score'}",
     "rollout.generate=own.py:generate",
 ]
