@@ -116,14 +116,9 @@ def prompt_sections(config: RunConfig) -> Iterator[tuple[str, DataConfig]]:
 
 def rendering(rollout: RolloutConfig, section: DataConfig) -> Rendering:
     """How a section's messages become text; in a dialogue with its tools, and open for what an environment says."""
-    from core.data import Rendering, read_template
+    from core.data import rendering_of
 
-    return Rendering(
-        section.system_prompt,
-        read_template(section),
-        tool_schemas(rollout.tools),
-        generation_prompt=rollout.environment is None,
-    )
+    return rendering_of(section, tool_schemas(rollout.tools), generation_prompt=rollout.environment is None)
 
 
 def refuse_template(rollout: RolloutConfig, how: Rendering, tokenizer: Tokenizer) -> None:
@@ -159,7 +154,7 @@ def refuse_template(rollout: RolloutConfig, how: Rendering, tokenizer: Tokenizer
 def _render(
     tokenizer: Tokenizer, how: Rendering, messages: list[dict[str, str]], generation_prompt: bool = True
 ) -> str:
-    return tokenizer.render(messages, how.system_prompt, how.template, how.tools, generation_prompt)
+    return how.text(tokenizer, messages, generation_prompt)
 
 
 def _key(name: str) -> str:

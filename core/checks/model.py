@@ -12,12 +12,11 @@ import modelcfg
 from common.mistake import Mistake, Wrong, show
 from core.checks import stages
 from core.checks.model_files import ModelFiles
-from core.checks.sections import data_sections
 from core.config.hub import not_in_cache, on_hub
 from core.config.paths import PACKAGE_PREFIX
 from core.config.schema import PlacementConfig, RunConfig
 from core.pretrained.header import told_by_first_bytes
-from core.pretrained.tokenizer_files import TOKENIZER, has_chat_template
+from core.pretrained.tokenizer_files import TOKENIZER
 from core.pretrained.weight_files import misfits
 from modelcfg import ModelShape
 from modelcfg.families import families
@@ -233,18 +232,6 @@ def _tokenizer(key: str, folder: Path) -> Iterator[Mistake]:
         told = told_by_first_bytes(stream.read(64))
     if told:
         yield Mistake(key, None, f"{file}, which is {told[0]}", "the file itself", told[1])
-
-
-def chat_templates(config: RunConfig) -> Iterator[Mistake]:
-    """The model has a chat template, if there are data to which one is applied and that bring none."""
-    path = Path(config.model.path)
-    if config.model.path.startswith(PACKAGE_PREFIX) or not (path / TOKENIZER).is_file() or has_chat_template(path):
-        return
-    for key, data in data_sections(config).items():
-        if data.apply_chat_template and data.chat_template is None:
-            remedy = f"give one as {key}.chat_template, or set {key}.apply_chat_template: false"
-            wanted = "a chat template, as these prompts are to be rendered by one"
-            yield Mistake(f"{key}.chat_template", None, f"nothing, and none with {path}", wanted, remedy)
 
 
 def _package(key: str, name: str) -> Iterator[Mistake]:

@@ -13,6 +13,7 @@ from common.mistake import Mistake
 from core.checks import (
     algorithm,
     batch,
+    chat_template,
     critic,
     data,
     dialogue,
@@ -107,7 +108,8 @@ RULES = (
     Rule(schedule.clip_range, ("algorithm",)),
     Rule(schedule.learning_rate, ("algorithm", "critic", "rollout", "train"), of_training=True),
     Rule(schedule.recomputed_layers, ("train",)),
-    Rule(model.chat_templates, ("data", "eval", "model")),
+    Rule(chat_template.is_there, ("data", "eval", "model")),
+    Rule(chat_template.options_are_read, ("data", "eval", "model")),
     Rule(model.reference_has_the_vocabulary, ("model",)),
     Rule(data.training_data, ("data", "reward", "rollout"), of_training=True),
     Rule(reward.settings, ("reward",)),

@@ -123,6 +123,9 @@ class DataConfig(Section):
     chat_template: str | None = Field(
         None, description="a file with a jinja chat template, in place of the tokenizer's"
     )
+    chat_template_options: dict[str, Any] = Field(
+        default_factory=dict, description="variables that the chat template reads, such as {enable_thinking: false}"
+    )
     max_prompt_tokens: PositiveInt = Field(1024, description="longer prompts are left out, and counted in the log")
     shuffle: bool = Field(True, description="a new order in each epoch, from `seed` and the epoch")
     seed: int = Field(42, description="of the order, and of what reasoning_gym makes")

@@ -20,7 +20,8 @@ from common.mistake import Wrong, show
 from core.config.schema import DataConfig
 from core.data.messages import is_message_list, messages_of
 from core.data.pieces import Piece, last_turn_pieces, turn_pieces
-from core.data.prompt_source import PromptSource, PromptTokenizer, Rendering, read_template, refuse_tokens, value_of
+from core.data.prompt_source import PromptSource, refuse_tokens, value_of
+from core.data.rendering import PromptTokenizer, Rendering, rendering_of
 from core.data.rows import Row, load_rows
 from core.samples import Demonstration, Span
 
@@ -38,7 +39,7 @@ class MaskingTokenizer(PromptTokenizer, Protocol):
     def encode_with_places(self, text: str) -> tuple[list[int], list[tuple[int, int]]]: ...
 
     def encode_marked(
-        self, messages: Sequence[dict[str, Any]], template: str | None = None
+        self, messages: Sequence[dict[str, Any]], template: str | None = None, options: Mapping[str, Any] = ...
     ) -> tuple[list[int], list[int]]: ...
 
     def has_marks(self, pattern: re.Pattern[str], template: str | None = None) -> bool: ...
@@ -98,7 +99,7 @@ def demonstrations(
     Raises:
         ValueError: naming the row: it lacks a key, has no answer, or the chat template does not do.
     """
-    rendering = Rendering(config.system_prompt, read_template(config))
+    rendering = rendering_of(config)
     found = []
     for index, row in enumerate(load_rows(config)):
         content = value_of(row, config.prompt_key, "prompt_key", index)
@@ -126,7 +127,7 @@ def _encoded(
     if rendering.system_prompt != "" and tokenizer.has_marks(MARKS, rendering.template) and not (split or asked):
         yield _marked(messages, rendering, tokenizer)
         return
-    render = partial(_render, tokenizer, rendering)
+    render = partial(rendering.text, tokenizer)
     if split:
         turns = [at for at in range(asked, len(messages)) if messages[at]["role"] == "assistant"]
         yield from (_by_pieces(last_turn_pieces(messages[: at + 1], render), tokenizer) for at in turns)
@@ -167,7 +168,7 @@ def _marked(messages: Sequence[dict[str, Any]], rendering: Rendering, tokenizer:
     """The tokens that the template marks."""
     system = [{"role": "system", "content": rendering.system_prompt}] if rendering.system_prompt else []
     own = [] if messages[0]["role"] == "system" else system
-    tokens, mask = tokenizer.encode_marked([*own, *messages], rendering.template)
+    tokens, mask = tokenizer.encode_marked([*own, *messages], rendering.template, rendering.options)
     if not any(mask):
         wanted = "{% generation %} around what the model says"
         raise Wrong("a template that marks nothing of the row", wanted, "give another as data.chat_template")
@@ -237,9 +238,3 @@ def _spans(
     for begin, end in pairwise([0, *changes, len(mask)]):
         role = "assistant" if mask[begin] else next((one for one in roles[begin:end] if one != "assistant"), "user")
         yield Span(begin, end, role, text=tokenizer.decode(tokens[begin:end]))
-
-
-def _render(
-    tokenizer: MaskingTokenizer, how: Rendering, messages: Sequence[dict[str, Any]], generation_prompt: bool
-) -> str:
-    return tokenizer.render(messages, how.system_prompt, how.template, how.tools, generation_prompt)

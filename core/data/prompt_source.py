@@ -8,49 +8,18 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from common.mistake import Wrong, show
 from core.config.schema import DataConfig
 from core.data.keys import keys_of, value_at
 from core.data.messages import messages_of
+from core.data.rendering import PromptTokenizer, Rendering, refuse_untold_tools, rendering_of
 from core.data.rows import Row, load_rows
 from core.samples import Prompt
 
 logger = logging.getLogger(__name__)
-
-
-class PromptTokenizer(Protocol):
-    """What is needed of `core.pretrained.tokenizer.Tokenizer`."""
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]: ...
-
-    def render(
-        self,
-        messages: Sequence[dict[str, Any]],
-        system_prompt: str | None = None,
-        template: str | None = None,
-        tools: Sequence[dict[str, Any]] = (),
-        generation_prompt: bool = True,
-    ) -> str: ...
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """How the messages of a section become text.
-
-    Attributes:
-        system_prompt, template, tools: see `core.pretrained.tokenizer.Tokenizer.render`.
-        generation_prompt: False: the prompt ends where its last message does, as others may speak before the model.
-    """
-
-    system_prompt: str | None = None
-    template: str | None = None
-    tools: Sequence[dict[str, Any]] = ()
-    generation_prompt: bool = True
 
 
 class PromptSource:
@@ -119,7 +88,7 @@ def render(
     Raises:
         ValueError: as `build`, but for prompts that are too long.
     """
-    rendering = rendering or Rendering(config.system_prompt, read_template(config))
+    rendering = rendering or rendering_of(config)
     rows = load_rows(config)
     return [_prompt(index, row, config, tokenizer, rendering, vocab_size) for index, row in enumerate(rows)]
 
@@ -128,25 +97,6 @@ def _epoch_order(num_prompts: int, seed: int) -> list[int]:
     order = list(range(num_prompts))
     random.Random(seed).shuffle(order)
     return order
-
-
-def read_template(config: DataConfig) -> str | None:
-    """The text of `chat_template`; None: the tokenizer's own is used.
-
-    Raises:
-        ValueError: there is no such file, or it is no text.
-    """
-    if config.chat_template is None:
-        return None
-    file = Path(config.chat_template)
-    if not file.is_file():
-        raise ValueError(
-            f"data.chat_template is {str(file)!r}: no such file (looked in {Path.cwd()}): correct the path"
-        )
-    try:
-        return file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise Wrong(f"{file}, which is no UTF-8", "a chat template in UTF-8", "save it as UTF-8") from error
 
 
 def _prompt(
@@ -173,9 +123,7 @@ def _prompt(
 
 def _rendered(messages: list[dict[str, Any]], tokenizer: PromptTokenizer, rendering: Rendering) -> str:
     """The messages as the model sees them, of which something must be left."""
-    text = tokenizer.render(
-        messages, rendering.system_prompt, rendering.template, rendering.tools, rendering.generation_prompt
-    )
+    text = rendering.text(tokenizer, messages)
     contents = [message["content"].strip() for message in messages]
     if any(contents) and not any(content and content in text for content in contents):
         found = f"a prompt of which the chat template wrote nothing: it made {text[:80]!r}"
@@ -183,19 +131,6 @@ def _rendered(messages: list[dict[str, Any]], tokenizer: PromptTokenizer, render
         raise Wrong(found, "a template that writes the content of the messages", remedy)
     refuse_untold_tools(rendering.tools, text)
     return text
-
-
-def refuse_untold_tools(tools: Sequence[dict[str, Any]], text: str) -> None:
-    """Refuse a prompt that does not name a tool: many templates pass over them in silence.
-
-    Raises:
-        Wrong: naming the tool.
-    """
-    for tool in tools:
-        name = tool["function"]["name"]
-        if name not in text:
-            remedy = "give a template that writes `tools` as data.chat_template, or describe them in data.system_prompt"
-            raise Wrong(f"a prompt that says nothing of the tool {name}", "one that tells the model of it", remedy)
 
 
 def _plain(content: Any) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 from core.pretrained.tokenizer_files import TOKENIZER
 from core.pretrained.transformers_import import import_transformers
 
 Message = dict[str, Any]  # {"role": "user", "content": "..."}
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_tokenizer(model_dir: str | Path) -> Tokenizer:
@@ -59,10 +61,17 @@ class Tokenizer:
         found = self.fast(text, add_special_tokens=False, return_offsets_mapping=True)
         return list(found["input_ids"]), [(begin, end) for begin, end in found["offset_mapping"]]
 
-    def encode_marked(self, messages: Sequence[Message], template: str | None = None) -> tuple[list[int], list[int]]:
+    def encode_marked(
+        self, messages: Sequence[Message], template: str | None = None, options: Mapping[str, Any] = NO_OPTIONS
+    ) -> tuple[list[int], list[int]]:
         """Ids of whole messages, and 1 for those that the template marks as the model's own, by {% generation %}."""
         found = self.fast.apply_chat_template(
-            list(messages), chat_template=template, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+            list(messages),
+            chat_template=template,
+            tokenize=True,
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            **options,
         )
         return list(found["input_ids"]), list(found["assistant_masks"])
 
@@ -77,6 +86,7 @@ class Tokenizer:
         template: str | None = None,
         tools: Sequence[Message] = (),
         generation_prompt: bool = True,
+        options: Mapping[str, Any] = NO_OPTIONS,
     ) -> str:
         """Messages as the text that the model sees, up to where its answer begins.
 
@@ -87,6 +97,7 @@ class Tokenizer:
             template: jinja text in place of the tokenizer's own template.
             tools: JSON schemas of what the model may call.
             generation_prompt: False: only up to the end of the last message.
+            options: variables of the template beside those.
         Raises:
             ValueError: no template, or one that fails on these messages.
         """
@@ -95,7 +106,7 @@ class Tokenizer:
                 "the tokenizer has no chat template; wanted one: give data.chat_template, or set "
                 "data.apply_chat_template: false to use the prompts as they are"
             )
-        apply = partial(self._apply, template=template, tools=tools)
+        apply = partial(self._apply, template=template, tools=tools, options=options)
         if system_prompt is None or any(message.get("role") == "system" for message in messages):
             return apply(messages, generation_prompt=generation_prompt)
         if system_prompt:
@@ -122,7 +133,13 @@ class Tokenizer:
         return rest if rest.startswith(begin) or not whole.startswith(begin) else begin + rest
 
     def _apply(
-        self, messages: Sequence[Message], *, template: str | None, tools: Sequence[Message], generation_prompt: bool
+        self,
+        messages: Sequence[Message],
+        *,
+        template: str | None,
+        tools: Sequence[Message],
+        generation_prompt: bool,
+        options: Mapping[str, Any],
     ) -> str:
         from jinja2 import TemplateError
 
@@ -133,6 +150,7 @@ class Tokenizer:
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=generation_prompt,
+                **options,
             )
         except TemplateError as error:
             roles = [message.get("role") for message in messages]

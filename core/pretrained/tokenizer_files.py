@@ -10,11 +10,18 @@ TEMPLATE_FILES = ("chat_template.jinja", "additional_chat_templates")
 
 
 def has_chat_template(directory: Path) -> bool:
-    """Whether the tokenizer in a directory brings a chat template, in a file of its own or in its settings."""
-    if any((directory / name).exists() for name in TEMPLATE_FILES):
-        return True
+    """Whether the tokenizer in a directory brings a chat template."""
+    return bool(chat_template_texts(directory))
+
+
+def chat_template_texts(directory: Path) -> list[str]:
+    """The chat templates that the tokenizer in a directory brings, in files of their own or in its settings."""
+    file, folder = (directory / name for name in TEMPLATE_FILES)
+    files = [file, *sorted(folder.glob("*.jinja"))]
+    found = [file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file()]
     try:
         settings = json.loads((directory / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+        return found
+    own = settings.get("chat_template") if isinstance(settings, dict) else None
+    return [*found, *([own if isinstance(own, str) else json.dumps(own)] if own else [])]

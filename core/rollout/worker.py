@@ -155,8 +155,7 @@ class WorkerEngine:
 
     def render(self, messages: Sequence[Mapping[str, Any]], generation_prompt: bool = True) -> str:
         how = self._worker.rendering(self._task.evaluation)
-        plain = [dict(one) for one in messages]
-        return self._worker.tokenizer().render(plain, how.system_prompt, how.template, how.tools, generation_prompt)
+        return how.text(self._worker.tokenizer(), [dict(one) for one in messages], generation_prompt)
 
     def after(self, tokens: Sequence[int], messages: Sequence[Mapping[str, Any]]) -> list[int]:
         text = following(self.render, [dict(one) for one in messages])

@@ -30,7 +30,10 @@ EXAMPLE = "ebbtide eval runs/NAME --step 8 --data kept_out.jsonl --set eval.n_sa
 RUN_SUFFIXES = (".yaml", ".yml")
 NOTHING_TRAINED = ("placement.trainers=none", "placement.schedule=evaluate", "checkpoint.save_hf=off")
 # keys of `data` with which a file of `--data` is read
-OF_PROMPTS = ("prompt_key", "label_key", "apply_chat_template", "system_prompt", "chat_template", "max_prompt_tokens")
+OF_PROMPTS = (
+    *("prompt_key", "label_key", "apply_chat_template", "system_prompt", "chat_template", "chat_template_options"),
+    "max_prompt_tokens",
+)
 
 
 @dataclass(frozen=True)

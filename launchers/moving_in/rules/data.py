@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, whole
@@ -20,6 +22,7 @@ def data(flags: Flags, draft: Draft) -> None:
     _either(flags, draft, "data.label_key", "label_key", None)
     for key, name in (("apply_chat_template", "apply_chat_template"), ("shuffle", "rollout_shuffle")):
         _either(flags, draft, f"data.{key}", name, False)
+    _template_options(flags, draft)
     _longest_prompt(flags, draft)
     seed = flags.whole("rollout_seed", 42)
     _either(flags, draft, "data.seed", "rollout_seed", 42)
@@ -35,6 +38,28 @@ def _either(flags: Flags, draft: Draft, key: str, name: str, default: str | int 
         draft.put(key, True, flag)
     else:
         draft.put(key, whole(flag.text, default) if isinstance(default, int) else flag.text, flag)
+
+
+def _template_options(flags: Flags, draft: Draft) -> None:
+    flag = flags.take("apply_chat_template_kwargs")
+    if flag is None:
+        return
+    options = _mapping(flag.text)
+    if options is None:
+        draft.lose(flag, "its value is no mapping in JSON", "set data.chat_template_options", "result")
+    elif options and draft.value("data.apply_chat_template", False):
+        draft.put("data.chat_template_options", options, flag)
+    else:
+        draft.skip(flag, "it asks for nothing, or no template is applied")
+
+
+def _mapping(text: str) -> dict[str, Any] | None:
+    """The mapping that JSON text spells, if it spells one."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _longest_prompt(flags: Flags, draft: Draft) -> None:

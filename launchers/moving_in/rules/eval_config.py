@@ -25,11 +25,16 @@ SAMPLING = {
     "top_k": "top_k",
     "max_response_len": "max_response_tokens",
 }
-READING = {"input_key": "prompt_key", "label_key": "label_key", "apply_chat_template": "apply_chat_template"}
+READING = {
+    "input_key": "prompt_key",
+    "label_key": "label_key",
+    "apply_chat_template": "apply_chat_template",
+    "apply_chat_template_kwargs": "chat_template_options",
+}
 GENERATE, REWARD = "custom_generate_function_path", "custom_rm_path"
 TRANSLATED = {"name", "path", "rm_type", GENERATE, REWARD, *SAMPLING, *READING}
 AS_THE_FLAG = {
-    **{name: name for name in ("tool_key", "multimodal_keys", "metadata_key", "apply_chat_template_kwargs")},
+    **{name: name for name in ("tool_key", "multimodal_keys", "metadata_key")},
     **{name: f"rollout_{name}" for name in ("stop", "stop_token_ids", "skip_special_tokens")},
     "min_new_tokens": "eval_min_new_tokens",
 }
@@ -86,7 +91,7 @@ def _sets(tree: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _read_so(draft: Draft, flag: Flag, place: str, said: Mapping[str, Any]) -> None:
     for key, ours in READING.items():
-        if isinstance(said.get(key), str | bool):
+        if isinstance(said.get(key), str | bool | dict):
             draft.put(f"{place}.{ours}", said[key], flag)
 
 

@@ -59,6 +59,9 @@ def _like_training(flags: Flags, draft: Draft, place: str, given: dict[str, Flag
     for key, flag in (("prompt_key", given["input_key"]), ("label_key", given["label_key"])):
         draft.default(f"{place}.{key}", flag.text if flag else draft.value(f"data.{key}", None), "")
     draft.default(f"{place}.apply_chat_template", draft.value("data.apply_chat_template", None), "")
+    options = draft.value("data.chat_template_options", None)
+    if options and draft.value(f"{place}.apply_chat_template", False):
+        draft.default(f"{place}.chat_template_options", options, "")
     limit, context = given["max_prompt_len"], given["max_context_len"]
     longest = whole(context.text, 0) - _longest_response(flags, draft, place) if context else 0
     if limit:

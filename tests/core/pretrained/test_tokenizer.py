@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 
+from core.checks.chat_template import GIVEN, OF_RENDERING
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 
 USER = [{"role": "user", "content": "What is 3 + 4?"}]
@@ -56,6 +58,17 @@ def test_none_at_all_keeps_the_beginning_of_text(tokenizer: Tokenizer) -> None:
 
 def test_none_at_all_with_a_template_that_knows_no_system(tokenizer: Tokenizer) -> None:
     assert tokenizer.render(USER, "", template=NO_SYSTEM_ROLE) == "[user] What is 3 + 4?\n"
+
+
+def test_variables_of_the_template(tokenizer: Tokenizer) -> None:
+    template = "{{ messages[0].content }}{% if loud %}!{% endif %}"
+    assert tokenizer.render(USER, template=template) == "What is 3 + 4?"
+    assert tokenizer.render(USER, template=template, options={"loud": True}) == "What is 3 + 4?!"
+
+
+def test_no_variable_may_be_one_of_what_renders(tokenizer: Tokenizer) -> None:
+    taken = set(inspect.signature(tokenizer.fast.apply_chat_template).parameters) - {"kwargs"}
+    assert taken <= {*GIVEN, *OF_RENDERING}
 
 
 @pytest.mark.parametrize(

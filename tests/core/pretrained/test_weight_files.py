@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from common.mistake import Wrong
-from core.checks import ModelFiles
-from core.checks.model import chat_templates, directories, name_and_shape
+from core.checks import ModelFiles, chat_template
+from core.checks.model import directories, name_and_shape
 from core.config import load_run_file
 from core.config.schema import RunConfig
 from core.pretrained.header import read_header
@@ -167,7 +167,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
 
 def found_at_the_check(config: RunConfig) -> list[Any]:
     files = ModelFiles()
-    return [*directories(config, files), *name_and_shape(config, files), *chat_templates(config)]
+    return [*directories(config, files), *name_and_shape(config, files), *chat_template.is_there(config)]
 
 
 @pytest.mark.parametrize(("break_it", "found", "rest"), FAULTS.values(), ids=FAULTS)

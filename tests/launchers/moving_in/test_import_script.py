@@ -710,12 +710,38 @@ def test_each_set_of_an_evaluation_config_keeps_its_reward(tmp_path: Path) -> No
     assert [reward_of(config, name).type for name in ("aime", "gpqa")] == ["deepscaler", "choice"]
 
 
+OFF = "'{\"enable_thinking\": false}'"
+
+
+@pytest.mark.parametrize(
+    ("flags", "options", "lost"),
+    [
+        (
+            "--apply-chat-template --apply-chat-template-kwargs '{\"enable_thinking\": false}'",
+            {"enable_thinking": False},
+            0,
+        ),
+        ("--apply-chat-template-kwargs '{\"enable_thinking\": false}'", None, 0),
+        ("--apply-chat-template --apply-chat-template-kwargs '{}'", None, 0),
+        ("--apply-chat-template --apply-chat-template-kwargs thinking", None, 1),
+    ],
+    ids=["given", "no template", "none", "no mapping"],
+)
+def test_variables_of_the_chat_template(tmp_path: Path, flags: str, options: object, lost: int) -> None:
+    found = of_flags(tmp_path, f"--num-rollout 3 {flags} --eval-interval 2 --eval-prompt-data a /d/a.jsonl")
+    said = keys(found)
+    for place in ("data", "eval.sets.a"):
+        assert said.get(f"{place}.chat_template_options") == options
+    assert sum("chat-template-kwargs" in one.flag for one in found.draft.lost) == lost
+
+
 OWN_GENERATION = """
 eval:
   defaults: {input_key: question, min_new_tokens: 4}
   datasets:
     search: {path: /d/search.jsonl, custom_generate_function_path: tools.search.generate, temperature: 0.6, top_k: 20}
-    same: {path: /d/same.jsonl, custom_generate_function_path: a.b.solve, apply_chat_template: true, label_key: answer}
+    same: {path: /d/same.jsonl, custom_generate_function_path: a.b.solve, apply_chat_template: true, label_key: answer,
+      apply_chat_template_kwargs: {enable_thinking: false}}
     odd: {path: /d/odd.jsonl, stop: [END], stop_token_ids: [7], repetition_penalty: 1.1, app_service: u, no_such: 1}
 """
 
@@ -736,6 +762,7 @@ def test_a_set_is_answered_by_its_own_function_and_sampled_and_read_as_it_says(t
     assert (said["eval.sets.search.temperature"], said["eval.sets.search.top_k"]) == (0.6, 20)
     assert (said["eval.sets.search.apply_chat_template"], said["eval.sets.same.apply_chat_template"]) == (False, True)
     assert (said["eval.sets.same.label_key"], said["eval.sets.odd.prompt_key"]) == ("answer", "question")
+    assert said["eval.sets.same.chat_template_options"] == {"enable_thinking": False}
     assert {(one.why.partition(":")[0], one.loses) for one in found.draft.lost if "--eval-config" in one.flag} == {
         ("min_new_tokens of defaults", "result"),
         ("tools.search.generate has another interface", "code"),
