@@ -27,7 +27,9 @@ that of 160 sampled responses of the newest weights, before every fifth step and
 The schedule (`bench/steps_behind.py`) takes its old samples for on-policy, as one does that has the trainer make
 logp_old: the ratio r of the loss is then 1, and only `importance` knows of the gap.
 
-## Foreseen, before a figure was seen
+## Foreseen
+
+Written before these runs were made, though not before anything was seen: one of `same` had been started once.
 
 - One step old costs nothing: an update moves log-probs by some hundredths. Four steps old learns later.
 - TIS brings back half of that. IcePop, which throws away what TIS bounds, brings back less at first, when most tokens
@@ -39,14 +41,15 @@ READ = """
 Mean accuracy over the run, differences. What rounding alone makes of a run is seen at `bf16`, whose gap is too small to
 matter: it is the least difference to be taken seriously.
 
-- *Weights one step old* cost a little with each seed, hardly more than that. With the first seed both corrections bring
-  it back, with the second IcePop most of it and TIS nothing: too close to call it shown.
-- *Four steps old* cost much with each seed. TIS brings back a part of it with each, a third and most, and holds the gap
-  at half. IcePop does not recover: it throws more than a quarter of the tokens away, and learns no faster for it.
+- *Weights one step old* cost little with two seeds, hardly more than that, and much with the third. IcePop brings most
+  of it back with each, TIS with two of them: with the second, where little was lost, nothing.
+- *Four steps old* cost much with each seed. TIS brings back a part of it with each, a third, most, and more than was
+  lost, and holds the gap at half. IcePop does not recover: it throws more than a quarter of the tokens away, and learns
+  no faster for it.
 - *bf16* costs nothing, and the corrections find nothing to do.
 {not_run}
-Foreseen were the gap of bf16, and the half that TIS brings back. Not foreseen: how far one update moves the policy, ten
-times as far as thought, so that one step old is seen at all; and IcePop, which is not the steadier one later either.
+Foreseen were the gap of bf16, and that TIS brings back half or more. Not foreseen: how far one update moves the policy,
+ten times as far as thought, so that one step old is seen at all; and IcePop, which is not the steadier one later.
 
 """
 TAIL = """
