@@ -21,6 +21,7 @@ CHAT_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}"
 )
+TOKENIZER_TEXT = Path(__file__).with_name("tokenizer_text.txt")  # another one changes the losses of all tests
 REWARD = '''
 def reward(sample):
     """Depends on every character of the response, so that losses show every token."""
@@ -29,13 +30,15 @@ def reward(sample):
 
 
 def write_tokenizer(directory: Path) -> None:
-    """A byte-level BPE tokenizer of the tiny models' vocabulary, trained on this file."""
+    """A byte-level BPE tokenizer of the tiny models' vocabulary, trained on a text that stays."""
     from tokenizers import ByteLevelBPETokenizer
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "</s>"]
     bpe = ByteLevelBPETokenizer()
-    bpe.train([__file__], vocab_size=VOCAB_SIZE, min_frequency=1, special_tokens=special, show_progress=False)
+    bpe.train(
+        [str(TOKENIZER_TEXT)], vocab_size=VOCAB_SIZE, min_frequency=1, special_tokens=special, show_progress=False
+    )
     assert bpe.token_to_id("</s>") == EOS_TOKEN_ID
     fast = PreTrainedTokenizerFast(
         tokenizer_object=bpe._tokenizer,
