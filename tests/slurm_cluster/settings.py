@@ -128,9 +128,10 @@ def _plugins(settings: Settings) -> dict[str, object]:
         "GresTypes": "gpu",
         "SlurmdParameters": "config_overrides",
         "SchedulerType": "sched/backfill" if settings.heterogeneous else "sched/builtin",
-        # het jobs are started by the backfill scheduler only, by default every 30 s
+        # het jobs are started by the backfill scheduler only, by default every 30 s; a job whose launch a busy machine
+        # has failed is tried again, not held
         "SchedulerParameters": "bf_interval=1,bf_continue,sched_interval=2,sched_min_interval=0,"
-        "batch_sched_delay=0,bf_min_age_reserve=0,bf_hetjob_immediate",
+        "batch_sched_delay=0,bf_min_age_reserve=0,bf_hetjob_immediate,nohold_on_prolog_fail",
         "JobRequeue": int(settings.requeue),
         "PropagateResourceLimits": "NONE",
         **({"TaskProlog": _task_prolog(settings)} if settings.real_gpus else {}),
@@ -150,6 +151,7 @@ def _times(settings: Settings) -> dict[str, object]:
         "KillWait": settings.kill_wait_s,
         "CompleteWait": 0,
         "UnkillableStepTimeout": 120,  # a busy machine takes its time: a node whose step stays too long is drained
+        "BatchStartTimeout": 60,  # likewise: after Slurm's own 10 s the job counts as lost, and waits again
         "InactiveLimit": 0,
         "MinJobAge": 300,
         "MaxArraySize": 1001,

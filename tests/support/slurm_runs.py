@@ -145,14 +145,28 @@ def kill(cluster: Cluster, node: str, text: str, number: str = "KILL", program: 
 
 
 def tell(run_dir: Path) -> str:
-    """The ends of all logs of a run, for the message of a test that failed."""
-    parts = []
+    """The ends of all logs of a run, and what Slurm says, for the message of a test that failed."""
+    parts = [seen_by_slurm()] if "SLURM_CONF" in os.environ else []
     logs = [*run_dir.glob("slurm/**/*.log"), *run_dir.glob("attempts/[0-9]*/*.log"), run_dir / "ledger.jsonl"]
     for path in [*logs, run_dir / "progress.jsonl"]:
         if path.exists():
             lines = path.read_text(errors="replace").splitlines()[-12:]
             parts.append(f"== {path.relative_to(run_dir)}\n" + "\n".join(line[:300] for line in lines))
     return "\n".join(parts)
+
+
+def seen_by_slurm() -> str:
+    """Jobs with the reasons for which they wait, nodes with their states, and the ends of the daemons' logs."""
+    asked = (("scontrol", "--oneliner", "show", "job"), ("sinfo", "-N", "-o", "%n %T %E"))
+    parts = []
+    for command in asked:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            told = done.stdout + done.stderr
+        except subprocess.TimeoutExpired:
+            told = "no answer within 60 s"
+        parts.append(f"== {' '.join(command)}\n" + "\n".join(line[:1500] for line in told.splitlines()))
+    return "\n".join([*parts, Cluster(Path(os.environ["SLURM_CONF"]).parent).logs(40)])
 
 
 def local_losses(folder: Path, **sections: Mapping[str, Any]) -> dict[int, float]:
