@@ -1,6 +1,8 @@
-"""Chat templates in the manner of three families, and a tokenizer that knows their special tokens."""
+"""Chat templates in the manner of three families and in the form of Qwen3's, and a tokenizer for all of them."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from core.pretrained.tokenizer import Tokenizer
 
@@ -42,8 +44,9 @@ GLM = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
+QWEN3 = Path(__file__).with_name("qwen3_form.jinja").read_text(encoding="utf-8")
 TEMPLATES = {"llama": LLAMA, "qwen": QWEN, "glm": GLM}
-ENDS = {"llama": "<|eot_id|>", "qwen": "<|im_end|>", "glm": "<|observation|>"}
+ENDS = {"llama": "<|eot_id|>", "qwen": "<|im_end|>", "qwen3": "<|im_end|>", "glm": "<|observation|>"}
 SPECIAL = [
     *("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|im_start|>", "<|im_end|>"),
     *("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>"),
@@ -58,7 +61,9 @@ def tokenizer(family: str) -> Tokenizer:
     bpe = ByteLevelBPETokenizer()
     bpe.train([__file__], vocab_size=400, min_frequency=2, special_tokens=SPECIAL, show_progress=False)
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=bpe._tokenizer, bos_token="<|begin_of_text|>", chat_template=TEMPLATES[family]
+        tokenizer_object=bpe._tokenizer,
+        bos_token="<|begin_of_text|>",
+        chat_template={**TEMPLATES, "qwen3": QWEN3}[family],
     )
     ends = ["<|user|>", "<|observation|>"] if family == "glm" else [ENDS[family]]
     return Tokenizer(fast, fast.convert_tokens_to_ids(ends))
