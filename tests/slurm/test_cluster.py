@@ -12,6 +12,7 @@ import pytest
 
 from tests.slurm_cluster import Cluster, Settings, wait_until, why_not
 from tests.slurm_cluster.cluster import ROOT, is_alive
+from tests.support.slurm_runs import seen_by_slurm
 
 pytestmark = pytest.mark.slurm
 
@@ -68,6 +69,9 @@ def test_requeued_job_starts_again_within_seconds(cluster: Cluster, tmp_path: Pa
     log = tmp_path / "log"
     wait_until(lambda: log.exists(), 30.0, "the first start")
     cluster.run("scontrol", "requeue", job)
+    waiting = seen_by_slurm()
+    assert f"JobId={job} " in waiting, "a test that fails tells of its jobs"
+    assert all(text in waiting for text in (" Reason=", "n1 ", "== slurmctld.log")), waiting
     wait_until(lambda: "started 1" in log.read_text(), 60.0, "the second start")
 
 
