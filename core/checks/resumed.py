@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from common.mistake import Mistake, show
-from core.checks.needs import needs_values
+from core.checks.needs import needs_reference, needs_values
 from core.config.schema import RunConfig
 from core.doors import ADVANTAGE
 
@@ -21,6 +21,9 @@ FIXED = {
     "train.dither_masters": "it acts at the start only: the checkpoint holds the masters",
 }
 
+UNREAD = "model.reference_path"
+"""A run that began before it was refused may have it though nothing reads it, and goes on without it."""
+
 
 def fixed_keys_changed(before: RunConfig, after: RunConfig, overrides: Sequence[str]) -> Iterator[Mistake]:
     """A mistake for each override that would change what a run keeps from its first attempt to its last.
@@ -30,6 +33,8 @@ def fixed_keys_changed(before: RunConfig, after: RunConfig, overrides: Sequence[
     """
     for override in overrides:
         key = override.partition("=")[0].strip()
+        if key == UNREAD and not needs_reference(before.algorithm) and after.model.reference_path is None:
+            continue
         name = next((name for name in FIXED if f"{key}.".startswith(f"{name}.")), None)
         if name is not None and _value(before, name) != _value(after, name):
             wanted = f"the run's own {show(_value(before, key))}, for {FIXED[name]}"

@@ -38,3 +38,14 @@ def test_a_run_keeps_its_critic_or_its_lack(tmp_path: Path) -> None:
 
 def test_what_is_set_to_what_it_is_changes_nothing(tmp_path: Path) -> None:
     assert messages(tmp_path, "data.shuffle=true") == []
+
+
+def test_a_reference_that_nothing_reads_may_go(tmp_path: Path) -> None:
+    """And no other may: a run of earlier would be refused with it, and could not be without it."""
+    file = write_run(tmp_path)
+    for given, gone, kept in (("null", 0, 1), ("deeper", 1, 1)):
+        change = (f"model.reference_path={given}",)
+        for own, wanted in (((), gone), (("algorithm.kl_loss_coef=0.1",), kept)):
+            before = ("model.reference_path=model", *own)
+            found = fixed_keys_changed(load_run_file(file, before), load_run_file(file, (*before, *change)), change)
+            assert len(list(found)) == wanted, (given, own)
