@@ -106,6 +106,20 @@ def test_an_episode_is_what_its_template_writes_token_by_token() -> None:
     assert [*played.tokens, *played.response.tokens] == tokenizer("qwen3").encode(whole.rstrip("\n"))
 
 
+def test_without_thinking_the_past_is_kept_with_its_empty_thoughts() -> None:
+    """What the model saw before a turn stays before it, and is not learnt."""
+    keys: dict[str, Any] = {"template_options": {"enable_thinking": False}, "rewritten_past": "keep"}
+    turns = [CALL, "42"]
+    played = Played(Path(TOOL.partition(":")[0]), "qwen3", turns, tools=["python"], call_timeout_s=60, **keys)
+    empty = "<think>\n\n</think>\n\n"
+    assert played.prompt.endswith(f"assistant\n{empty}")
+    assert played.spoken() == [("assistant", CALL + END), ("tool", HEARD + empty), ("assistant", "42" + END)]
+    assert played.script.asked[1] == tokenizer("qwen3").encode(played.prompt + CALL + END + HEARD + empty)
+    spans, mask = played.response.turns, played.response.loss_mask
+    assert mask is not None
+    assert [set(mask[span.start : span.end]) for span in spans] == [{1}, {0}, {1}]
+
+
 def learn_by_heart(folder: Path, prompt: list[int], said: list[int]) -> None:
     """Train the model until it says this behind the prompt, by Adam in a few lines: to load torch's takes longer."""
     import torch

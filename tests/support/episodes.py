@@ -62,9 +62,10 @@ class Played:
         paths = tuple(f"{code}:{name}" for name in keys.pop("tools", ()))
         names = {key: f"{code}:{keys[key]}" for key in ("environment",) if key in keys}
         keys = {"call_timeout_s": 0.3, **keys, **names, "tools": paths}
-        how = Rendering(tools=tool_schemas(paths), generation_prompt="environment" not in keys)
+        options = keys.pop("template_options", {})
+        how = Rendering(tools=tool_schemas(paths), generation_prompt="environment" not in keys, options=options)
         self.messages = [{"role": "user", "content": "What is 3 + 4?"}]
-        self.render = lambda messages, end=True: tokenizer(family).render(messages, None, None, how.tools, end)
+        self.render = lambda messages, end=True: how.text(tokenizer(family), messages, end)
         self.prompt = self.render(self.messages, how.generation_prompt)
         sampling = SamplingParams(room, stop_token_ids=tokenizer(family).eos_token_ids, seed=5)
         self.tokens = tokenizer(family).encode(self.prompt)
