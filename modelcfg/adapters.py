@@ -60,7 +60,7 @@ class Adapted:
         """How A and B are cut."""
         if self.kind == "columns":
             return "columns", "replicated"
-        if self.kind == "replicated" or (self.kind == "gate_up" and len(self.hf) == 1):
+        if self.kind in ("replicated", "by_head") or (self.kind == "gate_up" and len(self.hf) == 1):
             return "replicated", self.kind
         return "replicated", "rows"
 

@@ -102,12 +102,17 @@ class DeltaNet(Frozen):
         return self.value_heads * self.value_dim
 
     @property
+    def mixed(self) -> tuple[int, int, int]:
+        """Widths of all heads' queries, of their keys and of their values, which a token and those before it make."""
+        return self.key_size, self.key_size, self.value_size
+
+    @property
     def projections(self) -> dict[str, int]:
         """What is projected, as HuggingFace names it → its width: query, key, value and gate, strength and decay."""
         keys, values, heads = self.key_size, self.value_size, self.value_heads
         if self.by_head:
             return {"qkvz": 2 * (keys + values), "ba": 2 * heads}
-        return {"qkv": 2 * keys + values, "z": values, "b": heads, "a": heads}
+        return {"qkv": sum(self.mixed), "z": values, "b": heads, "a": heads}
 
 
 class Window(Frozen):

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from modelcfg.shape import DeltaNet, LatentAttention, ModelShape
 
 # how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; rows; columns; rows
-# of gate and up, each on its own; rows of query, key and value, group by group; and, not cut, how experts' files have
-# them otherwise: rows as columns; that, or a vector, with gate and up by turns
-Kind = Literal["replicated", "vocab", "rows", "columns", "gate_up", "qkv", "turned", "by_turns"]
+# of gate and up, each on its own; rows of query, key and value, group by group; those of a layer with a state, which are
+# one tensor, key head by key head; and, not cut, how experts' files have them otherwise: rows as columns; that, or a
+# vector, with gate and up by turns
+Kind = Literal["replicated", "vocab", "rows", "columns", "gate_up", "qkv", "by_head", "turned", "by_turns"]
 Part = Literal["embedding", "attention", "router", "feed-forward", "norms", "output"]
 
 EMBEDDING = "embedding.word_embeddings.weight"
@@ -144,17 +145,20 @@ def delta_net(shape: ModelShape, delta: DeltaNet) -> list[Weight]:
     decay, the norm of what is read from the state, and the output.
     """
 
-    def line(local: str, hf: str, *whole: int) -> Weight:
-        return Weight(f"self_attention.{local}", (f"linear_attn.{hf}",), "replicated", (whole,), "attention")
+    def line(local: str, hf: str, kind: Kind, *whole: int) -> Weight:
+        return Weight(f"self_attention.{local}", (f"linear_attn.{hf}",), kind, (whole,), "attention")
 
-    hidden, keys, values = shape.hidden_size, delta.key_size, delta.value_size
+    def projection(name: str, rows: int) -> Weight:
+        kind: Kind = "by_head" if name == "qkv" else "rows"
+        return line(f"linear_{name}.weight", f"in_proj_{name}.weight", kind, rows, shape.hidden_size)
+
     return [
-        *(line(f"linear_{x}.weight", f"in_proj_{x}.weight", rows, hidden) for x, rows in delta.projections.items()),
-        line("before.weight", "conv1d.weight", 2 * keys + values, 1, delta.taps),
-        line("pace.bias", "dt_bias", delta.value_heads),
-        line("pace.log", "A_log", delta.value_heads),
+        *(projection(name, rows) for name, rows in delta.projections.items()),
+        line("before.taps", "conv1d.weight", "by_head", sum(delta.mixed), 1, delta.taps),
+        line("pace.bias", "dt_bias", "rows", delta.value_heads),
+        line("pace.log", "A_log", "rows", delta.value_heads),
         norm("self_attention.read_norm", "linear_attn.norm", delta.value_dim, "attention"),
-        line("linear_proj.weight", "out_proj.weight", hidden, values),
+        line("linear_proj.weight", "out_proj.weight", "columns", shape.hidden_size, delta.value_size),
     ]
 
 

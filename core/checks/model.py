@@ -128,15 +128,11 @@ def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]
 
 
 def _states(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
-    """A state passes all tokens of a sequence, which therefore are on one rank; an engine's ranks have whole heads."""
-    engine = placement.engine_tensor_parallel
-    if shape.delta is not None and shape.delta.key_heads % engine:
-        what = "key heads of a state"
-        yield _indivisible("engine_tensor_parallel", engine, what, shape.delta.key_heads, shape.name)
-    if shape.delta is not None and not shape.num_experts and placement.tensor_parallel > 1:
-        found = f"{placement.tensor_parallel} for {shape.name}, most of whose layers have a state (gated delta net)"
-        remedy = "set tensor_parallel to 1 and raise pipeline_parallel; recompute saves memory, too"
-        yield Mistake("placement.tensor_parallel", None, found, "1: states are not split", remedy)
+    """A state passes all tokens of a sequence, which therefore are on one rank; ranks of both kinds have whole heads."""
+    for key in ("tensor_parallel", "engine_tensor_parallel"):
+        size = getattr(placement, key)
+        if shape.delta is not None and shape.delta.key_heads % size:
+            yield _indivisible(key, size, "key heads of a state", shape.delta.key_heads, shape.name)
     if shape.delta is not None and placement.context_parallel > 1:
         found = f"{placement.context_parallel} for {shape.name}, most of whose layers have a state (gated delta net)"
         wanted = "1, as a state passes the tokens one after the other"

@@ -1,7 +1,6 @@
 """Attention whose result is gated: by the sigmoid of numbers that come with the queries (Qwen3-Next).
 
-Left out: tensor parallel.
-Legend: T row tokens, n query heads, g key-value heads, d head dim.
+Legend: T row tokens, n query heads and g key-value heads of this tensor-parallel rank, d head dim.
 """
 
 from __future__ import annotations

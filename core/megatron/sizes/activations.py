@@ -95,7 +95,7 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, st
         normed += 4 * _row(shape, how) if shape.post_norms else 0  # what they read, and ahead of their weight
         rows = (4 if how.selective else 6) * _row(shape, how)
         if state and shape.delta is not None:
-            return int((rows + _projections(shape.delta) + ffn) * how.element_bytes) + router
+            return int((rows + _projections(shape.delta) // tp + ffn) * how.element_bytes) + router
         normed += _gated(shape, how, query)
         return int((rows + 2 * query + 2 * key + normed + gathered + ffn) * how.element_bytes) + router
     attention = 3 * query + 3 * key + (query if shape.qk_norm else 0)
@@ -106,7 +106,7 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, st
         attention += (1 if how.selective else 2) * (latent.query_rank + latent.rank) + latent.rotary_dim
     attention += int(2 * _key_width(shape, how) * _keys_seen(how)) + _gated(shape, how, query)
     if state and shape.delta is not None:
-        attention = _projections(shape.delta) + _gated(shape, how, 0)
+        attention = _projections(shape.delta) // tp + _gated(shape, how, 0)
     elements = (2 if how.selective else 4) * _row(shape, how) + attention + ffn
     elements += 2 * _row(shape, how) if shape.post_norms else 0
     numbers = (4 if shape.post_norms else 2) + heads + (heads + groups if shape.qk_norm else 0)
@@ -125,12 +125,12 @@ def _gated(shape: ModelShape, how: Pass, query: int) -> int:
     return of_norms + of_query + (_row(shape, how) if shape.shared_gate else 0)
 
 
-def _state_work(shape: ModelShape, tokens: int) -> int:
+def _state_work(shape: ModelShape, how: Pass, tokens: int) -> int:
     """Bytes of a row's states that are computed at a time, forward and backward."""
     if shape.delta is None:
         return 0
     widths = shape.delta.key_dim + shape.delta.value_dim
-    states = min(shape.delta.value_heads, max(states_at_once(tokens), shape.delta.repeat))
+    states = min(shape.delta.value_heads // how.tensor_parallel, max(states_at_once(tokens), shape.delta.repeat))
     return tokens * states * (12 * widths + 5 * CHUNK) * FP32_BYTES
 
 
@@ -215,7 +215,7 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     tied = weight if shape.tied_embeddings and how.is_first and how.is_last else 0
     in_work = max(dense if how.dense else 0, other, stateful) if how.recomputed else layers
     added = 2 * tokens * how.adapter_outputs * how.element_bytes  # and its gradient
-    work = max(tokens * _gradients(shape, how), _state_work(shape, tokens) if how.with_state else 0)
+    work = max(tokens * _gradients(shape, how), _state_work(shape, how, tokens) if how.with_state else 0)
     again = tokens * _made_again(shape, how)
     in_layer = how.recomputed * inputs + in_work + again + work + added + tied
     at_embedding = (3 if tied else 2) * weight if how.is_first else 0

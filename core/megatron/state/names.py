@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from modelcfg import ModelShape
+from modelcfg import DeltaNet, ModelShape
 from modelcfg.stages import ONE_STAGE, Stages
 from modelcfg.table import after_layers, before_layers, layer_prefix, layer_weights
 from modelcfg.weights import OUTPUT, Kind, Weight, part_of
@@ -123,6 +123,8 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
         return read(entry.hf[0], everything, slice(rank * width, (rank + 1) * width))
     if entry.kind == "gate_up":
         return torch.cat([read(name, rows, everything) for name, rows in _gate_and_up(entry, rank, size)])
+    if entry.kind == "by_head":
+        return _head_by_head(entry, read, shape, rank, size)
     if shape.num_query_groups % size:  # a group is spread over ranks: cut the assembled rows
         return _interleave(entry, read, shape, 0, shape.num_query_groups).chunk(size)[rank]
     groups = shape.num_query_groups // size
@@ -148,6 +150,8 @@ def join(entry: Entry, parts: Sequence[Tensor], shape: ModelShape) -> list[tuple
         if len(entry.hf) == 1:
             return [(entry.hf[0], parts[0] if len(parts) == 1 else torch.cat([*gates, *ups]))]
         return [(name, _cat(halves, 0)) for name, halves in zip(entry.hf, (gates, ups), strict=True)]
+    if entry.kind == "by_head":
+        return [(entry.hf[0], _part_by_part(_cat(parts, 0), shape))]
     rows = _cat(parts, 0)
     grouped = rows.view(shape.num_query_groups, -1, *rows.shape[1:])  # [groups, (n + 2) d, ...]
     parts_of_group = torch.split(grouped, _widths(entry, shape), 1)
@@ -189,6 +193,32 @@ def _interleave(
         rows = read(name, slice(first * width, last * width), slice(None))
         parts.append(rows.view(last - first, width, *rows.shape[1:]))
     return torch.cat(parts, dim=1).flatten(0, 1)
+
+
+def _head_by_head(
+    entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: ModelShape, rank: int, size: int
+) -> Tensor:
+    """A rank's heads of a layer with a state: of each its rows of query, key and values, which lie apart in the tensor."""
+    heads, first, found = _states(shape).key_heads // size, 0, []
+    for width in _states(shape).mixed:
+        start = first + rank * width // size
+        rows = read(entry.hf[0], slice(start, start + width // size), slice(None))
+        found.append(rows.unflatten(0, (heads, -1)))
+        first += width
+    return torch.cat(found, 1).flatten(0, 1)
+
+
+def _part_by_part(rows: Tensor, shape: ModelShape) -> Tensor:
+    """The tensor of all heads' queries, keys and values of what has them head by head."""
+    delta = _states(shape)
+    by_head = rows.unflatten(0, (delta.key_heads, -1))
+    parts = torch.split(by_head, [width // delta.key_heads for width in delta.mixed], 1)
+    return torch.cat([part.flatten(0, 1) for part in parts])
+
+
+def _states(shape: ModelShape) -> DeltaNet:
+    assert shape.delta is not None
+    return shape.delta
 
 
 def _widths(entry: Entry, shape: ModelShape) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from core.config.schema import LoraConfig
 from core.megatron.layers.merging import merged
 from core.megatron.state.adapters import PEFT, adapter_entries
+from core.megatron.state.names import join
 from core.megatron.state.stored import StoredModel
 from core.pretrained.stored_values import whole_values
 from core.pretrained.weight_files import fitting_tensors
@@ -58,7 +59,8 @@ class StoredAdapters(StoredModel):
         Raises:
             Wrong: one is not there.
         """
-        return {entry.hf[0]: self.read(entry) for entry in adapter_entries(self._shape, self._lora)}
+        entries = adapter_entries(self._shape, self._lora)
+        return dict(pair for entry in entries for pair in join(entry, [self.read(entry)], self._shape))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor of a HuggingFace checkpoint by name, adapters merged as the weight sync merges them."""

@@ -574,9 +574,17 @@ def test_a_row_of_states_is_on_one_rank(tmp_path: Path) -> None:
     found = of_flags(tmp_path, f"{SIZES['qwen3-next-80b-a3b']} {flags}")
     assert keys(found)["placement.context_parallel"] == 1
     assert {one.flag: one.loses for one in found.draft.lost}["--context-parallel-size 4"] == "memory"
-    whole = of_flags(tmp_path, f"{SIZES['qwen3.5-27b']} --num-rollout 1 --tensor-model-parallel-size 4")
-    assert keys(whole)["placement.tensor_parallel"] == 1
-    assert {one.flag: one.why for one in whole.draft.lost}["--tensor-model-parallel-size 4"] == "states are not split"
+
+
+def test_heads_of_states_are_shared_out(tmp_path: Path) -> None:
+    flags = "--num-rollout 1 --actor-num-gpus-per-node 8 --tensor-model-parallel-size"
+    found = of_flags(tmp_path, f"{SIZES['qwen3.5-27b']} {flags} 4")
+    assert keys(found)["placement.tensor_parallel"] == 4
+    more = of_flags(tmp_path, f"{SIZES['qwen3.5-27b']} {flags} 8")
+    assert keys(more)["placement.tensor_parallel"] == 4
+    assert {one.flag: one.why for one in more.draft.lost}["--tensor-model-parallel-size 8"] == (
+        "a divisor of the 4 query groups (key/value heads) of the model"
+    )
 
 
 def test_a_model_of_no_family_is_named_as_such(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ LAYOUTS = {
 WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SEEING_EXPERTS, SINKS)
 # a layout changes nothing of what is new
 ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite", "qwen3_5-tied")
-# a norm needs all heads, and states, sinks and biases of experts are not split
-NOT_SPLIT = (WHOLE_NORMS, STATEFUL, SEEING, SEEING_EXPERTS, SINKS)
+# a norm needs all heads, and sinks and biases of experts are not split
+NOT_SPLIT = (WHOLE_NORMS, SINKS)
 QUANTISED = {"qwen3-fp8": "fp8", "deepseek_v3-packed": "packed", "gpt_oss-mxfp4": "mxfp4"}
 FORMS = {**dict.fromkeys(QUANTISED, "quantised"), SEEING_EXPERTS: "stacked"}  # in which the trainer reads them
 FOUR_RANKS = ("qwen2", "odd-vocab")
