@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from modelcfg.shape import DeltaNet, LatentAttention, ModelShape
 
 # how a parameter is cut over tensor-parallel ranks: not at all; rows of the vocabulary, rounded up; rows; columns; rows
-# of gate and up, each on its own; rows of query, key and value, group by group; those of a layer with a state, which are
-# one tensor, key head by key head; and, not cut, how experts' files have them otherwise: rows as columns; that, or a
+# of gate and up, each on its own; rows of query, key and value, group by group; those of a layer with a state, in one
+# tensor, key head by key head; and, not cut, how experts' files have them otherwise: rows as columns; that, or a
 # vector, with gate and up by turns
 Kind = Literal["replicated", "vocab", "rows", "columns", "gate_up", "qkv", "by_head", "turned", "by_turns"]
 Part = Literal["embedding", "attention", "router", "feed-forward", "norms", "output"]
@@ -69,8 +69,8 @@ class Weight:
         return sum(map(prod, self.shapes))
 
     def numel_of_rank(self, tensor_parallel: int) -> int:
-        """Elements on one of the tensor-parallel ranks."""
-        if self.kind == "replicated":
+        """Elements on one of the tensor-parallel ranks, over which experts are not cut."""
+        if self.kind == "replicated" or self.of_expert:
             return self.numel
         if self.kind == "vocab":
             rows, columns = self.shapes[0]
@@ -111,7 +111,7 @@ def attention(shape: ModelShape) -> list[Weight]:
         table.append(Weight(f"{local}.bias", (f"{hf_output}.bias",), "replicated", ((hidden,),), "attention"))
     if shape.sinks:
         heads, sinks = ((shape.num_attention_heads,),), "self_attention.core_attention.sinks"
-        table.append(Weight(sinks, ("self_attn.sinks",), "replicated", heads, "attention"))
+        table.append(Weight(sinks, ("self_attn.sinks",), "rows", heads, "attention"))
     return table
 
 

@@ -83,7 +83,7 @@ def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mista
     split = {
         "attention heads": shape.num_attention_heads,
         "query groups (key/value heads)": shape.num_query_groups,
-        "feed-forward columns": shape.ffn_hidden_size,
+        **_columns(shape),
         "vocabulary rows": shape.vocab_size,
     }
     for what, count in split.items():
@@ -105,16 +105,21 @@ def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mista
         yield _indivisible("engine_tensor_parallel", engine, "query groups", shape.num_query_groups, shape.name)
 
 
+def _columns(shape: ModelShape) -> dict[str, int]:
+    """Widths of the feed-forwards that tensor-parallel ranks share; experts are none of them."""
+    if not shape.num_experts:
+        return {"feed-forward columns": shape.ffn_hidden_size}
+    found = {
+        "columns of a dense layer": shape.dense_ffn_hidden_size,
+        "columns of the feed-forward beside experts": shape.shared_ffn_hidden_size,
+    }
+    return {name: width for name, width in found.items() if width}
+
+
 def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
-    """Whole experts per rank; layers with experts are not split otherwise."""
+    """Whole experts per rank, tensor-parallel ones among them, each of which has its own tokens."""
     if shape.num_experts and placement.tensor_parallel > 1:
-        yield Mistake(
-            "placement.tensor_parallel",
-            None,
-            f"{placement.tensor_parallel} for {shape.name}, which has experts",
-            "1: layers with experts are shared out by expert_parallel",
-            "set tensor_parallel to 1 and raise expert_parallel or pipeline_parallel",
-        )
+        yield from _experts_of_cut_layers(placement, shape)
     if not shape.num_experts and placement.expert_parallel > 1:
         yield Mistake(
             "placement.expert_parallel",
@@ -127,8 +132,25 @@ def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]
         yield _indivisible("expert_parallel", placement.expert_parallel, "experts", shape.num_experts, shape.name)
 
 
+def _experts_of_cut_layers(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
+    tensor = placement.tensor_parallel
+    if shape.qk_norm_whole:
+        wanted = "1, as its norms need all heads of a token"
+        remedy = "set tensor_parallel to 1 and raise expert_parallel or pipeline_parallel"
+        yield Mistake("placement.tensor_parallel", None, f"{tensor} for {shape.name}", wanted, remedy)
+        return
+    found = f"{{}} with tensor_parallel {tensor} for {shape.name}, which has experts"
+    if placement.expert_parallel == 1:
+        wanted = "2 or more, as tensor-parallel ranks share out the experts, too"
+        remedy = f"set it to {tensor} or a multiple, or tensor_parallel to 1"
+        yield Mistake("placement.expert_parallel", None, found.format(1), wanted, remedy)
+    if not placement.sequence_parallel:
+        wanted = "true, as each rank takes its own tokens to the experts"
+        yield Mistake("placement.sequence_parallel", None, found.format("false"), wanted, "set it to true")
+
+
 def _states(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
-    """A state passes all tokens of a sequence, which therefore are on one rank; ranks of both kinds have whole heads."""
+    """A state passes all tokens of a sequence, which therefore are on one rank; all ranks have whole heads."""
     for key in ("tensor_parallel", "engine_tensor_parallel"):
         size = getattr(placement, key)
         if shape.delta is not None and shape.delta.key_heads % size:

@@ -27,16 +27,16 @@ def ranks_divide(config: RunConfig) -> Iterator[Mistake]:
 def experts_divide(config: RunConfig) -> Iterator[Mistake]:
     """A whole number of sets of experts."""
     placement = config.placement
-    replicas, rest = divmod(num_trainers(placement), replica_size(placement))
-    if rest or replicas % placement.expert_parallel == 0:  # `ranks_divide` reports a rest
+    ranks, rest = divmod(num_trainers(placement), placement.pipeline_parallel)
+    if rest or ranks % placement.expert_parallel == 0:  # `ranks_divide` reports a rest
         return
     yield Mistake(
         "placement.expert_parallel",
         None,
         f"{placement.expert_parallel}",
-        f"a divisor of the {_sharers(placement)} {replicas} ({num_trainers(placement)} trainer ranks / "
-        f"{replica_size(placement)} per model replica)",
-        f"use one of {', '.join(str(size) for size in range(1, replicas + 1) if replicas % size == 0)}",
+        f"a divisor of the {ranks} ranks of a stage ({num_trainers(placement)} trainer ranks / pipeline_parallel "
+        f"{placement.pipeline_parallel})",
+        f"use one of {', '.join(str(size) for size in range(1, ranks + 1) if ranks % size == 0)}",
     )
 
 
@@ -107,7 +107,3 @@ def num_trainers(placement: PlacementConfig) -> int:
 def replica_size(placement: PlacementConfig) -> int:
     """Trainer ranks that hold one model together; context-parallel ones hold a copy each."""
     return placement.tensor_parallel * placement.pipeline_parallel
-
-
-def _sharers(placement: PlacementConfig) -> str:
-    return "data-parallel size" if placement.context_parallel == 1 else "data-parallel × context-parallel size"

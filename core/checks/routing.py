@@ -15,7 +15,7 @@ KEY = "algorithm.routing_replay"
 
 def there_is_a_later_pass(config: RunConfig) -> Iterator[Mistake]:
     """An engine made the samples, ranks have whole rows, and the trainer's own experts a pass to be replayed in."""
-    kind, context = config.algorithm.routing_replay, config.placement.context_parallel
+    kind = config.algorithm.routing_replay
     if kind == "none":
         return
     if is_of_rows(config):
@@ -25,10 +25,12 @@ def there_is_a_later_pass(config: RunConfig) -> Iterator[Mistake]:
         wanted = "several optimiser steps, in the later ones of which experts are replayed"
         remedy = "set it to engine, remove it, or raise train.num_steps_per_rollout"
         yield Mistake(KEY, None, f"{kind} with num_steps_per_rollout 1", wanted, remedy)
-    if context > 1:
-        wanted = "1, as only ranks that have whole rows replay experts"
-        remedy = "set context_parallel to 1, or remove routing_replay"
-        yield Mistake("placement.context_parallel", None, f"{context} with routing_replay {kind}", wanted, remedy)
+    for key in ("context_parallel", "tensor_parallel"):  # with experts these are sequence-parallel
+        size = getattr(config.placement, key)
+        if size > 1:
+            wanted = "1, as only ranks that have whole rows replay experts"
+            remedy = f"set {key} to 1, or remove routing_replay"
+            yield Mistake(f"placement.{key}", None, f"{size} with routing_replay {kind}", wanted, remedy)
 
 
 def the_model_has_experts(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:

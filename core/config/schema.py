@@ -485,7 +485,7 @@ class PlacementConfig(Section):
         "or to level out the memory of the stages",
     )
     expert_parallel: PositiveInt = Field(
-        1, description="data- or context-parallel trainer ranks over which the experts of each layer are shared out"
+        1, description="trainer ranks of a pipeline stage over which the experts of each layer are shared out"
     )
     context_parallel: PositiveInt = Field(
         1, description="trainer ranks that share out the tokens of each row, for long samples"

@@ -24,8 +24,9 @@ class Layout:
     """This rank's place in the groups of ranks.
 
     Context-parallel ranks have the same samples, and share out the tokens of each row. Expert-parallel ranks are
-    data-parallel or context-parallel ones, too: each has tokens of its own, and the experts of each layer are shared
-    out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.
+    tensor-, data- or context-parallel ones, too: each has tokens of its own, and the experts of each layer, which stay
+    whole, are shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and
+    objects.
     """
 
     tp_rank: int
@@ -78,6 +79,7 @@ def initialise(
         pipeline_model_parallel_size=placement.pipeline_parallel,
         context_parallel_size=placement.context_parallel,
         expert_model_parallel_size=placement.expert_parallel,
+        expert_tensor_parallel_size=1,
         distributed_timeout_minutes=math.ceil(placement.collective_timeout_s / 60),
         create_gloo_process_groups=False,
     )
@@ -135,12 +137,11 @@ def _connect(use_distributed_optimizer: bool) -> None:
 
 
 def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
-    of_model = placement.tensor_parallel * placement.pipeline_parallel
-    for name in ("context_parallel", "expert_parallel"):
-        product = of_model * getattr(placement, name)
+    for names in (("tensor", "pipeline", "context"), ("pipeline", "expert")):
+        product = math.prod(getattr(placement, f"{name}_parallel") for name in names)
         if world_size % product:
             raise ValueError(
-                f"tensor_parallel × pipeline_parallel × {name} = {product} does not divide the {world_size} "
+                f"{' × '.join(f'{name}_parallel' for name in names)} = {product} does not divide the {world_size} "
                 f"trainer ranks: choose sizes whose product divides {world_size}"
             )
 

@@ -64,11 +64,11 @@ def most_per_node(config: RunConfig, device: Device) -> int:
 
 
 def layouts(shape: ModelShape, machine: Machine) -> Iterator[Layout]:
-    """All that could be, whatever their bytes: tensor parallel within a node; where the layers do not divide, a last
-    stage of another length.
+    """All that could be, whatever their bytes: tensor parallel within a node, and of models without experts alone, of
+    which expert parallel saves more; where the layers do not divide, a last stage of another length.
     """
     pipelines = sorted({*_divisors(shape.num_layers), *(size for size in SIZES if size <= shape.num_layers)})
-    for tensor in _divisors(machine.per_node):
+    for tensor in [1] if shape.num_experts else _divisors(machine.per_node):
         for pipeline in pipelines:
             replicas, rest = divmod(machine.num_gpus, tensor * pipeline)
             if rest == 0:

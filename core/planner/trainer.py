@@ -105,7 +105,7 @@ def num_communicators(config: RunConfig) -> int:
     tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
     context = placement.context_parallel > 1
     data, all_ranks = num_trainers(placement) > replica_size(placement), num_trainers(placement) > 1
-    same_experts = num_trainers(placement) > replica_size(placement) * placement.expert_parallel
+    same_experts = num_trainers(placement) > placement.pipeline_parallel * placement.expert_parallel
     of_experts = 2 + (not shared_out) + (same_experts or shared_out) if placement.expert_parallel > 1 else 0
     return (
         sum((tensor, pipeline, tensor or pipeline, context, data or shared_out, shared_out and all_ranks)) + of_experts
@@ -214,6 +214,7 @@ def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
         expert_parallel=placement.expert_parallel,
         pipeline_parallel=placement.pipeline_parallel,
         tied=shape.tied_embeddings,
+        tensor_parallel=placement.tensor_parallel,
     )
 
 

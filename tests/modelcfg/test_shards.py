@@ -60,8 +60,8 @@ def test_parameters_of_experts_have_megatrons_names_and_order() -> None:
     )
     layer = ATTENTION | {"mlp.router.weight": 4 * 8}
     for expert in range(2):
-        layer[f"mlp.experts.local_experts.{expert}.linear_fc1.weight"] = 2 * 6 * 8
-        layer[f"mlp.experts.local_experts.{expert}.linear_fc2.weight"] = 6 * 8
+        layer[f"mlp.experts.local_experts.{expert}.linear_fc1.weight"] = 2 * 12 * 8  # not cut
+        layer[f"mlp.experts.local_experts.{expert}.linear_fc2.weight"] = 12 * 8
     last = {f"decoder.layers.0.{name}": count for name, count in layer.items()}
     last |= {"decoder.final_layernorm.weight": 8, "output_layer.weight": 5 * 8}
     found = rank_parameters(shape, tensor_parallel=2, stages=Stages(2), stage=1, expert_parallel=2)

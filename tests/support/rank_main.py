@@ -218,7 +218,8 @@ def learn_from(trainer: Any, seed: int, file: str, backwards: bool) -> dict[str,
 
     def keep() -> float:
         gradients = {name: p.main_grad for name, p in trainer.weights.parameters.items()}
-        entries = export_entries(trainer.shape, trainer.layout.stages)
+        entries = export_entries(trainer.shape, trainer.layout.stages, trainer.layout.ep_size)
+        entries = [entry for entry in entries if not entry.fixed]
         found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
         whole = {name: tensor.clone().contiguous() for name, tensor in found}
         if dist.get_rank() == 0:

@@ -3,19 +3,24 @@
 Source: DeepSeek-V2, arXiv:2405.04434, section 2.1. Differs from Megatron's own layer, which makes its rotary angles of
 the length of a sequence: here positions are those of a packed row, and the attention is that of all other models. The
 norms of the few numbers have the model's epsilon, as SGLang and Megatron have it; transformers has 1e-6 in any model.
-Left out: sequence parallel, as models of this kind have experts, which are not split over tensor-parallel ranks.
+A tensor-parallel rank has some heads. The few numbers are made of its own tokens under sequence parallel, and gathered
+ahead of what makes heads of them.
 Legend: T row tokens, H hidden, h heads of this tensor-parallel rank, d head dim, r rank, p turned channels of a head,
 v channels of a head's values.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from megatron.core import parallel_state
 from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
-from megatron.core.tensor_parallel.mappings import copy_to_tensor_model_parallel_region
+from megatron.core.tensor_parallel.mappings import (
+    copy_to_tensor_model_parallel_region,
+    gather_from_sequence_parallel_region,
+)
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor
 
@@ -44,12 +49,15 @@ class LatentSelfAttention(MegatronModule):  # type: ignore[misc]
         )
         options["gather_output"] = False
         if latent.query_rank:
-            self.linear_q_down = WholeLinear(config, shape.hidden_size, latent.query_rank)
+            self.linear_q_down = _of_own_tokens(config, shape.hidden_size, latent.query_rank)
             self.q_layernorm = RMSNorm(config, latent.query_rank, shape.norm_eps)
             self.linear_q_up = ColumnParallelLinear(latent.query_rank, shape.query_size, **options)
         else:
             self.linear_q = ColumnParallelLinear(shape.hidden_size, shape.query_size, **options)
-        self.linear_kv_down = WholeLinear(config, shape.hidden_size, latent.rank + latent.rotary_dim)
+        self.linear_kv_down = _of_own_tokens(config, shape.hidden_size, latent.rank + latent.rotary_dim)
+        self.of_all_tokens: Callable[[Tensor], Tensor] = copy_to_tensor_model_parallel_region
+        if config.sequence_parallel:
+            self.of_all_tokens = gather_from_sequence_parallel_region
         self.kv_layernorm = RMSNorm(config, latent.rank, shape.norm_eps)
         self.linear_kv_up = ColumnParallelLinear(latent.rank, heads * (self.kept + latent.value_dim), **options)
 
@@ -67,9 +75,7 @@ class LatentSelfAttention(MegatronModule):  # type: ignore[misc]
         kept, positioned = torch.split(query, [self.kept, self.latent.rotary_dim], -1)
         query = torch.cat((kept, rotate(positioned.contiguous(), cos, sin, self.interleaved)), -1)
         # of all heads of all ranks, so that its gradient is the sum of theirs
-        turned = rotate(
-            copy_to_tensor_model_parallel_region(turned).contiguous(), cos, sin, self.interleaved
-        )  # [T, 1, p]
+        turned = rotate(self.of_all_tokens(turned).contiguous(), cos, sin, self.interleaved)  # [T, 1, p]
         key = torch.cat((key, turned.expand(-1, self.heads, -1)), -1)
         out = attend(query, key, value.contiguous(), packed_seq_params.attention, self.scale)  # [T, h, v]
         output, _ = self.linear_proj(out.reshape(len(out), 1, -1))
@@ -82,3 +88,10 @@ class LatentSelfAttention(MegatronModule):  # type: ignore[misc]
             query, _ = self.linear_q(hidden_states)
         heads: Tensor = query.view(len(query), self.heads, -1)
         return heads
+
+
+def _of_own_tokens(config: Any, inputs: int, outputs: int) -> WholeLinear:
+    """A product of a rank's tokens, whose weight is the same on all ranks."""
+    linear = WholeLinear(config, inputs, outputs)
+    linear.weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
+    return linear

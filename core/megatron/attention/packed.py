@@ -12,6 +12,8 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import torch
+from megatron.core.tensor_parallel.layers import set_tensor_model_parallel_attributes
+from megatron.core.transformer.utils import make_sharded_tensors_for_checkpoint
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,7 +43,7 @@ class RowAttention(torch.nn.Module):
 
         Args:
             window: number of tokens that a token sees; None: all before it.
-            sinks: whether heads have one; not under tensor parallel.
+            sinks: whether heads have one; a tensor-parallel rank has those of its heads.
         """
         super().__init__()
         self.layer_number, self.window = layer_number, window
@@ -49,9 +51,15 @@ class RowAttention(torch.nn.Module):
         self.interleaved = config.rotary_interleaved
         self.sinks = None
         if sinks:
-            device = torch.cuda.current_device()
-            numbers = torch.empty(config.num_attention_heads, dtype=config.params_dtype, device=device)
-            self.sinks = torch.nn.Parameter(numbers)
+            device, heads = torch.cuda.current_device(), config.num_attention_heads // config.tensor_model_parallel_size
+            self.sinks = torch.nn.Parameter(torch.empty(heads, dtype=config.params_dtype, device=device))
+            set_tensor_model_parallel_attributes(self.sinks, is_parallel=True, dim=0, stride=1)
+
+    def sharded_state_dict(self, prefix: str = "", sharded_offsets: Any = (), metadata: Any = None) -> Any:
+        """The rank's part of the sinks in checkpoints."""
+        del metadata
+        weights = self.state_dict(prefix="", keep_vars=True)
+        return make_sharded_tensors_for_checkpoint(weights, prefix, {"sinks": 0}, sharded_offsets)
 
     def forward(
         self,

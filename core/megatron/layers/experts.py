@@ -4,15 +4,22 @@ A token goes to the `experts_per_token` experts that its router chooses (`router
 its weights; that of a feed-forward for all tokens is added to them, where the shape has one. No token is dropped, and
 no loss balances the experts: what is trained is the policy's reward alone. Under expert parallelism tokens travel to
 the rank of their expert and back (Megatron's dispatcher, all-to-all), in the forward and the backward pass, so all
-these ranks need the same number of micro-batches. On CPUs Megatron's loop over the experts computes them.
+these ranks need the same number of micro-batches. Tensor-parallel ranks are expert-parallel ones like others, each with
+its own tokens of a row (sequence parallel): experts are never cut. On CPUs Megatron's loop over the experts computes
+them.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
-from megatron.core.tensor_parallel.layers import ColumnParallelLinear, RowParallelLinear
+from megatron.core.tensor_parallel.layers import (
+    ColumnParallelLinear,
+    RowParallelLinear,
+    set_tensor_model_parallel_attributes,
+)
 from megatron.core.transformer.mlp import MLPSubmodules
 from megatron.core.transformer.moe import moe_utils
 from megatron.core.transformer.moe.experts import SequentialMLP
@@ -46,6 +53,7 @@ def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
         "moe_router_load_balancing_type": "none",
         "moe_aux_loss_coeff": 0.0,
         "expert_model_parallel_size": expert_parallel,
+        "expert_tensor_parallel_size": 1,
     }
 
 
@@ -92,9 +100,14 @@ class OwnResult(RowParallelLinear):  # type: ignore[misc]
 class Experts(SequentialMLP):  # type: ignore[misc]
     """The experts of a rank: Megatron's parameters, one per expert and projection."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, number: int, config: Any, *arguments: Any, **options: Any) -> None:
+        alone = copy(config)
+        alone.sequence_parallel = False  # other ranks' gradients are of other experts
+        super().__init__(number, alone, *arguments, **options)
         first, second = ([getattr(one, name) for one in self.local_experts] for name in ("linear_fc1", "linear_fc2"))
+        for one in second:  # so that it counts in the norm of the gradients, whichever rank has it
+            if one.bias is not None:
+                set_tensor_model_parallel_attributes(one.bias, is_parallel=True, dim=0, stride=1)
         self.products = Products(
             Projection([one.weight for one in first]),
             Projection([one.weight for one in second]),

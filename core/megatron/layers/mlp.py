@@ -38,6 +38,7 @@ class SharedMLP(SharedExpertMLP):  # type: ignore[misc]
             device = torch.cuda.current_device()
             weight = torch.empty(1, config.hidden_size, dtype=config.params_dtype, device=device)
             self.gate_weight = torch.nn.Parameter(weight)
+            self.gate_weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[T, 1, H]."""

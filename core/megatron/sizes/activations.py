@@ -9,7 +9,8 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
     2 H            what norms behind attention and feed-forward read, where there are any (GLM-4)
 
 with experts, k of E per token and all used alike, 2 k F instead, the tokens' gate and up at each of them, 3 F of the
-feed-forward of all tokens, where there is one, and what the router chose; under expert parallelism k H more, the tokens
+feed-forward of all tokens, where there is one, and what the router chose, all of a tensor-parallel rank's own tokens;
+under expert parallelism k H more, the tokens
 that have come. On a CPU k (H + 6 F), as the activation is made in steps. In fp32 one number per norm and head. Beside
 the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
 gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
@@ -86,7 +87,7 @@ def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, st
     tp = how.tensor_parallel
     query, key = shape.query_size // tp, shape.key_value_size // tp
     experts = bool(shape.num_experts) if experts is None else experts
-    ffn, router = _feed_forward(shape, how, experts=experts), _router_bytes(shape, how) if experts else 0
+    ffn, router = _feed_forward(shape, how, experts=experts), _router_bytes(shape, how) // tp if experts else 0
     heads, groups = shape.num_attention_heads // tp, max(1, shape.num_query_groups // tp)
     if how.attention == "plain":
         copies = (query + 2 * key * max(1, _keys_seen(how))) * MAX_WASTE  # in padded blocks
@@ -160,10 +161,11 @@ def _feed_forward(shape: ModelShape, how: Pass, *, experts: bool) -> int:
     times = (4 if how.attention == "plain" else 3) - how.selective
     if experts:
         shared = times * shape.shared_ffn_hidden_size
-        if how.attention == "plain":
-            return shared + shape.experts_per_token * (shape.hidden_size + 6 * shape.ffn_hidden_size)
         arrived = shape.hidden_size if how.expert_parallel > 1 else 0
-        return shared + shape.experts_per_token * (arrived + 2 * shape.ffn_hidden_size)
+        of_each = arrived + 2 * shape.ffn_hidden_size
+        if how.attention == "plain":
+            of_each = shape.hidden_size + 6 * shape.ffn_hidden_size
+        return (shared + shape.experts_per_token * of_each) // how.tensor_parallel
     return times * _dense_width(shape) // how.tensor_parallel
 
 

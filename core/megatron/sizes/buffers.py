@@ -30,8 +30,8 @@ BUCKET_MULTIPLE = 128  # elements: megatron-core 0.16 ends a shared-out bucket a
 class Sharing:
     """How a rank's optimiser state is held. `ranks`: over how many it is shared out; 1 can be shared out, too.
 
-    Of `expert_parallel` ranks each has experts of its own, in buffers of their own, whose state is shared out over the
-    ranks that have the same ones.
+    Of `expert_parallel` ranks, `tensor_parallel` ones among them, each has experts of its own, in buffers of their own,
+    whose state is shared out over the ranks that have the same ones.
     """
 
     distributed: bool = False
@@ -40,6 +40,13 @@ class Sharing:
     expert_parallel: int = 1
     pipeline_parallel: int = 1
     tied: bool = False
+    tensor_parallel: int = 1
+
+    @property
+    def of_experts(self) -> Sharing:
+        """The same of the experts, of the first of the tensor-parallel ranks."""
+        ranks, place = self.ranks * self.tensor_parallel, self.rank * self.tensor_parallel
+        return replace(self, ranks=ranks // self.expert_parallel, rank=place // self.expert_parallel)
 
 
 def room(numel: int) -> int:
@@ -106,10 +113,9 @@ def _buffers(parameters: Mapping[str, int], sharing: Sharing) -> Iterator[_Buffe
     if sharing.expert_parallel == 1:
         yield _Buffer(parameters, sharing)
         return
-    ranks, rank = sharing.ranks // sharing.expert_parallel, sharing.rank // sharing.expert_parallel
     yield _Buffer({name: n for name, n in parameters.items() if EXPERTS not in name}, sharing)
     of_experts = {name: n for name, n in parameters.items() if EXPERTS in name}
-    yield _Buffer(of_experts, replace(sharing, ranks=ranks, rank=rank))
+    yield _Buffer(of_experts, sharing.of_experts)
 
 
 class _Buffer:

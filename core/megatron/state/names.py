@@ -25,7 +25,8 @@ class Entry:
     `shapes` are the whole shapes of these tensors, `kind` says how they are cut. What is named `NAME[e]` is a part of
     a tensor NAME of all experts.
     An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
-    by rank, and `of_rank` what one of them holds. A `fixed` one is not trained, and float32.
+    by rank, and `of_rank` what one of them holds, which is whole on tensor-parallel ranks. A `fixed` one is not
+    trained, and float32.
     """
 
     stage: int
@@ -35,6 +36,12 @@ class Entry:
     shapes: tuple[tuple[int, ...], ...]
     expert_ranks: int = 0  # 0: the same on all ranks
     fixed: bool = False
+    of_expert: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether tensor-parallel ranks have parts of it."""
+        return self.kind != "replicated" and not self.of_expert
 
     def of_rank(self, rank: int) -> Entry:
         """The entry as expert-parallel rank `rank` holds it."""
@@ -42,7 +49,7 @@ class Entry:
             return self
         width = len(self.hf) // self.expert_ranks
         held = slice(rank * width, (rank + 1) * width)
-        return Entry(self.stage, self.local, self.hf[held], self.kind, self.shapes[held])
+        return Entry(self.stage, self.local, self.hf[held], self.kind, self.shapes[held], of_expert=True)
 
 
 def export_entries(shape: ModelShape, stages: Stages = ONE_STAGE, expert_ranks: int = 1) -> list[Entry]:
@@ -81,7 +88,8 @@ def _of_experts(
     numbers = range(place, num_experts, num_experts // expert_ranks)
     names = tuple(hf + x.format(expert=number) for number in numbers for x in weight.hf)
     shapes = weight.shapes * len(numbers)
-    return Entry(stage, local + weight.local.format(place=place), names, weight.kind, shapes, expert_ranks)
+    local += weight.local.format(place=place)
+    return Entry(stage, local, names, weight.kind, shapes, expert_ranks, of_expert=True)
 
 
 def load_entries(
@@ -103,6 +111,8 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
             one; only what is needed is asked for.
     """
     everything = slice(None)
+    if not entry.is_cut:
+        rank, size = 0, 1
     if entry.kind == "replicated":
         return read(entry.hf[0], everything, everything)
     if entry.kind == "turned":
@@ -198,12 +208,12 @@ def _interleave(
 def _head_by_head(
     entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: ModelShape, rank: int, size: int
 ) -> Tensor:
-    """A rank's heads of a layer with a state: of each its rows of query, key and values, which lie apart in the tensor."""
+    """A rank's heads of a layer with a state: of each its query, key and values, which lie apart in the tensor."""
     heads, first, found = _states(shape).key_heads // size, 0, []
     for width in _states(shape).mixed:
         start = first + rank * width // size
         rows = read(entry.hf[0], slice(start, start + width // size), slice(None))
-        found.append(rows.unflatten(0, (heads, -1)))
+        found.append(torch.unflatten(rows, 0, (heads, -1)))
         first += width
     return torch.cat(found, 1).flatten(0, 1)
 
@@ -211,7 +221,7 @@ def _head_by_head(
 def _part_by_part(rows: Tensor, shape: ModelShape) -> Tensor:
     """The tensor of all heads' queries, keys and values of what has them head by head."""
     delta = _states(shape)
-    by_head = rows.unflatten(0, (delta.key_heads, -1))
+    by_head = torch.unflatten(rows, 0, (delta.key_heads, -1))
     parts = torch.split(by_head, [width // delta.key_heads for width in delta.mixed], 1)
     return torch.cat([part.flatten(0, 1) for part in parts])
 

@@ -28,9 +28,11 @@ def layout(flags: Flags, draft: Draft, ranks: int) -> None:
         draft.skip(flag, "with tensor_parallel 1 there is nothing to share out")
     elif flag:
         draft.put("placement.sequence_parallel", True, flag)
-    copies = max(1, ranks // (tensor * pipeline))
-    _context(flags, draft, copies, shape)
-    _experts(flags, draft, copies)
+    _context(flags, draft, max(1, ranks // (tensor * pipeline)), shape)
+    _experts(flags, draft, max(1, ranks // pipeline))
+    if tensor > 1 and shape is not None and shape.num_experts:
+        draft.default("placement.sequence_parallel", True, "with experts each tensor-parallel rank has its own tokens")
+        draft.default("placement.expert_parallel", tensor, "tensor-parallel ranks share out the experts, too")
 
 
 def _tensor(flags: Flags, draft: Draft, shape: ModelShape | None) -> int:
@@ -87,13 +89,13 @@ def _context(flags: Flags, draft: Draft, copies: int, shape: ModelShape | None) 
         _put(draft, "context_parallel", flag, (wanted, math.gcd(wanted, copies)), reason)
 
 
-def _experts(flags: Flags, draft: Draft, replicas: int) -> None:
-    """Experts go over data- and context-parallel ranks here; Megatron counts tensor-parallel ranks too."""
+def _experts(flags: Flags, draft: Draft, ranks: int) -> None:
+    """Experts go over all ranks of a stage, as with slime's `--expert-tensor-parallel-size 1`."""
     flag = flags.take("expert_model_parallel_size")
     wanted = max(1, whole(flag.text, 1)) if flag else 1
     if wanted > 1:
-        reason = "experts are shared out over data- and context-parallel ranks only"
-        _put(draft, "expert_parallel", flag, (wanted, math.gcd(wanted, replicas)), reason)
+        reason = "the ranks of a stage do not go into sets of this size"
+        _put(draft, "expert_parallel", flag, (wanted, math.gcd(wanted, ranks)), reason)
 
 
 def _put(draft: Draft, key: str, flag: Flag | None, sizes: tuple[int, int], reason: str) -> int:

@@ -121,6 +121,14 @@ CASES = {
         "placement.context_parallel: found 2 with routing_replay trainer; wanted 1, as only ranks that have whole rows "
         "replay experts: set context_parallel to 1, or remove routing_replay",
     ),
+    "own tokens of ranks": (
+        [
+            *("model.path=experts", *TWO_STEPS, "algorithm.routing_replay=trainer", "placement.trainers_per_node=2"),
+            *("placement.tensor_parallel=2", "placement.expert_parallel=2", "placement.sequence_parallel=true"),
+        ],
+        "placement.tensor_parallel: found 2 with routing_replay trainer; wanted 1, as only ranks that have whole rows "
+        "replay experts: set tensor_parallel to 1, or remove routing_replay",
+    ),
     "experts that are replayed": (["model.path=experts", *TWO_STEPS, "algorithm.routing_replay=trainer"], ""),
     "the engine's": (["model.path=experts", "algorithm.routing_replay=engine"], ""),
     "the engine's, of which there are none": (

@@ -290,6 +290,8 @@ def test_rows_with_experts_are_no_graphs() -> None:
         pytest.param(2, {"expert_parallel": 2}, True, 5, id="ep2, shared out"),
         pytest.param(4, {"expert_parallel": 2}, False, 5, id="ep2 dp2"),
         pytest.param(4, {"expert_parallel": 2, "pipeline_parallel": 2}, False, 6, id="pp2 ep2"),
+        pytest.param(2, {"expert_parallel": 2, "tensor_parallel": 2}, False, 5, id="tp2 ep2"),
+        pytest.param(4, {"expert_parallel": 2, "tensor_parallel": 2}, False, 7, id="tp2 ep2 dp2"),
     ],
 )
 def test_communicators(ranks: int, placement: dict[str, int], shared_out: bool, communicators: int) -> None:

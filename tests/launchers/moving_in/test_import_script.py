@@ -247,7 +247,8 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--sglang-server-concurrency 300", "placement.engine_max_running_requests", 300),
         ("--rollout-num-gpus-per-engine 16 --colocate", "placement.engine_tensor_parallel", 8),
         ("--actor-num-gpus-per-node 4 --rollout-num-gpus 4", "placement.engines", "own_gpus"),
-        ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 4),
+        ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 8),
+        ("--expert-model-parallel-size 8 --pipeline-model-parallel-size 2", "placement.expert_parallel", 4),
         ("--pipeline-model-parallel-size 4 --num-layers 6", "placement.pipeline_parallel", 2),
         (f"{LAST} 22 --num-layers 94", "placement.pipeline_parallel", 4),
         (f"{LAST} 22 --num-layers 94", "placement.pipeline_last_layers", 22),
@@ -574,6 +575,15 @@ def test_a_row_of_states_is_on_one_rank(tmp_path: Path) -> None:
     found = of_flags(tmp_path, f"{SIZES['qwen3-next-80b-a3b']} {flags}")
     assert keys(found)["placement.context_parallel"] == 1
     assert {one.flag: one.loses for one in found.draft.lost}["--context-parallel-size 4"] == "memory"
+
+
+def test_tensor_parallel_with_experts_wants_what_the_checks_want(tmp_path: Path) -> None:
+    flags = "--num-rollout 1 --actor-num-gpus-per-node 8 --tensor-model-parallel-size 4"
+    found = of_flags(tmp_path, f"{SIZES['qwen3-30b-a3b']} {flags}")
+    sizes = ("tensor_parallel", "expert_parallel", "sequence_parallel")
+    assert [keys(found)[f"placement.{name}"] for name in sizes] == [4, 4, True]
+    (tmp_path / "run.yaml").write_text(found.text)
+    assert list(shape_divides(load_run_file(tmp_path / "run.yaml"), found.shape)) == []
 
 
 def test_heads_of_states_are_shared_out(tmp_path: Path) -> None:

@@ -77,14 +77,13 @@ LAYOUTS = {
     "tp2": (2, {"placement": {"tensor_parallel": 2}}),
     "pp2": (2, {"placement": {"pipeline_parallel": 2}}),
     "ep2": (2, {"placement": {"expert_parallel": 2}}),
+    "tp2-ep2": (2, {"placement": {"tensor_parallel": 2, "sequence_parallel": True, "expert_parallel": 2}}),
     "pp2-ep2": (4, {"placement": {"pipeline_parallel": 2, "expert_parallel": 2}}),
     "tp4": (4, {"placement": {"tensor_parallel": 4}}),  # more ranks than query groups
 }
 WITH_EXPERTS = (EXPERTS, *SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SEEING_EXPERTS, SINKS)
 # a layout changes nothing of what is new
 ONE_RANK = ("yarn-rope", "linear-rope", "direct-queries", "glm4_moe_lite", "qwen3_5-tied")
-# a norm needs all heads, and sinks and biases of experts are not split
-NOT_SPLIT = (WHOLE_NORMS, SINKS)
 QUANTISED = {"qwen3-fp8": "fp8", "deepseek_v3-packed": "packed", "gpt_oss-mxfp4": "mxfp4"}
 FORMS = {**dict.fromkeys(QUANTISED, "quantised"), SEEING_EXPERTS: "stacked"}  # in which the trainer reads them
 FOUR_RANKS = ("qwen2", "odd-vocab")
@@ -109,12 +108,14 @@ def _possible(model: str, layout: str) -> bool:
     """Few models on four ranks, and one of two families with the same experts; experts are shared out over ranks."""
     if model in ONE_RANK:
         return layout == "tp1"
+    if layout == "tp2-ep2":  # a norm needs all heads
+        return MODELS[model][0] in WITH_EXPERTS and model != WHOLE_NORMS
     if "ep2" in layout:
         return model in WITH_EXPERTS and (layout == "ep2" or model != SEEING_EXPERTS)
-    if model in QUANTISED:
-        return layout == "tp1" or (layout == "tp2" and MODELS[model][0] not in NOT_SPLIT)
-    if model in NOT_SPLIT and layout == "tp2":
+    if layout == "tp2" and MODELS[model][0] in WITH_EXPERTS:
         return False
+    if model in QUANTISED:
+        return layout in ("tp1", "tp2")
     return layout != "tp4" or model in FOUR_RANKS
 
 
