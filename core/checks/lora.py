@@ -8,24 +8,9 @@ from common.mistake import Mistake, show
 from common.nearest import nearest
 from core.config.schema import RunConfig
 from modelcfg import ModelShape
-from modelcfg.adapters import ALL_LINEAR, adapted_layers, expert_targets, possible_targets
+from modelcfg.adapters import ALL_LINEAR, expert_targets, possible_targets
 
 KEY = "train.lora"
-
-
-def adapters_can_be_cut(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
-    """Tensor-parallel ranks have rows or columns of an adapter, and none of two projections in one."""
-    tensor, lora = config.placement.tensor_parallel, config.train.lora
-    if lora is None or shape is None or tensor == 1:
-        return
-    layers = [one for number in range(shape.num_layers) for one in adapted_layers(shape, number, lora.targets)]
-    fused = sorted({one.name(0) for one in layers if one.kind == "gate_up" and len(one.hf) == 1})
-    if fused:
-        others = [name for name in possible_targets(shape) if name not in fused]
-        found = f"{_listed(fused)} with placement.tensor_parallel {tensor}"
-        wanted = "projections that are not two in one, whose adapter is not cut over ranks"
-        remedy = f"set it to [{_listed(others)}], or placement.tensor_parallel to 1"
-        yield Mistake(f"{KEY}.targets", None, found, wanted, remedy)
 
 
 def the_base_is_the_reference(config: RunConfig) -> Iterator[Mistake]:

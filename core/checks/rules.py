@@ -133,9 +133,6 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
         Rule(
-            lambda config: lora.adapters_can_be_cut(config, files.shape(config.model)), ("model", "placement", "train")
-        ),
-        Rule(
             lambda config: routing.the_model_has_experts(config, files.shape(config.model)),
             ("algorithm", "model"),
             of_training=True,

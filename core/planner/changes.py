@@ -21,7 +21,7 @@ SIZE_RULES = (
     parallel.batch_divides_over_replicas,
     stages.ends_have_a_pipeline,
 )
-OF_SHAPE = (model.shape_divides, lora.targets_are_layers, lora.adapters_can_be_cut)
+OF_SHAPE = (model.shape_divides, lora.targets_are_layers)
 CHANGE_RULES = (
     *SIZE_RULES,
     parallel.sequence_parallel_has_peers,

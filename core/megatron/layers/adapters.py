@@ -152,7 +152,8 @@ def _tell_megatron(weight: torch.nn.Parameter, cut: Kind, config: Any) -> None:
     if cut == "replicated":
         weight.sequence_parallel = config.sequence_parallel  # type: ignore[attr-defined]
     else:
-        set_tensor_model_parallel_attributes(weight, is_parallel=True, dim=int(cut == "columns"), stride=1)
+        halves = 2 if cut == "gate_up" else 1  # each of which is cut
+        set_tensor_model_parallel_attributes(weight, is_parallel=True, dim=int(cut == "columns"), stride=halves)
 
 
 def _with_gradient(_module: Any, _inputs: Any, output: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from megatron.core import dist_checkpointing, parallel_state
 from megatron.core.dist_checkpointing.mapping import LocalNonpersistentObject, ShardedBase, ShardedObject, ShardedTensor
 from megatron.core.tensor_parallel.random import get_cuda_rng_tracker
+from megatron.core.transformer.mlp import apply_swiglu_sharded_factory
 from torch import Tensor, nn
 
 from core.megatron.parallel import Layout
@@ -128,9 +129,9 @@ def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> di
     return {"model": model, "optimizer": adam, "num_steps": optimizer.num_steps, "layout": _layout_key(layout)}
 
 
-def _cut_as(parameter: Any, value: ShardedTensor) -> ShardedTensor:
-    """A parameter's tensor in the files, of which tensor-parallel ranks hold parts: Megatron's layer, which describes
-    what is beside it as well, takes it to be whole on each.
+def _cut_as(parameter: Any, value: ShardedTensor) -> ShardedBase:
+    """A parameter's tensor in the files, of which tensor-parallel ranks hold parts, or parts of both halves: Megatron's
+    layer, which describes what is beside it as well, takes it to be whole on each.
     """
     if not getattr(parameter, "tensor_model_parallel", False):
         return value
@@ -141,13 +142,18 @@ def _cut_as(parameter: Any, value: ShardedTensor) -> ShardedTensor:
         return (*numbers[:axis], number, *numbers[axis + 1 :])
 
     width = value.global_shape[axis]
-    return replace(
+    part = replace(
         value,
         global_shape=along(value.global_shape, size * width),
         global_offset=along(value.global_offset, rank * width),
         axis_fragmentations=along(value.axis_fragmentations, size),
         replica_id=(0, 0, value.replica_id[2]),
     )
+    if parameter.partition_stride == 1:
+        return part
+    places = zip(range(part.prepend_axis_num), part.global_offset, part.axis_fragmentations, strict=False)
+    halves: ShardedBase = apply_swiglu_sharded_factory(part, tuple(places))
+    return halves
 
 
 def _trains_all(module: torch.nn.Module) -> bool:

@@ -18,14 +18,17 @@ from core.megatron.state.stored_adapters import StoredAdapters
 from core.pretrained.peft_directory import write_peft
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
-from tests.support.tiny_models import EXPERTS, POST_NORMS, tiny_models
+from tests.support.tiny_models import EXPERTS, POST_NORMS, SEEING, tiny_models
 
 LORA = {"rank": 4, "alpha": 8}
 HIDDEN = 64
 WHOLE_RANK = {"rank": HIDDEN, "targets": ["q_proj", "up_proj"]}
 ATTENTION = {"rank": 8, "alpha": 4, "targets": ["q_proj", "v_proj", "o_proj"]}
 LATENT = {"rank": 3, "targets": ["q_a_proj", "kv_b_proj", "o_proj"]}
+STATES = {"rank": 3, "targets": ["in_proj_qkv", "in_proj_a", "out_proj"]}
 BF16 = {"model": {"dtype": "bfloat16"}}
+# a projection that is two in one, and one that is put in another order
+IN_ORDER = {"fused": (POST_NORMS, {"rank": 3, "targets": ["gate_up_proj", "o_proj"]}), "states": (SEEING, STATES)}
 TWO = {"trainers_per_node": 2}
 TP2 = {"trainers_per_node": 2, "tensor_parallel": 2}
 SFT = {"algorithm": {"loss": "sft", "kl_loss_coef": 0.0, "entropy_coef": 0.0}}
@@ -49,6 +52,8 @@ PLANS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
         {**BF16, "train": {"use_distributed_optimizer": True}, "placement": {**TP2, "trainers_per_node": 4}},
     ),
     "experts-ep2": (EXPERTS, 2, ATTENTION, {**BF16, "placement": {**TWO, "expert_parallel": 2}}),
+    "post-norms-tp2": (POST_NORMS, 2, LORA, {**BF16, "placement": TP2}),
+    "states-tp2": (SEEING, 2, STATES, {**BF16, "placement": TP2}),
 }
 LAYOUTS = {
     "dp2": {},
@@ -101,10 +106,15 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
         "sft": {**ours, "config": {**with_lora({}, LORA), **SFT}, "actions": [["update", 0], ["update", 0]]},
         "recompute": {**ours, "config": with_lora({"train": {"recompute": "full"}}, LORA), "actions": UPDATES},
     }
+    for name, (kind, its) in IN_ORDER.items():
+        alone[name] = {"model": models[kind], "config": with_lora({}, its), "actions": writes(name)}
     found |= run_ranks(folder / "ranks1", 1, alone | off_plan(1))
     split = {
         name: {**ours, "config": with_lora(config, LORA), "actions": writes(name)} for name, config in LAYOUTS.items()
     }
+    for name, (kind, its) in IN_ORDER.items():
+        config = with_lora(LAYOUTS["sp2"], its)
+        split[f"{name} cut"] = {"model": models[kind], "config": config, "actions": writes(f"{name} cut")}
     found |= run_ranks(folder / "ranks2", 2, split | off_plan(2))
     both = {"placement": {"tensor_parallel": 2}, "train": {"use_distributed_optimizer": True}}
     four = {"tp2-dp2-shared": {**ours, "config": with_lora(both, LORA), "actions": writes("tp2-dp2-shared")}}
@@ -113,6 +123,9 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
         f"{name} again": {**lora, "actions": [["load", str(folder / name)], "steps_are_apart", ["update", 2]]}
         for name in ("one", "pp2", "tp2", "tp2-dp2-shared")
     }
+    for name, (kind, its) in IN_ORDER.items():
+        actions = [["load", str(folder / f"{name} cut")], ["log_probs", 0]]
+        again[f"{name} again"] = {"model": models[kind], "config": with_lora({}, its), "actions": actions}
     for name in WRITTEN:
         again[f"{name} merged"] = {"model": str(folder / f"{name}-hf"), "actions": [["log_probs", 0]]}
     found |= run_ranks(folder / "again", 1, again, fresh=True)
@@ -171,6 +184,20 @@ def test_resumed_run_is_the_same_bit_for_bit(outcomes: dict[str, list[Any]]) -> 
     assert len(outcomes["one again"]) == 3, outcomes["one again"]
     assert outcomes["one again"][1] is True
     assert outcomes["one again"][2] == outcomes["one"][-1]
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_projections_in_another_order_are_cut_alike(outcomes: dict[str, list[Any]], folder: Path, name: str) -> None:
+    """Updates, a checkpoint on one rank, and what is written of both: as on one rank, and as in PEFT's order."""
+    kind, lora = IN_ORDER[name]
+    check_same(outcomes[f"{name} cut"][:2], outcomes[name][:2])
+    for ours, theirs in zip(outcomes[f"{name} again"][1], outcomes[name][2], strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-4)
+    found, wanted = (stored(folder, one, kind, lora) for one in (f"{name} cut", name))
+    for adapter, values in wanted.adapters.items():
+        torch.testing.assert_close(found.adapters[adapter], values, rtol=1e-3, atol=1e-4)
+    whole = load_file(folder / f"{name}-hf" / "model.safetensors")
+    assert all(torch.allclose(values, whole[tensor], atol=1e-6) for tensor, values in wanted.tensors())
 
 
 @pytest.mark.parametrize("layout", ["pp2", "tp2", "tp2-dp2-shared"])

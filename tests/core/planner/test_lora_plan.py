@@ -7,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.checks.lora import adapters_can_be_cut
 from core.config import load_run_file
 from core.planner.disk import plan_disk
 from core.planner.trainer import part_bytes
 from modelcfg import load, num_parameters
 from modelcfg.adapters import adapter_parameters
-from tests.support.plans import run
 from tests.support.tiny_runs import ebbtide
 
 PAGE = (Path(__file__).parents[3] / "docs" / "lora.md").read_text(encoding="utf-8")
@@ -48,32 +46,6 @@ def test_the_base_takes_its_weights_and_adapters_everything_else(run_file: Path)
     assert parts["reference"] == 0  # although there is a KL
     assert sum(parts.values()) - parts["base"] == pytest.approx(18 * trained, rel=1e-3)
     assert plan_disk(config, shape, "cuda").checkpoint == 14 * trained
-
-
-@pytest.mark.parametrize(
-    ("name", "targets", "tensor", "said"),
-    [
-        ("llama-3.3-70b", ["all-linear"], 8, []),
-        ("glm4-9b", ["q_proj", "down_proj"], 2, []),
-        (
-            "glm4-9b",
-            ["all-linear"],
-            2,
-            [
-                "found gate_up_proj with placement.tensor_parallel 2; wanted projections that are not two in one, whose"
-                " adapter is not cut over ranks: set it to [q_proj, k_proj, v_proj, o_proj, down_proj], or"
-            ],
-        ),
-        ("glm4-9b", ["all-linear"], 1, []),
-    ],
-)
-def test_what_is_cut_over_ranks_can_be(name: str, targets: list[str], tensor: int, said: list[str]) -> None:
-    lora = {"rank": 8, "targets": targets}
-    placement = {"trainers_per_node": tensor, "tensor_parallel": tensor}
-    found = list(adapters_can_be_cut(run(name, train={"lora": lora}, placement=placement), load(name)))
-    assert len(found) == len(said), found
-    for mistake, part in zip(found, said, strict=True):
-        assert part in str(mistake)
 
 
 def test_70b_is_trained_on_four_gpus(tmp_path: Path) -> None:
