@@ -49,7 +49,7 @@ def _against(shape: ModelShape, tensor: int) -> str:
     sections: dict[str, Any] = {"placement": PlacementConfig(tensor_parallel=tensor)}
     mistakes = shape_divides(RunConfig.model_construct(**sections), shape)
     found = [one for one in mistakes if one.key == "placement.tensor_parallel"]
-    return found[0].wanted.replace(shape.name, "the model").removeprefix("1: ") if found else ""
+    return found[0].wanted.replace(shape.name, "the model").removeprefix("1, as ") if found else ""
 
 
 def _pipeline(flags: Flags, draft: Draft) -> int:
