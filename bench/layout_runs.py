@@ -27,6 +27,7 @@ DEADLINE_S = {"cuda": 300.0, "cpu": 900.0}  # of one run
 TWO_TRAINERS = {"trainers_per_node": 2}
 DENSE = "qwen3-tied"
 EP2 = {**TWO_TRAINERS, "expert_parallel": 2}
+CUT = {"tensor_parallel": 2, "sequence_parallel": True}
 CHOSEN = {"routing_replay": "engine"}  # the trainer's passes have the experts that the engine chose
 LORA = {"lora": {"rank": 8}}
 CRITIC = {"advantage_estimator": "gae"}
@@ -55,7 +56,7 @@ OF_REPLAYS = {"NCCL_CUMEM_ENABLE": "0", "OMP_NUM_THREADS": "1"}
 Steps = list[dict[str, Any]]  # of a replay
 TrainerLayout = tuple[str, str]  # a model, and what the run file says of trainer ranks
 OF_TRAINERS = (
-    *("trainers_per_node", "tensor_parallel", "context_parallel", "expert_parallel"),
+    *("trainers_per_node", "tensor_parallel", "sequence_parallel", "context_parallel", "expert_parallel"),
     *("pipeline_parallel", "pipeline_first_layers"),
 )
 
@@ -108,7 +109,7 @@ LAYOUTS = {
     "critic-dp2": LayoutOfTwo(TWO_TRAINERS, algorithm=CRITIC, beside="critic"),
     "lora": LayoutOfTwo(train=LORA, gpus="1", beside="lora"),
     "lora-dp2": LayoutOfTwo(TWO_TRAINERS, LORA, beside="lora"),
-    "lora-tp2": LayoutOfTwo({**TWO_TRAINERS, "tensor_parallel": 2, "sequence_parallel": True}, LORA, beside="lora"),
+    "lora-tp2": LayoutOfTwo({**TWO_TRAINERS, **CUT}, LORA, beside="lora"),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
     "experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, EXPERTS),
     "experts-chosen": LayoutOfTwo(gpus="0", kind=EXPERTS, algorithm=CHOSEN, beside="experts-chosen"),
@@ -123,6 +124,11 @@ LAYOUTS = {
     "dense-delta": LayoutOfTwo(gpus="1", kind=SEEING),
     "sinks": LayoutOfTwo(gpus="1", kind=SINKS),
     "sinks-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, SINKS),
+    "experts-tp2": LayoutOfTwo({**EP2, **CUT}, kind=EXPERTS),
+    "latent-tp2": LayoutOfTwo({**EP2, **CUT}, kind="deepseek_v3"),
+    "delta-tp2": LayoutOfTwo({**EP2, **CUT}, kind=STATEFUL),
+    "dense-delta-tp2": LayoutOfTwo({**TWO_TRAINERS, **CUT}, kind=SEEING),
+    "sinks-tp2": LayoutOfTwo({**EP2, **CUT}, kind=SINKS),
 }
 REFERENCE = {  # of a model
     **{DENSE: "alone", EXPERTS: "experts", "glm4_moe": "glm4-experts", "deepseek_v3": "latent"},

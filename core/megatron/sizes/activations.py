@@ -10,8 +10,8 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
 
 with experts, k of E per token and all used alike, 2 k F instead, the tokens' gate and up at each of them, 3 F of the
 feed-forward of all tokens, where there is one, and what the router chose, all of a tensor-parallel rank's own tokens;
-under expert parallelism k H more, the tokens
-that have come. On a CPU k (H + 6 F), as the activation is made in steps. In fp32 one number per norm and head. Beside
+under expert parallelism k H more, the tokens that have come. On a CPU k (H + 6 F), as the activation is made in steps.
+In fp32 one number per norm and head. Beside
 the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
 gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
 their input only; under selective recompute layers keep neither what norms give the projections nor what the down
