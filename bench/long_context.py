@@ -2,6 +2,7 @@
 
     python bench/long_context.py                                     # 65,536 tokens of Qwen3-4B's shape, 1 and 2 GPUs
     python bench/long_context.py --gpus 2 --flash                    # on 2 GPUs, by cuDNN and by FlashAttention
+    python bench/long_context.py --gpus 1 --host-inputs              # inputs of layers on the GPU, and on the host
     python bench/long_context.py --device cpu --shape smollm2-135m:2 --tokens 512 --prompt 64     # a trial on CPUs
 
 Weights are random, all layers are recomputed. The optimiser's state is on the GPU if it fits by plan, else it streams.
@@ -21,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +52,8 @@ MAX_APART = {"cuda": 0.02, "cpu": 1e-4}  # log-probs, and gradient norms by thei
 def settings(options: argparse.Namespace, gpus: int) -> RunConfig:
     """A run file's values for an update over one sample that is one row."""
     placement = {"trainers_per_node": gpus, "context_parallel": gpus, "device": options.device}
-    config = make_config(1, placement, recompute="full", use_distributed_optimizer=gpus > 1)
+    recompute = {"recompute": "full", "recompute_inputs": "host" if options.host_inputs else "device"}
+    config = make_config(1, placement, **recompute, use_distributed_optimizer=gpus > 1)
     lengths = {"data.max_prompt_tokens": options.prompt, "rollout.max_response_tokens": options.tokens - options.prompt}
     return apply(config, {**lengths, "train.max_tokens_per_micro_batch": options.tokens, "model.dtype": "auto"})
 
@@ -103,6 +106,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "gpus": gpus,
         "flash": options.flash,
+        "host_inputs": options.host_inputs,
         "streamed": plan.streamed,
         **{name: [one[name] for one in updates[1:]] for name in ("update_s", "optimiser_s")},
         **{name: [one[name] for one in updates] for name in ("grad_norm", "logprob")},
@@ -126,7 +130,8 @@ def rates(line: dict[str, Any], options: argparse.Namespace, device_name: str) -
 
 def name_of(line: dict[str, Any]) -> str:
     """What a layout is called."""
-    return f"{line['gpus']} GPUs{', FlashAttention' * line.get('flash', False)}"
+    others = ", FlashAttention" * line.get("flash", False) + ", inputs on the host" * line.get("host_inputs", False)
+    return f"{line['gpus']} GPUs{others}"
 
 
 def faults(lines: list[dict[str, Any]], device: str) -> list[str]:
@@ -145,12 +150,22 @@ def faults(lines: list[dict[str, Any]], device: str) -> list[str]:
     return wrong
 
 
-def in_ranks(options: argparse.Namespace, gpus: int, flash: bool, folder: Path) -> dict[str, Any]:
+def layouts(options: argparse.Namespace) -> list[tuple[int, list[str]]]:
+    """Numbers of GPUs, and options of a rank that are measured beside none."""
+    found = []
+    for gpus in options.gpus:
+        found.append((gpus, list[str]()))
+        found += [(gpus, ["--flash"])] * (options.flash and gpus > 1)
+        found += [(gpus, ["--host-inputs"])] * options.host_inputs
+    return found
+
+
+def in_ranks(options: argparse.Namespace, gpus: int, others: Sequence[str], folder: Path) -> dict[str, Any]:
     """Start a layout's ranks; what their first wrote."""
-    out, log = (folder / f"{gpus}{'-flash' * flash}.{kind}" for kind in ("json", "log"))
+    out, log = (folder / f"{gpus}{''.join(others)}.{kind}" for kind in ("json", "log"))
     sizes = ["--shape", options.shape, "--tokens", str(options.tokens), "--prompt", str(options.prompt)]
     sizes += ["--updates", str(options.updates), "--device", options.device, "--rank-writes", str(out)]
-    sizes += ["--flash"] * flash
+    sizes += others
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus), __file__]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NCCL_CUMEM_ENABLE": "0"}
     with log.open("wb") as file:
@@ -187,6 +202,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--flash", action="store_true", help="ranks that share a row by FlashAttention alone, too")
+    parser.add_argument("--host-inputs", action="store_true", help="with inputs of layers on the host, too")
     parser.add_argument("--rank-writes", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.rank_writes:
@@ -198,11 +214,8 @@ def main() -> None:
         return
     name, lines = torch.cuda.get_device_name(0) if options.device == "cuda" else "a CPU", []
     with tempfile.TemporaryDirectory(prefix="ebbtide-long-") as folder:
-        kernels = [
-            (gpus, flash) for gpus in options.gpus for flash in (False, True)[: 1 + (options.flash and gpus > 1)]
-        ]
-        for gpus, flash in kernels:
-            line = in_ranks(options, gpus, flash, Path(folder))
+        for gpus, others in layouts(options):
+            line = in_ranks(options, gpus, others, Path(folder))
             lines.append({**line, **rates(line, options, name)})
             show(lines[-1], options)
     wrong = faults(lines, options.device)

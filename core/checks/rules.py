@@ -108,6 +108,7 @@ RULES = (
     Rule(schedule.clip_range, ("algorithm",)),
     Rule(schedule.learning_rate, ("algorithm", "critic", "rollout", "train"), of_training=True),
     Rule(schedule.recomputed_layers, ("train",)),
+    Rule(schedule.recomputed_inputs, ("train",)),
     Rule(chat_template.is_there, ("data", "eval", "model")),
     Rule(chat_template.options_are_read, ("data", "eval", "model")),
     Rule(model.reference_has_the_vocabulary, ("model",)),

@@ -41,6 +41,15 @@ def recomputed_layers(config: RunConfig) -> Iterator[Mistake]:
         yield Mistake("train.recompute_layers", None, found, "recompute full", remedy)
 
 
+def recomputed_inputs(config: RunConfig) -> Iterator[Mistake]:
+    """Only of layers that are recomputed whole are the inputs all that waits."""
+    train = config.train
+    if train.recompute_inputs == "host" and train.recompute != "full":
+        found = f"recompute_inputs host and recompute {train.recompute}"
+        remedy = "set train.recompute to full, or remove recompute_inputs"
+        yield Mistake("train.recompute_inputs", None, found, "recompute full", remedy)
+
+
 def learning_rate(config: RunConfig) -> Iterator[Mistake]:
     """The schedule goes down from lr to min_lr, and its warm-up ends before the run does."""
     train = config.train

@@ -431,6 +431,11 @@ class TrainConfig(Section):
     recompute_layers: PositiveInt | None = Field(
         None, description="recompute full: number of layers to recompute in each pipeline stage; null: all of them"
     )
+    recompute_inputs: Literal["device", "host"] = Field(
+        "device",
+        description="recompute full: where inputs of recomputed layers wait for the backward pass: device; host: "
+        "page-locked host memory, to and from which they are copied while layers beside them compute. For long rows",
+    )
     lora: LoraConfig | None = Field(
         None, description="train low-rank adapters, and leave the model's weights as they are; null: all weights"
     )

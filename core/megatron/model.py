@@ -33,6 +33,7 @@ from core.megatron.attention.packed import RowAttention
 from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.adapters import attach
 from core.megatron.layers.experts import expert_layer, expert_settings
+from core.megatron.layers.kept_on_host import HostInputs
 from core.megatron.layers.made_again import LeanLayer, LeanRoutedLayer
 from core.megatron.layers.mlp import GatedMLP
 from core.megatron.layers.norm import CentredNorm, HeadsNorm, RMSNorm
@@ -76,6 +77,7 @@ class ModelOptions:
     sequence_parallel: bool = False
     recompute: Literal["none", "selective", "full"] = "none"
     recompute_layers: int | None = None
+    inputs_on_host: bool = False  # of layers that are recomputed
     temperature: float = 1.0
     entropy_gradient: bool = False
     lora: LoraConfig | None = None
@@ -99,6 +101,9 @@ class PolicyModel(GPTModel):  # type: ignore[misc]
         )
         self.rotary_pos_emb = RowRotary(shape)
         self.shape, self.options = shape, options
+        if options.inputs_on_host:
+            layers = len(self.decoder.layers)
+            HostInputs(self.decoder, min(layers, options.recompute_layers or layers))
         if self.post_process:
             # hidden states are gathered before rows are selected, so the layer itself must not gather again
             self.output_layer.sequence_parallel = False

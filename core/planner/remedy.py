@@ -88,6 +88,7 @@ def _single(config: RunConfig, shape: ModelShape, device: Device, share: float) 
         _offload(config),
         budgets(config),
         _recompute(config, shape),
+        _inputs(config),
         _distributed(config),
         _streamed(config),
         _context(apply(config, beside), shape),
@@ -113,6 +114,12 @@ def _recompute(config: RunConfig, shape: ModelShape) -> list[Changes]:
     before = (config.train.recompute_layers or layers) if config.train.recompute == "full" else 0
     some = [{"train.recompute": "full", "train.recompute_layers": count} for count in range(before + 1, layers)]
     return [*some, *([ALL_LAYERS] if before < layers else [])]
+
+
+def _inputs(config: RunConfig) -> list[Changes]:
+    """Inputs of recomputed layers on the host, where rows are long enough that copying them takes no time."""
+    fresh = config.train.recompute_inputs == "device" and sample_tokens(config) >= LONG_SAMPLE
+    return [{**ALL_LAYERS, "train.recompute_inputs": "host"}] if fresh else []
 
 
 def _distributed(config: RunConfig) -> list[Changes]:

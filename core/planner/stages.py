@@ -63,7 +63,7 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
             held = _held(sizes[owner], granted[phase].of(owner) if how.in_turns else None)
             parts = {**held, **work.get(owner, {}), **lasting[owner]}
             phases[phase][owner] = {part: size * counts[owner] for part, size in parts.items()}
-    copies = streamed.host
+    copies = streamed.host + (trainer.waiting_bytes(config, shape, kind, stage) if trains else 0)
     if how.in_turns:
         copies += trainer.host_copy_bytes(config, shape, kind, trainer_parts, how.staying, how.streamed)
     replayed = routing.node_bytes(config, shape, cache) if trains else 0

@@ -12,7 +12,7 @@ from core.checks.parallel import num_trainers, replica_size
 from core.config.layout import pipeline_stages
 from core.config.schema import LoraConfig, RunConfig
 from core.doors import ONE_TURN
-from core.megatron.sizes.activations import Attention, Pass, update_bytes
+from core.megatron.sizes.activations import Attention, Pass, host_input_bytes, update_bytes
 from core.megatron.sizes.buffers import (
     MERGED_AT_ONCE,
     Sharing,
@@ -116,6 +116,12 @@ def update_work(config: RunConfig, shape: ModelShape, device: str, stage: int = 
     """What an update takes beside the flat buffers, for the largest row that the samples can make."""
     row = rank_row(config)
     return update_bytes(shape, _pass(config, shape, device, stage), row.tokens, row.targets)
+
+
+def waiting_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0) -> int:
+    """Host memory of a rank in which inputs of recomputed layers wait, of policy and critic."""
+    of_policy = host_input_bytes(shape, _pass(config, shape, device, stage), rank_row(config).tokens)
+    return of_policy * (2 if needs_values(config.algorithm) else 1)
 
 
 def merging_bytes(config: RunConfig) -> int:
@@ -230,6 +236,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         sequence_parallel=placement.sequence_parallel,
         num_layers=layers,
         recomputed=wanted if train.recompute == "full" else 0,
+        on_host=train.recompute_inputs == "host",
         selective=train.recompute == "selective",
         in_flight=placement.pipeline_parallel - stage,
         is_first=stage == 0,

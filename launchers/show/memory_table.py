@@ -11,6 +11,7 @@ from core.config.layout import running_requests
 from core.config.schema import RunConfig
 from core.planner import Device, MemoryPlan, plan_disk, plan_memory, sample_tokens
 from core.planner.routing import node_bytes
+from core.planner.trainer import waiting_bytes
 from core.processes.device import resolve_dtype
 from core.residency.memory import gib
 from core.residency.table import TABLE, TRAINER_PARTS
@@ -87,6 +88,8 @@ def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[s
     if plan.streamed:
         yield _fact("streamed", "masters and moments stay on the host, and pass through the GPU in an update")
     yield _fact("host", f"{gib(plan.host_bytes)} GiB per node, {how}for what trainers {_kept_there(plan)} there")
+    if waiting := config.placement.trainers_per_node * waiting_bytes(config, shape, plan.device.kind, plan.stage):
+        yield _fact("", f"{gib(waiting)} GiB of it for inputs of recomputed layers (train.recompute_inputs)")
     if replayed := node_bytes(config, shape, cache):
         yield _fact("", f"{gib(replayed)} GiB of it for experts that are replayed (algorithm.routing_replay)")
     if plan.save_bytes and config.checkpoint.asynchronous != "off":

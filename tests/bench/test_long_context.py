@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from bench.long_context import faults, rates, settings
+from bench.long_context import faults, layouts, rates, settings
 from bench.model_dir import known_shape
 from common.units import GIB
 from core.megatron.sizes.flops import update_flops
 from core.planner import Device, plan_memory
 
 ROOT = Path(__file__).parents[2]
-OPTIONS = argparse.Namespace(device="cuda", shape="qwen3-4b", tokens=65536, prompt=1024)
+OPTIONS = argparse.Namespace(device="cuda", shape="qwen3-4b", tokens=65536, prompt=1024, host_inputs=False)
 GOOD: dict[str, Any] = {
     **{"gpus": 1, "grad_norm": [2.0, 3.0], "logprob": [-10.0, -9.9], "peak_gib": 98.0, "planned_gib": 100.0},
     **{"update_s": [8.0, 10.0, 99.0], "optimiser_s": [1.0, 2.0, 3.0]},
@@ -62,9 +62,27 @@ def test_the_state_streams_where_it_does_not_fit(total_gib: float, gpus: int, st
     assert sum(plan.phases["update"]["trainer"].values()) <= total_gib * GIB
 
 
+def test_what_is_measured_beside_the_layouts() -> None:
+    flash, host = ["--flash"], ["--host-inputs"]
+    options = argparse.Namespace(gpus=[1, 2], flash=True, host_inputs=True)
+    assert layouts(options) == [(1, []), (1, host), (2, []), (2, flash), (2, host)]
+    assert layouts(argparse.Namespace(gpus=[2], flash=False, host_inputs=False)) == [(2, [])]
+
+
 def test_a_trial_on_two_cpus() -> None:
-    command = [sys.executable, "bench/long_context.py", "--device", "cpu", "--gpus", "2", "--shape", "smollm2-135m:1"]
+    command = [
+        sys.executable,
+        "bench/long_context.py",
+        "--device",
+        "cpu",
+        "--host-inputs",
+        "--gpus",
+        "2",
+        "--shape",
+        "smollm2-135m:1",
+    ]
     done = subprocess.run([*command, "--tokens", "128", "--prompt", "16"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    before, after = map(float, re.findall(r"log-prob (\S+), after a step (\S+)", done.stdout)[0])
-    assert before != after
+    first, second = re.findall(r"log-prob (\S+), after a step (\S+)", done.stdout)
+    assert first == second, "inputs on the host change nothing"
+    assert first[0] != first[1]

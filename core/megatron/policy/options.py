@@ -23,6 +23,7 @@ def model_options(config: RunConfig, device: str) -> ModelOptions:
         sequence_parallel=config.placement.sequence_parallel,
         recompute=config.train.recompute,
         recompute_layers=config.train.recompute_layers,
+        inputs_on_host=config.train.recompute_inputs == "host",
         temperature=config.rollout.temperature,
         entropy_gradient=loss_needs(config.algorithm).entropy_gradient,
         lora=config.train.lora,

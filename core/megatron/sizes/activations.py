@@ -40,6 +40,7 @@ from modelcfg import DeltaNet, ModelShape
 INT64_BYTES = 8
 WORKSPACE_BYTES = 64 * 2**20  # of the matrix product library, once it has been used
 CHUNK = 64  # tokens that a state passes at a time
+HOST_CHUNK = 2**24  # bytes of host memory that a layer's input takes at a time
 STATES_AT_ONCE = 2**19  # states of all tokens of a row that a layer computes at a time
 MAX_WASTE = 1.5  # of the CPU's attention blocks: padded query-key pairs over a block's own largest segment's, at most
 # flash: sequences behind a prefix, or short ones; whole: long ones, one dense call each; parts: pieces of these, two
@@ -54,6 +55,8 @@ class Pass:
     Attributes:
         element_bytes: of an activation: 2 (bf16) or 4 (fp32).
         recomputed: layers of this stage that keep their input only.
+        on_host: whether those inputs wait on the host. Two are on the device: at the logits the first, which the model
+            holds, and the last, which stays; in a layer's backward pass its own, and the one that comes next.
         selective: whether the others make outputs of norms and activations again.
         in_flight: rows that have gone forward and not yet backward: more than one on the first of several stages.
         dense: layers of this stage without experts, which come first, of a model that has experts.
@@ -67,6 +70,7 @@ class Pass:
     sequence_parallel: bool = False
     num_layers: int = 1
     recomputed: int = 0
+    on_host: bool = False
     selective: bool = False
     in_flight: int = 1
     is_first: bool = True
@@ -206,7 +210,8 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     whole_stateful = round((how.num_layers - how.recomputed) * how.with_state / how.num_layers)
     layers = whole_dense * dense + (how.num_layers - how.recomputed - whole_dense - whole_stateful) * other
     layers += whole_stateful * stateful
-    kept = layers + how.recomputed * inputs
+    kept_inputs = (min(how.recomputed, 2) if how.on_host else how.recomputed) * inputs
+    kept = layers + kept_inputs
     rows = 0 if how.adapter_ranks else -(-shape.vocab_size // how.tensor_parallel)  # with a gradient
     weight = rows * shape.hidden_size * how.element_bytes
     predicted = targets * shape.hidden_size * how.element_bytes
@@ -219,12 +224,20 @@ def update_bytes(shape: ModelShape, how: Pass, tokens: int, targets: int) -> dic
     added = 2 * tokens * how.adapter_outputs * how.element_bytes  # and its gradient
     work = max(tokens * _gradients(shape, how), _state_work(shape, how, tokens) if how.with_state else 0)
     again = tokens * _made_again(shape, how)
-    in_layer = how.recomputed * inputs + in_work + again + work + added + tied
+    in_layer = kept_inputs + in_work + again + work + added + tied
     at_embedding = (3 if tied else 2) * weight if how.is_first else 0
     peak = max(at_logits, in_layer, at_embedding)
     waiting = (how.in_flight - 1) * kept
     shown = min(logits, peak) if how.is_last else 0
     return {"activations": peak - shown + waiting + WORKSPACE_BYTES, "logits": shown}
+
+
+def host_input_bytes(shape: ModelShape, how: Pass, tokens: int) -> int:
+    """Bytes of host memory in which inputs of recomputed layers wait, in whole chunks."""
+    if not how.on_host:
+        return 0
+    inputs = tokens * _row(shape, how) * how.element_bytes
+    return how.in_flight * max(0, how.recomputed - 1) * -(-inputs // HOST_CHUNK) * HOST_CHUNK
 
 
 def _row(shape: ModelShape, how: Pass) -> int:

@@ -126,3 +126,22 @@ def test_sizes_that_do_not_divide_are_refused(
 def test_experts_go_over_the_ranks_of_a_row_too() -> None:
     placement = {"trainers_per_node": 8, "context_parallel": 4, "expert_parallel": 8}
     assert size_problems(run("qwen3-30b-a3b", placement=placement), modelcfg.load("qwen3-30b-a3b")) == []
+
+
+def test_inputs_of_recomputed_layers_may_wait_on_the_host() -> None:
+    """Two of 36 on the device; a chunk of 16 MiB more or less for each on the host."""
+    inputs = 65536 * SHAPE.hidden_size * 2
+    with_device, with_host = (long_row(65536, 8, 1, recompute_inputs=where) for where in ("device", "host"))
+    work = [sum(trainer.update_work(config, SHAPE, "cuda").values()) for config in (with_device, with_host)]
+    assert work[0] - work[1] == 34 * inputs
+    on_host = trainer.waiting_bytes(with_host, SHAPE, "cuda")
+    assert trainer.waiting_bytes(with_device, SHAPE, "cuda") == 0
+    assert 35 * inputs <= on_host < 35 * (inputs + 2**24)
+    assert plan(with_host).host_bytes - plan(with_device).host_bytes == 8 * on_host
+
+
+def test_a_row_that_is_too_long_is_helped_by_it() -> None:
+    config = long_row(131072, 2, 1)
+    assert not plan(config).fits()
+    assert plan(long_row(131072, 2, 1, recompute_inputs="host")).fits()
+    assert "train.recompute_inputs: host" in update_remedy(config, SHAPE, H100)
