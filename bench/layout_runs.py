@@ -30,6 +30,10 @@ EP2 = {**TWO_TRAINERS, "expert_parallel": 2}
 CUT = {"tensor_parallel": 2, "sequence_parallel": True}
 CHOSEN = {"routing_replay": "engine"}  # the trainer's passes have the experts that the engine chose
 LORA = {"lora": {"rank": 8}}
+FP8 = {"engine_weights": "fp8"}
+FP8_CACHE = {"engine_options": {"kv_cache_dtype": "fp8_e4m3"}}
+# twice what rounding weights and activations so makes of these random models on a CPU: 0.26, with experts 0.41
+FP8_GAP, FP8_EXPERTS_GAP = 0.5, 0.8
 CRITIC = {"advantage_estimator": "gae"}
 EXPERT_SIZES = {**GPU_SIZES, "moe_intermediate_size": 128}
 LATENT_SIZES = {  # of heads as DeepSeek-V3 has them: kernels know no others
@@ -72,6 +76,7 @@ class LayoutOfTwo:
     gpus: str = "0,1"
     killed: bool = False
     beside: str | None = None  # the layout whose samples it learns from again; None: its model's
+    gap: float | None = None  # of engine and trainer on GPUs; None: that of bfloat16
 
     @property
     def trainer_ranks(self) -> int:
@@ -110,6 +115,11 @@ LAYOUTS = {
     "lora": LayoutOfTwo(train=LORA, gpus="1", beside="lora"),
     "lora-dp2": LayoutOfTwo(TWO_TRAINERS, LORA, beside="lora"),
     "lora-tp2": LayoutOfTwo({**TWO_TRAINERS, **CUT}, LORA, beside="lora"),
+    "fp8": LayoutOfTwo(FP8, gpus="0", gap=FP8_GAP),
+    "fp8-own_gpus": LayoutOfTwo({**FP8, "engines": "own_gpus"}, gap=FP8_GAP),
+    "fp8-cache": LayoutOfTwo(FP8_CACHE, gpus="1", gap=FP8_GAP),
+    "experts-fp8": LayoutOfTwo(FP8, gpus="1", kind=EXPERTS, gap=FP8_EXPERTS_GAP),
+    "experts-fp8-ep2": LayoutOfTwo({**EP2, **FP8}, {"use_distributed_optimizer": True}, EXPERTS, gap=FP8_EXPERTS_GAP),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),
     "experts-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, EXPERTS),
     "experts-chosen": LayoutOfTwo(gpus="0", kind=EXPERTS, algorithm=CHOSEN, beside="experts-chosen"),

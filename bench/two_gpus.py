@@ -56,12 +56,12 @@ def compare(found: Steps, wanted: Steps) -> dict[str, float]:
 
 def faults(result: Mapping[str, Any], device: str) -> list[str]:
     """What is not as wanted about one layout."""
-    gap, wrong = MAX_GAP[device], []
-    reference = LAYOUTS[result["layout"]].reference
+    layout, gap, wrong = LAYOUTS[result["layout"]], MAX_GAP[device], []
+    reference, of_engine = layout.reference, layout.gap or gap
     if result["rc"] != 0 or len(result["losses"]) != NUM_STEPS:
         wrong.append(f"ended with {result['rc']} after {len(result['losses'])} of {NUM_STEPS} steps")
-    if max(result["logprob_gap"], default=0.0) > gap:
-        wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {gap}")
+    if max(result["logprob_gap"], default=0.0) > of_engine:
+        wrong.append(f"engine and trainer {max(result['logprob_gap']):.4f} apart, wanted {of_engine}")
     allowed = max(gap, MAX_TIMES_ROUNDING * result.get("rounding_logprob_gap", 0.0))
     if (apart := result.get("replay_logprob_gap")) is None or apart > allowed:
         wrong.append(f"log-probs of the same samples {apart} apart from {reference}'s, wanted {allowed}")

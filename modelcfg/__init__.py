@@ -16,7 +16,16 @@ from modelcfg.shape import (
     YarnScaling,
 )
 from modelcfg.size import active_parameters, num_parameters, parameter_parts
-from modelcfg.tensors import fixed_tensors, hf_tensors, is_carried, largest_tensor, matrices, other_linears, stacks
+from modelcfg.tensors import (
+    fixed_tensors,
+    hf_tensors,
+    is_carried,
+    largest_tensor,
+    matrices,
+    matrix_elements,
+    other_linears,
+    stacks,
+)
 from modelcfg.unsupported import UnsupportedModelError
 
 __all__ = [
@@ -42,6 +51,7 @@ __all__ = [
     "load",
     "load_hub",
     "matrices",
+    "matrix_elements",
     "names",
     "nearest",
     "nearest_entries",

@@ -46,6 +46,16 @@ def stacks(shape: ModelShape) -> dict[str, Stack]:
     return found
 
 
+@lru_cache(maxsize=256)  # as the next
+def matrix_elements(shape: ModelShape) -> int:
+    """Numbers in all of `matrices`."""
+    if not matrices(shape):
+        return 0
+    tables = (layer_weights(shape, layer) for layer in range(shape.num_layers))
+    lines = (weight for table in tables for weight in filter(is_matrix, table))
+    return sum(weight.numel * (shape.num_experts if weight.of_expert else 1) for weight in lines)
+
+
 @lru_cache(maxsize=256)  # a search for a layout asks thousands of times
 def largest_tensor(shape: ModelShape) -> int:
     """Elements of the largest tensor of a checkpoint."""
@@ -66,7 +76,7 @@ def matrices(shape: ModelShape) -> frozenset[str]:
     table = list(_of_layers(shape))
     if any(weight.is_part for _, weight in table):
         return frozenset()
-    return frozenset(name for name, weight in table if _is_matrix(weight))
+    return frozenset(name for name, weight in table if is_matrix(weight))
 
 
 def other_linears(shape: ModelShape) -> list[str]:
@@ -75,7 +85,8 @@ def other_linears(shape: ModelShape) -> list[str]:
     return [name.removesuffix(".weight") for name in (*routers, "lm_head.weight")]
 
 
-def _is_matrix(weight: Weight) -> bool:
+def is_matrix(weight: Weight) -> bool:
+    """Whether a line of the table is of weights that publishers keep in few bits."""
     return weight.part in ("attention", "feed-forward") and all(len(size) == 2 for size in weight.shapes)
 
 

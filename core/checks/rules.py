@@ -19,6 +19,7 @@ from core.checks import (
     dialogue,
     doors,
     engine_options,
+    engine_weights,
     evaluation,
     generation,
     lora,
@@ -93,6 +94,7 @@ RULES = (
     Rule(critic.policy_learns, ("algorithm", "critic", "rollout")),
     Rule(critic.learning_rate, ("algorithm", "critic", "rollout", "train")),
     Rule(engine_options.engine_options, ("placement",)),
+    Rule(engine_weights.fp8_has_its_keys, ("model", "placement")),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(overlap.what_is_left_is_kept, ("placement", "rollout")),
     Rule(untrained.nothing_is_trained, ("checkpoint", "eval", "placement")),
@@ -132,6 +134,7 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: model.shape_divides(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
+        Rule(lambda config: engine_weights.blocks_fit(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
         Rule(
             lambda config: routing.the_model_has_experts(config, files.shape(config.model)),

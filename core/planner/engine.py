@@ -17,10 +17,21 @@ BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered
 def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -> dict[str, int]:
     """Part -> bytes on each GPU of an engine (CPU: of the whole engine). Graphs are counted with the process."""
     return {
-        "weights": engine_sizes.weight_bytes(shape, element_bytes(config, device), _split(config, device)),
+        "weights": weight_bytes(config, shape, device),
         "kv_cache": kv.num_bytes,
         "cuda_graph": 0,
     }
+
+
+def weight_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
+    """Bytes of the weights that it computes with."""
+    split = _split(config, device)
+    return engine_sizes.weight_bytes(shape, element_bytes(config, device), split, in_fp8=in_fp8(config))
+
+
+def in_fp8(config: RunConfig) -> bool:
+    """Whether linear layers are in fp8."""
+    return config.placement.engine_weights == "fp8"
 
 
 def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> KvCache:
@@ -28,8 +39,11 @@ def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> 
     placement, size = config.placement, element_bytes(config, device)
     if device == "cpu":
         return engine_sizes.cpu_cache(shape, size, _split(config, device), placement.engine_max_total_tokens)
-    static = int(placement.engine_memory_fraction * gpu_bytes)
-    return engine_sizes.gpu_cache(shape, size, _split(config, device), static, placement.engine_max_total_tokens)
+    static, most = int(placement.engine_memory_fraction * gpu_bytes), placement.engine_max_total_tokens
+    of_cache = 1 if str(placement.engine_options.get("kv_cache_dtype", "")).startswith("fp8") else size
+    return engine_sizes.gpu_cache(
+        shape, size, _split(config, device), static, most, in_fp8=in_fp8(config), kv_bytes=of_cache
+    )
 
 
 def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:

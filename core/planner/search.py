@@ -18,13 +18,12 @@ from core.checks.needs import needs_values
 from core.config.schema import RunConfig
 from core.planner.changes import Changes, accepted, apply, pipeline_changes, without_present
 from core.planner.decisions import plan_memory
-from core.planner.engine import sample_tokens
+from core.planner.engine import sample_tokens, weight_bytes
 from core.planner.engine_room import FRACTION, engine_splits, fitting_fraction, wanted_samples
 from core.planner.machine import Layout, Machine, cost, larger_machines, layouts, machine_of
 from core.planner.memory import TRAINING, Device
 from core.planner.saves import asked_memory
 from core.planner.stages import has_engines
-from core.sglang.engine_sizes import weight_bytes
 from modelcfg import ModelShape, num_parameters, parameter_parts
 
 ALL_LAYERS: Changes = {"train.recompute": "full", "train.recompute_layers": None}
@@ -147,8 +146,7 @@ def _may_fit(config: RunConfig, shape: ModelShape, device: Device, layout: Layou
     if least > share * (device.total_bytes or 0) or not accepted(config, shape):
         return False
     split = list(engine_splits(config, device))[-1]
-    size = split.get("placement.engine_tensor_parallel", config.placement.engine_tensor_parallel)
-    if has_engines(config) and weight_bytes(shape, 2, size) > share * (device.total_bytes or 0):
+    if has_engines(config) and weight_bytes(apply(config, split), shape, "cuda") > share * (device.total_bytes or 0):
         return False
     smallest = apply(config, {**split, **ALL_LAYERS, TOKENS: sample_tokens(config)})
     return plan_memory(smallest, shape, device).fits(TRAINING, share)

@@ -7,7 +7,7 @@ are byte for byte those of the safetensors library (https://huggingface.co/docs/
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -17,18 +17,15 @@ from typing import IO, NamedTuple
 import torch
 from torch import Tensor
 
-from core.pretrained.header import BITS, LENGTH_BYTES, StoredTensor
-from core.pretrained.quantised.fp8_blocks import Fp8Blocks
+from core.pretrained.header import BITS, LENGTH_BYTES
+from core.pretrained.packing import Packing, Shapes
 from core.pretrained.side_files import copy_side_files, write_dtype, write_quantisation
 from core.pretrained.weight_files import WHOLE, ModelTensor, write_index
 
 SHARD_BYTES = 4 * 2**30
 ALIGNMENT = 8  # of the header
-PUBLISHED = Fp8Blocks(128, 128)  # the blocks that all publishers have, and engines have kernels for
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 DTYPES |= {torch.float8_e4m3fn: "F8_E4M3"}
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Slot(NamedTuple):
@@ -37,15 +34,6 @@ class Slot(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     num_bytes: int
-
-
-@dataclass(frozen=True)
-class Packing:
-    """What is written in few bits: names of weights, and of modules whose weights are not."""
-
-    names: Collection[str]
-    not_so: Sequence[str]
-    scheme: Fp8Blocks = PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -99,9 +87,9 @@ def written_model(
     copy_side_files(source, directory)
     write_dtype(directory, str(dtype).removeprefix("torch."))
     dtypes = {name: torch.float32 if name in fixed else dtype for name in shapes}
-    slots = {part: slot for name in shapes for part, slot in _slots(name, shapes[name], dtypes[name], packing)}
+    slots = _slots(shapes, dtypes, packing)
     if packing is not None:
-        write_quantisation(directory, packing.scheme.settings(packing.not_so))
+        write_quantisation(directory, packing.settings())
     carried = carried or {}
     slots |= {name: Slot(one.dtype, one.shape, one.num_bytes) for name, one in carried.items()}
     shards = plan_shards(slots, shard_bytes)
@@ -146,7 +134,7 @@ class ModelWriter:
             raise ValueError(f"{name}: found {list(tensor.shape)}; wanted {wanted}")
         self.left.remove(name)
         if self._packing is not None and name in self._packing.names:
-            for end, part in self._packing.scheme.make(tensor.detach().float()).items():
+            for end, part in self._packing.make(tensor).items():
                 self.put(name + end, host_bytes(part, part.dtype))
         else:
             self.put(name, host_bytes(tensor, self._dtypes[name]))
@@ -165,17 +153,14 @@ def host_bytes(tensor: Tensor, dtype: torch.dtype) -> memoryview:
     return on_host.view(-1).view(torch.uint8).numpy().data
 
 
-def _slots(
-    name: str, shape: tuple[int, ...], dtype: torch.dtype, packing: Packing | None
-) -> Iterator[tuple[str, Slot]]:
-    """The tensors that a file holds of a weight."""
-    if packing is None or name not in packing.names:
-        yield name, _slot(shape, dtype)
-        return
-    numbers = _slot(shape, torch.float8_e4m3fn)
-    yield name + packing.scheme.numbers, numbers
-    for end, size in packing.scheme.beside(StoredTensor(Path(), numbers.dtype, shape, 0, numbers.num_bytes)).items():
-        yield name + end, _slot(size, torch.float32)
+def _slots(shapes: Shapes, dtypes: Mapping[str, torch.dtype], packing: Packing | None) -> dict[str, Slot]:
+    """The tensors that the files hold."""
+    if packing is None:
+        return {name: _slot(shape, dtypes[name]) for name, shape in shapes.items()}
+    of_whole = {name: dtype for name, dtype in dtypes.items() if name not in packing.names}
+    of_numbers = dict.fromkeys(filter(packing.is_numbers, packing.shapes(shapes)), torch.float8_e4m3fn)
+    known = of_whole | of_numbers  # the others are factors
+    return {name: _slot(shape, known.get(name, torch.float32)) for name, shape in packing.shapes(shapes).items()}
 
 
 def _slot(shape: tuple[int, ...], dtype: torch.dtype) -> Slot:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.pretrained.packing import PUBLISHED
 from core.sglang.launch import CPU_TOTAL_TOKENS
-from modelcfg import ModelShape, num_parameters, parameter_parts
+from modelcfg import ModelShape, matrix_elements, num_parameters, parameter_parts
 
 BUCKET_BYTES = 1024 * 2**20  # of weights on their way into an engine; two of them are in use at a time
+FACTOR_BYTES = 4  # of a block in fp8
 KV_SHARE = 1 / 1.9  # of what weights leave, where states take the rest (SGLang's mamba_full_memory_ratio)
 PREFILL_TOKENS = 8192  # SGLang's chunk of prompts on a GPU of 80 GB; smaller on smaller ones
 
@@ -33,14 +35,20 @@ class KvCache:
         return self.tokens // sample_tokens
 
 
-def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
-    """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them."""
+def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, *, in_fp8: bool = False) -> int:
+    """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them.
+
+    Args:
+        in_fp8: whether linear layers are, with a float32 factor for each block.
+    """
     parts = parameter_parts(shape)
     whole = parts["norms"] + parts.get("router", 0)
     if shape.latent is not None:
         few = shape.latent.query_rank + shape.latent.rank
         whole += shape.num_layers * (shape.hidden_size * (few + shape.latent.rotary_dim) + few)
-    return (whole + -(-(num_parameters(shape) - whole) // tensor_parallel)) * element_bytes
+    packed = matrix_elements(shape) // tensor_parallel if in_fp8 else 0
+    rest = whole + -(-(num_parameters(shape) - whole) // tensor_parallel) - packed
+    return rest * element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
 
 
 def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:
@@ -60,10 +68,18 @@ def gpu_cache(
     tensor_parallel: int,
     static_bytes: int,
     max_tokens: int | None,
+    *,
+    in_fp8: bool = False,
+    kv_bytes: int | None = None,
 ) -> KvCache:
-    """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing."""
-    token = kv_token_bytes(shape, element_bytes, tensor_parallel)
-    left = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel))
+    """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing.
+
+    Args:
+        in_fp8: whether linear layers are.
+        kv_bytes: of a number in the cache; None: as of others.
+    """
+    token = kv_token_bytes(shape, kv_bytes or element_bytes, tensor_parallel)
+    left = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel, in_fp8=in_fp8))
     room = int(left * (1 if shape.delta is None else KV_SHARE)) // token
     return KvCache(room if max_tokens is None else min(room, max_tokens), token)
 

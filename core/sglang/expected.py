@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 
 from common.mistake import Wrong
+from core.pretrained.packing import Packing
 from core.pretrained.stacked import experts_apart
 from core.pretrained.weight_files import stored_tensors
 from core.sglang.errors import WeightsRefused
-from modelcfg import from_hf, is_carried
+from modelcfg import ModelShape, from_hf, is_carried
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -30,11 +31,21 @@ def expected_tensors(model_dir: str | Path) -> Shapes:
         tensors = stored_tensors(directory)
     except Wrong as wrong:
         raise WeightsRefused(str(wrong)) from wrong
-    model = from_hf(json.loads((directory / "config.json").read_text()))
+    model = _shape(directory)
     shapes = {name: tensor.shape for name, tensor in experts_apart(tensors, model).items()}
     if model.tied_embeddings:
         shapes.pop("lm_head.weight", None)
     return {name: shape for name, shape in shapes.items() if not is_carried(model, name)}
+
+
+@cache
+def packing_of(model_dir: str | Path) -> Packing:
+    """What of the model of a directory engines have in fp8 that compute so. Read once per directory."""
+    return Packing.of(_shape(Path(model_dir)))
+
+
+def _shape(directory: Path) -> ModelShape:
+    return from_hf(json.loads((directory / "config.json").read_text()))
 
 
 class Checklist:

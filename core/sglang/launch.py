@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from core.pretrained.packing import Packing
 from core.pretrained.quantised import KEYS
 from core.processes.device import thread_environment
 from core.sglang.back_ends import BackEnds
@@ -63,6 +64,7 @@ class EngineSpec:
         config: keys that SGLang asks of `config.json`, which may not have them.
         quantised: whether its files hold quantised weights. The engine then computes with whole ones, which it does not
             read from there: it has none until a sync.
+        packing: what it computes with in fp8; None: nothing. It then has no weights until a sync, which brings them so.
         returns_routing: whether requests may ask for the experts that were taken.
         options: further ones of SGLang by name; they replace those of the same name that are set here.
     """
@@ -85,6 +87,7 @@ class EngineSpec:
     has_experts: bool = False
     back_ends: BackEnds = field(default_factory=BackEnds)
     quantised: bool = False
+    packing: Packing | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     returns_routing: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -94,11 +97,12 @@ def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
     """The server's command line, to be run with `environment(spec, ...)`."""
     options = {**_options(spec), **spec.options}
     told = {**spec.config, **_mapping(options.get(OVERRIDES))}
-    if spec.quantised:  # its files are not read, and config.json is as if they were whole
-        options["load_format"], told = "dummy", {**told, **dict.fromkeys(KEYS)}
+    if spec.quantised or spec.packing:  # its files are not read, and config.json is as if they held what it is sent
+        settings = spec.packing.settings() if spec.packing else None
+        options["load_format"], told = "dummy", {**told, **dict.fromkeys(KEYS), KEYS[0]: settings}
     if told:
         options[OVERRIDES] = json.dumps(told)
-    known = known_options(spec.device)[1] if spec.options else {}
+    known = known_options(spec.device)[1] if spec.options or spec.packing else {}
     return [python, "-m", "ebbtide_engine_server", *words(options, known)]
 
 
@@ -143,6 +147,7 @@ def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
         "attention_backend": spec.back_ends.attention,
         # another, as on Blackwell, shuffles loaded weights: no update would fit
         "moe_runner_backend": "triton" if spec.has_experts else None,
+        "fp8_gemm_runner_backend": "triton" if spec.packing else None,  # likewise
         "mem_fraction_static": spec.memory_fraction,
         "max_total_tokens": spec.max_total_tokens,
         "cuda_graph_max_bs_decode": min(spec.max_running_requests, MAX_GRAPH_BATCH),
@@ -170,6 +175,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "EBBTIDE_DIE_WITH_PARENT": "1",
         "EBBTIDE_HIDE_MODULES": HIDDEN,
         "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",
+        **({"EBBTIDE_ENGINE_FP8": "1"} if spec.packing else {}),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -27,18 +27,22 @@ from core.sglang.errors import WeightsRefused
 NamedTensors = Sequence[tuple[str, Tensor]]
 ALIGNMENT_BYTES = 64  # any dtype may start there
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+FP8 = (torch.float8_e4m3fn,)
 NO_BUFFER = torch.empty(0, dtype=torch.uint8)
 DEVICE_ARGUMENT = 6  # of torch's rebuild_cuda_tensor
 
 
-def check_dtype(name: str, tensor: Tensor) -> None:
+def check_dtype(name: str, tensor: Tensor, *, in_fp8: bool = False) -> None:
     """The engine casts to its own precision, but only from a precision that weights are kept in.
 
+    Args:
+        in_fp8: whether the engine has it in fp8, beside factors: then it is the numbers that are sent.
     Raises:
         WeightsRefused: another dtype.
     """
-    if tensor.dtype not in DTYPES:
-        wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
+    dtypes = FP8 if in_fp8 else DTYPES
+    if tensor.dtype not in dtypes:
+        wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise WeightsRefused(f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, wanted one of {wanted}")
 
 
@@ -157,13 +161,18 @@ def _as_dtype(data: Tensor, dtype: torch.dtype) -> Tensor:
 def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """A few kernels for all of them: one odd pair among those given to a fused copy, and each is copied on its own."""
     groups: dict[tuple[torch.dtype, bool], tuple[list[Tensor], list[Tensor]]] = {}
-    for target, source in zip(targets, sources, strict=True):
+    for target, source in zip(map(_as_copied, targets), map(_as_copied, sources), strict=True):
         group = groups.setdefault((source.dtype, source.is_contiguous()), ([], []))
         group[0].append(target)
         group[1].append(source)
     with torch.no_grad():
         for alike in groups.values():
             torch._foreach_copy_(*alike)
+
+
+def _as_copied(tensor: Tensor) -> Tensor:
+    """The tensor, or the bytes of one in fp8, which not every device copies many of at once."""
+    return tensor.view(torch.uint8) if tensor.dtype in FP8 else tensor
 
 
 def _as_read(place: Place) -> SimpleNamespace:

@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from core.pretrained.packing import Packing
+from core.sglang.capabilities import Capabilities
 from core.sglang.client import EngineClient
 from core.sglang.errors import EngineDied, EngineError
-from core.sglang.expected import Checklist, Shapes, expected_tensors
+from core.sglang.expected import Checklist, Shapes, expected_tensors, packing_of
 from core.sglang.launch import WEIGHT_LOADER
 from core.sglang.payload import Bucket, NamedTensors, check_dtype
 
@@ -31,11 +33,13 @@ class WeightUpdate:
         """Prepare the update; nothing is sent yet.
 
         Args:
-        expected: name and shape of every tensor; None: as in the engine's model directory.
+        expected: name and shape of every tensor; None: as in the engine's model directory, or of an engine that
+            computes in fp8 those that stand for them.
         """
         self._client = client
         self._version = version
         self._expected: Shapes | None = dict(expected) if expected is not None else None
+        self._packing: Packing | None = None
         self._checklist: Checklist | None = None
         self._asked_to_stamp = False
 
@@ -44,7 +48,7 @@ class WeightUpdate:
         assert self._checklist is None, "begin() was called twice"
         capabilities = self._client.capabilities()
         if self._expected is None:
-            self._expected = expected_tensors(capabilities.model_dir)
+            self._expected = self._of_model(capabilities)
         stamp(self._client, f"{self._version}-incomplete")
         self._client.forget_prefixes()
         if capabilities.needs_weight_session:
@@ -55,13 +59,14 @@ class WeightUpdate:
         """Tick the tensors off, before they are sent.
 
         Args:
-            tensors: (HuggingFace name, full tensor), all on one device; any of float32, bfloat16, float16.
+            tensors: (HuggingFace name, full tensor), all on one device; any of float32, bfloat16, float16, and
+                float8_e4m3fn the numbers of what the engine has in fp8.
         Raises:
             WeightsRefused: a name the model does not have, a wrong shape or dtype, a tensor that was sent already.
         """
         assert self._checklist is not None, "check() outside begin() and end()"
         for name, tensor in tensors:
-            check_dtype(name, tensor)
+            check_dtype(name, tensor, in_fp8=self._packing is not None and self._packing.is_numbers(name))
             self._checklist.check(name, tuple(tensor.shape))
 
     def may_stamp(self) -> bool:
@@ -120,6 +125,14 @@ class WeightUpdate:
         """Give up: the engine stays marked incomplete, and takes another update."""
         if self._checklist is not None:
             self._close()
+
+    def _of_model(self, capabilities: Capabilities) -> Shapes:
+        """What the engine wants to be sent."""
+        expected = expected_tensors(capabilities.model_dir)
+        if not capabilities.in_fp8:
+            return expected
+        self._packing = packing_of(capabilities.model_dir)
+        return self._packing.shapes(expected)
 
     def _open(self) -> None:
         try:

@@ -14,7 +14,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 from core.engines.roster import Engine, Engines
+from core.pretrained.packing import Packing
 from core.pretrained.safetensors_file import save_tensors
+from core.pretrained.side_files import write_quantisation
 from core.pretrained.weight_files import write_index
 from core.processes.collective import any_rank, broadcast
 from core.sglang.errors import EngineDied
@@ -25,16 +27,18 @@ from core.sglang.weights import update_from_disk
 class WeightFiles:
     """The files of one sync at a time. Collective: all trainer ranks call `open` and what it gives."""
 
-    def __init__(self, registry: Engines, folder: Path, model_dir: Path) -> None:
+    def __init__(self, registry: Engines, folder: Path, model_dir: Path, packing: Packing | None = None) -> None:
         """Keep the folders.
 
         Args:
         folder: of this run only; on a file system that all nodes share.
         model_dir: the HuggingFace directory that the engines were started from.
+        packing: what engines have in fp8; None: nothing.
         """
         self._registry = registry
         self._folder = folder
         self._model_dir = model_dir
+        self._packing = packing
 
     def takes(self, engine: Engine) -> bool:
         """Any engine that sees the folder, so all of them."""
@@ -50,6 +54,8 @@ class WeightFiles:
             shutil.rmtree(self._folder, ignore_errors=True)  # what a killed attempt left
             current.mkdir(parents=True)
             shutil.copyfile(self._model_dir / "config.json", current / "config.json")
+            if self._packing is not None:
+                write_quantisation(current, self._packing.settings())
         any_rank(False)  # nobody writes before the folder is there
         return FilesDelivery(self._registry, engines, version, current)
 

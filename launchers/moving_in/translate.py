@@ -55,6 +55,7 @@ def translate(program: str, flags: Flags) -> Draft:
     for flag in flags.left():
         _by_table(draft, flag, find("slime", flag.name))
     _experts_of_engines(draft)
+    model.fp8_where_it_can_be(draft)
     others.program(program, draft)
     for word in flags.stray:
         draft.lose(word, "it belongs to no flag", "look at the script", "view")

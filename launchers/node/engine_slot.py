@@ -10,9 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from common.files import write_atomically
+from common.mistake import Wrong
+from core.checks.engine_weights import CARDS, KEY, WHOLE, not_in_fp8
 from core.config.layout import Node, engine_name, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
+from core.pretrained.packing import Packing
 from core.pretrained.quantised import scheme_of
 from core.pretrained.shape import model_shape
 from core.processes.device import num_threads, resolve_device, resolve_dtype
@@ -90,6 +93,15 @@ class EngineSlot(ServerSlot):
             kernels=installed_kernels(),
         )
 
+    @cached_property
+    def _packing(self) -> Packing | None:
+        """What the engine has in fp8; before, of some clusters it is not known what GPUs they give."""
+        if self._config.placement.engine_weights != "fp8":
+            return None
+        if found := not_in_fp8(self._device, capability_of_engine(self._gpus)):
+            raise Wrong(f"{KEY} fp8 on {found}", CARDS, WHOLE)
+        return Packing.of(self._shape)
+
     def _say_back_ends(self) -> None:
         """Tell the agent's log and, the same for all engines of a node, `ebbtide status`."""
         log.info("%s=%s computes with %s", self.role, self.name, self._back_ends)
@@ -118,5 +130,6 @@ class EngineSlot(ServerSlot):
             back_ends=self._back_ends,
             config=not_said(families()[self._shape.architecture].engine_config(self._shape), self._model_dir),
             quantised=scheme_of(self._model_dir) is not None,
+            packing=self._packing,
             returns_routing=self._config.algorithm.routing_replay == "engine",
         )

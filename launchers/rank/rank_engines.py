@@ -9,6 +9,7 @@ from core.config.layout import colocated_engines, driven_engines, engine_gpus, n
 from core.engines.pairing import check_gpus, serving_ranks
 from core.engines.roster import Engine, Engines
 from core.megatron.trainer import MegatronTrainer
+from core.pretrained.packing import Packing
 from core.processes.device import gpu_uuid
 from core.processes.node_ranks import NodeRanks
 from core.processes.rendezvous import Member
@@ -19,6 +20,7 @@ from core.weights.broadcast import WeightBroadcast
 from core.weights.check import WeightCheck
 from core.weights.files import WeightFiles
 from core.weights.ipc import WeightIpc
+from core.weights.quantised import Quantised
 from core.weights.sync import Transport, WeightSync
 from launchers.rank.this_rank import ThisRank
 from modelcfg import active_parameters
@@ -79,10 +81,12 @@ class RankEngines:
             residency: where trainer and engines take turns; else None.
         Collective: the trainer ranks of a node meet.
         """
-        files = WeightFiles(self.driven, self._rank.directory.sync, self._rank.model_dir)
+        packing = Packing.of(self._rank.shape) if self._config.placement.engine_weights == "fp8" else None
+        files = WeightFiles(self.driven, self._rank.directory.sync, self._rank.model_dir, packing)
         interval = self._config.placement.check_sync
         check = WeightCheck(self.driven, files, interval) if interval else None
-        return WeightSync(trainer, self.driven, self._transports(files), check, residency)
+        source = trainer if packing is None else Quantised(trainer, packing)
+        return WeightSync(source, self.driven, self._transports(files), check, residency)
 
     def _transports(self, files: WeightFiles) -> tuple[Transport, ...]:
         """The ways to the engines that this rank drives; the same on every rank, as sending is collective."""

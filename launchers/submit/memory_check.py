@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.mistake import Mistake
+from core.checks.engine_weights import CARDS, KEY, WHOLE, not_in_fp8
 from core.checks.model import unserved_on_cpus
 from core.planner import Device, notices, plan_memory, problems
 from hpc.node.gpu_cards import MIN_CAPABILITY
@@ -13,7 +14,7 @@ from launchers.submit.which_gpus import common_gpus, on_cpu
 
 def refusals(submission: Submission) -> list[Mistake]:
     """What makes the run impossible there; empty if model or device are not known."""
-    if found := [*too_old(submission.device), *unserved(submission)]:
+    if found := [*too_old(submission.device), *unserved(submission), *without_fp8(submission)]:
         return found
     if submission.shape is None or submission.memory is None:
         return []
@@ -41,6 +42,13 @@ def unserved(submission: Submission) -> list[Mistake]:
     if device is None or device.kind != "cpu" or config.placement.device != "auto":
         return []
     return list(unserved_on_cpus(config, submission.shape, f"auto, which is cpu on {device.name},"))
+
+
+def without_fp8(submission: Submission) -> list[Mistake]:
+    """Engines in fp8 on what does not compute in it."""
+    device, wanted = submission.device, submission.config.placement.engine_weights
+    found = not_in_fp8(device.kind, device.capability) if device is not None and wanted == "fp8" else ""
+    return [Mistake(KEY, None, f"fp8 on {found}", CARDS, WHOLE)] if found else []
 
 
 def warnings(submission: Submission) -> list[str]:

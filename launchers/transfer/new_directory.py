@@ -23,11 +23,12 @@ from common.files import flush_all
 from common.mistake import Wrong
 from common.units import GIB
 from core.pretrained.header import StoredTensor
-from core.pretrained.model_writer import Packing, host_bytes, written_model
+from core.pretrained.model_writer import host_bytes, written_model
+from core.pretrained.packing import Packing
 from core.pretrained.quantised import QuantisedWeight
 from core.pretrained.quantised.fp8_blocks import Fp8Blocks
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
-from modelcfg import ModelShape, matrices, num_parameters, other_linears
+from modelcfg import ModelShape, num_parameters
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8": torch.float8_e4m3fn}
@@ -80,11 +81,11 @@ def write_model(
 
 
 def _packing(shape: ModelShape) -> Packing:
-    names = matrices(shape)
-    if not names:
+    packing = Packing.of(shape)
+    if not packing.names:
         found = f"fp8 for {shape.architecture}, whose files have all experts of a layer in one tensor"
         raise Wrong(found, "bfloat16 or float32", "write it in one of these")
-    return Packing(names, other_linears(shape))
+    return packing
 
 
 def _compare(model: WholeModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:

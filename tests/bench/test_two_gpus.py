@@ -69,6 +69,13 @@ def test_what_is_not_as_wanted_is_told(change: dict[str, object], wrong: int) ->
     assert len(faults({**GOOD, **change}, "cuda")) == wrong
 
 
+def test_an_engine_in_fp8_may_be_further_apart() -> None:
+    apart = {**GOOD, "logprob_gap": [0.3]}
+    assert len(faults({**apart, "layout": "fp8"}, "cuda")) == 0
+    assert len(faults({**apart, "layout": "alone"}, "cuda")) == 1
+    assert len(faults({**apart, "layout": "fp8", "logprob_gap": [0.6]}, "cuda")) == 1
+
+
 def test_a_layout_without_a_replay_is_told() -> None:
     without = {key: value for key, value in GOOD.items() if not key.startswith("replay")}
     assert len(faults(without, "cuda")) == 1

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("e4m3", "float8_e4m3fn")
+NUMBERS = "F8_E4M3"  # as safetensors calls them
 FACTORS = "_scale_inv"
 LARGEST = 448.0  # of the numbers
 
@@ -49,7 +50,8 @@ class Fp8Blocks:
         high, wide = -(-rows // self.rows), -(-columns // self.columns)
         whole = functional.pad(weight, (0, wide * self.columns - columns, 0, high * self.rows - rows))
         blocks = whole.view(high, self.rows, wide, self.columns)
-        factors = blocks.abs().amax((1, 3)) / LARGEST
+        most = blocks.abs().amax((1, 3))
+        factors = most / torch.full_like(most, LARGEST)  # by a mere number a GPU multiplies: that rounds otherwise
         factors = torch.where(factors > 0, factors, 1.0)  # of a block of zeros
         numbers = (blocks / factors[:, None, :, None]).to(torch.float8_e4m3fn).view(whole.shape)
         return {self.numbers: numbers[:rows, :columns].contiguous(), FACTORS: factors}
@@ -64,7 +66,7 @@ class Fp8Blocks:
 
     def holds_numbers(self, stored: StoredTensor) -> bool:
         """Whether they are in fp8."""
-        return stored.dtype == "F8_E4M3" and len(stored.shape) == 2
+        return stored.dtype == NUMBERS and len(stored.shape) == 2
 
     def beside(self, numbers: StoredTensor) -> Mapping[str, tuple[int, ...]]:
         """A factor for each block."""

@@ -183,9 +183,11 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if address(target) not in self._parameters or address(source) != self._flat:
             self.more_than_copies = str(func)
             return
-        source = source.expand_as(target)
+        source, target = source.expand_as(target), target.detach()
+        if source.dtype == target.dtype and source.dtype.itemsize == 1:  # fp8: not every device copies many at once
+            source, target = source.view(torch.uint8), target.view(torch.uint8)
         spec = (tuple(source.shape), source.stride(), source.storage_offset())
-        self.copies.append(Copy(target.detach(), source.dtype, spec))
+        self.copies.append(Copy(target, source.dtype, spec))
 
 
 def _is_view(func: Any) -> bool:

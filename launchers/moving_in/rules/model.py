@@ -5,14 +5,19 @@ from __future__ import annotations
 import posixpath
 import re
 
+from core.checks.engine_weights import misfit
+from core.config.other_names import ENGINE_OPTIONS
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
 from launchers.moving_in.rules.shape import known_name
+from modelcfg import load
 
 READ = ("fp8", "int4", "int8", "w4a16", "w8a16")  # by core/pretrained/quantised, as these are mostly published
 NOT_READ = ("awq", "gptq", "nvfp4", "mxfp4")
 QUANTISED = re.compile(rf"[-_]({'|'.join((*READ, *NOT_READ))})(?=$|[-_])", re.IGNORECASE)
 IN_REWARDS = ("reinforce_plus_plus", "ppo")  # whose rewards of tokens a KL lowers, here and there
+ENGINE_WEIGHTS = "placement.engine_weights"
+EXPERT_RANKS = f"{ENGINE_OPTIONS}.ep_size"
 CONVERTED = re.compile(r"[-_]torch[-_]dist$")
 
 
@@ -20,9 +25,10 @@ def model(flags: Flags, draft: Draft) -> None:
     """model.path, model.name and model.reference_path."""
     given, reference = flags.take("hf_checkpoint"), flags.take("ref_load")
     path, comment = _weights(converted_from(given.text if given else ""), reference)
-    if comment:
-        do = "engines need their memory in bfloat16: ask ebbtide plan"
-        draft.lose(given or path, "engines have the precision of the trainer", do, "memory")
+    if given and _scheme(converted_from(given.text)) == "fp8":
+        draft.put(ENGINE_WEIGHTS, "fp8", given, "as slime's engines compute; here a weight sync makes the fp8")
+    elif comment:
+        lose_engine_weights(draft, given or path)
     draft.put("model.path", path or "MODEL", given, comment)
     if not path:
         draft.todo.append("model.path: the script names no --hf-checkpoint")
@@ -30,6 +36,19 @@ def model(flags: Flags, draft: Draft) -> None:
     _begin(flags, draft, path)
     if (found := known_name(flags, path)) is not None:
         draft.put("model.name", found, "the sizes of the script's MODEL_ARGS")
+
+
+def lose_engine_weights(draft: Draft, flag: Flag | str) -> None:
+    """Say that engines compute in the trainer's precision, where slime's are in few bits."""
+    do = "engines need their memory in bfloat16: ask ebbtide plan"
+    draft.lose(flag, "engines have the precision of the trainer", do, "memory")
+
+
+def fp8_where_it_can_be(draft: Draft) -> None:
+    """Take the key back for a known model whose family or sizes engines do not have in fp8."""
+    name, ranks = draft.value("model.name", None), draft.value("placement.engine_tensor_parallel", 1)
+    if ENGINE_WEIGHTS in draft.settings and name and misfit(load(name), ranks, draft.value(EXPERT_RANKS, 1)):
+        lose_engine_weights(draft, draft.settings.pop(ENGINE_WEIGHTS).source)
 
 
 def _weights(named: str, reference: Flag | None) -> tuple[str, str]:

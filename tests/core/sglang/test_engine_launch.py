@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import modelcfg
+from core.pretrained.packing import Packing
 from core.sglang.asked_config import not_said
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, command, environment
 from modelcfg.families import families
@@ -54,6 +55,24 @@ def test_an_engine_whose_files_are_quantised_reads_no_weights_from_them() -> Non
         "quantization_config": None,
         "compression_config": None,
     }
+
+
+def test_an_engine_in_fp8_is_told_so_reads_no_weights_and_keeps_them_as_they_are_loaded() -> None:
+    packing = Packing.of(modelcfg.load("qwen3-30b-a3b"))
+    spec = replace(CUDA, packing=packing, has_experts=True)
+    words = command(spec)
+    assert words[words.index("--load-format") + 1] == "dummy"
+    assert words[words.index("--fp8-gemm-backend") + 1] == words[words.index("--moe-runner-backend") + 1] == "triton"
+    told = json.loads(words[words.index("--json-model-override-args") + 1])
+    assert told["compression_config"] is None
+    assert told["quantization_config"] == {
+        **{"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
+        "modules_to_not_convert": [*(f"model.layers.{layer}.mlp.gate" for layer in range(48)), "lm_head"],
+    }
+    assert environment(spec, {})["EBBTIDE_ENGINE_FP8"] == "1"
+    assert "EBBTIDE_ENGINE_FP8" not in environment(CUDA, {})
+    chosen = command(replace(spec, options={"fp8_gemm_runner_backend": "deep_gemm"}))
+    assert chosen[chosen.index("--fp8-gemm-backend") + 1] == "deep_gemm"
 
 
 @pytest.mark.parametrize("given", [{"rope_theta": 5.0}, '{"rope_theta": 5.0}'])

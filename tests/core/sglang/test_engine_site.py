@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import httpx
 import psutil
 import pytest
+import torch
+from torch import nn
 
 import core
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, environment
@@ -55,6 +61,41 @@ def test_children_die_with_their_parent() -> None:
 def test_next_sitecustomize_runs_too(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import os; os.environ['ANOTHER'] = 'ran'\n")
     assert run("import os; print(os.environ['ANOTHER'])", [ENGINE_SITE, tmp_path]) == "ran"
+
+
+def test_an_engine_in_fp8_begins_with_factors_of_one_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What SGLang fills by chance, until weights come, are no factors. Other engines are left alone."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_fp8_engine as plugin
+
+    layer = nn.Module()
+    layer.k_scale, layer.v_scale = nn.Parameter(torch.tensor(3e-4)), nn.Parameter(torch.tensor(3e-4))
+    layer.weight = nn.Parameter(torch.ones(2))
+    model = nn.ModuleDict({"attn": layer})
+    assert plugin.keep_cache_factors("given", model) == "given"
+    assert [layer.k_scale.item(), layer.v_scale.item()] == [-1.0, -1.0]
+    assert layer.weight.tolist() == [1.0, 1.0]
+    hooked: list[object] = []
+    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
+    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
+    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    plugin.register()
+    assert hooked == []
+    monkeypatch.setenv("EBBTIDE_ENGINE_FP8", "1")
+    plugin.register()
+    assert hooked == [plugin.FILL, plugin.QUANTISE]
+
+
+def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its functions are there under these names; nothing of it is imported."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_fp8_engine as plugin
+
+    (package,) = (Path(folder) for folder in importlib.util.find_spec("sglang").submodule_search_locations)
+    for target in (plugin.FILL, plugin.QUANTISE):
+        module, _, name = target.removeprefix("sglang.").rpartition(".")
+        text = (package / f"{module.replace('.', '/')}.py").read_text()
+        assert re.search(rf"^(def {name}\(|    {name},$)", text, re.MULTILINE), target
 
 
 def test_without_switches_nothing_happens() -> None:

@@ -26,6 +26,17 @@ def test_weights_of_all_ranks_are_the_model_and_the_norms_again() -> None:
     assert 4 * weight_bytes(shape, 2, 4) == pytest.approx(2 * (modelcfg.num_parameters(shape) + 3 * norms), abs=8)
 
 
+def test_linear_layers_in_fp8_take_a_byte_and_a_factor_for_each_block() -> None:
+    shape = modelcfg.load("qwen3-8b")
+    hidden, ffn, vocabulary = 4096, 12288, 151936
+    linear = 36 * hidden * (4096 + 2 * 1024 + 4096 + 3 * ffn)
+    others = 2 * vocabulary * hidden + hidden * (2 * 36 + 1) + 36 * 2 * 128
+    assert weight_bytes(shape, 2, 1, in_fp8=True) == 2 * others + linear + 4 * linear // 128**2
+    whole, packed = (gpu_cache(shape, 2, 1, 40 * GIB, None, in_fp8=in_fp8).num_bytes for in_fp8 in (False, True))
+    assert packed - whole == pytest.approx(linear, rel=1e-3)
+    assert gpu_cache(shape, 2, 1, 40 * GIB, None, kv_bytes=1).token_bytes == kv_token_bytes(shape, 1, 1)
+
+
 def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
     shape = modelcfg.load("deepseek-v3-671b-a37b")
     replicated = [

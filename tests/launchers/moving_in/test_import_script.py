@@ -826,3 +826,24 @@ def test_a_function_of_the_script_scores_sets_that_have_none(tmp_path: Path) -> 
 def test_rows_that_are_learnt_have_no_reward_in_their_sets(tmp_path: Path) -> None:
     found = with_eval_config(tmp_path, SUPERVISED.replace("--num-rollout 3 ", ""))
     assert not [key for key in keys(found) if key.endswith(".reward")]
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "weights"),
+    [
+        ("Qwen3-4B-FP8", "--rollout-num-gpus-per-engine 2", "fp8"),
+        ("Qwen3-4B", "--rollout-num-gpus-per-engine 2", None),
+        ("Qwen3-4B-FP8", "--rollout-num-gpus-per-engine 8", None),
+        ("Qwen3-4B-INT4", "", None),
+    ],
+    ids=["fp8", "whole", "blocks that are cut", "int4"],
+)
+def test_engines_have_fp8_where_slimes_have(tmp_path: Path, model: str, flags: str, weights: str | None) -> None:
+    """A script of a known model whose sizes 128 divides on each rank; else the engines' memory is what is lost."""
+    sizes = "--num-layers 36 --hidden-size 2560 --ffn-hidden-size 9728 --num-attention-heads 32 --qk-layernorm "
+    sizes += "--group-query-attention --num-query-groups 8 --kv-channels 128 --vocab-size 151936 --swiglu "
+    weights_of = f"--hf-checkpoint /m/{model} --ref-load /m/Qwen3-4B_torch_dist"
+    found = of_flags(tmp_path, f"{sizes} --rotary-base 1000000 {weights_of} --colocate {flags}")
+    setting = found.draft.settings.get("placement.engine_weights")
+    assert (setting.value if setting else None) == weights
+    assert any(one.loses == "memory" for one in found.draft.lost) == (weights is None and model != "Qwen3-4B")

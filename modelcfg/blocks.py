@@ -1,0 +1,64 @@
+"""Matrices in blocks, as an engine's ranks have them: whether blocks end where a rank's part of a projection does.
+
+An engine holds query, key and value as one matrix, and gate and up as another; each rank has rows of every one of them,
+or columns. A block that begins in one part and ends in the next would have a factor for both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from modelcfg.shape import ModelShape
+from modelcfg.table import layer_prefix, layer_weights
+from modelcfg.tensors import is_matrix
+from modelcfg.weights import Weight
+
+
+class Cut(NamedTuple):
+    """Ranks of an engine that share what is outside experts, and those that share each expert."""
+
+    ranks: int
+    of_an_expert: int
+
+
+class RankPart(NamedTuple):
+    """The part of a projection that one of an engine's ranks has."""
+
+    name: str
+    rows: int
+    columns: int
+
+
+def uncut_blocks(shape: ModelShape, cut: Cut, block: int) -> RankPart | None:
+    """The first part whose rows or columns are no multiple of a block; None: all are."""
+    parts = (part for layer in range(shape.num_layers) for part in _parts(shape, layer, cut))
+    return next((part for part in parts if part.rows % block or part.columns % block), None)
+
+
+def has_gate_and_up_in_one(shape: ModelShape) -> bool:
+    """Whether a tensor of the files is both."""
+    return any(_is_both(weight) for layer in range(shape.num_layers) for weight in layer_weights(shape, layer))
+
+
+def _parts(shape: ModelShape, layer: int, cut: Cut) -> Iterator[RankPart]:
+    for weight in filter(is_matrix, layer_weights(shape, layer)):
+        ranks = cut.of_an_expert if weight.of_expert else cut.ranks
+        for place, name in enumerate(weight.hf):
+            whole = layer_prefix(shape, layer) + name.format(expert=0)
+            yield RankPart(whole, *_size(shape, weight, place, ranks))
+
+
+def _size(shape: ModelShape, weight: Weight, place: int, ranks: int) -> tuple[int, int]:
+    rows, columns = weight.shapes[place]
+    if weight.kind == "replicated":
+        return rows, columns
+    if weight.kind == "columns":
+        return rows, columns // ranks
+    if weight.kind == "qkv" and place:  # of fewer groups than ranks each has one
+        return max(rows // ranks, shape.head_dim), columns
+    return rows // (2 if _is_both(weight) else 1) // ranks, columns
+
+
+def _is_both(weight: Weight) -> bool:
+    return weight.kind == "gate_up" and len(weight.hf) == 1

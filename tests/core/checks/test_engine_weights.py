@@ -1,0 +1,70 @@
+"""Engines in fp8: which run files are refused, and what is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.checks import check_run_file
+from core.checks.engine_weights import misfit, not_in_fp8
+from core.config import RunFileError
+from modelcfg import load
+from tests.support.good_run import write_run
+
+FP8 = ["placement.engine_weights=fp8", "placement.device=cuda"]
+REFUSED = {
+    "on CPUs": (
+        [*FP8, "placement.device=cpu"],
+        "placement.engine_weights: found fp8 with placement.device cpu; wanted GPUs of compute capability 8.9 or more, "
+        "whose engines have kernels for it: set it to whole, or placement.device to cuda",
+    ),
+    "nothing is trained": (
+        [*FP8, "placement.trainers=none"],
+        "placement.engine_weights: found fp8 with placement.trainers none; wanted trainer ranks and engines: a weight "
+        "sync makes the fp8 of what is trained: remove it",
+    ),
+    "in float32": (
+        [*FP8, "model.dtype=float32"],
+        "placement.engine_weights: found fp8 with model.dtype float32; wanted bfloat16, in which such an engine has "
+        "what is not in fp8: set it to whole, or model.dtype to bfloat16",
+    ),
+    "sizes": (
+        FP8,
+        "placement.engine_weights: found fp8 with model.layers.0.self_attn.q_proj.weight of 48 × 48; wanted rows and "
+        "columns that 128 divides, as a block has a factor of its own: set it to whole",
+    ),
+}
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(RunFileError) as error:
+        check_run_file(write_run(tmp_path), overrides)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "expert_ranks", "part"),
+    [
+        ("qwen3-4b", 1, 1, ""),
+        ("qwen3-4b", 8, 1, "down_proj.weight of 2560 × 1216|gate_proj.weight of 1216 × 2560"),
+        ("qwen3-30b-a3b", 2, 1, ""),
+        ("qwen3-30b-a3b", 4, 1, "experts.0.gate_proj.weight of 192 × 2048 on each of an engine's 4 ranks"),
+        ("qwen3-30b-a3b", 8, 8, ""),
+        ("deepseek-v3-671b-a37b", 8, 1, "latent attention"),
+        ("glm4-9b", 1, 1, "gate and up in one tensor"),
+        ("gpt-oss-20b", 1, 1, "all experts of a layer in one tensor"),
+        ("qwen3-next-80b-a3b", 1, 1, "layers with a state"),
+    ],
+)
+def test_families_and_sizes(name: str, ranks: int, expert_ranks: int, part: str) -> None:
+    wrong = misfit(load(name), ranks, expert_ranks)
+    assert (wrong is None) == (not part)
+    assert wrong is None or any(one in wrong.found for one in part.split("|"))
+
+
+def test_gpus_that_do_not_compute_in_fp8() -> None:
+    assert not_in_fp8("cuda", 9.0) == not_in_fp8("cuda", None) == ""
+    assert not_in_fp8("cuda", 8.0) == "GPUs of compute capability 8.0"
+    assert not_in_fp8("cpu", None) == "cpu"

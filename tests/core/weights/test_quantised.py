@@ -1,0 +1,213 @@
+"""Weights for engines in fp8: the bytes of a file in fp8, for each family, over an engine's ranks, and loaded again."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from core.pretrained.packing import PUBLISHED, Packing
+from core.sglang.errors import WeightsRefused
+from core.sglang.expected import expected_tensors
+from core.sglang.launch import ENGINE_SITE
+from core.sglang.payload import Bucket
+from core.sglang.weights import WeightUpdate
+from core.weights import files as weight_files
+from core.weights import quantised as module
+from core.weights.files import WeightFiles
+from core.weights.quantised import Quantised, quantised
+from core.weights.sync import WeightSync
+from launchers.transfer.convert import convert
+from launchers.transfer.new_directory import PRECISIONS, shape_of
+from modelcfg.blocks import Cut, uncut_blocks
+from tests.support.fake_engines import FakeEngines
+from tests.support.tiny_models import GPU_SIZES, tiny_model
+
+EXPERT_SIZES = {**GPU_SIZES, "num_hidden_layers": 2, "moe_intermediate_size": 128}
+KINDS = {
+    "qwen2": GPU_SIZES,
+    "qwen3-tied": GPU_SIZES,
+    "qwen3_moe": EXPERT_SIZES,
+    "glm4_moe": EXPERT_SIZES,
+    "minimax_m2": {**EXPERT_SIZES, "intermediate_size": 128, "rotary_dim": 32},
+}
+NEVER = ("embed_tokens.weight", "lm_head.weight", "norm.weight", ".bias", ".gate.weight", "_bias")
+
+
+class Source:
+    """A model's weights in bfloat16, in buckets of a few."""
+
+    def __init__(self, directory: Path) -> None:
+        whole = load_file(directory / "model.safetensors").items()
+        self.tensors = [(name, tensor if "_bias" in name else tensor.bfloat16()) for name, tensor in whole]
+
+    def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
+        for start in range(0, len(self.tensors), 7):
+            yield self.tensors[start : start + 7]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(request.param, tmp_path_factory.mktemp("models") / request.param, **KINDS[request.param])
+
+
+def as_bytes(tensor: Tensor) -> list[int]:
+    return tensor.contiguous().view(-1).view(torch.uint8).tolist()
+
+
+@pytest.mark.parametrize("elements", [16 * 2**20, 128 * 256], ids=["many at once", "in pieces"])
+def test_they_are_a_converted_models_bit_for_bit(
+    model: Path, tmp_path: Path, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ELEMENTS", elements)
+    short = convert(str(model), tmp_path / "short", torch.bfloat16, verify=False).directory
+    made = convert(str(short), tmp_path / "fp8", PRECISIONS["fp8"], verify=False).directory
+    wanted = load_file(made / "model.safetensors")
+    source = Quantised(Source(model), Packing.of(shape_of(model)))
+    found = {name: tensor for bucket in source.named_buckets(1) for name, tensor in bucket}
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        assert (found[name].dtype, found[name].shape) == (tensor.dtype, tensor.shape), name
+        assert as_bytes(found[name]) == as_bytes(tensor), name
+
+
+def test_linear_layers_are_in_fp8_with_a_factor_for_each_block_and_nothing_else_is(model: Path) -> None:
+    tensors = Source(model).tensors
+    found = dict(quantised(tensors, Packing.of(shape_of(model))))
+    for name, tensor in tensors:
+        if name.endswith(NEVER):
+            assert found[name] is tensor
+            continue
+        rows, columns = tensor.shape
+        factors = found[f"{name}_scale_inv"]
+        assert found[name].dtype == torch.float8_e4m3fn
+        assert (factors.dtype, factors.shape) == (torch.float32, (rows // 128, columns // 128))
+
+
+@pytest.mark.parametrize(("kind", "ranks"), [("qwen3", 2), ("llama", 4)])
+def test_a_ranks_part_has_its_own_blocks(kind: str, ranks: int, tmp_path: Path) -> None:
+    """Where the sizes are accepted, what an engine's rank cuts out is what would be made of its part alone."""
+    sizes = {"hidden_size": 512, "head_dim": 128, "intermediate_size": 512, "num_hidden_layers": 1}
+    directory = tiny_model(kind, tmp_path / "m", **sizes, num_attention_heads=4, num_key_value_heads=2)
+    shape = shape_of(directory)
+    assert uncut_blocks(shape, Cut(ranks, 1), 128) is None
+    for name, weight in load_file(directory / "model.safetensors").items():
+        if name in Packing.of(shape).names:
+            dim = 1 if name.endswith(("o_proj.weight", "down_proj.weight")) else 0
+            of_ranks = max(1, min(ranks, weight.shape[dim] // 128))  # of fewer groups than ranks each has one
+            whole = PUBLISHED.make(weight)
+            for rank, part in enumerate(weight.chunk(of_ranks, dim)):
+                own = PUBLISHED.make(part.contiguous())
+                for end, made in whole.items():
+                    assert as_bytes(own[end]) == as_bytes(made.chunk(of_ranks, dim)[rank]), (name, rank)
+
+
+class Engine:
+    """A client of an engine that computes in fp8, and takes everything."""
+
+    def __init__(self, model_dir: Path) -> None:
+        self.facts = SimpleNamespace(model_dir=str(model_dir), needs_weight_session=False, in_fp8=True)
+
+    def capabilities(self) -> Any:
+        return self.facts
+
+    def post_checked(self, *_: Any, **__: Any) -> None:
+        """Every request is answered."""
+
+    def forget_prefixes(self) -> None:
+        """There are none."""
+
+    def weight_version(self) -> str:
+        return "v1"
+
+
+def test_an_engine_in_fp8_is_sent_all_numbers_and_factors_and_no_whole_weight(model: Path) -> None:
+    client: Any = Engine(model)
+    tensors = quantised(Source(model).tensors, Packing.of(shape_of(model)))
+    update = WeightUpdate(client, "v1")
+    update.begin()
+    update.check([one for one in tensors if not one[0].endswith("_scale_inv")])
+    with pytest.raises(WeightsRefused, match=r"were not sent: .*_scale_inv"):
+        update.end()
+    update = WeightUpdate(client, "v1")
+    update.begin()
+    update.check(tensors)
+    update.end()
+    name = next(name for name, tensor in tensors if tensor.dtype == torch.float8_e4m3fn)
+    update = WeightUpdate(client, "v1")
+    update.begin()
+    with pytest.raises(WeightsRefused, match=f"{name} has dtype bfloat16, wanted one of float8_e4m3fn"):
+        update.check([(name, dict(Source(model).tensors)[name])])
+    client.facts.in_fp8 = False
+    update = WeightUpdate(client, "v1")
+    update.begin()
+    with pytest.raises(WeightsRefused, match=f"{name} has dtype float8_e4m3fn, wanted one of float32, bfloat16"):
+        update.check([(name, dict(tensors)[name])])
+
+
+class Layer(nn.Module):
+    """As an engine in fp8 has two projections: fused, with the factors beside them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fused = nn.Parameter(torch.zeros(512, 256).to(torch.float8_e4m3fn), requires_grad=False)
+        self.factors = nn.Parameter(torch.zeros(4, 2), requires_grad=False)
+        self.num_loads = 0
+
+    def load_weights(self, tensors: list[tuple[str, Tensor]]) -> None:
+        self.num_loads += 1
+        for name, tensor in tensors:
+            home = self.factors if name.endswith("_scale_inv") else self.fused
+            height = home.shape[0] // 2
+            home.data.narrow(0, 0 if name.startswith("gate") else height, height).copy_(tensor)
+
+
+def test_an_engine_takes_the_second_sync_by_the_copies_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    from ebbtide_weight_replay import load
+
+    packing, layer, bucket = Packing(("gate.weight", "up.weight"), ()), Layer(), Bucket()
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        whole = [(name, torch.randn(256, 256, generator=generator).bfloat16()) for name in packing.names]
+        tensors = quantised(whole, packing)
+        bucket.fill(tensors)
+        assert [as_bytes(view) for _, view in bucket.views()] == [as_bytes(tensor) for _, tensor in tensors]
+        load(layer, [(bucket.layout(), bucket.contents())])
+        wanted = Layer()
+        wanted.load_weights(tensors)
+        assert as_bytes(layer.fused) == as_bytes(wanted.fused)
+        assert torch.equal(layer.factors, wanted.factors)
+    assert layer.num_loads == 1
+
+
+def test_files_say_in_which_way_they_are_quantised(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that reads them for a proof finds the same weights as in its own model's directory."""
+    found = []
+
+    def read(client: Any, directory: Path, version: str) -> None:
+        config = json.loads((directory / "config.json").read_text())["quantization_config"]
+        assert (config["quant_method"], config["weight_block_size"]) == ("fp8", [128, 128])
+        found.append(expected_tensors(directory))
+
+    monkeypatch.setattr(weight_files, "update_from_disk", read)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        engines: Any = FakeEngines({"a": "there"})
+        packing = Packing.of(shape_of(model))
+        files = WeightFiles(engines, tmp_path / "sync", model, packing)
+        assert WeightSync(Quantised(Source(model), packing), engines, [files]).push("step1")
+    finally:
+        dist.destroy_process_group()
+    assert found == [expected_tensors(model)]
