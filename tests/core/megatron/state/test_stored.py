@@ -29,6 +29,7 @@ from tests.support.tiny_models import (
 )
 
 TP2 = {"tensor_parallel": 2}
+CUT = {**TP2, "sequence_parallel": True, "expert_parallel": 2}
 PP2 = {"pipeline_parallel": 2}
 TP4 = {"tensor_parallel": 4}  # more ranks than query groups
 # kind of the model, changes to it, number of ranks, placement, whether the optimiser's state is shared out
@@ -46,6 +47,8 @@ CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any], bool]] = {
         for kind in (*SIGMOID_EXPERTS, WHOLE_NORMS, STATEFUL, SINKS)
     },
     "pp2-states": (SEEING, {}, 2, PP2, False),
+    "tp2-states-distopt": (SEEING, {}, 2, TP2, True),
+    **{f"{kind}-tp2-ep2": (kind, {}, 2, CUT, kind == SINKS) for kind in (STATEFUL, SINKS, "deepseek_v3")},
     "pp2-ep2-distopt": (EXPERTS, {}, 4, {**PP2, "expert_parallel": 2}, True),
 }
 
