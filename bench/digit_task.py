@@ -17,14 +17,15 @@ def begins_with_the_digit(sample):
 '''
 
 
-def write_task(folder: Path, seed: int) -> Path:
+def write_task(folder: Path, seed: int, **sizes: int) -> Path:
     """Write model, tokenizer, rows and reward.
 
     Args:
         seed: of the random weights.
+        sizes: of the model, where they are others.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_model(folder / "model", seed)
+    _write_model(folder / "model", seed, sizes)
     _write_tokenizer(folder / "model")
     rows = [{"prompt": str(digit), "label": str(digit)} for digit in range(10)] * 2  # dynamic sampling draws 20
     (folder / "digits.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -46,15 +47,14 @@ def run_file(folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_model(directory: Path, seed: int) -> None:
+def _write_model(directory: Path, seed: int, sizes: dict[str, int]) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(VOCABULARY),
-        hidden_size=64,
-        intermediate_size=128,
+        **{"hidden_size": 64, "intermediate_size": 128, **sizes},
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
