@@ -16,6 +16,8 @@ FIXED = {
     "model": "the checkpoint holds the state of this model",
     "data": "the checkpoint counts these rows, in this order",
     "algorithm.ref_update_interval": "the checkpoint holds the reference if it moves, and only then",
+    "train.only": "the checkpoint holds the state of what is trained",
+    "train.freeze": "the checkpoint holds the state of what is trained",
     "train.lora": "the checkpoint holds these adapters",
     "train.seed": "it acts at the start only: the checkpoint holds the random states",
     "train.dither_masters": "it acts at the start only: the checkpoint holds the masters",

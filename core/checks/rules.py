@@ -21,6 +21,7 @@ from core.checks import (
     engine_options,
     engine_weights,
     evaluation,
+    frozen,
     generation,
     lora,
     model,
@@ -73,6 +74,7 @@ RULES = (
     Rule(parallel.sequence_parallel_has_peers, ("placement",)),
     Rule(stages.ends_have_a_pipeline, ("placement",)),
     Rule(lora.the_base_is_the_reference, ("model", "train")),
+    Rule(frozen.said_once, ("train",)),
     Rule(parallel.engines_fit_devices, ("placement",)),
     Rule(parallel.own_gpus_are_not_shared, ("placement",)),
     Rule(doors.doors, DOOR_SECTIONS),
@@ -135,6 +137,11 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: engine_weights.blocks_fit(config, files.shape(config.model)), ("model", "placement")),
+        Rule(lambda config: frozen.names_are_parameters(config, files.shape(config.model)), ("model", "train")),
+        Rule(lambda config: frozen.parameters_are_whole(config, files.shape(config.model)), ("model", "train")),
+        Rule(
+            lambda config: frozen.stages_have_work(config, files.shape(config.model)), ("model", "placement", "train")
+        ),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
         Rule(
             lambda config: routing.the_model_has_experts(config, files.shape(config.model)),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from common.duration import seconds_of
 from common.mistake import Wrong, show
+from modelcfg.chosen import Choice
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -64,6 +65,20 @@ def _as_list(value: Any) -> Any:
     if value == []:
         raise Wrong("an empty list", "a layer or more", "leave the key out for all of them")
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+def _expressions(value: Any) -> Any:
+    """One alone stands for a list of it."""
+    found = (value,) if isinstance(value, str) else value
+    for one in found if isinstance(found, list | tuple) else ():
+        try:
+            re.compile(one)
+        except re.error as error:
+            wanted = "regular expressions over HuggingFace's names of parameters"
+            raise Wrong(f"{one!r}, which does not compile ({error})", wanted, "correct it") from error
+        except TypeError:
+            pass  # no text, which is another mistake
+    return tuple(found) if isinstance(found, list) else found
 
 
 def _named(value: Any) -> Any:
@@ -414,7 +429,7 @@ class TrainConfig(Section):
     cuda_graphs: bool = Field(
         True,
         description="replay small micro-batches as CUDA graphs, which keep memory: where GPUs hold everything at once, "
-        "in bfloat16, without tensor, pipeline or context parallel and without recompute",
+        "in bfloat16, without tensor, pipeline or context parallel, without recompute and frozen parameters",
     )
     use_distributed_optimizer: bool = Field(False, description="share out optimiser state over data-parallel ranks")
     optimizer_state: Literal["auto", "resident", "streamed"] = Field(
@@ -436,10 +451,23 @@ class TrainConfig(Section):
         description="recompute full: where inputs of recomputed layers wait for the backward pass: device; host: "
         "page-locked host memory, to and from which they are copied while layers beside them compute. For long rows",
     )
+    only: Annotated[tuple[str, ...], BeforeValidator(_expressions)] = Field(
+        (),
+        description="regular expressions over HuggingFace's names of parameters: those in which one is found are "
+        "trained, and no others (algorithms.md); none given: all are",
+    )
+    freeze: Annotated[tuple[str, ...], BeforeValidator(_expressions)] = Field(
+        (), description="likewise of those that are not trained; instead of `only`"
+    )
     lora: LoraConfig | None = Field(
         None, description="train low-rank adapters, and leave the model's weights as they are; null: all weights"
     )
     seed: int = Field(1234, description="of the trainer's random states")
+
+    @property
+    def choice(self) -> Choice:
+        """Which parameters are trained, adapters aside."""
+        return Choice(self.only, self.freeze)
 
 
 class PlacementConfig(Section):

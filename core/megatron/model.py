@@ -33,6 +33,7 @@ from core.megatron.attention.packed import RowAttention
 from core.megatron.attention.plan import AttentionPlan
 from core.megatron.layers.adapters import attach
 from core.megatron.layers.experts import expert_layer, expert_settings
+from core.megatron.layers.frozen import freeze
 from core.megatron.layers.kept_on_host import HostInputs
 from core.megatron.layers.made_again import LeanLayer, LeanRoutedLayer
 from core.megatron.layers.mlp import GatedMLP
@@ -48,6 +49,7 @@ from core.megatron.rows.split import RowPart, split_row
 from core.megatron.rows.to_device import to_device
 from core.megatron.state import weight_gradients
 from modelcfg import ModelShape
+from modelcfg.chosen import ALL, Choice, frozen_names
 from modelcfg.stages import ONE_STAGE, Stages
 
 
@@ -82,6 +84,7 @@ class ModelOptions:
     entropy_gradient: bool = False
     lora: LoraConfig | None = None
     seed: int = 0  # of adapters
+    choice: Choice = ALL  # of parameters that are trained
 
 
 class PolicyModel(GPTModel):  # type: ignore[misc]
@@ -151,6 +154,9 @@ def build_model(shape: ModelShape, options: ModelOptions) -> PolicyModel:
     model = PolicyModel(config, block_spec(shape, options), shape, options)
     if options.lora is not None:
         attach(model, shape, options.lora, stage_layers(shape, options).start, options.seed)
+    if not options.choice.everything:
+        stage = parallel_state.get_pipeline_model_parallel_rank()
+        freeze(model, frozen_names(shape, options.choice, options.stages, stage, options.expert_parallel))
     return model
 
 

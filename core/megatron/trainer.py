@@ -39,6 +39,7 @@ from core.megatron.state.staged import Write
 from core.megatron.state.stored_adapters import stored_model
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
+from modelcfg.chosen import ALL
 
 
 class MegatronTrainer:
@@ -74,7 +75,8 @@ class MegatronTrainer:
         self.policy = Policy(config, shape, model, loss, share, streamed=streamed)
         self._critic: Critic | None = None
         if needs_values(config.algorithm):
-            self._critic = Critic(config, shape, options, share, self._advantages, model_dir)
+            whole = replace(options, choice=ALL)
+            self._critic = Critic(config, shape, whole, share, self._advantages, model_dir)
         reference = [] if self._reference is None else list(self._reference.weights.values())
         second = None if self._critic is None else (self._critic.optimizer, list(self._critic.parameters.values()))
         self.memory = TrainerMemory(self.policy.optimizer, self.weights.trained, reference, self.weights.base, second)

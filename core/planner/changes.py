@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.mistake import Mistake
-from core.checks import batch, engine_weights, lora, model, overlap, parallel, schedule, slurm, stages
+from core.checks import batch, engine_weights, frozen, lora, model, overlap, parallel, schedule, slurm, stages
 from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from modelcfg import ModelShape
@@ -21,7 +21,14 @@ SIZE_RULES = (
     parallel.batch_divides_over_replicas,
     stages.ends_have_a_pipeline,
 )
-OF_SHAPE = (model.shape_divides, lora.targets_are_layers, engine_weights.blocks_fit)
+OF_SHAPE = (
+    model.shape_divides,
+    frozen.names_are_parameters,
+    frozen.parameters_are_whole,
+    frozen.stages_have_work,
+    lora.targets_are_layers,
+    engine_weights.blocks_fit,
+)
 CHANGE_RULES = (
     *SIZE_RULES,
     parallel.sequence_parallel_has_peers,

@@ -12,6 +12,7 @@ from core.planner.routing import step_bytes
 from core.planner.trainer import element_bytes
 from modelcfg import ModelShape, num_parameters
 from modelcfg.adapters import adapter_parameters
+from modelcfg.chosen import num_trained
 from modelcfg.shards import value_parameters
 
 TOKEN_BYTES = {"prompt": 4, "response": 4 + 1 + 4 + 4}  # ids; ids, mask, log-probs of engine and trainer
@@ -30,14 +31,18 @@ class DiskPlan:
 
 
 def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
-    """Whatever the layout: a checkpoint holds every parameter that is trained and its optimiser state once."""
+    """Whatever the layout: a checkpoint holds every parameter once, and the optimiser state of what is trained; of
+    a model with adapters these alone.
+    """
     size, parameters = element_bytes(config, device), num_parameters(shape)
     # parameters, and where they are not fp32 or shared out their masters; two moments
     masters = size < FP32_BYTES or config.train.use_distributed_optimizer
     each = size + (FP32_BYTES if masters else 0) + 2 * FP32_BYTES
-    lora, trained = config.train.lora, parameters
+    lora = config.train.lora
+    trained = num_trained(shape, config.train.choice)
+    frozen = parameters - trained  # in the files, too, but for the base of adapters
     if lora is not None:
-        trained = sum(adapter_parameters(shape, lora.rank, lora.targets).values())
+        trained, frozen = sum(adapter_parameters(shape, lora.rank, lora.targets).values()), 0
     rollout = config.rollout
     optional = FP32_BYTES * (needs_reference(config.algorithm) + may_differ_by_token(config.algorithm))
     sample = SAMPLE_BYTES + config.data.max_prompt_tokens * (TOKEN_BYTES["prompt"] + TEXT_BYTES)
@@ -47,7 +52,9 @@ def plan_disk(config: RunConfig, shape: ModelShape, device: str) -> DiskPlan:
     experts = step_bytes(config, shape) if config.algorithm.routing_replay == "engine" else 0
     moving = size * parameters if config.algorithm.ref_update_interval else 0
     return DiskPlan(
-        checkpoint=each * (trained + (_of_critic(shape) if needs_values(config.algorithm) else 0)) + moving,
+        checkpoint=each * (trained + (_of_critic(shape) if needs_values(config.algorithm) else 0))
+        + size * frozen
+        + moving,
         checkpoints_kept=config.checkpoint.keep,
         step=sample * rollout.rollout_batch_size * rollout.n_samples_per_prompt + experts,
         model=size * parameters * _num_models(config),

@@ -97,7 +97,7 @@ def least_bytes(shape: ModelShape, layout: Layout, *, frozen: bool = False) -> i
     """What a rank holds at least in an update: its parameters in bfloat16 and their gradients, other things aside.
 
     Args:
-        frozen: they have none.
+        frozen: some of them, or all, have none.
     """
     experts = parameter_parts(shape)["feed-forward"] if shape.num_experts else 0
     dense = num_parameters(shape) - experts
@@ -142,7 +142,7 @@ def _layout_changes(config: RunConfig, shape: ModelShape, layout: Layout, machin
 
 def _may_fit(config: RunConfig, shape: ModelShape, device: Device, layout: Layout, share: float) -> bool:
     """Whether the checks accept a layout, and its smallest rows fit beside the engine's smallest weights."""
-    least = least_bytes(shape, layout, frozen=config.train.lora is not None)
+    least = least_bytes(shape, layout, frozen=config.train.lora is not None or not config.train.choice.everything)
     if least > share * (device.total_bytes or 0) or not accepted(config, shape):
         return False
     split = list(engine_splits(config, device))[-1]

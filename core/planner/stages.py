@@ -34,9 +34,12 @@ class How:
 
 
 def stage_plans(config: RunConfig, shape: ModelShape, device: Device, how: How) -> list[MemoryPlan]:
-    """Plans of the pipeline stages. Those between the first and the last hold the same; the first has most rows."""
-    last = config.placement.pipeline_parallel - 1
-    return [stage_plan(config, shape, device, how, stage) for stage in sorted({0, min(1, last), last})]
+    """Plans of the pipeline stages. Those between the first and the last hold the same, unless some of their layers are
+    frozen; the first has most rows.
+    """
+    number = config.placement.pipeline_parallel
+    different = {0, min(1, number - 1), number - 1} if config.train.choice.everything else range(number)
+    return [stage_plan(config, shape, device, how, stage) for stage in sorted(different)]
 
 
 def fullest_stage(config: RunConfig, shape: ModelShape, device: Device, how: How) -> MemoryPlan:

@@ -26,6 +26,7 @@ from core.megatron.sizes.streaming import staging_bytes, state_bytes
 from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.adapters import adapted_layers, adapter_parameters
+from modelcfg.chosen import Choice, frozen_parameters, trained_parameters
 from modelcfg.shards import rank_parameters, value_parameters
 from modelcfg.stages import Stages
 
@@ -38,6 +39,13 @@ class Streamed(NamedTuple):
 
     host: int
     staging: int
+
+
+class Learnt(NamedTuple):
+    """What is trained of a model: some of its parameters, or adapters beside all of them."""
+
+    choice: Choice
+    lora: LoraConfig | None
 
 
 class RowSize(NamedTuple):
@@ -56,10 +64,10 @@ def part_bytes(
     config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0, streamed: bool = False
 ) -> dict[str, int]:
     """Part -> bytes of the flat buffers of a rank on its device, exact to the byte."""
-    lora, sharing = config.train.lora, _sharing(config, shape, dp_rank)
-    kl = needs_reference(config.algorithm) and lora is None  # a base is the reference, too
+    learnt, sharing = _learnt(config), _sharing(config, shape, dp_rank)
+    kl = needs_reference(config.algorithm) and learnt.lora is None  # the base of adapters is the reference, too
     split, size = _split(config, stage), element_bytes(config, device)
-    policy = _buffer_bytes(shape, split, size, sharing, kl, streamed, lora)
+    policy = _buffer_bytes(shape, split, size, sharing, kl, streamed, learnt)
     if not needs_values(config.algorithm):
         return dict(policy)
     return with_critic(policy, _critic_bytes(shape, split, size, replace(sharing, tied=False)))
@@ -67,7 +75,7 @@ def part_bytes(
 
 def streamed_bytes(config: RunConfig, shape: ModelShape, device: str, stage: int = 0, dp_rank: int = 0) -> Streamed:
     """A rank's masters and moments where they stay on the host, exact to the byte."""
-    elements = _state_elements(shape, _split(config, stage), _sharing(config, shape, dp_rank), config.train.lora)
+    elements = _state_elements(shape, _split(config, stage), _sharing(config, shape, dp_rank), _learnt(config))
     has_masters = element_bytes(config, device) < ELEMENT_BYTES["float32"]
     return Streamed(state_bytes(elements, has_masters), staging_bytes(elements, has_masters))
 
@@ -134,7 +142,7 @@ def possible_graphs(config: RunConfig, shape: ModelShape, device: str) -> list[G
     placement, train = config.placement, config.train
     split = max(placement.tensor_parallel, placement.pipeline_parallel, placement.context_parallel) > 1
     plain = split or train.recompute != "none" or element_bytes(config, device) != ELEMENT_BYTES["bfloat16"]
-    plain = plain or train.lora is not None
+    plain = plain or train.lora is not None or not train.choice.everything
     varies = shape.num_experts > 0 or shape.delta is not None  # how many tokens each expert gets, how states run
     if not train.cuda_graphs or plain or varies or device != "cuda":
         return []
@@ -187,10 +195,10 @@ def _buffer_bytes(
     sharing: Sharing,
     kl: bool,
     streamed: bool,
-    lora: LoraConfig | None,
+    learnt: Learnt,
 ) -> Mapping[str, int]:
-    base = None if lora is None else rank_parameters(shape, *split)
-    return buffer_bytes(_trained(shape, split, lora), element_bytes, sharing, kl, streamed, base)
+    base = rank_parameters(shape, *split) if learnt.lora else frozen_parameters(shape, learnt.choice, *split)
+    return buffer_bytes(_trained(shape, split, learnt), element_bytes, sharing, kl, streamed, base)
 
 
 @lru_cache(maxsize=4096)
@@ -199,15 +207,20 @@ def _critic_bytes(shape: ModelShape, split: Split, element_bytes: int, sharing: 
 
 
 @lru_cache(maxsize=4096)
-def _state_elements(shape: ModelShape, split: Split, sharing: Sharing, lora: LoraConfig | None) -> int:
-    return state_elements(_trained(shape, split, lora), sharing)
+def _state_elements(shape: ModelShape, split: Split, sharing: Sharing, learnt: Learnt) -> int:
+    return state_elements(_trained(shape, split, learnt), sharing)
 
 
-def _trained(shape: ModelShape, split: Split, lora: LoraConfig | None) -> Mapping[str, int]:
+def _learnt(config: RunConfig) -> Learnt:
+    return Learnt(config.train.choice, config.train.lora)
+
+
+def _trained(shape: ModelShape, split: Split, learnt: Learnt) -> Mapping[str, int]:
     """Elements of each parameter of the rank that is trained."""
     tensor_parallel, stages, stage, _ = split
+    lora = learnt.lora
     if lora is None:
-        return rank_parameters(shape, *split)
+        return trained_parameters(shape, learnt.choice, *split)
     return adapter_parameters(shape, lora.rank, lora.targets, tensor_parallel, stages, stage)
 
 

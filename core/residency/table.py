@@ -9,8 +9,8 @@
     save      everything but the gradients         –
 
 What the next phase does not want is given up when it begins, so a phase that follows its like moves nothing. Parts of a
-trainer for which there is room beside the engine stay in all phases (`table`). Where adapters are trained the base is
-what they are beside, and parameters are the adapters alone.
+trainer for which there is room beside the engine stay in all phases (`table`). The base is what is not trained: frozen
+parameters, or all of them where adapters are trained; parameters are what is trained alone.
 """
 
 from __future__ import annotations

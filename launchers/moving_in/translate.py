@@ -18,6 +18,7 @@ from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
 from launchers.moving_in.rules import (
     algorithm,
+    chosen,
     data,
     evaluation,
     model,
@@ -36,6 +37,7 @@ RULES = (
     reward.reward,
     algorithm.algorithm,
     train.train,
+    chosen.chosen,
     placement.placement,
     evaluation.evaluation,
     others.checkpoint,

@@ -16,6 +16,7 @@ from core.processes.device import resolve_dtype
 from core.residency.memory import gib
 from core.residency.table import TABLE, TRAINER_PARTS
 from modelcfg import ModelShape
+from modelcfg.chosen import num_trained
 
 NOTHING = "–"
 OWNER_WIDTH, PART_WIDTH, PHASE_WIDTH, FACT_WIDTH = 9, 15, 9, 10
@@ -46,7 +47,7 @@ def verdict(plan: MemoryPlan) -> str:
 def _head(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[str]:
     placement, ranks = config.placement, num_trainers(config.placement)
     dtype = resolve_dtype(config.model.dtype, plan.device.kind)
-    yield f"{shape.name}: {modelcfg.num_parameters(shape):,} parameters, {dtype}"
+    yield f"{shape.name}: {modelcfg.num_parameters(shape):,} parameters{_of_them(config, shape)}, {dtype}"
     split = f"tensor {placement.tensor_parallel} × pipeline {placement.pipeline_parallel}"
     if placement.context_parallel > 1:
         split += f" × context {placement.context_parallel}"
@@ -57,6 +58,11 @@ def _head(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[st
     known = NOTHING if total is None else f"{gib(total)} GiB"
     each = "each GPU" if plan.device.kind == "cuda" else "host memory of a node"
     yield f"{each}: {known}" + (f" ({name})" if name else "")
+
+
+def _of_them(config: RunConfig, shape: ModelShape) -> str:
+    choice = config.train.choice
+    return "" if choice.everything else f", {num_trained(shape, choice):,} of them trained"
 
 
 def _table(plan: MemoryPlan) -> Iterator[str]:

@@ -10,7 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from core.checks import check_run_file
 from core.trajectory import read_step, step_path
@@ -38,7 +40,7 @@ def write_sft(folder: Path) -> Path:
         folder,
         data={"path": "rows.jsonl", "prompt_key": "messages"},
         rollout={"generate": "rows", "n_samples_per_prompt": 1, "max_response_tokens": 64},
-        train={"global_batch_size": 2, "lr": 3e-3},
+        train={"global_batch_size": 2, "lr": 3e-3, "freeze": ["embed_tokens", "input_layernorm"]},
         eval={"sets": {"held_out": held_out}},
         checkpoint={"keep": 4},
     )
@@ -114,6 +116,12 @@ def test_it_learns_and_says_so(finished: Path) -> None:
     assert "rollout/raw_reward" not in metrics
     assert metrics["rollout/failed_ratio"] == 0
     assert not any(np.isnan(value) for value in metrics.values())
+
+
+def test_what_is_frozen_stays(finished: Path) -> None:
+    before, after = (load_file(one / "model.safetensors") for one in (finished.parent / "model", finished / "hf"))
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {name for name in before if "embed_tokens" in name or "input_layernorm" in name}
 
 
 def test_there_is_no_engine(finished: Path) -> None:

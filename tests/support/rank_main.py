@@ -206,7 +206,8 @@ def stale_samples(seed: int) -> list[Any]:
 
 
 def learn_from(trainer: Any, seed: int, file: str, backwards: bool) -> dict[str, Any]:
-    """The update of stale samples, and in the file its gradients, under HuggingFace names. No step is made.
+    """The update of stale samples, and in the file its gradients, under HuggingFace names; zeros of what is frozen. No
+    step is made.
 
     Args:
         backwards: give the trainer the samples in the opposite order.
@@ -217,17 +218,19 @@ def learn_from(trainer: Any, seed: int, file: str, backwards: bool) -> dict[str,
     from core.megatron.state.names import export_entries
 
     def keep() -> float:
-        gradients = {name: p.main_grad for name, p in trainer.weights.parameters.items()}
+        gradients = {name: p.main_grad if p.requires_grad else torch.zeros_like(p) for name, p in parameters.items()}
         entries = export_entries(trainer.shape, trainer.layout.stages, trainer.layout.ep_size)
         entries = [entry for entry in entries if not entry.fixed]
         found = gathered(entries, gradients, trainer.shape, trainer.layout, 2**40)
         whole = {name: tensor.clone().contiguous() for name, tensor in found}
         if dist.get_rank() == 0:
             save_file(whole, file)
-        return 0.0
+        optimizer.chain.prepare_grads()
+        return float(optimizer._norm())
 
+    parameters, optimizer = trainer.weights.parameters, trainer.policy.optimizer
     way = -1 if backwards else 1
-    with mock.patch.object(trainer.policy.optimizer, "step", keep):
+    with mock.patch.object(optimizer, "step", keep):
         result = trainer.update(stale_samples(seed)[::way])
     return {"metrics": computed(result.metrics), "logprobs": result.logprobs_policy[::way]}
 
@@ -471,10 +474,13 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     """What the planner counts otherwise than this rank has it: nothing, or [planned, found] by name."""
     from core.planner import trainer as planner
     from modelcfg.adapters import adapter_parameters
+    from modelcfg.chosen import trained_parameters
     from modelcfg.shards import rank_parameters, value_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
-    parameters = rank_parameters(shape, layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
+    split = (layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
+    parameters = rank_parameters(shape, *split)
+    chosen = trained_parameters(shape, config.train.choice, *split)
     held = {name: p for name, p in trainer.weights.parameters.items() if "adapters" not in name}
     trained, lora = {n: p.numel() for n, p in trainer.weights.parameters.items() if p.requires_grad}, config.train.lora
     adapters = (
@@ -490,12 +496,12 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     found = {name: region.num_bytes for name, region in trainer.memory.regions.items()}
     others, critic = list[Any](), list[Any]()
     if trainer._critic is not None:
-        planned = value_parameters(shape, layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
+        planned = value_parameters(shape, *split)
         others, critic = list(planned.items()), [(n, p.numel()) for n, p in trainer._critic.parameters.items()]
     pairs = {
         "order": [list(parameters), list(held)],
         "parameters": [parameters, {name: p.numel() for name, p in held.items()}],
-        "trained": [list((adapters or parameters).items()), list(trained.items())],
+        "trained": [list((adapters or chosen).items()), list(trained.items())],
         "critic": [others, critic],
         "host": [host, trainer.memory.host_bytes],
         **{f"{part} bytes": [parts[part], found[part]] for part in TRAINER_PARTS},

@@ -26,6 +26,7 @@ from megatron.core.tensor_parallel.mappings import (
 from torch import Tensor
 
 from core.config.schema import LoraConfig
+from core.megatron.layers.frozen import begin_with_gradient
 from core.megatron.layers.whole_linear import WholeLinear
 from modelcfg import ModelShape
 from modelcfg.adapters import Adapted, adapted_layers
@@ -113,8 +114,8 @@ def attach(model: Any, shape: ModelShape, lora: LoraConfig, first_layer: int, se
             linear.register_forward_hook(linear.adapters.after)
             for place in adapted.chosen:
                 linear.adapters[adapted.name(place)].begin(seed, f"{number} {adapted.hf[place]}")
-    if model.pre_process:  # where layers are recomputed, autograd asks the first one's input whether it has gradients
-        model.embedding.register_forward_hook(_with_gradient)
+    if model.pre_process:
+        begin_with_gradient(model)
 
 
 @contextmanager
@@ -154,7 +155,3 @@ def _tell_megatron(weight: torch.nn.Parameter, cut: Kind, config: Any) -> None:
     else:
         halves = 2 if cut == "gate_up" else 1  # each of which is cut
         set_tensor_model_parallel_attributes(weight, is_parallel=True, dim=int(cut == "columns"), stride=halves)
-
-
-def _with_gradient(_module: Any, _inputs: Any, output: Tensor) -> Tensor:
-    return output.requires_grad_() if torch.is_grad_enabled() else output

@@ -28,4 +28,5 @@ def model_options(config: RunConfig, device: str) -> ModelOptions:
         entropy_gradient=loss_needs(config.algorithm).entropy_gradient,
         lora=config.train.lora,
         seed=config.train.seed,
+        choice=config.train.choice,
     )

@@ -28,6 +28,8 @@ from core.megatron.state.dither import dither
 from core.megatron.state.optimizer import Optimizer
 from core.samples import TrainSample, UpdateResult
 from modelcfg import ModelShape
+from modelcfg.chosen import frozen_names
+from modelcfg.weights import EMBEDDING
 
 LogProbs = list[list[float]]  # per sample one per response token
 
@@ -126,7 +128,8 @@ class Policy:
     @property
     def _has_two_embeddings(self) -> bool:
         """First and last stage train a copy each, and nothing but equal updates keeps them equal."""
-        return self._shape.tied_embeddings and self._share.layout.pp_size > 1 and self._config.train.lora is None
+        train, tied = self._config.train, self._shape.tied_embeddings and self._share.layout.pp_size > 1
+        return tied and train.lora is None and EMBEDDING not in frozen_names(self._shape, train.choice)
 
     def _of_engine(self, samples: Sequence[TrainSample]) -> list[Routing | None] | None:
         """The experts that the engine chose, where the policy's passes are to have them."""

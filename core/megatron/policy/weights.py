@@ -23,7 +23,7 @@ class PolicyWeights:
         parameters: name -> tensor.
         fixed: name -> what no gradient trains and is no parameter.
         trained: the parameters with a gradient.
-        base: those without; where adapters are trained, all others.
+        base: those without; where adapters are trained, all of the model.
     """
 
     def __init__(

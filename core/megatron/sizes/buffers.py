@@ -6,7 +6,8 @@
     masters      fp32 of bf16 parameters          of the part of the buffer that is this rank's
     moments      two, fp32, shaped as what Adam works on
     reference    flat, in the parameters' precision; only if there is one
-    base         flat, likewise; what is not trained, where adapters are: all other parts are of these alone then
+    base         flat, likewise; what is not trained: adapters' base, or frozen. But for the reference all other parts
+                 are of what is trained alone
     critic       a second model's masters, moments and parameters; only if there is one. Its gradients are `gradients`
 
 No torch: the planner counts on a login node.
@@ -71,7 +72,7 @@ def buffer_bytes(
         streamed: masters and moments stay on the host.
         base: elements of each parameter that is not trained.
     """
-    flat = sum(map(room, parameters.values()))
+    flat, frozen = (sum(map(room, each.values())) for each in (parameters, base or {}))
     if sharing.distributed:
         held = parameter_room = sum(buffer.numel for buffer in _buffers(parameters, sharing))
     else:
@@ -82,8 +83,8 @@ def buffer_bytes(
         "moments": 2 * own * FP32_BYTES,
         "parameters": parameter_room * element_bytes,
         "gradients": held * FP32_BYTES,
-        "reference": flat * element_bytes if kl else 0,
-        "base": sum(map(room, (base or {}).values())) * element_bytes,
+        "reference": (flat + frozen) * element_bytes if kl else 0,
+        "base": frozen * element_bytes,
         "critic": 0,
     }
 

@@ -1,6 +1,7 @@
 """Trainer state on disk in Megatron's distributed format, which any layout can load.
 
-Where adapters are trained, of the model they alone: the base is the model's files.
+Where adapters are trained, of the model they alone: the base is the model's files. Where some of the model's own
+parameters are, all of it, but each layer's tensors by themselves: the optimiser's state may be of some layers only.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def load(directory: Path, optimizer: Optimizer, layout: Layout) -> None:
         settings = _settings(state["optimizer"])
         loaded = dist_checkpointing.load(state, str(directory))
         module = optimizer.model.module
-        missing, unknown = module.load_state_dict(loaded["model"], strict=_trains_all(module))
+        missing, unknown = module.load_state_dict(loaded["model"], strict=not _has_adapters(module))
         assert not unknown, unknown
         assert not [name for name in missing if is_adapter(name)], missing
         before = [{key: dict(values) for key, values in one.optimizer.state.items()} for one in optimizer.adams]
@@ -114,14 +115,15 @@ def _sharded_metadata() -> dict[str, Any]:
 
 def _sharded_model(model: nn.Module) -> dict[str, Any]:
     megatron: Any = model  # torch types what a module has beyond its own as a tensor
-    found: dict[str, Any] = megatron.sharded_state_dict(metadata=_sharded_metadata())
+    apart = {} if megatron.options.choice.everything else {"non_homogeneous_layers": True}
+    found: dict[str, Any] = megatron.sharded_state_dict(metadata=_sharded_metadata() | apart)
     return found
 
 
 def _sharded_state(optimizer: Optimizer, layout: Layout, is_loading: bool) -> dict[str, Any]:
     metadata = _sharded_metadata()
     model = _sharded_model(optimizer.model.module)
-    if not _trains_all(optimizer.model.module):
+    if _has_adapters(optimizer.model.module):
         parameters = dict(optimizer.model.module.named_parameters())
         model = {name: _cut_as(parameters[name], value) for name, value in model.items() if is_adapter(name)}
     with _torch_adams_can_load(optimizer):
@@ -156,9 +158,8 @@ def _cut_as(parameter: Any, value: ShardedTensor) -> ShardedBase:
     return halves
 
 
-def _trains_all(module: torch.nn.Module) -> bool:
-    """Whether the model's own weights are trained."""
-    return not any(is_adapter(name) for name, _ in module.named_parameters())
+def _has_adapters(module: nn.Module) -> bool:
+    return any(is_adapter(name) for name, _ in module.named_parameters())
 
 
 def _count_on_host(adam: dict[Any, Any]) -> None:

@@ -74,7 +74,9 @@ class Optimizer:
 
     @property
     def adams(self) -> list[Any]:
-        """Adam of what all data-parallel ranks hold; under expert parallelism another one of this rank's experts."""
+        """Adam of what all data-parallel ranks hold; under expert parallelism another one of this rank's experts. None
+        has nothing to train.
+        """
         found: list[Any] = self.chain.chained_optimizers
         return found
 
@@ -151,7 +153,7 @@ class Optimizer:
 
     def _norm(self) -> float:
         """Norm of the gradients of all ranks, each counted once. Megatron's own takes a kernel and a sum per tensor."""
-        device = self.model.buffers[0].grad_data.device
+        device = (*self.model.buffers, *self.model.expert_parallel_buffers)[0].grad_data.device
         return math.sqrt(float(sum(_sum_of_squares(one, device) for one in self.adams)))
 
 
@@ -230,6 +232,8 @@ def _build(model: Any, bf16: bool, config: TrainConfig) -> Any:
     )
     with shim.tensors_named_as_cuda():
         optimizer = get_megatron_optimizer(settings, [model], use_gloo_process_groups=False)
+    # of experts alone there would be an empty one beside theirs, which Megatron's checkpoints do not expect
+    optimizer.chained_optimizers = [one for one in optimizer.chained_optimizers if not one.is_stub_optimizer]
     for group in optimizer.param_groups:
         group["fused"] = True  # torch's AdamW in one pass, on a CPU too
         # none for norms and biases: Megatron marks their groups, and leaves it to a scheduler not used here to obey

@@ -7,7 +7,7 @@
 | parameters | what computes | dropped where masters exist, else as masters | rounded from the masters, else copied in |
 | gradients | fp32 sums | dropped | undefined; every update clears them first |
 | reference | the KL reference | copied out once, and each time it has become the policy | copied in |
-| base | what adapters are trained beside | copied out once | copied in |
+| base | what is not trained: frozen, or beside adapters | copied out once | copied in |
 | critic | a second model: masters, moments, parameters | copied out, if an update changed them | copied in |
 
 A critic's gradients belong to the gradients. The policy's moments are needed last, so computing may begin while they

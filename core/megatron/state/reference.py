@@ -20,15 +20,15 @@ class Reference:
     """This rank's part of the reference model. It begins as the policy, or as files of its own.
 
     Attributes:
-        weights: name -> tensor, of what the policy trains.
+        weights: name -> tensor, of each of its parameters.
     """
 
     def __init__(self, parameters: Mapping[str, Tensor], fixed: Mapping[str, Tensor], interval: int | None) -> None:
         """Copy the policy.
 
         Args:
-            parameters: the policy's, trained.
-            fixed: what of the policy is not trained.
+            parameters: the policy's.
+            fixed: what of the policy is no parameter.
             interval: updates after which it becomes what the policy is then; None: it stays.
         """
         self._parameters, self._own = dict(parameters), dict(parameters) | dict(fixed)
