@@ -74,6 +74,7 @@ CASES = {
     "dp2": Case(BOTH_NODES, STATE_SHARED),
     "engines": Case(components=({"role": "trainers"}, {"role": "engines"})),
     "experts-ep2": Case({**BOTH_NODES, "expert_parallel": 2}, STATE_SHARED, EXPERTS),
+    "engine-over-nodes": Case({**BOTH_NODES, "engine_tensor_parallel": 2, "engine_nodes": 2}, STATE_SHARED),
     "killed-update": Case(BOTH_NODES, STATE_SHARED, killed="update step=1"),
     "killed-rollout": Case(BOTH_NODES, STATE_SHARED, killed="rollout step=1"),
 }
@@ -180,7 +181,7 @@ class NodeRun:
         """The run file of the same on one device."""
         config = yaml.safe_load(self.file.read_text())
         config.pop("slurm")
-        config["placement"] |= {"num_nodes": 1, "expert_parallel": 1}
+        config["placement"] |= {"num_nodes": 1, "expert_parallel": 1, "engine_tensor_parallel": 1, "engine_nodes": 1}
         alone = self.folder / "alone.yaml"
         alone.write_text(yaml.safe_dump(config))
         return alone

@@ -6,7 +6,8 @@
 Every case is `ebbtide submit` of three steps of a tiny random model, on a real Slurm cluster of its own
 (tests/slurm_cluster); all at the same time. Each sync is proven (`placement.check_sync: 1`). The cases: `dp2`, a
 trainer rank and an engine on each node; `engines`, the second node only generates and gets its weights by broadcast;
-`experts-ep2`, experts shared out over both nodes; `killed-update` and `killed-rollout`, as `dp2`, but the second node
+`experts-ep2`, experts shared out over both nodes; `engine-over-nodes`, one engine over the GPUs of both, which the
+trainer ranks share with it; `killed-update` and `killed-rollout`, as `dp2`, but the second node
 dies in the second step, and the job goes on with a spare one, which has the dead one's GPU. NCCL is forbidden what only
 processes of one host can do, and its own log is read for what it did. Losses of each run are compared with those that
 one GPU makes of its samples; in float32 also what the trainer ranks make of them, over both nodes (`replay.py`). Ends

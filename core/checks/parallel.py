@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.mistake import Mistake
+from core.config import layout
 from core.config.schema import PlacementConfig, RunConfig
 
 
@@ -74,17 +75,43 @@ def sequence_parallel_has_peers(config: RunConfig) -> Iterator[Mistake]:
 def engines_fit_devices(config: RunConfig) -> Iterator[Mistake]:
     """Colocated engines use the trainer ranks' devices, one per rank. CPU processes have no such limit."""
     placement = config.placement
-    needed = placement.engines_per_node * placement.engine_tensor_parallel
+    needed, num_nodes = placement.engines_per_node * layout.share_gpus(placement), layout.engine_nodes(placement)
     if placement.engines == "colocated" and placement.device != "cpu" and needed > placement.trainers_per_node:
         yield Mistake(
             "placement.engines_per_node",
             None,
             f"engines_per_node {placement.engines_per_node} × engine_tensor_parallel "
-            f"{placement.engine_tensor_parallel} = {needed} GPUs per node",
+            f"{placement.engine_tensor_parallel}{f' / {num_nodes} nodes' if num_nodes > 1 else ''} = {needed} GPUs per "
+            "node",
             f"at most the {placement.trainers_per_node} GPUs per node that trainers_per_node gives",
             "use fewer or smaller engines, raise trainers_per_node, set placement.engines to own_gpus, or "
             "placement.device to cpu",
         )
+
+
+def engines_fit_nodes(config: RunConfig) -> Iterator[Mistake]:
+    """An engine over several nodes has the same share of its GPUs on each, and the nodes of a part hold whole ones."""
+    placement = config.placement
+    size, num_nodes = placement.engine_tensor_parallel, layout.engine_nodes(placement)
+    if size % num_nodes:
+        divisors = [one for one in range(1, size + 1) if size % one == 0]
+        yield Mistake(
+            "placement.engine_nodes",
+            None,
+            f"{num_nodes}, for engines of {size} GPUs",
+            f"a divisor of engine_tensor_parallel, {size}",
+            f"use one of {', '.join(map(str, divisors))}, or another engine_tensor_parallel",
+        )
+    for part in layout.components(config):
+        if part.num_engines and part.nodes % num_nodes:
+            trains = part.role == "trainers"
+            yield Mistake(
+                "placement.num_nodes" if trains else f"slurm.components.{part.index}.nodes",
+                None,
+                f"{part.nodes}, and engines of {size} GPUs over {num_nodes} nodes",
+                f"a multiple of {num_nodes}",
+                f"use {-(-part.nodes // num_nodes) * num_nodes}, or engines of fewer nodes",
+            )
 
 
 def own_gpus_are_not_shared(config: RunConfig) -> Iterator[Mistake]:

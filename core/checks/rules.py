@@ -58,6 +58,7 @@ JOB_RULES = (
     Rule(slurm.parts_of_the_job, ("slurm",)),
     Rule(slurm.trainers_have_their_nodes, ("placement", "slurm")),
     Rule(slurm.gpus_suffice, ("placement", "reward", "slurm")),
+    Rule(parallel.engines_fit_nodes, ("placement", "reward", "slurm")),
     Rule(slurm.node_names, ("slurm",)),
     Rule(slurm.variables, ("slurm",)),
 )

@@ -21,7 +21,8 @@ class Part:
     """One component of the job, with what the run file leaves to be worked out.
 
     Attributes:
-        num_engines: per node.
+        num_engines: per node; of those that are spread over several, their shares.
+        engine_nodes: nodes of one engine: this number of neighbours.
         gpus_used: per node, by the processes of a run on GPUs.
     """
 
@@ -29,6 +30,7 @@ class Part:
     config: SlurmComponent
     nodes: int
     num_engines: int
+    engine_nodes: int
     num_reward_workers: int
     gpus_used: int
 
@@ -36,6 +38,26 @@ class Part:
     def role(self) -> str:
         """trainers, engines or rewards."""
         return self.config.role
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a node has of an engine: all of it, or one of its shares. The first has the server, the others are its arms.
+
+    Attributes:
+        engine: name of the whole.
+        index: among the shares of the node.
+        rank: among the shares of the engine, in the order of their nodes.
+    """
+
+    engine: str
+    index: int
+    rank: int
+
+    @property
+    def name(self) -> str:
+        """The name under which its process is published."""
+        return arm_name(self.engine, self.rank) if self.rank else self.engine
 
 
 @dataclass(frozen=True)
@@ -52,9 +74,15 @@ class Node:
         return self.part.role
 
     @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """What the node has of engines."""
+        rank = self.index % self.part.engine_nodes
+        return tuple(Share(engine_name(self.number - rank, i), i, rank) for i in range(self.part.num_engines))
+
+    @cached_property
     def engines(self) -> tuple[str, ...]:
-        """The names of the node's engines."""
-        return tuple(engine_name(self.number, i) for i in range(self.part.num_engines))
+        """The names of the node's engines: of those that are spread over several, their first node's."""
+        return tuple(share.engine for share in self.shares if share.rank == 0)
 
 
 def pipeline_stages(placement: PlacementConfig) -> Stages:
@@ -76,9 +104,22 @@ def nodes(config: RunConfig) -> tuple[Node, ...]:
     return tuple(found)
 
 
+def engine_nodes(placement: PlacementConfig) -> int:
+    """Nodes of one engine: as said, or as many as have its GPUs where it shares those of the trainers."""
+    if placement.engine_nodes is not None or placement.engines != "colocated" or placement.device == "cpu":
+        return placement.engine_nodes or 1
+    nodes, rest = divmod(placement.engine_tensor_parallel, placement.trainers_per_node)
+    return nodes if nodes > 1 and not rest else 1
+
+
+def share_gpus(placement: PlacementConfig) -> int:
+    """GPUs that one engine has on each of its nodes."""
+    return placement.engine_tensor_parallel // engine_nodes(placement)
+
+
 def engine_gpus(config: RunConfig, node: Node, index: int) -> range:
-    """The GPUs of an engine, as places among those of its node; trainer rank i of a node has place i."""
-    size = config.placement.engine_tensor_parallel
+    """The GPUs of a node's share of an engine, as places among those of the node, where trainer rank i has place i."""
+    size = share_gpus(config.placement)
     beside = config.placement.trainers_per_node if _own_gpus(config, node.role) else 0
     return range(beside + index * size, beside + (index + 1) * size)
 
@@ -95,6 +136,12 @@ def driven_engines(config: RunConfig, node: int) -> list[str]:
     everywhere = nodes(config)
     remote = [name for other in everywhere if other.role == "engines" for name in other.engines]
     return [*everywhere[node].engines, *remote[node :: config.placement.num_nodes]]
+
+
+def serving_together(config: RunConfig) -> int:
+    """Trainer ranks, one after the other, that hand weights to the same engines: those of the nodes of an engine."""
+    placement = config.placement
+    return placement.trainers_per_node * engine_nodes(placement) if placement.engines == "colocated" else 1
 
 
 def num_engines(config: RunConfig) -> int:
@@ -120,6 +167,11 @@ def engine_name(node: int, index: int) -> str:
     return f"node{node}-engine{index}"
 
 
+def arm_name(engine: str, rank: int) -> str:
+    """The name of an engine's share on its node `rank`, which is not the first."""
+    return f"{engine}-arm{rank}"
+
+
 def rewards_name(node: int) -> str:
     """The name under which a node's reward server is published."""
     return f"node{node}-rewards"
@@ -139,12 +191,13 @@ def _part(config: RunConfig, index: int, part: SlurmComponent) -> Part:
     beside = 0 if placement.engines == "none" else placement.engines_per_node
     engines = {"trainers": beside, "engines": part.engines_per_node or 1}.get(part.role, 0)
     trainers = placement.trainers_per_node if part.role == "trainers" else 0
-    of_engines = engines * placement.engine_tensor_parallel
+    of_engines = engines * share_gpus(placement)
     return Part(
         index=index,
         config=part,
         nodes=placement.num_nodes if part.role == "trainers" else part.nodes or 1,
         num_engines=engines,
+        engine_nodes=engine_nodes(placement),
         num_reward_workers=(part.num_workers or config.reward.num_workers) if part.role == "rewards" else 0,
         gpus_used=trainers + of_engines if _own_gpus(config, part.role) else max(trainers, of_engines),
     )

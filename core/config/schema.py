@@ -477,7 +477,13 @@ class PlacementConfig(Section):
     num_nodes: PositiveInt = Field(1, description="nodes of the run")
     trainers_per_node: PositiveInt = Field(1, description="trainer ranks per node: one per GPU")
     engines_per_node: PositiveInt = Field(1, description="SGLang servers per node")
-    engine_tensor_parallel: PositiveInt = Field(1, description="GPUs of one engine")
+    engine_tensor_parallel: PositiveInt = Field(1, description="GPUs of one engine, on all of its nodes together")
+    engine_nodes: PositiveInt | None = Field(
+        None,
+        description="nodes that one engine is spread over, with the same share of its GPUs on each, so that "
+        "engines_per_node counts shares; null: where engines are on the trainers' GPUs, and the trainers_per_node of a "
+        "node are fewer than engine_tensor_parallel, as many nodes as have those; else, and on CPUs, 1",
+    )
     trainers: Literal["megatron", "none"] = Field(
         "megatron",
         description="none: nothing is trained: the ranks load no model, and engines have the one at model.path from "
@@ -486,8 +492,9 @@ class PlacementConfig(Section):
     engines: Literal["colocated", "own_gpus", "none"] = Field(
         "colocated",
         description="the engines of the trainers' nodes: colocated: on the trainers' GPUs, in turns; own_gpus: on GPUs "
-        "beside them, so a node needs trainers_per_node + engines_per_node × engine_tensor_parallel of them; none, "
-        "which is the default where rollout.generate is rows: there are no engines",
+        "beside them, so a node needs trainers_per_node + engines_per_node × engine_tensor_parallel of them (of an "
+        "engine over several nodes its share); none, which is the default where rollout.generate is rows: "
+        "there are no engines",
     )
     weight_sync: Literal["auto", "files"] = Field(
         "auto",

@@ -33,6 +33,7 @@ CHANGE_RULES = (
     *SIZE_RULES,
     parallel.sequence_parallel_has_peers,
     parallel.engines_fit_devices,
+    parallel.engines_fit_nodes,
     parallel.own_gpus_are_not_shared,
     overlap.overlapping_phases,
     schedule.recomputed_layers,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.config.layout import running_requests
+from core.config.layout import engine_nodes, running_requests
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from core.sglang import engine_sizes
@@ -15,7 +15,7 @@ BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered
 
 
 def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -> dict[str, int]:
-    """Part -> bytes on each GPU of an engine (CPU: of the whole engine). Graphs are counted with the process."""
+    """Part -> bytes on each GPU of an engine (CPU: on each of its nodes). Graphs are counted with the process."""
     return {
         "weights": weight_bytes(config, shape, device),
         "kv_cache": kv.num_bytes,
@@ -65,5 +65,5 @@ def sample_tokens(config: RunConfig) -> int:
 
 
 def _split(config: RunConfig, device: str) -> int:
-    """Ranks of an engine over which its bytes are counted; on a CPU they all use the same memory."""
-    return config.placement.engine_tensor_parallel if device == "cuda" else 1
+    """Ranks of an engine over which its bytes are counted; on CPUs those of a node all use the same memory."""
+    return config.placement.engine_tensor_parallel if device == "cuda" else engine_nodes(config.placement)

@@ -16,9 +16,11 @@ from core.planner.memory import GENERATING, TIGHT, Device
 from modelcfg import ModelShape
 
 PERCENTS = range(5, 96)
-FRACTION, SPLIT, COUNT = (
-    f"placement.{name}" for name in ("engine_memory_fraction", "engine_tensor_parallel", "engines_per_node")
+FRACTION, SPLIT, COUNT, SPREAD = (
+    f"placement.{name}"
+    for name in ("engine_memory_fraction", "engine_tensor_parallel", "engines_per_node", "engine_nodes")
 )
+MOST_NODES = 8  # of an engine: with more, what its ranks tell each other takes longer than what they compute
 
 
 def engine_changes(config: RunConfig, shape: ModelShape, device: Device, wanted: int, least: int = 1) -> Changes | None:
@@ -31,7 +33,10 @@ def engine_changes(config: RunConfig, shape: ModelShape, device: Device, wanted:
 
 
 def engine_splits(config: RunConfig, device: Device) -> Iterator[Changes]:
-    """The present number of GPUs per engine, then more; fewer engines where the node has no GPUs for all."""
+    """The present number of GPUs per engine, then more; fewer engines where the node has no GPUs for all.
+
+    What a node does not hold, all GPUs of several do, a number that divides the nodes.
+    """
     placement = config.placement
     present, count = placement.engine_tensor_parallel, placement.engines_per_node
     room = placement.trainers_per_node
@@ -39,6 +44,10 @@ def engine_splits(config: RunConfig, device: Device) -> Iterator[Changes]:
         room = (device.per_node or PER_NODE) - placement.trainers_per_node
     yield {}
     yield from ({SPLIT: size, COUNT: min(count, room // size)} for size in SIZES if present < size <= room)
+    said = placement.engines == "own_gpus" or placement.engine_nodes is not None  # else the GPUs of an engine say it
+    for nodes in range(2, min(MOST_NODES, placement.num_nodes) + 1):
+        if placement.num_nodes % nodes == 0 and nodes * room > present:
+            yield {SPLIT: nodes * room, COUNT: 1, **({SPREAD: nodes} if said else {})}
 
 
 def fitting_fraction(config: RunConfig, shape: ModelShape, device: Device, wanted: int, least: int = 1) -> float | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from core.config.layout import share_gpus
 from core.config.schema import RunConfig
 from core.planner.memory import Device
 from modelcfg import ModelShape
@@ -59,7 +60,7 @@ def larger_machines(config: RunConfig, device: Device) -> list[Machine]:
 def most_per_node(config: RunConfig, device: Device) -> int:
     """GPUs that trainers of a node may have; engines with GPUs of their own need theirs beside."""
     placement = config.placement
-    beside = placement.engines_per_node * placement.engine_tensor_parallel if placement.engines == "own_gpus" else 0
+    beside = placement.engines_per_node * share_gpus(placement) if placement.engines == "own_gpus" else 0
     return max(1, (device.per_node or max(PER_NODE, placement.trainers_per_node)) - beside)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.config.layout import share_gpus
 from core.config.schema import RunConfig
 from core.planner.engine import KvCache, sample_tokens
 from core.planner.trainer import largest_row
@@ -22,7 +23,7 @@ def node_bytes(config: RunConfig, shape: ModelShape, cache: KvCache | None) -> i
         return 0
     of_engine = kind == "engine"
     ranks = placement.trainers_per_node + 2 * of_engine
-    servers = placement.engines_per_node * placement.engine_tensor_parallel if of_engine and cache is not None else 0
+    servers = placement.engines_per_node * share_gpus(placement) if of_engine and cache is not None else 0
     of_servers = servers * (cache.tokens if cache else 0) * _token_experts(shape) * ENGINE_BYTES
     return ranks * step_bytes(config, shape) + of_servers
 

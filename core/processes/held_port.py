@@ -16,6 +16,14 @@ def hold(holder: socket.socket) -> None:
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
+def lend(holder: socket.socket) -> None:
+    """Let any server that reuses addresses have the port of a socket that is bound and never listens.
+
+    For a server that is not ours, such as torch's store: whoever lets the system choose a port does not get this one.
+    """
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+
+
 def take(host: str, port: int) -> socket.socket:
     """A socket that will listen on a port which is held.
 

@@ -7,7 +7,7 @@ of process groups: the trainer ranks', and the groups in which weights are broad
     nodes      gate, canary, health/N, listeners, reach/N ──► pulse/N, phase ──► told-to-stop/N, failed, ended, left
     ranks      offload, claims/…, pause-asked ──► paused
     processes  member/ROLE/NAME
-    servers    server/NAME/ready, condemned; start-asked ──► start-granted
+    servers    server/NAME/ready, condemned; start-asked ──► start-granted; arms-told ──► arm-ended/RANK
 """
 
 from __future__ import annotations
@@ -99,6 +99,18 @@ def start_asked(name: str) -> Key:
 def start_granted(name: str) -> Key:
     """Key by which a server's driver says whether a new incarnation may start now."""
     return Key(f"server/{name}/start-granted")
+
+
+def arms_told(name: str) -> Key:
+    """Agent of an engine over several nodes, to those of its arms: which incarnation is to run, and where it meets, or
+    which is to end (`launchers/node/arms.py`).
+    """
+    return Key(f"server/{name}/arms-told")
+
+
+def arm_ended(name: str, rank: int) -> Key:
+    """Agent of an arm: the incarnation that has ended for certain, and how."""
+    return Key(f"server/{name}/arm-ended/{rank}")
 
 
 def votes(question: Key) -> tuple[Key, Key]:

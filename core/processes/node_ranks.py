@@ -1,6 +1,7 @@
 """The trainer ranks of one node: what the driver does for all of them, and what they hand to it, over gloo.
 
-A rank alone on its node needs no group, and every call returns at once.
+Of the nodes of an engine that is spread over several they are one group, as if it were one node. A rank alone needs no
+group, and every call returns at once.
 """
 
 from __future__ import annotations

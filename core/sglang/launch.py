@@ -45,8 +45,22 @@ TRAINER_PREFIXES = ("TORCHELASTIC_", "ACCELERATE_")
 
 
 @dataclass(frozen=True)
+class OverNodes:
+    """One of the programs of an engine over several nodes. All are the same but for this; the first has the server.
+
+    Attributes:
+        count, rank: of the nodes, and of this one among them.
+        meeting: host:port at which torch of the first one serves the store where all ranks of the engine meet.
+    """
+
+    count: int
+    rank: int
+    meeting: str
+
+
+@dataclass(frozen=True)
 class EngineSpec:
-    """One server. On GPUs it takes the first `tensor_parallel` of CUDA_VISIBLE_DEVICES.
+    """One server. On GPUs it takes the first of CUDA_VISIBLE_DEVICES: `tensor_parallel`, or a node's share of these.
 
     Attributes:
         device: "cpu" needs SGLang 0.5.21; "cuda" was tried with 0.5.16.
@@ -66,6 +80,7 @@ class EngineSpec:
             read from there: it has none until a sync.
         packing: what it computes with in fp8; None: nothing. It then has no weights until a sync, which brings them so.
         returns_routing: whether requests may ask for the experts that were taken.
+        over_nodes: None: all of the engine is on this node.
         options: further ones of SGLang by name; they replace those of the same name that are set here.
     """
 
@@ -90,6 +105,7 @@ class EngineSpec:
     packing: Packing | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     returns_routing: bool = False
+    over_nodes: OverNodes | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -124,8 +140,15 @@ def _options(spec: EngineSpec) -> dict[str, Any]:
         "skip_tokenizer_init": True,
         "enable_return_routed_experts": True if spec.returns_routing else None,
         "sleep_on_idle": True,  # an idle scheduler would spin while the trainer works
+        **_over_nodes(spec.over_nodes),
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }
+
+
+def _over_nodes(place: OverNodes | None) -> dict[str, Any]:
+    if place is None:
+        return {}
+    return {"nnodes": place.count, "node_rank": place.rank, "dist_init_addr": place.meeting}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -179,6 +202,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        **({"SGLANG_HOST_IP": spec.host} if spec.over_nodes else {}),  # SGLang would ask the way to the internet
         **thread_environment(spec.num_threads, kept),
         **(_cpu_environment(spec) if spec.device == "cpu" else _cuda_environment(spec)),
     }

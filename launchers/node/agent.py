@@ -45,7 +45,7 @@ from launchers.attempts.judgement import (
 from launchers.attempts.outcome import How, Outcome
 from launchers.attempts.stop_request import STOPPED, StopRequest
 from launchers.node import early
-from launchers.node.engine_slot import EngineSlot
+from launchers.node.engine_slot import engine_slots
 from launchers.node.gate import WATCHED, Gate
 from launchers.node.holdings import Holdings
 from launchers.node.last_words import SILENCE_S, gone_without_a_word
@@ -53,7 +53,6 @@ from launchers.node.ports import listen
 from launchers.node.pulse import BEAT_S, Pulse
 from launchers.node.rewards_slot import RewardsSlot
 from launchers.node.seat import Seat
-from launchers.node.slot import ServerSlot
 from launchers.node.temporary import own_temporary_folder
 from launchers.node.trainer_group import TrainerGroup
 
@@ -80,9 +79,7 @@ class NodeAgent:
         self._step: tuple[int | None, float] = (None, time.monotonic())  # under way, and since when
         node = nodes(self.config)[seat.node]
         self.rendezvous = self._meet()
-        self.slots: list[ServerSlot] = [
-            EngineSlot(self.config, self.folder, seat, node, i) for i in range(len(node.engines))
-        ]
+        self.slots = engine_slots(self.config, self.folder, seat, node)
         if node.role == "rewards":
             self.slots.append(RewardsSlot(self.config, directory, seat, node))
         self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
@@ -159,7 +156,7 @@ class NodeAgent:
     def start_processes(self) -> None:
         """Start all servers and trainer ranks of this node."""
         for slot in self.slots:
-            slot.start(self.pulse)
+            slot.begin(self.pulse)
         if self.trainers is not None:
             self.trainers.start(str(self.rendezvous.address))
 

@@ -1,4 +1,4 @@
-"""One engine of a node: a slot whose server is SGLang."""
+"""One engine of a node, or its share of one: a slot whose server is SGLang."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from common.files import write_atomically
 from common.mistake import Wrong
 from core.checks.engine_weights import CARDS, KEY, WHOLE, not_in_fp8
-from core.config.layout import Node, engine_name, running_requests
+from core.config.layout import Node, Share, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
 from core.pretrained.packing import Packing
@@ -22,7 +22,8 @@ from core.processes.device import num_threads, resolve_device, resolve_dtype
 from core.run_dir.attempt_folder import AttemptFolder
 from core.sglang.asked_config import not_said
 from core.sglang.back_ends import BackEnds, choose_back_ends, installed_kernels
-from core.sglang.launch import EngineSpec, command, environment
+from core.sglang.launch import EngineSpec, OverNodes, command, environment
+from launchers.node.arms import Arms, ArmSlot
 from launchers.node.gpus import capability_of_engine, gpus_of_engine
 from launchers.node.network import collective_environment
 from launchers.node.pulse import Pulse
@@ -38,7 +39,9 @@ class EngineSlot(ServerSlot):
     """The place of one engine."""
 
     def __init__(self, config: RunConfig, folder: Path, seat: Seat, node: Node, index: int) -> None:
-        super().__init__("engine", engine_name(seat.node, index), seat, folder, config.placement.engine_restarts)
+        self.share, restarts = node.shares[index], config.placement.engine_restarts
+        self.arms = _arms(node, self.share, seat)
+        super().__init__("engine", self.share.name, seat, folder, restarts, self.arms)
         self._config = config
         self._node = node
         self._gpus = gpus_of_engine(config, node, index)
@@ -62,6 +65,11 @@ class EngineSlot(ServerSlot):
     def devices(self) -> tuple[str, ...]:
         """UUIDs of its GPUs."""
         return self._gpus.uuids
+
+    @property
+    def meeting(self) -> str:
+        """Where the programs of an engine over several nodes meet, host:port; empty: it is on this node alone."""
+        return self.arms.meeting if self.arms is not None else ""
 
     @property
     def _device(self) -> str:
@@ -132,4 +140,29 @@ class EngineSlot(ServerSlot):
             quantised=scheme_of(self._model_dir) is not None,
             packing=self._packing,
             returns_routing=self._config.algorithm.routing_replay == "engine",
+            over_nodes=self._over_nodes(),
         )
+
+    def _over_nodes(self) -> OverNodes | None:
+        return OverNodes(self._node.part.engine_nodes, self.share.rank, self.meeting) if self.meeting else None
+
+
+class EngineArm(ArmSlot, EngineSlot):
+    """The place of an engine's share on a node that is not its first."""
+
+    @property
+    def meeting(self) -> str:
+        """Where the first node's agent said."""
+        return self.told.meeting
+
+
+def engine_slots(config: RunConfig, folder: Path, seat: Seat, node: Node) -> list[ServerSlot]:
+    """The places of what a node has of engines."""
+    kinds = [EngineArm if share.rank else EngineSlot for share in node.shares]
+    return [kind(config, folder, seat, node, index) for index, kind in enumerate(kinds)]
+
+
+def _arms(node: Node, share: Share, seat: Seat) -> Arms | None:
+    """The arms of an engine, on its first node."""
+    several = node.part.engine_nodes > 1 and share.rank == 0
+    return Arms(share.engine, node.part.engine_nodes, seat) if several else None

@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import Iterator
 
-from core.processes.held_port import hold
+from core.processes.held_port import hold, lend
 
 
 class NoFreePort(RuntimeError):
@@ -20,14 +20,16 @@ class ReservedPort:
     user, not even while our server is down.
     """
 
-    def __init__(self, host: str, ports: range | None = None) -> None:
+    def __init__(self, host: str, ports: range | None = None, *, lent: bool = False) -> None:
         """Bind a port of the range.
 
+        Args:
+        lent: a server that knows nothing of held ports will listen on it.
         Raises:
         NoFreePort: no port of the range is free on `host`.
         """
         self._socket = _bound(host, ports)
-        hold(self._socket)
+        (lend if lent else hold)(self._socket)
         self.number = int(self._socket.getsockname()[1])
 
     def close(self) -> None:

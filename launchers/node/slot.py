@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from core.engines.starts import try_to_start
 from core.processes import keys
@@ -28,10 +29,59 @@ BAD_COMMAND_LINE = 2  # how argparse ends a program
 log = logging.getLogger("agent")
 
 
+class Followers(Protocol):
+    """Programs on other nodes that belong to a server: they start with it, and end with it (`launchers.node.arms`)."""
+
+    @property
+    def watched(self) -> tuple[Key, ...]:
+        """The keys of the store that are read."""
+        ...
+
+    def start(self, pulse: Pulse, incarnation: int) -> None:
+        """Have all of them start it."""
+        ...
+
+    def one_ended(self, pulse: Pulse, incarnation: int) -> str:
+        """Which of them has ended, and how; empty: none."""
+        ...
+
+    def have_ended(self, pulse: Pulse, incarnation: int) -> bool:
+        """Whether all of them have; they are told to."""
+        ...
+
+    def close(self) -> None:
+        """Give up what they hold here."""
+        ...
+
+
+class Nobody:
+    """No followers: all of the server is on this node."""
+
+    watched: tuple[Key, ...] = ()
+
+    def start(self, pulse: Pulse, incarnation: int) -> None:
+        """Start none."""
+
+    def one_ended(self, pulse: Pulse, incarnation: int) -> str:
+        """None has."""
+        del pulse, incarnation
+        return ""
+
+    def have_ended(self, pulse: Pulse, incarnation: int) -> bool:
+        """Nothing is left of none."""
+        del pulse, incarnation
+        return True
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 class ServerSlot(ABC):
     """Several incarnations may fill it one after the other; all answer on the same reserved port."""
 
-    def __init__(self, role: str, name: str, seat: Seat, folder: Path, restarts: int) -> None:
+    def __init__(
+        self, role: str, name: str, seat: Seat, folder: Path, restarts: int, followers: Followers | None = None
+    ) -> None:
         self.role = role
         self.name = name
         self.seat = seat
@@ -39,6 +89,8 @@ class ServerSlot(ABC):
         self.child: Child | None = None
         self.port = ReservedPort(seat.host, seat.ports)
         self._restarts = restarts
+        self._followers = followers or Nobody()
+        self._lost = ""  # a follower without which this incarnation was of no use
         self._incarnation = 0
         self._condemned = False
         self._permission: Future[bool] | None = None  # to start again; None: nothing is asked
@@ -57,7 +109,12 @@ class ServerSlot(ABC):
     @property
     def watched(self) -> tuple[Key, ...]:
         """The keys of the store that `keep_running` reads."""
-        return (keys.server_condemned(self.name), keys.server_ready(self.name))
+        return (self.condemned, keys.server_ready(self.name), *self._followers.watched)
+
+    @property
+    def condemned(self) -> Key:
+        """The key under which whoever asks the server gives it up."""
+        return keys.server_condemned(self.name)
 
     @abstractmethod
     def command(self) -> Sequence[str]:
@@ -67,9 +124,13 @@ class ServerSlot(ABC):
     def environment(self) -> Mapping[str, str]:
         """The server's whole environment."""
 
+    def begin(self, pulse: Pulse) -> None:
+        """Start the first incarnation."""
+        self.start(pulse)
+
     def start(self, pulse: Pulse) -> None:
         """Start the next incarnation and publish where it will answer."""
-        self._condemned = False
+        self._condemned, self._lost = False, ""
         self.child = Child(self.name, self.command(), self.environment(), self.log_path)
         member = Member(
             role=self.role,
@@ -82,6 +143,7 @@ class ServerSlot(ABC):
             incarnation=self._incarnation,
         )
         pulse.post(keys.member(self.role, self.name), member.to_json())
+        self._followers.start(pulse, self._incarnation)
         log.info(
             "%s=%s incarnation=%d pid=%d url=%s", self.role, self.name, self._incarnation, self.child.pid, self.url
         )
@@ -95,9 +157,11 @@ class ServerSlot(ABC):
             return None
         exit_code = self.child.exit_code()
         if exit_code is None:
-            self._end_if_condemned(self.child, pulse)
+            self._end_if_useless(self.child, pulse)
             return None
-        cause = describe_exit(exit_code)
+        if not self._followers.have_ended(pulse, self._incarnation):
+            return None
+        cause = self._lost or describe_exit(exit_code)
         if self._incarnation >= self._allowed(pulse, exit_code):
             cause = f"{cause} {self._restarts_in_words(pulse)}"
             return from_child(self.role, self.name, pulse.moment, self.child, exit_code, cause)
@@ -136,17 +200,26 @@ class ServerSlot(ABC):
     def close(self) -> None:
         """Give the port back."""
         self.port.close()
+        self._followers.close()
 
     @property
     def log_path(self) -> Path:
         """The log of the present incarnation."""
         return AttemptFolder(self.folder).server_log(self.name, self._incarnation)
 
+    def _end_if_useless(self, child: Child, pulse: Pulse) -> None:
+        """End a server that has lost a follower, or that is condemned."""
+        self._lost = self._lost or self._followers.one_ended(pulse, self._incarnation)
+        if self._lost:
+            child.signal(signal.SIGKILL)
+        else:
+            self._end_if_condemned(child, pulse)
+
     def _end_if_condemned(self, child: Child, pulse: Pulse) -> None:
         """End a server that gave its driver no answer: first ask for its stacks, and kill it at the next look."""
         if self._condemned:
             child.signal(signal.SIGKILL)
-        elif pulse.value(keys.server_condemned(self.name)) == str(self._incarnation):
+        elif pulse.value(self.condemned) == str(self._incarnation):
             self._condemned = True
             child.signal(STACKS)
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from core.config.layout import colocated_engines, driven_engines, engine_gpus, nodes
+from core.config.layout import (
+    arm_name,
+    colocated_engines,
+    driven_engines,
+    engine_gpus,
+    engine_nodes,
+    nodes,
+    serving_together,
+)
 from core.engines.pairing import check_gpus, serving_ranks
 from core.engines.roster import Engine, Engines
 from core.megatron.trainer import MegatronTrainer
@@ -33,7 +41,8 @@ class RankEngines:
         self._rank = rank
         self._config = rank.config
         self._colocated = colocated_engines(rank.config, rank.node)
-        self._trainers_here: list[Member] = []  # the ranks of the node that this one drives
+        self._num_nodes = engine_nodes(rank.config.placement)
+        self._trainers_here: list[Member] = []  # the ranks of the node that this one drives, or of its engines' nodes
         self.driven = Engines(
             rank.rendezvous,
             driven_engines(rank.config, rank.node) if rank.drives else [],
@@ -55,7 +64,8 @@ class RankEngines:
         member = Member("trainer", str(rank.global_rank), rank.node, rank.host, os.getpid())
         rank.rendezvous.publish(replace(member, devices=(uuid,) if uuid is not None else ()))
         if rank.drives:
-            here = range(rank.global_rank, rank.global_rank + placement.trainers_per_node)
+            num_nodes = self._num_nodes if nodes(self._config)[rank.node].engines else 1
+            here = range(rank.global_rank, rank.global_rank + placement.trainers_per_node * num_nodes)
             names = [str(one) for one in here]
             self._trainers_here = rank.rendezvous.wait("trainer", names, placement.start_timeout_s)
 
@@ -65,7 +75,7 @@ class RankEngines:
         if self._rank.drives:
             here = nodes(self._config)[self._rank.node].engines
             check_gpus(
-                [engine.member for engine in self.driven.alive() if engine.name in here],
+                [one for engine in self.driven.alive() if engine.name in here for one in self._members(engine)],
                 self._trainers_here,
                 colocated=self._config.placement.engines == "colocated",
             )
@@ -98,12 +108,23 @@ class RankEngines:
         return self._weight_ipc(), broadcast
 
     def _weight_ipc(self) -> WeightIpc:
-        placement, node = self._config.placement, nodes(self._config)[self._rank.node]
+        placement = self._config.placement
+        together = serving_together(self._config)
+        ranks = NodeRanks.meet(together, self._rank.rendezvous.secret, placement.collective_timeout_s)
+        return WeightIpc(self.driven, self._colocated, ranks, self._serving)
 
-        def serving(engine: Engine) -> tuple[int, ...]:
-            places = engine_gpus(self._config, node, self._colocated.index(engine.name))
-            return serving_ranks(engine.member, places, self._trainers_here)
+    def _serving(self, engine: Engine) -> list[int]:
+        """Which of the ranks that serve together has each of a colocated engine's GPUs, node by node."""
+        per_node, node = self._config.placement.trainers_per_node, nodes(self._config)[self._rank.node]
+        places = engine_gpus(self._config, node, self._colocated.index(engine.name))
+        found: list[int] = []
+        for number, member in enumerate(self._members(engine)):
+            first = number * per_node
+            here = self._trainers_here[first : first + per_node]
+            found += [first + local for local in serving_ranks(member, places, here)]
+        return found
 
-        per_node = placement.trainers_per_node if self._colocated else 1
-        ranks = NodeRanks.meet(per_node, self._rank.rendezvous.secret, placement.collective_timeout_s)
-        return WeightIpc(self.driven, self._colocated, ranks, serving)
+    def _members(self, engine: Engine) -> list[Member]:
+        """What the programs of an engine say of themselves, in the order of its nodes."""
+        arms = [arm_name(engine.name, rank) for rank in range(1, self._num_nodes)]
+        return [engine.member, *self._rank.rendezvous.wait("engine", arms, self._config.placement.start_timeout_s)]

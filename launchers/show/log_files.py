@@ -17,7 +17,7 @@ from launchers.attempts.job_record import read_record
 
 ROLES = ("trainer", "engine", "rewards", "agent", "torchrun", "task", "batch")
 SHOWN_FIRST = (("trainer", 0), ("agent", 0), ("task", 0), ("batch", 0))  # if nothing is asked for: the first there is
-ENGINE_LOG = re.compile(r"(?P<name>.*engine\d+)\.(?P<incarnation>\d+)\.log")
+ENGINE_LOG = re.compile(r"(?P<name>.*engine\d+(?:-arm\d+)?)\.(?P<incarnation>\d+)\.log")
 REWARDS_LOG = re.compile(r"node(?P<rank>\d+)-rewards\.(?P<incarnation>\d+)\.log")
 RANKED_LOG = re.compile(r"(?P<role>trainer|agent|torchrun|task)-(?P<rank>\d+)\.log")
 

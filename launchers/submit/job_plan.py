@@ -128,9 +128,9 @@ def _processes(config: RunConfig, node: Node) -> Iterator[Process]:
         for i in range(placement.trainers_per_node):
             rank = node.number * placement.trainers_per_node + i
             yield Process(f"trainer rank {rank}", (i,) if on_gpus else (), "collectives")
-    for i, name in enumerate(node.engines):
-        gpus = tuple(engine_gpus(config, node, i)) if on_gpus else ()
-        yield Process(f"engine {name}", gpus, "generation requests")
+    for share in node.shares:
+        gpus = tuple(engine_gpus(config, node, share.index)) if on_gpus else ()
+        yield Process(f"engine {share.name}", gpus, "its health alone" if share.rank else "generation requests")
     if node.role == "rewards":
         yield Process(f"reward server node{node.number}", (), "samples to score")
         yield Process(f"{node.part.num_reward_workers} reward workers", ())

@@ -13,7 +13,21 @@ import pytest
 
 from core.trajectory import step_path
 from tests.slurm_cluster import Cluster
-from tests.support.slurm_runs import attempts, complete, local_losses, losses, prepare, run, site_of, submit, tell
+from tests.support.slurm_runs import (
+    attempts,
+    complete,
+    hold,
+    hold_phases,
+    kill,
+    local_losses,
+    losses,
+    prepare,
+    run,
+    site_of,
+    submit,
+    tell,
+    wait_for_phase,
+)
 from tests.support.tiny_runs import EBBTIDE
 
 pytestmark = [pytest.mark.slurm, pytest.mark.run, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -68,14 +82,25 @@ def results_of(run_dir: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_one_allocation_with_the_same_processes(cluster: Cluster, tmp_path: Path, reference: dict[int, float]) -> None:
-    """`heterogeneous: false`: an ordinary job of three nodes."""
-    run_dir = tmp_path / "out"
-    job = submit(prepare(tmp_path, num_nodes=2, slurm={**TWO_PARTS, "heterogeneous": False}), run_dir)
+def test_one_allocation_and_an_engine_over_two_of_its_nodes(
+    cluster: Cluster, tmp_path: Path, reference: dict[int, float]
+) -> None:
+    """`heterogeneous: false`: an ordinary job of three nodes. The trainers' two share an engine, half of which dies."""
+    run_dir, spread = tmp_path / "out", {"engine_tensor_parallel": 2, "engine_nodes": 2, "check_sync": 2}
+    run_file = prepare(tmp_path, num_nodes=2, placement=spread, slurm={**TWO_PARTS, "heterogeneous": False})
+    hold_phases(run_file)
+    hold(run_file, "rollout step=1")
+    job = submit(run_file, run_dir)
     assert "+" not in cluster.run("squeue", "-h", "-o", "%i")
+    wait_for_phase(run_dir, "rollout step=1")
+    kill(cluster, attempts(run_dir)[0].nodes[1], "--node-rank 1")
+    hold(run_file, None)
     complete(cluster, job, run_dir, 240)
     assert same(losses(run_dir), reference), tell(run_dir)
-    assert len(attempts(run_dir)[0].nodes) == 3
+    assert [(a.how, len(a.nodes)) for a in attempts(run_dir)] == [("complete", 3)]
+    assert engines_of(run_dir) == {"node0-engine0"}
+    logs = {path.name for path in (run_dir / "attempts" / "1").glob("node*-engine*.log")}
+    assert logs == {f"node0-engine0{arm}.{start}.log" for arm in ("", "-arm1") for start in (0, 1)}
 
 
 @pytest.mark.parametrize("way", ["auto", "files"])

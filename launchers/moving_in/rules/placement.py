@@ -61,17 +61,21 @@ def _colocated(
     elif asked:
         draft.skip(asked, "engines are on the trainers' GPUs")
     if size:
-        draft.put("placement.engine_tensor_parallel", _of_one_node(draft, size, wanted, gpus, heads), size)
+        draft.put("placement.engine_tensor_parallel", _engine_gpus(draft, size, wanted, trainers, heads), size)
     tensor = draft.value("placement.engine_tensor_parallel", 1)
     draft.put("placement.engines_per_node", max(1, gpus // tensor), size, "GPUs of a node / engine_tensor_parallel")
 
 
-def _of_one_node(draft: Draft, size: Flag, wanted: int, gpus: int, heads: int) -> int:
-    """An engine's GPUs, which are all on one node, and share out the attention heads evenly."""
-    fitting = wanted
-    if wanted > gpus:
-        do = "the GPUs of one node must hold the model; ask ebbtide plan"
-        draft.lose(size, "an engine is on one node", do, "memory")
+def _engine_gpus(draft: Draft, size: Flag, wanted: int, there: tuple[int, int], heads: int) -> int:
+    """An engine's GPUs: some of one node's, or all of several; they share out the attention heads evenly.
+
+    Args:
+        there: nodes, and GPUs of each.
+    """
+    (nodes, gpus), fitting = there, wanted
+    if wanted > gpus and (wanted % gpus or nodes % (wanted // gpus)):
+        do = "the GPUs of one node must hold the model, or there must be nodes for whole engines; ask ebbtide plan"
+        draft.lose(size, f"engines over several nodes do not share out {nodes} of {gpus} GPUs", do, "memory")
         fitting = gpus
     if heads % fitting:
         fitting = math.gcd(heads, fitting)
@@ -99,14 +103,14 @@ def _apart(
             "placement.engines_per_node", max(1, total // wanted), asked, "rollout-num-gpus / engine_tensor_parallel"
         )
         return
-    tensor = _of_one_node(draft, size, wanted, min(gpus, per_node), heads) if size else 1
+    apart = math.ceil(total / per_node)
+    there = (math.gcd(nodes, apart) if gpus == per_node else 1, min(gpus, per_node))
+    tensor = _engine_gpus(draft, size, wanted, there, heads) if size else 1
     draft.put("placement.engine_tensor_parallel", tensor, size)
     why = "the trainers' nodes have engines as well, in turns with the trainers"
     draft.put("placement.engines_per_node", max(1, gpus // tensor), size, why)
     parts: list[dict[str, Any]] = [{"role": "trainers"}]
-    parts.append(
-        {"role": "engines", "nodes": math.ceil(total / per_node), "engines_per_node": max(1, per_node // tensor)}
-    )
+    parts.append({"role": "engines", "nodes": apart, "engines_per_node": max(1, per_node // tensor)})
     draft.put("slurm.components", parts, asked)
 
 

@@ -14,6 +14,7 @@ from core.checks.rules import RULES
 from core.config.schema import RunConfig
 from core.planner import Device, plan_memory, problems
 from core.planner.changes import apply
+from core.planner.engine_room import engine_splits, fitting_fraction
 from core.planner.machine import Layout, Machine, larger_machines, layouts, machine_of
 from core.planner.memory import TIGHT
 from core.planner.search import HOST_PER_GPU, least_bytes, on_machine, smallest_machine, suits, tried
@@ -47,9 +48,6 @@ def test_each_known_model_has_a_layout_there_or_is_told_the_smallest_machine(
     here = next(on_machine(config, shape, device, machine_of(config), TIGHT), None)
     if here is None:
         found = smallest_machine(config, shape, device, TIGHT)
-        if name.startswith("kimi-k2"):  # an engine is on one node, and no node of 8 GPUs holds a trillion of bfloat16
-            assert found is None
-            return
         assert found is not None
         here, device = found.changes, found.device
         assert found.machine.num_gpus > gpus or (device.total_bytes or 0) > (H200.total_bytes or 0) // 2
@@ -86,6 +84,35 @@ def test_experts_over_stages_with_an_engine_on_four_gpus_fit_eight_of_80_gb() ->
     same = [one for one in found if (one.placement.pipeline_parallel, one.placement.expert_parallel) == (2, 4)]
     assert [one.placement.engine_tensor_parallel for one in same] == [4]
     assert suits(same[0], EXPERTS, H100, TIGHT)
+
+
+SPLITS: dict[str, tuple[dict[str, Any], list[tuple[int, int, int | None]]]] = {
+    "one node": ({}, [(8, 1, None)]),
+    "six nodes": ({"num_nodes": 6}, [(8, 1, None), (16, 1, None), (24, 1, None), (48, 1, None)]),
+    "nodes said": ({"num_nodes": 2, "engine_nodes": 1}, [(8, 1, 1), (16, 1, 2)]),
+    "GPUs of their own": ({"num_nodes": 2, "engines": "own_gpus", "trainers_per_node": 4}, [(8, 1, 2)]),
+}
+
+
+@pytest.mark.parametrize("case", SPLITS)
+def test_an_engine_may_have_all_gpus_of_nodes_that_share_out_evenly(case: str) -> None:
+    said, wanted = SPLITS[case]
+    config = run("qwen3-30b-a3b", placement={"trainers_per_node": 8, "engine_tensor_parallel": 4, **said})
+    found = [apply(config, split).placement for split in engine_splits(config, replace(H100, per_node=8))][1:]
+    assert [(one.engine_tensor_parallel, one.engines_per_node, one.engine_nodes) for one in found] == wanted
+
+
+def test_a_model_that_no_node_holds_has_an_engine_over_several() -> None:
+    """A trillion of bfloat16: 16 GPUs of 80 GB do not hold it either."""
+    config = asks("kimi-k2-1026b-a32b", 8)
+    config = apply(config, {"placement.num_nodes": 16, "placement.engine_tensor_parallel": 8})
+    shape, splits = modelcfg.load("kimi-k2-1026b-a32b"), list(engine_splits(config, H100))
+    fitting = [
+        apply(config, split).placement.engine_tensor_parallel
+        for split in splits
+        if fitting_fraction(apply(config, split), shape, H100, wanted=1) is not None
+    ]
+    assert fitting == [32, 64]
 
 
 def test_what_a_search_proposes_first_costs_least() -> None:

@@ -14,7 +14,7 @@ import pytest
 import modelcfg
 from core.pretrained.packing import Packing
 from core.sglang.asked_config import not_said
-from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, command, environment
+from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, OverNodes, command, environment
 from modelcfg.families import families
 from tests.support.tiny_models import SEEING, SEEING_EXPERTS, STATEFUL, tiny_model
 
@@ -41,6 +41,15 @@ def test_cuda_command() -> None:
         "--mem-fraction-static 0.4 --cuda-graph-max-bs-decode 128 --enable-memory-saver --skip-server-warmup "
         "--disable-prefill-cuda-graph --enable-deterministic-inference"
     )
+
+
+def test_programs_of_an_engine_over_nodes_differ_in_their_place_alone() -> None:
+    first, arm = (replace(CUDA, over_nodes=OverNodes(2, rank, "10.0.0.1:20001")) for rank in (0, 1))
+    for rank, spec in enumerate((first, arm)):
+        assert f"--nnodes 2 --node-rank {rank} --dist-init-addr 10.0.0.1:20001" in " ".join(command(spec, "python"))
+        assert environment(spec, {})["SGLANG_HOST_IP"] == "127.0.0.1"
+    assert len([1 for one, other in zip(command(first), command(arm), strict=True) if one != other]) == 1
+    assert "SGLANG_HOST_IP" not in environment(CUDA, {})
 
 
 def test_cuda_weights_of_experts_stay_as_they_are_loaded() -> None:

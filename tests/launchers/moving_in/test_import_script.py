@@ -201,6 +201,7 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
 
 
 PARTIAL = "--partial-rollout --over-sampling-batch-size 8"
+OVER_NODES = "--actor-num-nodes 2 --rollout-num-gpus-per-engine 16"
 LAST = "--pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers"
 MAMBA = "placement.engine_options.mamba_radix_cache_strategy"
 FILTER = "--dynamic-sampling-filter-path"
@@ -246,6 +247,10 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--sglang-enable-deterministic-inference", "rollout.deterministic", True),
         ("--sglang-server-concurrency 300", "placement.engine_max_running_requests", 300),
         ("--rollout-num-gpus-per-engine 16 --colocate", "placement.engine_tensor_parallel", 8),
+        (f"{OVER_NODES} --colocate", "placement.engine_tensor_parallel", 16),
+        (f"{OVER_NODES} --colocate", "placement.engines_per_node", 1),
+        (f"{OVER_NODES} --rollout-num-gpus 40", "placement.engine_tensor_parallel", 8),
+        (f"{OVER_NODES} --rollout-num-gpus 48", "placement.engine_tensor_parallel", 16),
         ("--actor-num-gpus-per-node 4 --rollout-num-gpus 4", "placement.engines", "own_gpus"),
         ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 8),
         ("--expert-model-parallel-size 8 --pipeline-model-parallel-size 2", "placement.expert_parallel", 4),

@@ -11,6 +11,7 @@ from core.config.layout import nodes
 from core.run_dir.attempt_folder import AttemptFolder
 from core.sglang.back_ends import Kernels
 from launchers.node import engine_slot as engine
+from launchers.node.arms import Told
 from launchers.node.gpus import EngineGpus, capability_of_engine
 from launchers.node.seat import Seat
 from launchers.node.slot import ServerSlot
@@ -49,6 +50,29 @@ def test_an_engine_takes_the_best_kernels_of_its_node_and_says_so(
     (note,) = AttemptFolder(tmp_path).engines_notes()
     assert note.read_text().startswith("fa3 attention, pytorch sampling: compute capability 9.0")
     assert f"engine=node0-engine0 computes with {note.read_text()}" in caplog.text
+
+
+def test_the_nodes_of_an_engine_run_its_programs(tmp_path: Path) -> None:
+    placement = {"device": "cpu", "num_nodes": 2, "engine_tensor_parallel": 4, "engine_nodes": 2}
+    config = load_run_file(write_run(tmp_path, placement=placement))
+    seats = [Seat(1, node, ("a", "b"), f"127.0.0.{1 + node}", None, "key", range(23000, 23200)) for node in (0, 1)]
+    first, arm = (engine.engine_slots(config, tmp_path, seat, nodes(config)[seat.node])[0] for seat in seats)
+    try:
+        assert isinstance(first, engine.EngineSlot)
+        assert isinstance(arm, engine.EngineArm)
+        assert (first.name, arm.name) == ("node0-engine0", "node0-engine0-arm1")
+        host, _, port = first.meeting.partition(":")
+        assert (host, int(port) in range(23000, 23200)) == ("127.0.0.1", True)
+        assert int(port) != first.port.number
+        arm.told = Told(0, first.meeting)
+        for rank, slot in enumerate((first, arm)):
+            said = " ".join(slot.command())
+            assert f"--tp-size 4 --max-running-requests {config.placement.engine_max_running_requests}" in said
+            assert f"--nnodes 2 --node-rank {rank} --dist-init-addr {first.meeting}" in said
+            assert f"--host 127.0.0.{1 + rank} --port {slot.port.number}" in said
+    finally:
+        first.close()
+        arm.close()
 
 
 ANSWERS = {

@@ -105,3 +105,18 @@ def test_ports_come_from_the_range() -> None:
 def test_a_listener_answers_at_once() -> None:
     with closing(listen(HOST)) as listener:
         socket.create_connection(listener.getsockname(), 5).close()
+
+
+def test_a_lent_port_is_given_to_torchs_store_as_often_as_that_begins_anew_and_chosen_for_nobody() -> None:
+    from torch.distributed import TCPStore  # here: the other tests need no torch
+
+    lent = ReservedPort(HOST, lent=True)
+    with pytest.raises(OSError, match="in use"):
+        bind(lent.number)
+    for _ in range(2):
+        store = TCPStore(HOST, lent.number, is_master=True, wait_for_workers=False)
+        client = TCPStore(HOST, lent.number, is_master=False)
+        client.set("met", "yes")
+        assert store.get("met") == b"yes"
+        del client, store
+    lent.close()

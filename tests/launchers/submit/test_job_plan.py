@@ -66,6 +66,16 @@ def test_engines_with_gpus_of_their_own_come_behind_the_trainers(tmp_path: Path)
         assert f"    {line}" in text
 
 
+def test_the_map_shows_what_each_node_has_of_an_engine_over_several(tmp_path: Path) -> None:
+    spread = ("placement.engines_per_node=1", "placement.engine_tensor_parallel=8", "slurm.components=[]")
+    text = render(plan(tmp_path, *spread))
+    for line in (
+        "engine node0-engine0        GPU 0,1,2,3 listens for generation requests",
+        "engine node0-engine0-arm1   GPU 0,1,2,3 listens for its health alone",
+    ):
+        assert f"    {line}\n" in text
+
+
 @pytest.mark.parametrize(
     ("run", "site", "minutes"), [(None, None, 60), (None, "02:00:00", 120), ("90", "02:00:00", 90)], ids=str
 )
