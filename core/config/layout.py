@@ -105,7 +105,7 @@ def nodes(config: RunConfig) -> tuple[Node, ...]:
 
 
 def engine_nodes(placement: PlacementConfig) -> int:
-    """Nodes of one engine: as said, or as many as have its GPUs where it shares those of the trainers."""
+    """Nodes of one engine: as said, or those that have its GPUs where it shares the trainers'."""
     if placement.engine_nodes is not None or placement.engines != "colocated" or placement.device == "cpu":
         return placement.engine_nodes or 1
     nodes, rest = divmod(placement.engine_tensor_parallel, placement.trainers_per_node)

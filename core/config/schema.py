@@ -482,7 +482,7 @@ class PlacementConfig(Section):
         None,
         description="nodes that one engine is spread over, with the same share of its GPUs on each, so that "
         "engines_per_node counts shares; null: where engines are on the trainers' GPUs, and the trainers_per_node of a "
-        "node are fewer than engine_tensor_parallel, as many nodes as have those; else, and on CPUs, 1",
+        "node are fewer than engine_tensor_parallel, the nodes that have those; else, and on CPUs, 1",
     )
     trainers: Literal["megatron", "none"] = Field(
         "megatron",

@@ -68,7 +68,7 @@ class EngineSlot(ServerSlot):
 
     @property
     def meeting(self) -> str:
-        """Where the programs of an engine over several nodes meet, host:port; empty: it is on this node alone."""
+        """Place where the programs of an engine over several nodes meet, host:port; empty: it is on this node alone."""
         return self.arms.meeting if self.arms is not None else ""
 
     @property
@@ -152,7 +152,7 @@ class EngineArm(ArmSlot, EngineSlot):
 
     @property
     def meeting(self) -> str:
-        """Where the first node's agent said."""
+        """The place that the first node's agent named."""
         return self.told.meeting
 
 

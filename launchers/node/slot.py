@@ -55,7 +55,7 @@ class Followers(Protocol):
 
 
 class Nobody:
-    """No followers: all of the server is on this node."""
+    """Followers of a server that is on this node alone: there are none."""
 
     watched: tuple[Key, ...] = ()
 
@@ -63,17 +63,17 @@ class Nobody:
         """Start none."""
 
     def one_ended(self, pulse: Pulse, incarnation: int) -> str:
-        """None has."""
+        """Say that none has."""
         del pulse, incarnation
         return ""
 
     def have_ended(self, pulse: Pulse, incarnation: int) -> bool:
-        """Nothing is left of none."""
+        """Say so of none."""
         del pulse, incarnation
         return True
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 class ServerSlot(ABC):

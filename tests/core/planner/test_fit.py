@@ -109,8 +109,11 @@ def test_a_model_that_no_setting_fits_on_one_gpu_is_told_what_was_tried_and_the_
 
 
 def test_a_model_that_is_too_large_for_any_number_of_gpus_wants_larger_ones() -> None:
-    (message, _) = refused(run("llama-3.1-405b", placement={"trainers_per_node": 8}), Device("cuda", 80 * GIB))
-    assert ", for 6 nodes × 8 GPUs of 139.7 GiB, the smallest machine that would do; on 8 GPUs no layout " in message
+    (message, _) = refused(run("llama-3.1-405b", placement={"trainers_per_node": 8}), Device("cuda", 24 * GIB))
+    found = (
+        " and placement.engine_tensor_parallel: 16, for 8 nodes × 8 GPUs of 79.1 GiB, the smallest machine that would "
+    )
+    assert f"{found}do; on 8 GPUs no layout " in message
     assert "(tried: tensor_parallel 1, 2, 4, 8, pipeline_parallel 1, 2, 4, 8, all layers recomputed, " in message
 
 
