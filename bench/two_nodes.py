@@ -111,17 +111,17 @@ def wrong_links(result: Mapping[str, Any]) -> list[str]:
 
 def table(results: list[dict[str, Any]]) -> str:
     """The results as a table for a person."""
-    head = f"{'case':<15}{'rc':>3}{'start s':>9}{'whole s':>9}  {'sync s':<17}{'engine-trainer':<22}{'loss':>9}"
+    head = f"{'case':<18}{'rc':>3}{'start s':>9}{'whole s':>9}  {'sync s':<17}{'engine-trainer':<22}{'loss':>9}"
     rows = [f"{head}{'float32 loss':>14}{'log-prob':>10}{'sent MiB':>10}  links, attempts"]
     for r in results:
         if "rc" not in r:
-            rows.append(f"{r['case']:<15} {'; '.join(r['faults'])}")
+            rows.append(f"{r['case']:<18} {'; '.join(r['faults'])}")
             continue
         measured = [f"{r[k]:.1e}" if k in r else "-" for k in ("loss_gap", "exact_loss_gap", "exact_logprob_gap")]
         syncs, apart = (" ".join(f"{v:.{n}f}" for v in r[k]) for k, n in (("sync_s", 2), ("logprob_gap", 4)))
         tried = ", then ".join(f"{how} on {'+'.join(nodes)}" for how, nodes, _ in r["attempts"])
         rows.append(
-            f"{r['case']:<15}{r['rc']!s:>3}{r['start_s']!s:>9}{r['whole_s']!s:>9}  {syncs:<17}{apart:<22}"
+            f"{r['case']:<18}{r['rc']!s:>3}{r['start_s']!s:>9}{r['whole_s']!s:>9}  {syncs:<17}{apart:<22}"
             f"{measured[0]:>9}{measured[1]:>14}{measured[2]:>10}{r['sent_mib']:>10}  "
             f"{r['via'] or 'gloo'}, {tried}: {'; '.join(r['faults']) or 'ok'}"
         )
