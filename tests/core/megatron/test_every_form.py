@@ -78,8 +78,6 @@ def test_same_losses_log_probs_and_gradients(
     assert isinstance(outcomes[f"{form} {layout}"][0], dict), outcomes[f"{form} {layout}"]
     found, wanted = outcomes[f"{form} {layout}"], outcomes[f"{form} plain"]
     check_same(found, wanted)
-    for one, other in zip(found[0]["logprobs"], wanted[0]["logprobs"], strict=True):
-        assert one == pytest.approx(other, abs=1e-5, nan_ok=True)
     ours, plain = load_file(folder / f"{form} {layout}"), load_file(folder / f"{form} plain")
     assert ours.keys() == plain.keys()
     norm = _norm(plain)
