@@ -26,6 +26,7 @@ MEASURED = [line for line in MEASURED if not line.get("graphs")]  # these keep w
 PROMPT = 512  # of each sequence of that benchmark
 BYTES_PER_PARAMETER = 2 + 4  # that benchmark has parameters and gradients, nothing of the optimiser
 ERROR_GIB = 0.02
+EXPERTS_ERROR_GIB = 0.05  # a thousandth of the peak: the products' buffers come and go, in pieces of the allocator's
 PLAIN = Pass(2, num_layers=36)
 
 
@@ -54,7 +55,7 @@ def test_the_measured_peak_is_met(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("row", WITH_EXPERTS["model"], ids=lambda row: f"{row['experts']} {row['tokens']}")
 def test_the_measured_peak_with_experts_is_met_by_the_products_and_not_by_the_loop(row: dict[str, Any]) -> None:
     missing = row["peak_gib"] - planned_gib(row, "whole", num_layers=WITH_EXPERTS["num_layers"])
-    assert (abs(missing) < ERROR_GIB) == (row["experts"] == "products"), missing
+    assert (abs(missing) < EXPERTS_ERROR_GIB) == (row["experts"] == "products"), missing
 
 
 def test_a_layer_of_4b_takes_what_the_page_says() -> None:
