@@ -74,6 +74,7 @@ class EngineSpec:
             engine is always so, see `EngineClient.generate_group`).
         num_threads: CPU threads of each of the engine's processes.
         has_experts: whether the model has.
+        has_windows: whether some of its layers see a window of tokens.
         back_ends: of an engine on a GPU: what it computes attention and samples with.
         config: keys that SGLang asks of `config.json`, which may not have them.
         quantised: whether its files hold quantised weights. The engine then computes with whole ones, which it does not
@@ -100,6 +101,7 @@ class EngineSpec:
     deterministic: bool = False
     num_threads: int = 1
     has_experts: bool = False
+    has_windows: bool = False
     back_ends: BackEnds = field(default_factory=BackEnds)
     quantised: bool = False
     packing: Packing | None = None
@@ -226,7 +228,8 @@ def _cuda_environment(spec: EngineSpec) -> dict[str, str]:
     """FlashInfer is off unless something names it: wherever SGLang finds it, it takes more of it, and that compiles."""
     chosen = {"attention_backend": spec.back_ends.attention, "sampling_backend": spec.back_ends.sampling}
     asked = any("flashinfer" in str(value) for value in {**chosen, **spec.options}.values())
-    return {} if asked else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}
+    variables = {} if asked else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}
+    return variables | ({"EBBTIDE_TRITON_WINDOWS": "1"} if spec.has_windows else {})
 
 
 def _is_trainers(variable: str) -> bool:

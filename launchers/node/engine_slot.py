@@ -135,6 +135,7 @@ class EngineSlot(ServerSlot):
             num_threads=num_threads(self._node.part.num_engines),
             options=placement.engine_options,
             has_experts=self._shape.num_experts > 0,
+            has_windows=self._shape.window is not None,
             back_ends=self._back_ends,
             config=not_said(families()[self._shape.architecture].engine_config(self._shape), self._model_dir),
             quantised=scheme_of(self._model_dir) is not None,

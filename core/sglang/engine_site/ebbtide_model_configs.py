@@ -5,12 +5,14 @@ The entry point in ebbtide_engine_site-1.dist-info makes SGLang load this in eve
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
 def register() -> None:
-    """Mend both."""
+    """Mend all three."""
     know_mimo()
+    keep_what_a_part_says()
     name_the_engines_dtype()
 
 
@@ -25,6 +27,26 @@ def know_mimo() -> None:
         model_type = "mimo"
 
     AutoConfig.register(MiMoConfig.model_type, MiMoConfig, exist_ok=True)
+
+
+def keep_what_a_part_says() -> None:
+    """Let an override of one setting of a config's part leave the part's others alone.
+
+    SGLang 0.5.16 puts the given mapping in the place of the whole part, as the decoder of Qwen3.5 is; 0.5.21 does not.
+    """
+    from transformers import PreTrainedConfig
+
+    replace = PreTrainedConfig.update
+
+    def update(config: Any, changes: Mapping[str, Any]) -> None:
+        for name, change in changes.items():
+            part = getattr(config, name, None)
+            if isinstance(part, PreTrainedConfig) and isinstance(change, Mapping):
+                update(part, change)
+            else:
+                replace(config, {name: change})
+
+    PreTrainedConfig.update = update
 
 
 def name_the_engines_dtype() -> None:

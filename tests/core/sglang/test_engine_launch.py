@@ -84,6 +84,11 @@ def test_an_engine_in_fp8_is_told_so_reads_no_weights_and_keeps_them_as_they_are
     assert chosen[chosen.index("--fp8-gemm-backend") + 1] == "deep_gemm"
 
 
+def test_an_engine_of_layers_with_windows_is_told_to_count_their_keys() -> None:
+    assert environment(replace(CUDA, has_windows=True), {})["EBBTIDE_TRITON_WINDOWS"] == "1"
+    assert "EBBTIDE_TRITON_WINDOWS" not in environment(CUDA, {})
+
+
 @pytest.mark.parametrize("given", [{"rope_theta": 5.0}, '{"rope_theta": 5.0}'])
 def test_what_sglang_asks_of_config_json_is_told_beside_what_the_run_file_overrides(given: object) -> None:
     asked = {"full_attention_interval": 4}

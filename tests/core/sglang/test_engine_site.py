@@ -90,12 +90,34 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     """Its functions are there under these names; nothing of it is imported."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
     import ebbtide_fp8_engine as plugin
+    import ebbtide_triton_windows as windows
 
     (package,) = (Path(folder) for folder in importlib.util.find_spec("sglang").submodule_search_locations)
     for target in (plugin.FILL, plugin.QUANTISE):
         module, _, name = target.removeprefix("sglang.").rpartition(".")
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert re.search(rf"^(def {name}\(|    {name},$)", text, re.MULTILINE), target
+    text = (package / f"{windows.MODULE.removeprefix('sglang.').replace('.', '/')}.py").read_text()
+    gathers = text.partition("def update_sliding_window_buffer(")[2].partition("\ndef ")[0]
+    assert "class TritonAttnBackend(" in text
+    assert "torch.tensor(sliding_window_size)" in gathers
+    assert windows.MENDED not in gathers  # else it is not needed any more
+
+
+@pytest.mark.parametrize(("size", "gathers", "wanted"), [(15, "it", 16), (None, "it", None), (15, "it + 1", 15)])
+def test_a_window_has_one_more_key_than_its_distance(
+    monkeypatch: pytest.MonkeyPatch, size: int | None, gathers: str, wanted: int | None
+) -> None:
+    """Unless there is no window, or SGLang counts so itself."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_triton_windows as plugin
+
+    source = gathers.replace("it", "sliding_window_size")
+    monkeypatch.setattr(plugin.inspect, "getsource", lambda _: source)
+    monkeypatch.setitem(sys.modules, plugin.MODULE, SimpleNamespace(update_sliding_window_buffer=None))
+    back_end = SimpleNamespace(sliding_window_size=size)
+    assert plugin.gather_one_more(None, back_end, "runner") is None
+    assert back_end.sliding_window_size == wanted
 
 
 def test_without_switches_nothing_happens() -> None:
@@ -179,6 +201,10 @@ print(type(read).__mro__[1].__name__, read.vocab_size)
 from sglang.srt.configs.model_config import ModelConfig
 config = ModelConfig({str(model)!r}, dtype="bfloat16")
 print(config.dtype, config.hf_config.dtype, config.hf_text_config.dtype)
+from transformers import Qwen3_5Config
+whole = Qwen3_5Config(text_config={{"num_hidden_layers": 4, "head_dim": 64}})
+whole.update({{"text_config": {{"head_dim": 32}}, "language_model_only": True}})
+print(whole.text_config.num_hidden_layers, whole.text_config.head_dim, whole.language_model_only)
 """
     printed = run(code, [CPU_SHIM, ENGINE_SITE], EBBTIDE_CPU_ENGINE="1").splitlines()
-    assert printed[-2:] == ["Qwen2Config 77", "torch.bfloat16 torch.bfloat16 torch.bfloat16"]
+    assert printed[-3:] == ["Qwen2Config 77", "torch.bfloat16 torch.bfloat16 torch.bfloat16", "4 32 True"]
