@@ -17,15 +17,16 @@ def begins_with_the_digit(sample):
 '''
 
 
-def write_task(folder: Path, seed: int, **sizes: int) -> Path:
+def write_task(folder: Path, seed: int, kind: str = "Llama", **sizes: int) -> Path:
     """Write model, tokenizer, rows and reward.
 
     Args:
         seed: of the random weights.
-        sizes: of the model, where they are others.
+        kind: the model's, as transformers' classes are called.
+        sizes: its, where they are others.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write_model(folder / "model", seed, sizes)
+    _write_model(folder / "model", seed, kind, sizes)
     _write_tokenizer(folder / "model")
     rows = [{"prompt": str(digit), "label": str(digit)} for digit in range(10)] * 2  # dynamic sampling draws 20
     (folder / "digits.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -47,12 +48,12 @@ def run_file(folder: Path) -> dict[str, Any]:
     }
 
 
-def _write_model(directory: Path, seed: int, sizes: dict[str, int]) -> None:
+def _write_model(directory: Path, seed: int, kind: str, sizes: dict[str, int]) -> None:
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
     torch.manual_seed(seed)
-    config = LlamaConfig(
+    config = getattr(transformers, f"{kind}Config")(
         vocab_size=len(VOCABULARY),
         **{"hidden_size": 64, "intermediate_size": 128, **sizes},
         num_hidden_layers=2,
@@ -63,7 +64,7 @@ def _write_model(directory: Path, seed: int, sizes: dict[str, int]) -> None:
         eos_token_id=VOCABULARY.index("</s>"),
         dtype="float32",
     )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(directory)
 
 
 def _write_tokenizer(directory: Path) -> None:

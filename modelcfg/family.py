@@ -66,6 +66,7 @@ class Family:
             they were.
         engine_config: keys of `config.json` that SGLang asks for, and that not everybody writes.
         not_on_cpus: why no engine on CPUs serves it; empty: one does.
+        not_in_fp8: why engines cannot have its linear layers in fp8, beside what its shape says; empty: they can.
         tells_no_experts: why engines cannot say which experts they chose; empty: they can, where there are any.
     """
 
@@ -80,6 +81,7 @@ class Family:
     carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
     engine_config: Callable[[ModelShape], dict[str, Any]] = nothing
     not_on_cpus: str = ""
+    not_in_fp8: str = ""
     tells_no_experts: str = ""
 
 

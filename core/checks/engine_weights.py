@@ -9,6 +9,7 @@ from core.config.schema import RunConfig
 from core.pretrained.packing import PUBLISHED
 from modelcfg import ModelShape, matrices
 from modelcfg.blocks import Cut, has_gate_and_up_in_one, uncut_blocks
+from modelcfg.families import families
 
 KEY = "placement.engine_weights"
 WHOLE = "set it to whole"
@@ -76,6 +77,8 @@ def not_in_fp8(device: str, capability: float | None) -> str:
 
 def _not_built(shape: ModelShape) -> str:
     """Why a family was not built; empty: it was."""
+    if why := families()[shape.architecture].not_in_fp8:
+        return why
     if not matrices(shape):
         return "whose files have all experts of a layer in one tensor"
     if has_gate_and_up_in_one(shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelcfg.families.llama import NOT_IN_FP8
 from modelcfg.family import Config, Family
 
 WINDOW = 4096  # where config.json does not say, as transformers has it
@@ -11,4 +12,4 @@ def _refused(config: Config) -> dict[str, bool]:
     return {"sliding_window": config.get("sliding_window", WINDOW) is not None}
 
 
-FAMILY = Family("mistral", "MistralForCausalLM", refused=_refused)
+FAMILY = Family("mistral", "MistralForCausalLM", refused=_refused, not_in_fp8=NOT_IN_FP8)

@@ -9,6 +9,9 @@ in the memory of parameters. The next ones are brought there by a few fused copi
 Nothing is replayed, and load_weights is called always, if there is more to it than such copies: a parameter that is
 computed from tensors or that something is computed from, a tensor that nobody was seen to copy, copies to one place.
 Where a parameter has moved, the next bucket is watched again.
+
+A factor of weights in fp8 that goes nowhere is an error: SGLang's Llama renames them, finds no such parameter, and
+would go on with what lay there by chance, with no more than a warning in its log.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+FACTORS = ".weight_scale_inv"  # ends of their names
 MAX_RECORDINGS = 3  # of one layout: parameters that keep moving are not worth it
 Spec = tuple[tuple[int, ...], tuple[int, ...], int]  # size, strides and offset, in elements
 
@@ -130,6 +134,11 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
         model.load_weights(tensors)  # type: ignore[operator]
     moved = not all(home.is_same() for home in homes)
     starts = [start for _, _, _, start, _ in json.loads(layout)]
+    nowhere = [tensors[place][0] for place in _unused(recorder.copies, starts)]
+    if lost := [name for name in nowhere if name.endswith(FACTORS)]:
+        raise RuntimeError(
+            f"{type(model).__name__} of SGLang has no place for {lost[0]} ({len(lost)} such): no fp8 for it"
+        )
     reason = "a parameter was replaced" if moved else _why_not(recorder, starts)
     log.info("weight_replay tensors=%d copies=%d why_not=%s", len(tensors), len(recorder.copies), reason)
     if reason:
@@ -139,11 +148,19 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
     return Plan(number, used, _grouped(recorder.copies))
 
 
+def _miss_no_factor(model: nn.Module, unused: Sequence[str]) -> None:
+    """Raise RuntimeError if factors are among the tensors that went nowhere."""
+    if lost := [name for name in unused if name.endswith(FACTORS)]:
+        raise RuntimeError(
+            f"SGLang's {type(model).__name__} has no place for {lost[0]} ({len(lost)} such): no fp8 for it"
+        )
+
+
 def _why_not(recorder: _Recorder, starts: Sequence[int]) -> str:
     """Why copies alone would not do; empty: they do."""
     if recorder.more_than_copies:
         return f"there is {recorder.more_than_copies} beside copies"
-    if not _covers(recorder.copies, starts):
+    if _unused(recorder.copies, starts):
         return "a tensor is used unseen"
     return "copies overlap" if _overlap(recorder.copies) else ""
 
@@ -196,12 +213,12 @@ def _is_view(func: Any) -> bool:
     return not schema.is_mutable and bool(schema.returns) and all(one.alias_info for one in schema.returns)
 
 
-def _covers(copies: Sequence[Copy], starts: Sequence[int]) -> bool:
-    """Whether each tensor was the source of a copy: otherwise it was used in a way that was not seen (a kernel of the
-    model's own, another thread).
+def _unused(copies: Sequence[Copy], starts: Sequence[int]) -> list[int]:
+    """Tensors that were the source of no copy: not used, or in a way that was not seen (a kernel of the model's own,
+    another thread).
     """
-    sources = {bisect(starts, copy.source[2] * copy.dtype.itemsize) for copy in copies}
-    return len(sources) == len(starts)
+    sources = {bisect(starts, copy.source[2] * copy.dtype.itemsize) - 1 for copy in copies}
+    return sorted(set(range(len(starts))) - sources)
 
 
 def _overlap(copies: Sequence[Copy]) -> bool:

@@ -56,6 +56,8 @@ def test_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
         ("glm4-9b", 1, 1, "gate and up in one tensor"),
         ("gpt-oss-20b", 1, 1, "all experts of a layer in one tensor"),
         ("qwen3-next-80b-a3b", 1, 1, "layers with a state"),
+        ("llama-3.1-8b", 1, 1, "under a name that its own layers do not have"),
+        ("qwen2.5-7b", 1, 1, ""),
     ],
 )
 def test_families_and_sizes(name: str, ranks: int, expert_ranks: int, part: str) -> None:

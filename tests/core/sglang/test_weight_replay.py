@@ -142,3 +142,12 @@ def test_a_refused_bucket_leaves_nothing_to_replay(load: Loader) -> None:
     load(model, tensors(1))
     load(model, tensors(2))
     assert_loaded(model, plain, 2)
+
+
+def test_a_factor_of_fp8_that_goes_nowhere_is_told(load: Loader) -> None:
+    """SGLang's own loaders say no more than a warning."""
+    model = Model(lambda model, tensors: plain(model, tensors[:-1]))
+    factor = ("down_proj.weight_scale_inv", torch.ones(2, 2))
+    with pytest.raises(RuntimeError, match=r"has no place for down_proj\.weight_scale_inv \(1 such\)"):
+        load(model, [*tensors(0), factor])
+    load(model, [*tensors(0), ("unknown", torch.ones(2, 2))])  # others may be left out: a tied output layer
