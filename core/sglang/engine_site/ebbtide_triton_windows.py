@@ -1,4 +1,4 @@
-"""A plugin for SGLang (0.5.16 and 0.5.21): a window has as many keys while decoding as in a prefill, with triton.
+"""A plugin for SGLang (0.5.16 and 0.5.21): a window has all its keys while decoding, with triton, and not only in a prefill.
 
 A layer's window of W tokens, itself among them, is W - 1 to SGLang, the distance of the farthest. Its triton kernel for
 prompts lets a token see that many before it; while decoding its back end gathers W - 1 keys in all, one too few
