@@ -151,8 +151,7 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
 def _miss_no_factor(model: nn.Module, unused: Sequence[str]) -> None:
     """Raise RuntimeError if factors are among the tensors that went nowhere."""
     if lost := [name for name in unused if name.endswith(FACTORS)]:
-        name = type(model).__name__
-        raise RuntimeError(f"SGLang's {name} has no place for {lost[0]} ({len(lost)} such): no fp8 for it")
+        raise RuntimeError(f"SGLang's {type(model).__name__} has no place for {lost[0]} ({len(lost)} such): no fp8")
 
 
 def _why_not(recorder: _Recorder, starts: Sequence[int]) -> str:
