@@ -1,4 +1,4 @@
-"""A plugin for SGLang (0.5.16 and 0.5.21): while decoding with triton, a window has all its keys, as it has in a prefill.
+"""A plugin for SGLang (0.5.16 and 0.5.21): with triton, a window has all its keys while decoding, as in a prefill.
 
 A layer's window of W tokens, itself among them, is W - 1 to SGLang, the distance of the farthest. Its triton kernel for
 prompts lets a token see that many before it; while decoding its back end gathers W - 1 keys in all, one too few
