@@ -20,6 +20,10 @@ TESTS = {
     "engine paused": (
         "tests/core/sglang/test_transport.py::test_a_connection_that_is_closed_under_a_request_is_replaced_once",
     ),
+    "a node's part of an engine over several": (
+        "tests/slurm/test_run_layouts.py::test_one_allocation_and_an_engine_over_two_of_its_nodes",
+        "tests/launchers/node/test_arms.py::test_an_arm_that_dies_too_often_is_named_in_the_engines_failure",
+    ),
     "trainer rank raises": (f"{ON_SLURM}::test_a_trainer_rank_that_raises_fails_the_job",),
     "reward raises": (f"{FAULTS}::test_failing_rewards_are_named_tolerated_and_then_stop_the_run",),
     "reward server of another node": (
