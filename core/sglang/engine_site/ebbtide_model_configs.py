@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+READ = "sglang.srt.configs.model_config.ModelConfig.__init__"
+
 
 def register() -> None:
     """Mend all three."""
+    from sglang.srt.plugins.hook_registry import HookRegistry, HookType
+
     know_mimo()
     keep_what_a_part_says()
-    name_the_engines_dtype()
+    HookRegistry.register(READ, name_the_engines_dtype, HookType.AFTER)
 
 
 def know_mimo() -> None:
@@ -49,18 +53,11 @@ def keep_what_a_part_says() -> None:
     PreTrainedConfig.update = update
 
 
-def name_the_engines_dtype() -> None:
+def name_the_engines_dtype(result: Any, config: Any, *_: Any, **__: Any) -> Any:
     """Let a config name the precision that the engine computes in, whatever the one of its files is.
 
     SGLang gives most layers the engine's, but routers of gpt-oss and a norm of Qwen3-Next the config's: files in
     float32 and an engine in bfloat16 met in one product, which failed.
     """
-    from sglang.srt.configs.model_config import ModelConfig
-
-    make = ModelConfig.__init__
-
-    def init(config: Any, *arguments: Any, **named: Any) -> None:
-        make(config, *arguments, **named)
-        config.hf_config.dtype = config.hf_text_config.dtype = config.dtype
-
-    ModelConfig.__init__ = init
+    config.hf_config.dtype = config.hf_text_config.dtype = config.dtype
+    return result

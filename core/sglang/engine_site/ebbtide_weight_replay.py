@@ -134,12 +134,9 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
         model.load_weights(tensors)  # type: ignore[operator]
     moved = not all(home.is_same() for home in homes)
     starts = [start for _, _, _, start, _ in json.loads(layout)]
-    nowhere = [tensors[place][0] for place in _unused(recorder.copies, starts)]
-    if lost := [name for name in nowhere if name.endswith(FACTORS)]:
-        raise RuntimeError(
-            f"{type(model).__name__} of SGLang has no place for {lost[0]} ({len(lost)} such): no fp8 for it"
-        )
-    reason = "a parameter was replaced" if moved else _why_not(recorder, starts)
+    unused = [tensors[place][0] for place in _unused(recorder.copies, starts)]
+    _miss_no_factor(model, unused)
+    reason = "a parameter was replaced" if moved else _why_not(recorder, unused)
     log.info("weight_replay tensors=%d copies=%d why_not=%s", len(tensors), len(recorder.copies), reason)
     if reason:
         return Plan(number)
@@ -154,11 +151,11 @@ def _miss_no_factor(model: nn.Module, unused: Sequence[str]) -> None:
         raise RuntimeError(f"SGLang's {type(model).__name__} has no place for {lost[0]} ({len(lost)} such): no fp8")
 
 
-def _why_not(recorder: _Recorder, starts: Sequence[int]) -> str:
+def _why_not(recorder: _Recorder, unused: Sequence[str]) -> str:
     """Why copies alone would not do; empty: they do."""
     if recorder.more_than_copies:
         return f"there is {recorder.more_than_copies} beside copies"
-    if _unused(recorder.copies, starts):
+    if unused:
         return "a tensor is used unseen"
     return "copies overlap" if _overlap(recorder.copies) else ""
 
