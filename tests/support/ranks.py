@@ -17,6 +17,11 @@ from typing import Any, ClassVar
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+OVER_TWO: dict[str, dict[str, dict[str, Any]]] = {  # ranks that have one model between them
+    "sp2": {"placement": {"tensor_parallel": 2, "sequence_parallel": True}},
+    "cp2": {"placement": {"context_parallel": 2}},
+    "pp2": {"placement": {"pipeline_parallel": 2}},
+}
 DEADLINE_S = 900.0  # beside the long tests a rank may have a tenth of a processor
 
 

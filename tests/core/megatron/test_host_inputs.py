@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from core.megatron.layers import kept_on_host
 from core.megatron.layers.kept_on_host import HostInputs
-from tests.support.ranks import run_ranks
+from tests.support.ranks import OVER_TWO, run_ranks
 from tests.support.tiny_models import EXPERTS, tiny_models
 
 FULL = {"recompute": "full"}
@@ -21,13 +21,8 @@ ALONE: dict[str, dict[str, dict[str, Any]]] = {
     "lora": {"train": {"lora": {"rank": 4, "alpha": 8}}},
     "critic": {"algorithm": {"advantage_estimator": "gae"}},
 }
-TWO: dict[str, dict[str, dict[str, Any]]] = {
-    "sp2": {"placement": {"tensor_parallel": 2, "sequence_parallel": True}},
-    "cp2": {"placement": {"context_parallel": 2}},
-    "pp2": {"placement": {"pipeline_parallel": 2}},
-}
 ACTIONS = [["update", 0], ["update", 1], ["log_probs", 3]]
-CASES = [f"llama {name}" for name in (*ALONE, *TWO)] + [f"{EXPERTS} plain"]
+CASES = [f"llama {name}" for name in (*ALONE, *OVER_TWO)] + [f"{EXPERTS} plain"]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +42,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         }
 
     one = cases("llama", ALONE) | cases(EXPERTS, {"plain": {}})
-    return run_ranks(folder / "1", 1, one) | run_ranks(folder / "2", 2, cases("llama", TWO))
+    return run_ranks(folder / "1", 1, one) | run_ranks(folder / "2", 2, cases("llama", OVER_TWO))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,7 +15,7 @@ import modelcfg
 from core.megatron.layers import made_again
 from core.megatron.layers.made_again import LayerOutputs, _making_again
 from core.megatron.sizes.activations import Pass, layer_bytes
-from tests.support.ranks import run_ranks
+from tests.support.ranks import OVER_TWO, run_ranks
 from tests.support.tiny_models import EXPERTS, LATENT, POST_NORMS, STATEFUL, WHOLE_NORMS, tiny_models
 
 SELECTIVE = {"recompute": "selective"}
@@ -24,12 +24,7 @@ ALONE: dict[str, dict[str, dict[str, Any]]] = {
     "lora": {"train": {"lora": {"rank": 4, "alpha": 8}}},
     "critic": {"algorithm": {"advantage_estimator": "gae"}},
 }
-TWO: dict[str, dict[str, dict[str, Any]]] = {
-    "sp2": {"placement": {"tensor_parallel": 2, "sequence_parallel": True}},
-    "cp2": {"placement": {"context_parallel": 2}},
-    "pp2": {"placement": {"pipeline_parallel": 2}},
-    "dp2-distopt": {"train": {"use_distributed_optimizer": True}},
-}
+TWO = {**OVER_TWO, "dp2-distopt": {"train": {"use_distributed_optimizer": True}}}
 EXACT = ("llama", POST_NORMS, EXPERTS, WHOLE_NORMS)
 MODELS = (*EXACT, STATEFUL, *LATENT)
 ACTIONS = [["update", 0], ["update", 1], ["log_probs", 3]]
