@@ -30,6 +30,7 @@ WHOLE_NORMS = "minimax_m2"  # experts and a router's bias in all layers, norms o
 LATENT = ("deepseek_v3", "glm4_moe_lite")  # the same, with keys and values by way of few numbers
 # what is carried for several tokens, where it is not a layer behind the last
 BESIDE = {CARRIES: "model.mtp_layers.0.", STATEFUL: "mtp.", SEEING: "mtp.", SEEING_EXPERTS: "mtp."}
+PICTURES = {"image_processor_type": "Qwen2VLImageProcessorFast", "processor_class": "Qwen3VLProcessor"}  # of such files
 EYE = "model.visual."  # what the names of tensors that see images begin with
 YARN = {
     "rope_type": "yarn",
@@ -187,6 +188,8 @@ def tiny_model(kind: str, directory: Path, seed: int = 0, **changes: Any) -> Pat
                 buffer.normal_(0.0, 0.3, generator=generator)
     directory.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(directory)
+    if kind.startswith(SEEING):
+        (directory / "preprocessor_config.json").write_text(json.dumps(PICTURES))
     return directory
 
 
