@@ -44,6 +44,7 @@ from core.planner import Device, MemoryPlan, plan_memory, problems  # noqa: E402
 from core.planner.memory import TIGHT  # noqa: E402
 from core.run_dir.progress import ProgressReader  # noqa: E402
 from hpc.node.gpu_cards import DRIVER_BYTES  # noqa: E402
+from hpc.node.host_memory import host_memory  # noqa: E402
 from launchers.show.memory_table import render_memory  # noqa: E402
 from launchers.submit.which_gpus import named_gpu  # noqa: E402
 from modelcfg import num_parameters  # noqa: E402
@@ -137,7 +138,7 @@ def host_wrong(plan: MemoryPlan) -> list[str]:
     """Host memory for what leaves the GPUs."""
     import psutil
 
-    free = psutil.virtual_memory().available
+    free = min(psutil.virtual_memory().available, host_memory().total_bytes)
     if free >= plan.host_bytes:
         return []
     wanted = f"wanted {plan.host_bytes / GIB:.0f} for what trainers park there"

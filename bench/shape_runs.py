@@ -52,7 +52,7 @@ def write_run(folder: Path, model: Path, prompt: int, sections: Mapping[str, Map
         "data": {"path": "data.jsonl", "max_prompt_tokens": 2 * prompt},
         "reward": {"type": "python", "path": "reward.py:reward"},
         "placement": {"start_timeout_s": 400},
-        "checkpoint": {"interval": 0, "save_hf": "off"},
+        "checkpoint": {"interval": 0, "every": None, "save_hf": "off"},
         "logging": {"tensorboard": False},
     }
     for name, changes in sections.items():

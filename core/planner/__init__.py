@@ -12,11 +12,12 @@ from core.planner.disk import plan_disk
 from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
 from core.planner.memory import Device, MemoryPlan
-from core.planner.saves import saves_apart
+from core.planner.saves import host_shortage, saves_apart
 
 __all__ = [
     "Device",
     "MemoryPlan",
+    "host_shortage",
     "notices",
     "plan_disk",
     "plan_memory",

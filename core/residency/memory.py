@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,11 +35,6 @@ def total_memory(device: str) -> int | None:
     import torch
 
     return int(torch.cuda.get_device_properties(0).total_memory)
-
-
-def host_memory() -> int:
-    """Bytes of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def gib(num_bytes: float) -> str:

@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from common.files import write_atomically
@@ -28,6 +27,7 @@ from common.units import GIB
 from core.run_dir.attempt_folder import AttemptFolder
 from core.run_dir.run_directory import RunDirectory
 from hpc.node.gpus import gpu_names
+from hpc.node.host_memory import host_memory
 from launchers.attempts.changed_files import changed_files
 from launchers.attempts.user_files import keep_user_files
 
@@ -137,7 +137,7 @@ def gather(settings: dict[str, Any], user_code: Path) -> Provenance:
         host=socket.gethostname(),
         system=platform.platform(),
         cores=len(os.sched_getaffinity(0)),
-        memory_gib=round(psutil.virtual_memory().total / GIB, 1),
+        memory_gib=round(host_memory().total_bytes / GIB, 1),
         gpus=gpu_names(os.environ.get("CUDA_VISIBLE_DEVICES"), ASK_TIMEOUT_S),
         user_files=tuple(keep_user_files(settings, user_code)),
     )

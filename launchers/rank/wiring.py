@@ -30,13 +30,13 @@ from core.loop.phases import Phases
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests
 from core.megatron.trainer import MegatronTrainer
-from core.planner import MemoryPlan, plan_memory, saves_apart, streams, takes_turns
+from core.planner import MemoryPlan, host_shortage, plan_memory, saves_apart, streams, takes_turns
 from core.processes import keys
 from core.processes.collective import any_rank
 from core.residency import EVERYTHING, table
 from core.residency.engines import EngineOwner
 from core.residency.machine import Residency
-from core.residency.memory import host_memory
+from core.residency.memory import gib
 from core.reward import RewardPool
 from core.reward.remote import RemoteRewardPool
 from core.reward.remote_directory import RewardDirectory
@@ -47,6 +47,7 @@ from core.rollout.rollout import Rollout
 from core.rollout.rows import RowRollout
 from core.run_dir.moment import Moment
 from core.weights.sync import Sync
+from hpc.node.host_memory import host_memory
 from hpc.slurm.job_end import ask_job_end, job_of
 from launchers.attempts.history import usual_step_s
 from launchers.rank.rank_engines import RankEngines
@@ -129,8 +130,10 @@ def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer, plan: MemoryPlan
     section, num_steps = rank.config.checkpoint, rank.config.rollout.num_rollout
     interval = section.model_interval
     models = ModelSaves(rank.directory, trainer, interval=interval, num_steps=num_steps) if interval else None
-    asynchronous = not any_rank(not saves_apart(rank.config, plan, host_memory()))
-    log.info("checkpoints are written %s", "while the run goes on" if asynchronous else "before the run goes on")
+    memory = host_memory()
+    asynchronous = not any_rank(not saves_apart(rank.config, plan, memory.total_bytes))
+    when = "while the run goes on" if asynchronous else "before the run goes on"
+    log.info("checkpoints are written %s; host memory %s GiB, by %s", when, gib(memory.total_bytes), memory.whose)
     return Checkpoints(
         rank.directory.checkpoints,
         trainer,
@@ -145,10 +148,17 @@ def build_checkpoints(rank: ThisRank, trainer: MegatronTrainer, plan: MemoryPlan
 
 
 def expected_memory(rank: ThisRank, trainer: MegatronTrainer, in_turns: bool) -> MemoryPlan:
-    """The plan of this rank's device; into the log, to be read beside what is found."""
+    """The plan of this rank's device; into the log, to be read beside what is found.
+
+    Raises:
+        Wrong: the host has no room for what is parked there.
+    """
     stage = trainer.layout.pp_rank
     plan = plan_memory(rank.config, rank.shape, rank.memory(), stage=stage, in_turns=in_turns)
     log.info("planned memory\n%s", render_memory(rank.config, rank.shape, plan))
+    memory = host_memory()
+    if shortage := host_shortage(rank.config, plan, memory.total_bytes, memory.whose):
+        raise shortage
     return plan
 
 

@@ -12,6 +12,7 @@ from core.config.schema import RunConfig
 from core.planner import Device
 from hpc.node.gpu_cards import DRIVER_BYTES, MIN_CAPABILITY, SHOWN, Card, capability_of, card_of, sizes_of
 from hpc.node.gpus import ask_gpus
+from hpc.node.host_memory import MACHINE, host_memory
 from hpc.site.schema import Site
 
 ASK_TIMEOUT_S = 10.0
@@ -59,10 +60,8 @@ def own_gpu() -> Device | None:
 
 
 def own_host() -> Device:
-    """The memory of this machine, for a run on its CPUs."""
-    import psutil
-
-    return Device("cpu", int(psutil.virtual_memory().total), "this machine")
+    """The memory that a run on this machine's CPUs may use."""
+    return Device("cpu", host_memory().total_bytes, MACHINE)
 
 
 def common_gpus() -> tuple[Device, ...]:

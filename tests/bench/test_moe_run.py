@@ -18,6 +18,7 @@ from core.checks import check_run_file
 from core.config.schema import RunConfig
 from core.planner import MemoryPlan, plan_memory, problems
 from core.pretrained.weight_files import misfits, stored_tensors
+from hpc.node.host_memory import HostMemory
 from modelcfg import ModelShape
 from tests.support.plans import GIB, H100, H200
 
@@ -124,6 +125,7 @@ def test_a_small_disk_and_a_small_host_are_told(tmp_path: Path, monkeypatch: pyt
     assert list(moe_run.room_wrong(Task(), tmp_path)) == []
     config, _ = moe_run.planned(Task(), H200)
     plan = plan_memory(config, Task().shape, H200)
+    monkeypatch.setattr("bench.moe_run.host_memory", lambda: HostMemory(plan.host_bytes))
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": plan.host_bytes - 1})())
     (wrong,) = moe_run.host_wrong(plan)
     assert "of host memory; wanted " in wrong

@@ -10,7 +10,7 @@ import yaml
 
 import modelcfg
 from core.config.schema import RunConfig, SlurmComponent
-from core.planner import notices, problems, size_problems
+from core.planner import host_shortage, notices, problems, size_problems
 from core.planner.changes import apply
 from core.planner.memory import TIGHT, TRAINING, Device
 from tests.support.plans import A100_40, CPU, GIB, H100, plan, run
@@ -198,3 +198,14 @@ def test_a_cpu_plan_only_notices() -> None:
     config = run("qwen3-4b", model={"dtype": "float32"})
     assert refused(config, CPU) == []
     assert any("of this node" in text for text in noticed(config, CPU))
+
+
+def test_a_host_without_room_for_what_is_parked() -> None:
+    config = run(placement={"offload": "on"})
+    found = plan(config)
+    assert host_shortage(config, found, found.host_bytes, "this machine") is None
+    wrong = host_shortage(config, found, found.host_bytes - 1, "the control group /job_7")
+    assert str(wrong).startswith(
+        "found 44.95 GiB of host memory, by the control group /job_7; wanted room for the 44.95"
+    )
+    assert host_shortage(config, plan(config, CPU), 1, "this machine") is None, "on a CPU nothing is parked"
