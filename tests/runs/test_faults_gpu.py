@@ -1,4 +1,4 @@
-"""Faults of runs whose engine and trainer share a real GPU: the memory is free afterwards, and the run goes on."""
+"""Faults of runs whose engines and trainer ranks share real GPUs: memory is free afterwards, and the run goes on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ pytestmark = [pytest.mark.gpu, pytest.mark.run]
 
 FREED_S = 20
 SLACK_MIB = 200
+# a rank and an engine on each of two GPUs, and what is cut over both
+ON_EACH = {"trainers_per_node": 2, "engines_per_node": 2}
+OVER_BOTH = {"trainers_per_node": 2, "tensor_parallel": 2, "engine_tensor_parallel": 2}
+layouts = pytest.mark.parametrize("placement", [{}, ON_EACH, OVER_BOTH], ids=["one-gpu", "on-each-of-two", "over-both"])
 # 200 MiB for the trainer of an H100: enough for the model, not for the activations of 16 samples of 250 tokens
 LITTLE_MEMORY = """
 import sys
@@ -40,25 +44,34 @@ def used_mib() -> int:
 
 
 @pytest.fixture
-def memory_before() -> Iterator[int]:
-    """Also skips where there is no GPU, and checks in the end that all memory came back."""
+def placement() -> dict[str, Any]:
+    """The layout of one GPU, where a test has no other."""
+    return {}
+
+
+@pytest.fixture
+def memory_before(placement: dict[str, Any]) -> Iterator[int]:
+    """Also skips where there are too few GPUs, and checks in the end that all memory came back."""
     import torch
 
-    if not torch.cuda.is_available():
-        pytest.skip("no GPU here")
+    if torch.cuda.device_count() < (wanted := placement.get("trainers_per_node", 1)):
+        pytest.skip(f"fewer than {wanted} GPUs here")
     before = used_mib()
     yield before
     assert wait_until(lambda: used_mib() <= before + SLACK_MIB, FREED_S), f"{used_mib()} MiB in use, {before} before"
 
 
-def write_gpu_run(folder: Path, offload: str = "on", **rollout: Any) -> Path:
+def write_gpu_run(folder: Path, placement: dict[str, Any], offload: str = "on", **rollout: Any) -> Path:
     """A tiny model of a size that CUDA kernels take; one row of all tokens."""
     file = write_run(
         folder,
         kind="qwen3-tied",
         rollout={"num_rollout": 6, "max_response_tokens": 500, **rollout},
-        train={"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 40000},
-        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400, "offload": offload},
+        train={
+            **{"global_batch_size": 16, "num_steps_per_rollout": 1, "max_tokens_per_micro_batch": 40000},
+            "use_distributed_optimizer": placement == ON_EACH,
+        },
+        placement={"engine_memory_fraction": 0.2, "start_timeout_s": 400, "offload": offload, **placement},
         logging={"tensorboard": False},
     )
     tiny_model("qwen3-tied", folder / "model", max_position_embeddings=4096, **GPU_SIZES)
@@ -72,12 +85,13 @@ def finish(run_dir: Path) -> None:
     assert sorted({event["step"] for event in events(run_dir, "step")}) == list(range(6))
 
 
+@layouts
 @pytest.mark.parametrize("phase", ["rollout step=1", "update step=1"])
 def test_an_engine_killed_while_it_holds_memory_or_has_given_it_back(
-    phase: str, memory_before: int, tmp_path: Path
+    phase: str, placement: dict[str, Any], memory_before: int, tmp_path: Path
 ) -> None:
-    run_dir = tmp_path / "out"
-    command = start_ebbtide("run", str(write_gpu_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+    run_dir, file = tmp_path / "out", write_gpu_run(tmp_path, placement)
+    command = start_ebbtide("run", str(file), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, phase, command)
     for process in reversed(descendants([member_pid(run_dir, "engine=node0-engine0")])):  # children die with parents
         process.kill()
@@ -86,12 +100,13 @@ def test_an_engine_killed_while_it_holds_memory_or_has_given_it_back(
     assert sorted(event["step"] for event in events(run_dir, "step")) == list(range(6))
 
 
-def test_a_trainer_killed_while_it_is_parked(memory_before: int, tmp_path: Path) -> None:
-    run_dir = tmp_path / "out"
-    command = start_ebbtide("run", str(write_gpu_run(tmp_path)), "--run-dir", str(run_dir), log=tmp_path / "log")
+@layouts
+def test_a_trainer_killed_while_it_is_parked(placement: dict[str, Any], memory_before: int, tmp_path: Path) -> None:
+    run_dir, file = tmp_path / "out", write_gpu_run(tmp_path, placement)
+    command = start_ebbtide("run", str(file), "--run-dir", str(run_dir), log=tmp_path / "log")
     wait_for_phase(run_dir, "rollout step=2", command)
     family = descendants([command.pid])
-    next(p for p in family if "launchers.rank.trainer" in p.cmdline()).kill()
+    [p for p in family if "launchers.rank.trainer" in p.cmdline()][-1].kill()
     assert command.wait(60) == 1
     assert survivors(family) == []
     record = json.loads((run_dir / "attempts/1/failure.json").read_text())
@@ -101,12 +116,14 @@ def test_a_trainer_killed_while_it_is_parked(memory_before: int, tmp_path: Path)
 
 
 @pytest.mark.parametrize("offload", ["on", "off"])
-def test_memory_that_runs_out_in_an_update(offload: str, memory_before: int, tmp_path: Path) -> None:
+def test_memory_that_runs_out_in_an_update(
+    offload: str, placement: dict[str, Any], memory_before: int, tmp_path: Path
+) -> None:
     """The error says so, nothing stays behind, and with enough of it the run goes on."""
     run_dir, site = tmp_path / "out", tmp_path / "site"
     site.mkdir()
     (site / "sitecustomize.py").write_text(LITTLE_MEMORY)
-    run_file = write_gpu_run(tmp_path, offload, max_response_tokens=2000)
+    run_file = write_gpu_run(tmp_path, placement, offload, max_response_tokens=2000)
     command = start_ebbtide("run", str(run_file), "--run-dir", str(run_dir), log=tmp_path / "log", python_path=site)
     assert command.wait(400) == 1
     text = (run_dir / "attempts/1/trainer-0.log").read_text()
