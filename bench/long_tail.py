@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.engine_only import EngineOnly, engine_only
 from bench.record import report
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version

@@ -30,7 +30,8 @@ from bench.record import report
 from common.units import GIB
 from core.algorithm.batch import Batch, make_batch
 from core.algorithm.estimate import build_advantages
-from core.config.schema import AlgorithmConfig, RewardConfig
+from core.config.sections.algorithm import AlgorithmConfig
+from core.config.sections.reward import RewardConfig
 from core.loop import in_turns as loop
 from core.loop.parts import Parts
 from core.loop.phases import Phases

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.engine_only import EngineOnly, engine_only
 from bench.record import alternate, report
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.rollout.generate import GroupGenerator
 from core.rollout.own import OwnGeneration
 from core.rollout.request import Request

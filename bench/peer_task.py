@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.config.schema import EvalConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.eval import EvalConfig
 from core.data import build
 from core.pretrained.tokenizer import load_tokenizer
 from core.processes.device import resolve_device

@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, TrainerCallback  # noqa: E402
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
 from bench.record import versions  # noqa: E402
-from core.config.schema import RewardConfig  # noqa: E402
+from core.config.sections.reward import RewardConfig  # noqa: E402
 from core.reward.sample import RewardInput  # noqa: E402
 from core.reward.scorers import build_scorer  # noqa: E402
 

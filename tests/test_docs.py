@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.schema import DataConfig, RewardConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.reward import RewardConfig
 from core.data import load_rows
 from core.doors import REWARD
 from core.reward.sample import RewardInput

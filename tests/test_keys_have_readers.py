@@ -24,7 +24,10 @@ from hpc.site.schema import Site
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("core", "hpc", "launchers")
-NO_READERS = ("core/config/schema.py", "core/config/keys.py", "hpc/site/schema.py", "hpc/site/first.py")
+NO_READERS = (
+    *("core/config/schema.py", "core/config/sections/", "core/config/keys.py"),
+    *("hpc/site/schema.py", "hpc/site/first.py"),
+)
 PROPERTIES = {
     ("CheckpointConfig", "every"): "every_s",
     ("CheckpointConfig", "save_hf"): "model_interval",

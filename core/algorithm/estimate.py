@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.mistake import Wrong
 from core.algorithm.advantages import Advantages
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import ADVANTAGE, KL, VALUES
 from core.plugins import where
 from core.samples import Sample, TrainSample

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.mistake import Wrong
 from core.algorithm import importance
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import LOSS
 from core.plugins import where
 from core.samples import TrainSample

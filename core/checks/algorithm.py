@@ -14,7 +14,8 @@ from core.checks.needs import (
     takes_token_importance,
 )
 from core.checks.signature import Signature
-from core.config.schema import AlgorithmConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import ADVANTAGE, KL, LOSS
 from core.plugins import Door
 

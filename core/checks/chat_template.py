@@ -9,7 +9,8 @@ from pathlib import Path
 from common.mistake import Mistake, show
 from core.checks.sections import data_sections
 from core.config.paths import PACKAGE_PREFIX
-from core.config.schema import DataConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
 from core.pretrained.tokenizer_files import TOKENIZER, chat_template_texts, has_chat_template
 
 GIVEN = ("messages", "tools", "documents", "add_generation_prompt")  # to every template

@@ -8,7 +8,9 @@ from common.mistake import Mistake, show
 from core.checks.function import definition, python_function
 from core.checks.needs import needs_values, reads_advantages
 from core.checks.signature import Signature
-from core.config.schema import CriticConfig, RunConfig, TrainConfig
+from core.config.schema import RunConfig
+from core.config.sections.critic import CriticConfig
+from core.config.sections.train import TrainConfig
 from core.doors import ADVANTAGE, LOSS, VALUES
 
 

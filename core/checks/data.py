@@ -11,7 +11,8 @@ from common.nearest import nearest
 from core.checks.function import python_function
 from core.checks.reward import NEEDS_LABEL
 from core.checks.rows import is_of_rows
-from core.config.schema import DataConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
 from core.config.set_rewards import place_of, reward_of
 from core.plugins import FORMS
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from common.mistake import Mistake, Wrong
 from core.checks.tool_schema import tool_schema, tool_schemas
 from core.config.paths import PACKAGE_PREFIX
-from core.config.schema import DataConfig, RolloutConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.rollout import RolloutConfig
 from core.config.set_generation import generation_of
 from core.config.set_rewards import places
 from core.doors import GENERATE, ROWS

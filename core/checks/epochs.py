@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from core.config.schema import RolloutConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.rollout import RolloutConfig
 from core.doors import NO_FILTER
 
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake
 from core.checks.data import compared_by, data_section
-from core.config.schema import EvalConfig, EvalSet, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.eval import EvalConfig, EvalSet
 from core.config.set_rewards import place_of, reward_of
 from core.reward.votes import VOTES
 

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from common.mistake import Mistake
 from core.config.layout import pipeline_stages
-from core.config.schema import RunConfig, TrainConfig
+from core.config.schema import RunConfig
+from core.config.sections.train import TrainConfig
 from modelcfg import ModelShape
 from modelcfg.chosen import Choice, tensor_names, torn, trained_parameters, without_match
 from modelcfg.shards import EXPERTS

@@ -14,7 +14,8 @@ from core.checks import stages
 from core.checks.model_files import ModelFiles
 from core.config.hub import not_in_cache, on_hub
 from core.config.paths import PACKAGE_PREFIX
-from core.config.schema import PlacementConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.placement import PlacementConfig
 from core.pretrained.header import told_by_first_bytes
 from core.pretrained.tokenizer_files import TOKENIZER
 from core.pretrained.weight_files import misfits

@@ -9,7 +9,7 @@ from typing import Any
 import modelcfg
 from core.config.hub import last_name
 from core.config.paths import PACKAGE_PREFIX
-from core.config.schema import ModelConfig
+from core.config.sections.model import ModelConfig
 from core.pretrained.weight_files import ModelTensor, stored_tensors
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from common.mistake import Wrong
 from core.checks.said import said
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import ADVANTAGE, LOSS
 from core.plugins import where
 

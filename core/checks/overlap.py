@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake
 from core.checks.said import said
-from core.config.schema import PlacementConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.placement import PlacementConfig
 from core.doors import SCHEDULE
 from core.residency.table import TABLE
 

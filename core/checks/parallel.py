@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake
 from core.config import layout
-from core.config.schema import PlacementConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.placement import PlacementConfig
 
 
 def ranks_divide(config: RunConfig) -> Iterator[Mistake]:

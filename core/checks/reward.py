@@ -11,7 +11,8 @@ from common.mistake import Mistake, Wrong
 from core.checks.doors import check_door
 from core.checks.function import definition, python_function
 from core.checks.sections import data_sections, name_of_set
-from core.config.schema import RewardConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.reward import RewardConfig
 from core.config.set_rewards import own_rewards, place_of, place_of_own, reward_of
 from core.doors import ADDRESS, REWARD, REWARD_PATH
 from core.plugins import FORMS, split_function

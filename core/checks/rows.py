@@ -7,7 +7,12 @@ from typing import Any
 
 from common.mistake import Mistake, show
 from core.checks.said import said
-from core.config.schema import EvalConfig, EvalSet, PlacementConfig, RewardConfig, RolloutConfig, RunConfig, Section
+from core.config.schema import RunConfig
+from core.config.sections.eval import EvalConfig, EvalSet
+from core.config.sections.placement import PlacementConfig
+from core.config.sections.reward import RewardConfig
+from core.config.sections.rollout import RolloutConfig
+from core.config.sections.section import Section
 from core.doors import ADVANTAGE, GENERATE, LOSS, ROWS
 
 READ = {

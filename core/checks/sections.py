@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from core.config.schema import DataConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
 
 SETS = "eval.sets."
 

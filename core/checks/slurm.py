@@ -10,7 +10,8 @@ from common.memory_size import slurm_memory_bytes
 from common.mistake import Mistake, Wrong
 from common.slurm_time import time_limit_s
 from core.config import layout
-from core.config.schema import RunConfig, SlurmComponent
+from core.config.schema import RunConfig
+from core.config.sections.slurm import SlurmComponent
 
 ONLY_FOR = {"engines_per_node": "engines", "num_workers": "rewards"}
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from common.mistake import Mistake
 from core.config.layout import pipeline_stages
-from core.config.schema import PlacementConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.placement import PlacementConfig
 from modelcfg import ModelShape
 from modelcfg.stages import Stages, balanced
 

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from common.mistake import Mistake
 from core.checks.sections import data_sections, name_of_set
-from core.config.schema import DataConfig, RewardConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.reward import RewardConfig
 from core.config.set_generation import own_generations
 from core.config.set_rewards import places, reward_of
 from core.doors import ONE_TURN

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.config.schema import RunConfig, Section
+from core.config.schema import RunConfig
+from core.config.sections.section import Section
 from core.doors import ROWS
 
 Defaults = Mapping[str, Mapping[str, Any]]  # section -> key -> value

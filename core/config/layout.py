@@ -10,7 +10,9 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from core.config.schema import PlacementConfig, RunConfig, SlurmComponent
+from core.config.schema import RunConfig
+from core.config.sections.placement import PlacementConfig
+from core.config.sections.slurm import SlurmComponent
 from modelcfg.stages import Stages
 
 FEWEST_RUNNING, MOST_RUNNING = 64, 256  # more add little to the speed, and want CUDA graphs and a KV cache

@@ -12,7 +12,9 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from core.config import hub
-from core.config.schema import DataConfig, EvalSet, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.eval import EvalSet
 from core.doors import DOORS, ONE_TURN
 from core.plugins import split_function
 

@@ -6,8 +6,11 @@ import inspect
 from collections.abc import Iterator
 
 from common.reference_table import section, table
-from core.config import schema
 from core.config.keys import RUN_KEYS
+from core.config.sections.data import DataConfig
+from core.config.sections.eval import EvalSet, SetReward
+from core.config.sections.lora import LoraConfig
+from core.config.sections.slurm import SlurmComponent
 
 
 def reference() -> str:
@@ -20,16 +23,16 @@ def _lines() -> Iterator[str]:
     yield from table(RUN_KEYS, (), [key for key in RUN_KEYS.keys_of(()) if key not in RUN_KEYS.sections()])
     for name in RUN_KEYS.sections():
         yield from section(RUN_KEYS, name)
-    yield from ("", "### train.lora", "", inspect.getdoc(schema.LoraConfig) or "", "")
+    yield from ("", "### train.lora", "", inspect.getdoc(LoraConfig) or "", "")
     yield from table(RUN_KEYS, ("train", "lora"))
     yield from ("", "### slurm.components", "")
-    yield from (f"A list; each entry is {_lower(inspect.getdoc(schema.SlurmComponent))}", "")
+    yield from (f"A list; each entry is {_lower(inspect.getdoc(SlurmComponent))}", "")
     yield from table(RUN_KEYS, ("slurm", "components", "0"))
     yield from ("", "### eval.sets.NAME", "")
-    yield f"{inspect.getdoc(schema.EvalSet)} The keys are those of `data`, with these other defaults, and some more:"
+    yield f"{inspect.getdoc(EvalSet)} The keys are those of `data`, with these other defaults, and some more:"
     yield ""
     yield from table(RUN_KEYS, ("eval", "sets", "NAME"), list(_other_defaults()))
-    yield from ("", "### eval.sets.NAME.reward", "", inspect.getdoc(schema.SetReward) or "", "")
+    yield from ("", "### eval.sets.NAME.reward", "", inspect.getdoc(SetReward) or "", "")
     yield from table(RUN_KEYS, ("eval", "sets", "NAME", "reward"))
 
 
@@ -38,8 +41,8 @@ def _lower(sentence: str | None) -> str:
 
 
 def _other_defaults() -> Iterator[str]:
-    for key, field in schema.EvalSet.model_fields.items():
-        base = schema.DataConfig.model_fields.get(key)
+    for key, field in EvalSet.model_fields.items():
+        base = DataConfig.model_fields.get(key)
         if base is None or field.default != base.default:
             yield key
 

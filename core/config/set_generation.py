@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.config.schema import RolloutConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.rollout import RolloutConfig
 
 OF_DIALOGUE: Mapping[str, Any] = {"tools": [], "environment": None, "environment_options": {}}
 """Keys of a dialogue, which a set that says how it is generated has none of."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from core.config.schema import RewardConfig, RunConfig, SetReward
+from core.config.schema import RunConfig
+from core.config.sections.eval import SetReward
+from core.config.sections.reward import RewardConfig
 
 OF_RUN = "reward"
 

@@ -17,7 +17,7 @@ from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, Protocol
 
 from common.mistake import Wrong, show
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data.messages import is_message_list, messages_of
 from core.data.pieces import Piece, last_turn_pieces, turn_pieces
 from core.data.prompt_source import PromptSource, refuse_tokens, value_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.mistake import Wrong
 from core.config.hub import not_in_cache, on_hub
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.pretrained.header import LFS_POINTER
 
 SHARD_NUMBERS = re.compile(r"\d+")

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from common.mistake import Wrong, show
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data.keys import keys_of, value_at
 from core.data.messages import messages_of
 from core.data.rendering import PromptTokenizer, Rendering, refuse_untold_tools, rendering_of

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.mistake import Wrong
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 
 
 class PromptTokenizer(Protocol):

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from common.mistake import Wrong
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data.files import data_files, refuse_other_kinds
 from core.data.gym import gym_dataset
 from core.plugins import FORMS, load_function

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from core.algorithm.rates import evaluation_rates
-from core.config.schema import EvalConfig, EvalSet, RolloutConfig
+from core.config.sections.eval import EvalConfig, EvalSet
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.rollout.request import Request
 from core.rollout.rollout import Rollout

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from core.config.schema import EvalConfig, RolloutConfig
+from core.config.sections.eval import EvalConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.loop.evaluation import EvaluationSets
 from core.rollout.request import Request

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.doors import ONE_TURN
 from core.loop.state import LoopState

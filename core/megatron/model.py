@@ -24,7 +24,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 from torch.nn import functional
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron.attention.delta_net import DeltaNetLayer
 from core.megatron.attention.gated import GatedAttention
 from core.megatron.attention.latent import LatentSelfAttention

@@ -14,7 +14,7 @@ from megatron.core.tensor_parallel.random import model_parallel_cuda_manual_seed
 from torch.distributed.distributed_c10d import _world
 
 from core.config.layout import pipeline_stages
-from core.config.schema import PlacementConfig
+from core.config.sections.placement import PlacementConfig
 from core.megatron import shim
 from modelcfg.stages import Stages
 

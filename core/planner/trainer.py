@@ -10,7 +10,8 @@ from typing import NamedTuple
 from core.checks.needs import needs_reference, needs_values
 from core.checks.parallel import num_trainers, replica_size
 from core.config.layout import pipeline_stages
-from core.config.schema import LoraConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.lora import LoraConfig
 from core.doors import ONE_TURN
 from core.megatron.sizes.activations import Attention, Pass, host_input_bytes, update_bytes
 from core.megatron.sizes.buffers import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.pretrained.weight_files import ADAPTER
 
 WEIGHTS = "adapter_model.safetensors"

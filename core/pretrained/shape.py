@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import modelcfg
-from core.config.schema import ModelConfig
+from core.config.sections.model import ModelConfig
 from modelcfg import ModelShape
 
 

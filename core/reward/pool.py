@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Self
 
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.processes.user_process import START_TIMEOUT_S, WorkerStartError
 from core.reward.rewards import CLOSED, Rewards
 from core.reward.sample import RewardInput, Score

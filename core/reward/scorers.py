@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from common.mistake import Wrong
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.config.set_rewards import place_of_own
 from core.doors import REWARD, REWARD_PATH
 from core.plugins import FORMS

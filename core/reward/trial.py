@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from core.config.schema import DataConfig, RewardConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.reward import RewardConfig
 from core.data import load_rows
 from core.data.keys import value_at
 from core.data.messages import messages_of

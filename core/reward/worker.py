@@ -20,7 +20,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.processes import plain
 from core.processes.user_process import READY, connection_to_owner, short
 from core.reward.overlong import overlong_penalty

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from multiprocessing import Pipe
 
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.config.set_rewards import place_of_own
 from core.processes import plain
 from core.processes.user_process import UserProcess, WorkerStartError, received, why_not_ready

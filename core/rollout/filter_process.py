@@ -15,7 +15,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import Any
 
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.processes import plain
 from core.processes.user_process import UserProcess, WorkerStartError, received, why_not_ready
 from core.reward.sample import ScoredSample

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.doors import FILTER
 from core.processes import plain
 from core.processes.user_process import READY, connection_to_owner, short

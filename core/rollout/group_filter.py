@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from core.algorithm.batch import TooManyFailures, check_failures
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.doors import FILTER, NO_FILTER
 from core.processes.collective import broadcast
 from core.reward.sample import ScoredSample

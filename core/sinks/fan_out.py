@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from core.config.schema import LoggingConfig, SinkConfig
+from core.config.sections.logging import LoggingConfig, SinkConfig
 from core.doors import SINK
 from core.sinks.sink import RunInfo, ShownSample, ShowsSamples, Sink
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.config.schema import SlurmConfig
+from core.config.sections.slurm import SlurmConfig
 from launchers.attempts.history import Attempt
 
 CAPS = {"timeout": "max_timeouts", "preempted": "max_preemptions", "node_failure": "max_failures"}

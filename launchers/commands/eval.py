@@ -16,7 +16,8 @@ import yaml
 from common.files import append_line
 from core.checks import ModelFiles
 from core.config import RunFileError, dump_run_file, load_run_file
-from core.config.schema import DataConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
 from core.doors import ROWS
 from core.run_dir.progress import ProgressReader
 from core.run_dir.run_directory import RunDirectory

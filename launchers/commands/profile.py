@@ -12,7 +12,8 @@ from common.files import renamed_when_complete
 from common.mistake import Wrong
 from core.checks import ModelFiles
 from core.checks.parallel import num_trainers
-from core.config.schema import EvalConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.eval import EvalConfig
 from core.run_dir.run_directory import RunDirectory
 from core.run_dir.trace_names import rank_trace
 from launchers.commands.directories import new_run_path

@@ -9,7 +9,9 @@ import typer
 
 from core.checks import check_sections
 from core.config import RunFileError, dump_run_file, load_run_file
-from core.config.schema import EvalConfig, RunConfig, SlurmConfig
+from core.config.schema import RunConfig
+from core.config.sections.eval import EvalConfig
+from core.config.sections.slurm import SlurmConfig
 from core.run_dir.run_directory import RunDirectory
 from launchers.attempts.kept_site import kept_site
 from launchers.commands.directories import begun_run_dir

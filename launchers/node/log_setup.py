@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from core.config.schema import LoggingConfig
+from core.config.sections.logging import LoggingConfig
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 TALKATIVE = ("httpx", "httpcore", "urllib3", "asyncio", "filelock")  # some log every request

@@ -22,7 +22,7 @@ from types import FrameType
 import uvicorn
 
 from core.config import load_run_file
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.config.set_rewards import own_rewards
 from core.processes.held_port import take
 from core.processes.user_process import WorkerStartError

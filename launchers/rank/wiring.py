@@ -14,7 +14,9 @@ from core import data
 from core.algorithm.estimate import build_advantages
 from core.checks.dialogue import prompt_sections, refuse_template, rendering
 from core.config.layout import num_engines, rewards_names, running_requests
-from core.config.schema import DataConfig, EvalConfig, RolloutConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.eval import EvalConfig
+from core.config.sections.rollout import RolloutConfig
 from core.config.set_generation import generation_of, own_generations
 from core.config.set_rewards import own_rewards, reward_of
 from core.doors import ROWS, SCHEDULE

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from common.mistake import Wrong
 from core.config import load_run_file
-from core.config.schema import LoraConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.lora import LoraConfig
 from core.loop.manifest import inspect_checkpoint
 from core.megatron.state.stored import StoredModel
 from core.megatron.state.stored_adapters import StoredAdapters, stored_model

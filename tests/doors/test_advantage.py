@@ -15,7 +15,7 @@ from common.mistake import Wrong
 from core.algorithm.batch import make_batch
 from core.algorithm.estimate import OFFERS, build_advantages, estimate
 from core.checks.needs import min_group_size
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import ADVANTAGE, VALUES
 from core.planner import plan_disk
 from core.samples import Prompt, Sample, Status

@@ -20,7 +20,7 @@ from core.checks import check_run_file
 from core.checks.dialogue import refuse_template
 from core.checks.tool_schema import tool_schemas
 from core.config import RunFileError
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import Rendering
 from core.doors import SGLANG_FORMATS
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer

@@ -11,7 +11,7 @@ import pytest
 import torch.distributed as dist
 
 from core.algorithm.batch import TooManyFailures
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.processes.user_process import WorkerStartError
 from core.rollout.group_filter import MAX_REASONS, GroupFilter
 from core.samples import Prompt, Sample, Status

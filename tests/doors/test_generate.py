@@ -16,7 +16,7 @@ import pytest
 
 from core.checks import check_run_file
 from core.config import RunFileError
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.pretrained.tokenizer import load_tokenizer
 from core.processes.user_process import WorkerStartError
 from core.rollout import own, workers

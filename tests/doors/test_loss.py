@@ -12,7 +12,7 @@ import torch
 from common.mistake import Wrong
 from core.algorithm.loss import LossInUse, TokenInputs, build_loss
 from core.checks.needs import loss_needs, refuse_other_needs
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.plugins import load_function
 from tests.support.door_files import example, said_of, write_file
 from tests.support.rank_main import make_samples

@@ -9,7 +9,7 @@ import pytest
 
 from core.checks import check_run_file
 from core.config import RunConfig, load_run_file
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.doors import REWARD
 from core.reward import RewardInput, RewardPool, Score, build_scorer
 from tests.support.door_files import example

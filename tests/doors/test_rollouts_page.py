@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from core.checks import check_run_file
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import Rendering
 from core.doors import GENERATE, TOOL_FORMAT
 from core.rollout.environment import STEP

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from common.mistake import Wrong
-from core.config.schema import PlacementConfig
+from core.config.sections.placement import PlacementConfig
 from core.doors import SCHEDULE
 from core.loop.parts import overlaps
 from core.trajectory import step_path

@@ -16,7 +16,7 @@ import pytest
 
 from core.checks import check_run_file
 from core.config import dump_run_file, load_run_file
-from core.config.schema import SinkConfig
+from core.config.sections.logging import SinkConfig
 from core.sinks.fan_out import FanOut, wanted_sinks
 from core.sinks.sink import RunInfo, ShownSample
 from tests.support.door_files import SINKS, example
@@ -228,7 +228,7 @@ def test_tensorboard_has_samples_and_settings_as_text(tmp_path: Path) -> None:
 WANDB = """
 import os, sys
 from pathlib import Path
-from core.config.schema import SinkConfig
+from core.config.sections.logging import SinkConfig
 from core.sinks.fan_out import FanOut
 from core.sinks.sink import RunInfo, ShownSample
 told = FanOut([SinkConfig(name="wandb", options={"project": "p", "tags": ["a"]})],

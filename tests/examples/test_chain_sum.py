@@ -11,7 +11,7 @@ import jinja2
 import pytest
 import yaml
 
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.plugins import load_function
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.checks import check_run_file
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer
 from modelcfg import load

@@ -16,7 +16,8 @@ import yaml
 from core.checks import check_run_file
 from core.checks.dialogue import refuse_template
 from core.checks.tool_schema import tool_schemas
-from core.config.schema import DataConfig, RolloutConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import Rendering, load_rows
 from core.pretrained.tokenizer import Tokenizer
 from core.trajectory import read_step, step_path

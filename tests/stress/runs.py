@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from core.config.schema import CheckpointConfig
+from core.config.sections.checkpoint import CheckpointConfig
 from tests.stress.case import NUM_STEPS, SIGNAL_S, Layout
 from tests.support.tiny_runs import write_run
 

@@ -25,7 +25,7 @@ from megatron.core.tensor_parallel.mappings import (
 )
 from torch import Tensor
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron.layers.frozen import begin_with_gradient
 from core.megatron.layers.whole_linear import WholeLinear
 from modelcfg import ModelShape

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron.model import PolicyModel
 from core.megatron.parallel import Layout
 from core.megatron.state import hf

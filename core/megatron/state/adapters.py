@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron.layers.merging import merged_layer
 from core.megatron.state.names import Entry
 from modelcfg import ModelShape

@@ -16,7 +16,7 @@ from megatron.core.distributed import DistributedDataParallel, DistributedDataPa
 from megatron.core.optimizer import OptimizerConfig, get_megatron_optimizer
 from torch import Tensor
 
-from core.config.schema import TrainConfig
+from core.config.sections.train import TrainConfig
 from core.megatron import shim
 from core.megatron.state.flat import flat_like, move_into_flat
 from core.megatron.state.streamed import StreamedAdam

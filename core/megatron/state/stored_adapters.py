@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron.layers.merging import merged
 from core.megatron.state.adapters import PEFT, adapter_entries
 from core.megatron.state.names import join

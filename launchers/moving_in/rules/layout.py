@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from core.checks.model import shape_divides
-from core.config.schema import PlacementConfig, RunConfig
+from core.config.schema import RunConfig
+from core.config.sections.placement import PlacementConfig
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, whole
 from launchers.moving_in.rules.shape import shape_of

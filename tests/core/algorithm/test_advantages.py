@@ -12,7 +12,7 @@ from core.algorithm.advantages import group_advantages
 from core.algorithm.advantages.pass_at_k import PassAtK
 from core.algorithm.estimate import build_advantages, estimate
 from core.algorithm.whiten import whiten
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import ADVANTAGE
 from core.samples import Prompt, Sample, Status
 

@@ -9,7 +9,7 @@ from core.algorithm.advantages.none import NoAdvantage
 from core.algorithm.batch import TooManyFailures, check_failures, make_batch, rollout_metrics
 from core.algorithm.estimate import build_advantages
 from core.algorithm.rates import evaluation_rates
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.samples import Prompt, Sample, Status, TrainSample
 
 

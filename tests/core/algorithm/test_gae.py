@@ -15,7 +15,7 @@ from core.algorithm.advantages.gae import gae
 from core.algorithm.batch import make_batch
 from core.algorithm.estimate import build_advantages, estimate_with_values
 from core.algorithm.value_loss import ValueInputs, ValueLoss, explained_variance
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.samples import TrainSample
 from tests.support.step_samples import make_samples
 

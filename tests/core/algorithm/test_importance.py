@@ -10,7 +10,7 @@ import torch
 
 from core.algorithm.importance import effective_share
 from core.algorithm.loss import TokenInputs, build_loss
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from tests.core.algorithm.test_policy_losses import LENGTHS, OWNERS, Numbers, computed, kinds_of, step
 
 BOUNDS = {"importance_low": 0.8, "importance_high": 1.3}

@@ -10,7 +10,7 @@ import pytest
 
 from core.algorithm.estimate import build_advantages, estimate_with_kl, estimate_with_values
 from core.algorithm.kl import kl_in_rewards, mean_kl
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.samples import TrainSample
 
 COEF = 0.05

@@ -9,7 +9,7 @@ import torch
 from core.algorithm.aggregation import token_weights
 from core.algorithm.kl import kl_estimate
 from core.algorithm.loss import TokenInputs, build_loss
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 
 
 def tokens(n: int, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from core.algorithm.aggregation import token_weights
 from core.algorithm.kl import kl_estimate
 from core.algorithm.loss import TokenInputs, build_loss
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import LOSS
 
 Numbers = NDArray[np.float64]

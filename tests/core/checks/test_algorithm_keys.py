@@ -11,7 +11,8 @@ import pytest
 from core.checks.function import definition
 from core.checks.needs import may_differ_by_token, min_group_size
 from core.checks.signature import Signature
-from core.config.schema import AlgorithmConfig, CriticConfig
+from core.config.sections.algorithm import AlgorithmConfig
+from core.config.sections.critic import CriticConfig
 from core.doors import ADVANTAGE, LOSS
 from core.plugins import Door
 from tests.support.door_files import said_of

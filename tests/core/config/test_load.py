@@ -8,7 +8,7 @@ import pytest
 
 from core.checks import check_run, check_run_file
 from core.config import Mistake, RunConfig, RunFileError, dump_run_file, load_run_file
-from core.config.schema import EvalSet
+from core.config.sections.eval import EvalSet
 from tests.support.good_run import RUN_FILE, write_run
 
 TRICKY_TEXTS = [

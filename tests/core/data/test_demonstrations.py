@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data import build_demonstrations, demonstrations
 from core.pretrained.tokenizer import Tokenizer
 from core.samples import Demonstration

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from common.mistake import Wrong
-from core.config.schema import DataConfig, RewardConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.reward import RewardConfig
 from core.data import load_rows
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from common.mistake import Wrong
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data import build, load_rows
 from core.data.keys import keys_of, value_at
 from core.data.messages import messages_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data import PromptSource, build
 from core.pretrained.tokenizer import Tokenizer, load_tokenizer
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.config.schema import DataConfig
+from core.config.sections.data import DataConfig
 from core.data import load_rows
 from tests.support.waiting import COMMAND_S
 

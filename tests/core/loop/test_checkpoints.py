@@ -12,7 +12,7 @@ import pytest
 
 from common import files
 from core.config import load_run_file
-from core.config.schema import CheckpointConfig
+from core.config.sections.checkpoint import CheckpointConfig
 from core.loop.checkpoints import WRITE_TIME, Checkpoints
 from core.loop.manifest import CHUNK_BYTES, MANIFEST, find_latest, is_complete
 from core.loop.model_saves import ModelSaves

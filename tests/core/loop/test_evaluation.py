@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.config.schema import EvalConfig, EvalSet, RolloutConfig
+from core.config.sections.eval import EvalConfig, EvalSet
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.loop.evaluation import Evaluation
 from core.rollout.request import Generated, Request

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.loop.state import LoopState
 from core.loop.step_requests import TrainRequests, weight_version

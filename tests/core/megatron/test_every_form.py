@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.doors import LOSS
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same

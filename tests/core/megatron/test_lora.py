@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import modelcfg
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron.layers.merging import merged
 from core.megatron.state.stored_adapters import StoredAdapters
 from core.pretrained.peft_directory import write_peft

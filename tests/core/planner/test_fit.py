@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 import modelcfg
-from core.config.schema import RunConfig, SlurmComponent
+from core.config.schema import RunConfig
+from core.config.sections.slurm import SlurmComponent
 from core.planner import host_shortage, notices, problems, size_problems
 from core.planner.changes import apply
 from core.planner.memory import TIGHT, TRAINING, Device

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import modelcfg
-from core.config.schema import SlurmComponent
+from core.config.sections.slurm import SlurmComponent
 from core.planner import plan_disk, problems, saves_apart
 from core.planner.changes import apply
 from core.planner.memory import TIGHT

@@ -15,7 +15,7 @@ import pytest
 
 from common.mistake import Wrong
 from common.waiting import wait_until
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.reward.code import CodeScorer, same_output
 from core.reward.code_answer import code_of
 from core.reward.code_tests import Call, Case, Check, Equal, read_tests

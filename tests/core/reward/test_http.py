@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from core.checks import check_run_file
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.plugins import load_function
 from core.reward import RewardInput, RewardPool, Score, http
 from core.reward.address import shown_address

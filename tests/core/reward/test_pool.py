@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.processes.user_process import WorkerStartError
 from core.reward import RewardInput, RewardPool, Score
 
@@ -252,7 +252,7 @@ def test_unusable_section_is_refused_at_the_start(fields: dict[str, str], words:
 
 OWNER = """
 import sys, time
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.reward import RewardInput, RewardPool
 pool = RewardPool(RewardConfig(type="python", path=sys.argv[1], timeout_s=1000))
 pool.__enter__()

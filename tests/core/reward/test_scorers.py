@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.config.schema import DataConfig, RewardConfig
+from core.config.sections.data import DataConfig
+from core.config.sections.reward import RewardConfig
 from core.data import load_rows
 from core.reward import RewardInput, build_scorer
 from core.reward.overlong import overlong_penalty

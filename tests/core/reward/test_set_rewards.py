@@ -11,7 +11,7 @@ import yaml
 from core.checks import check_run, check_run_file
 from core.checks.trial import is_own, reward_trial
 from core.config import RunConfig, RunFileError, dump_run_file, load_run_file
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.config.set_rewards import own_rewards, reward_of
 from core.processes.user_process import WorkerStartError
 from core.reward import RewardInput, RewardPool, Score

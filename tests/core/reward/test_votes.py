@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.schema import RewardConfig
+from core.config.sections.reward import RewardConfig
 from core.reward.sample import RewardInput
 from core.reward.scorers import build_scorer
 from core.reward.votes import VOTES

@@ -14,7 +14,7 @@ import pytest
 import torch.distributed as dist
 
 from core.algorithm.batch import make_batch
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.data import PromptSource
 from core.engines.roster import Engine
 from core.loop.carried_file import FILE, read_carried, write_carried

@@ -12,7 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from core.algorithm.batch import TooManyFailures
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.reward import Score
 from core.rollout.group_filter import GroupFilter
 from core.rollout.request import Generated

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch.distributed as dist
 
-from core.config.schema import RolloutConfig
+from core.config.sections.rollout import RolloutConfig
 from core.engines.roster import Engine
 from core.processes import keys
 from core.processes.rendezvous import Rendezvous

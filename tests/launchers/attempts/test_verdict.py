@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.schema import SlurmConfig
+from core.config.sections.slurm import SlurmConfig
 from launchers.attempts.history import Attempt
 from launchers.attempts.verdict import judge
 

@@ -15,7 +15,7 @@ from tests.support.waiting import COMMAND_S
 SAYS = """
 import logging, sys
 from pathlib import Path
-from core.config.schema import LoggingConfig
+from core.config.sections.logging import LoggingConfig
 from launchers.node.log_setup import start_logging
 start_logging(LoggingConfig(level=sys.argv[1]), Path(sys.argv[2]), quiet=sys.argv[3] == "quiet")
 for name in ("agent", "httpcore.http11"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.config.schema import LoraConfig
+from core.config.sections.lora import LoraConfig
 from core.megatron import shim
 from core.megatron.layers.adapters import Adapter, LayerAdapters
 from core.megatron.layers.merging import merged_layer

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.algorithm.loss import build_loss
-from core.config.schema import AlgorithmConfig
+from core.config.sections.algorithm import AlgorithmConfig
 from core.megatron.rows.computed import means_of_computed, with_gradient
 from core.megatron.rows.tokens import TokenTable
 from core.samples import TrainSample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.schema import TrainConfig
+from core.config.sections.train import TrainConfig
 from core.megatron.state.optimizer import learning_rate
 
 
