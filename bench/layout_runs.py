@@ -31,6 +31,8 @@ CUT = {"tensor_parallel": 2, "sequence_parallel": True}
 CHOSEN = {"routing_replay": "engine"}  # the trainer's passes have the experts that the engine chose
 LORA = {"lora": {"rank": 8}}
 FP8 = {"engine_weights": "fp8"}
+# no proof of its syncs: SGLang 0.5.16 loads no files into such an engine
+NGRAM = {"engine_options": {"speculative_algorithm": "NGRAM", "speculative_num_draft_tokens": 8}, "check_sync": 0}
 FP8_CACHE = {"engine_options": {"kv_cache_dtype": "fp8_e4m3"}}
 # twice what rounding weights and activations so makes of these random models on a CPU: 0.26, with experts 0.41
 FP8_GAP, FP8_EXPERTS_GAP = 0.5, 0.8
@@ -118,6 +120,7 @@ LAYOUTS = {
     "fp8": LayoutOfTwo(FP8, gpus="0", gap=FP8_GAP),
     "fp8-own_gpus": LayoutOfTwo({**FP8, "engines": "own_gpus"}, gap=FP8_GAP),
     "fp8-cache": LayoutOfTwo(FP8_CACHE, gpus="1", gap=FP8_GAP),
+    "ngram": LayoutOfTwo(NGRAM, gpus="0"),
     "experts-fp8": LayoutOfTwo(FP8, gpus="1", kind=EXPERTS, gap=FP8_EXPERTS_GAP),
     "experts-fp8-ep2": LayoutOfTwo({**EP2, **FP8}, {"use_distributed_optimizer": True}, EXPERTS, gap=FP8_EXPERTS_GAP),
     "experts": LayoutOfTwo(gpus="0", kind=EXPERTS),

@@ -34,6 +34,7 @@ from core.checks import (
     schedule,
     sinks,
     slurm,
+    speculation,
     stages,
     untrained,
 )
@@ -97,6 +98,8 @@ RULES = (
     Rule(critic.policy_learns, ("algorithm", "critic", "rollout")),
     Rule(critic.learning_rate, ("algorithm", "critic", "rollout", "train")),
     Rule(engine_options.engine_options, ("placement",)),
+    Rule(speculation.drafts, ("placement",)),
+    Rule(speculation.beside_other_keys, ("algorithm", "placement", "rollout")),
     Rule(engine_weights.fp8_has_its_keys, ("model", "placement")),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(overlap.what_is_left_is_kept, ("placement", "rollout")),
@@ -138,6 +141,9 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: engine_weights.blocks_fit(config, files.shape(config.model)), ("model", "placement")),
+        Rule(
+            lambda config: speculation.states_are_not_drafted(config, files.shape(config.model)), ("model", "placement")
+        ),
         Rule(lambda config: frozen.names_are_parameters(config, files.shape(config.model)), ("model", "train")),
         Rule(lambda config: frozen.parameters_are_whole(config, files.shape(config.model)), ("model", "train")),
         Rule(

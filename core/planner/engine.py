@@ -7,9 +7,11 @@ from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from core.sglang import engine_sizes
 from core.sglang.engine_sizes import BUCKET_BYTES, KvCache
+from core.sglang.launch import MAX_GRAPH_BATCH
+from core.sglang.speculation import index_bytes, tokens_at_once, verify_bytes
 from modelcfg import ModelShape, largest_tensor, num_parameters
 
-__all__ = ["KvCache", "bucket_bytes", "cache", "forward_bytes", "part_bytes", "sample_tokens"]
+__all__ = ["KvCache", "bucket_bytes", "cache", "draft_bytes", "forward_bytes", "part_bytes", "sample_tokens"]
 
 BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered for the next
 
@@ -47,9 +49,19 @@ def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> 
 
 
 def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
-    """Bytes while prompts are read: those of all samples at once, or a chunk of them."""
-    prompts = running_requests(config, device) * config.data.max_prompt_tokens
-    return engine_sizes.forward_bytes(shape, element_bytes(config, device), _split(config, device), prompts)
+    """Bytes while prompts are read, those of all samples at once or a chunk of them, or while drafts are verified."""
+    samples = running_requests(config, device)
+    prompts = samples * config.data.max_prompt_tokens
+    reading = engine_sizes.forward_bytes(shape, element_bytes(config, device), _split(config, device), prompts)
+    drafted = tokens_at_once(config.placement.engine_options)
+    return reading if drafted == 1 else max(reading, verify_bytes(samples * drafted, shape.vocab_size))
+
+
+def draft_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
+    """Bytes that an engine keeps in every phase for drafts of its samples; 0 without speculative decoding."""
+    drafted = tokens_at_once(config.placement.engine_options)
+    samples = min(running_requests(config, device), MAX_GRAPH_BATCH)
+    return 0 if drafted == 1 else index_bytes(samples * drafted, shape.max_position_embeddings)
 
 
 def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:

@@ -10,7 +10,8 @@ from core.megatron.sizes.graphs import Graphs
 from core.planner.engine import KvCache
 from core.residency.table import ENGINE_PARTS, TABLE, TRAINER, TRAINER_PARTS
 
-PROCESS, GRAPHS = "process", "row graphs"  # parts of these names, in every phase
+# parts of these names, in every phase; drafts: what the graphs of an engine with speculative decoding read
+PROCESS, GRAPHS, DRAFTS = "process", "row graphs", "drafts"
 TIGHT = 0.95  # of the device: beyond it, fragments of freed memory may be missing
 GENERATING = ("rollout", "eval")
 TRAINING = tuple(phase for phase in TABLE if phase not in GENERATING)
@@ -75,7 +76,7 @@ class MemoryPlan:
         owners = self.phases[phase]
         there = [owners[TRAINER]] if self.apart else list(owners.values())
         sizes = [item for parts in there for item in parts.items()]
-        kept = (*TRAINER_PARTS, *ENGINE_PARTS, GRAPHS, PROCESS)
+        kept = (*TRAINER_PARTS, *ENGINE_PARTS, GRAPHS, DRAFTS, PROCESS)
         return sum(size for name, size in sizes if name in kept), sum(size for _, size in sizes)
 
     def fullest(self, phases: Collection[str] = tuple(TABLE)) -> str:

@@ -8,7 +8,7 @@ from common.units import GIB
 from core.config.schema import RunConfig
 from core.megatron.sizes.graphs import Graphs
 from core.planner import engine, routing, trainer
-from core.planner.memory import GENERATING, GRAPHS, PROCESS, Device, MemoryPlan, Parts
+from core.planner.memory import DRAFTS, GENERATING, GRAPHS, PROCESS, Device, MemoryPlan, Parts
 from core.planner.saves import save_bytes
 from core.residency.table import ENGINE, TABLE, TRAINER, table
 from modelcfg import ModelShape
@@ -106,11 +106,12 @@ def _held(sizes: Parts, granted: frozenset[str] | None) -> Parts:
 
 
 def _lasting(config: RunConfig, shape: ModelShape, device: str, graphs: Graphs | None) -> dict[str, Parts]:
-    """Owner -> what is on the device in every phase: its process, with NCCL's communicators, and the graphs of rows."""
+    """Owner -> what is on the device in every phase: its process, with NCCL's communicators, and what graphs keep."""
     communicators = trainer.num_communicators(config) if device == "cuda" and has_trainers(config) else 0
     of_trainer = {GRAPHS: trainer.graph_work(config, shape, device, graphs)} if graphs else {}
     of_trainer[PROCESS] = BESIDE[device][TRAINER] + communicators * COMMUNICATOR
-    return {TRAINER: of_trainer, ENGINE: {PROCESS: BESIDE[device][ENGINE]}}
+    of_engine = {DRAFTS: drafts} if (drafts := engine.draft_bytes(config, shape, device)) else {}
+    return {TRAINER: of_trainer, ENGINE: {**of_engine, PROCESS: BESIDE[device][ENGINE]}}
 
 
 def _work(config: RunConfig, shape: ModelShape, device: str, stage: int, phase: str, staging: int) -> dict[str, Parts]:

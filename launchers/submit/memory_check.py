@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.mistake import Mistake
 from core.checks.engine_weights import CARDS, KEY, WHOLE, not_in_fp8
 from core.checks.model import unserved_on_cpus
+from core.checks.speculation import drafts_on_cpus
 from core.planner import Device, notices, plan_memory, problems
 from hpc.node.gpu_cards import MIN_CAPABILITY
 from launchers.show.memory_table import verdict
@@ -37,11 +38,12 @@ def too_old(device: Device | None) -> list[Mistake]:
 
 
 def unserved(submission: Submission) -> list[Mistake]:
-    """Engines on CPUs, as there are no GPUs, for a model that needs them."""
+    """Engines on CPUs, as there are no GPUs, for a model or for options that need them."""
     device, config = submission.device, submission.config
     if device is None or device.kind != "cpu" or config.placement.device != "auto":
         return []
-    return list(unserved_on_cpus(config, submission.shape, f"auto, which is cpu on {device.name},"))
+    told = f"auto, which is cpu on {device.name},"
+    return [*unserved_on_cpus(config, submission.shape, told), *drafts_on_cpus(config, told)]
 
 
 def without_fp8(submission: Submission) -> list[Mistake]:

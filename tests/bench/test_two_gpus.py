@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.layout_runs import LAYOUTS, run_file
 from bench.two_gpus import NUM_STEPS, faults, measure
+from core.checks import check_run_file
 
 ON_A_CPU = [["alone", "tp2", "own_gpus-killed"], ["experts", "experts-ep2"]]
 GOOD = {
@@ -84,3 +86,8 @@ def test_a_layout_without_a_replay_is_told() -> None:
 def test_a_run_on_a_cpu_is_in_float32_already() -> None:
     exact = {**GOOD, "logprob_gap": [0.0], "replay_logprob_gap": 0.0}
     assert faults({key: value for key, value in exact.items() if key != "float32_logprob_gap"}, "cpu") == []
+
+
+def test_the_run_file_with_drafts_passes_its_checks(tmp_path: Path) -> None:
+    config = check_run_file(run_file(tmp_path, LAYOUTS["ngram"], "cuda"))
+    assert config.placement.engine_options["speculative_algorithm"] == "NGRAM"

@@ -312,6 +312,18 @@ def test_engines_have_all_experts_and_compute_the_chosen_ones() -> None:
     assert engine.part_bytes(split, shape, "cuda", cache)["weights"] == modelcfg.num_parameters(shape) + whole
 
 
+@pytest.mark.parametrize(("said", "drafted"), [({}, 12), ({"speculative_num_draft_tokens": 32}, 32)])
+def test_drafts_are_planned(said: dict[str, int], drafted: int) -> None:
+    shape, samples = modelcfg.load("qwen3-4b"), {"engine_max_running_requests": 64}
+    options = {"speculative_algorithm": "NGRAM", **said}
+    found = plan(run("qwen3-4b", placement={**samples, "engine_options": options}), Device("cuda", 141 * GIB))
+    # logits, the same by temperature, log-probs, the rows taken; of each token it may look at an index and a mask
+    assert found.phases["rollout"][ENGINE]["forward pass"] == 4 * 4 * 64 * drafted * shape.vocab_size
+    kept = 9 * 64 * drafted * shape.max_position_embeddings
+    assert {phase[ENGINE]["drafts"] for phase in found.phases.values()} == {kept}
+    assert "drafts" not in plan(run("qwen3-4b", placement=samples)).phases["rollout"][ENGINE]
+
+
 def test_nothing_is_given_back_for_the_sake_of_graphs() -> None:
     for size in range(16, 81, 4):
         device = Device("cuda", size * GIB)

@@ -1,0 +1,108 @@
+"""Speculative decoding, which SGLang's options switch on: where samples and log-probs stay the model's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from common.mistake import Mistake, show
+from core.config.schema import RunConfig
+from core.sglang.speculation import ALGORITHM, DRAFT_TOKENS, NGRAM, PREFIX, algorithm
+from modelcfg import ModelShape
+
+OPTIONS = "placement.engine_options"
+EXACT = tuple(f"{PREFIX}accept_threshold_{name}" for name in ("single", "acc"))
+CORPUS = f"{PREFIX}ngram_external_corpus_path"
+DRAFT_MODEL = f"{PREFIX}draft_"
+REMOVE = f"remove {OPTIONS}.{ALGORITHM}"
+
+
+def drafts(config: RunConfig) -> Iterator[Mistake]:
+    """An algorithm, on GPUs, that a weight sync does not break, and options that leave the samples as they are."""
+    placement, options = config.placement, _given(config)
+    if not options or placement.engines == "none":
+        return
+    chosen = algorithm(options)
+    if not chosen:
+        first = next(iter(options))
+        found, wanted = show(options[first]), f"{ALGORITHM}, without which it does nothing"
+        yield Mistake(f"{OPTIONS}.{first}", None, found, wanted, f"set {ALGORITHM}: {NGRAM}, or remove it")
+        return
+    if placement.device == "cpu":
+        yield from drafts_on_cpus(config, "cpu")
+    elif chosen != NGRAM and placement.trainers != "none":
+        wanted = f"{NGRAM}, or none: a sync brings the model's weights alone, and loses those of what drafts for it"
+        remedy = f"set it to {NGRAM}, which drafts without a model, or remove it"
+        yield Mistake(f"{OPTIONS}.{ALGORITHM}", None, show(options[ALGORITHM]), wanted, remedy)
+    else:
+        yield from _samples_of_the_model(options)
+        if chosen == NGRAM:
+            yield from _of_ngrams(options)
+
+
+def drafts_on_cpus(config: RunConfig, device: str) -> Iterator[Mistake]:
+    """Speculative decoding by engines on CPUs.
+
+    Args:
+        device: as the message names it.
+    """
+    if chosen := algorithm(config.placement.engine_options):
+        found = f"{chosen} with placement.device {device}"
+        wanted = "GPUs: on CPUs SGLang takes the likeliest of drafted tokens, whatever the temperature"
+        yield Mistake(f"{OPTIONS}.{ALGORITHM}", None, found, wanted, "remove it")
+
+
+def beside_other_keys(config: RunConfig) -> Iterator[Mistake]:
+    """What an engine that drafts does not do: load files, heed seeds, tell which experts it took."""
+    chosen, placement = algorithm(config.placement.engine_options), config.placement
+    if not chosen or placement.device == "cpu" or placement.engines == "none":
+        return
+    beside, files = f"with {ALGORITHM} {chosen}", "SGLang 0.5.16 ends when it is to load files"
+    synced = placement.trainers != "none"
+    if synced and placement.check_sync:
+        wanted = f"0: the proof reads the weights from files, and with {NGRAM} {files}"
+        remedy = f"set it to 0, or prove the sync in a short run without {ALGORITHM}"
+        yield Mistake("placement.check_sync", None, f"{placement.check_sync} {beside}", wanted, remedy)
+    if synced and placement.weight_sync == "files":
+        wanted = f"auto: with {NGRAM} {files}"
+        yield Mistake("placement.weight_sync", None, f"files {beside}", wanted, f"set it to auto, or {REMOVE}")
+    if config.rollout.deterministic:
+        wanted = "false: whether a drafted token is taken is drawn without the sample's seed"
+        yield Mistake("rollout.deterministic", None, f"true {beside}", wanted, f"set it to false, or {REMOVE}")
+    if config.algorithm.routing_replay == "engine":
+        wanted = "none or trainer: the engine would also tell the experts of drafted tokens that it did not take"
+        yield Mistake("algorithm.routing_replay", None, f"engine {beside}", wanted, f"remove it, or {REMOVE}")
+
+
+def states_are_not_drafted(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
+    """Layers with a state would keep one for each drafted token, which the memory plan does not know."""
+    if shape is not None and shape.delta is not None and algorithm(config.placement.engine_options):
+        found = f"{show(config.placement.engine_options[ALGORITHM])} for {shape.name}"
+        wanted = "a model without layers with a state: they keep one for each token that is drafted"
+        yield Mistake(f"{OPTIONS}.{ALGORITHM}", None, found, wanted, "remove it")
+
+
+def _given(config: RunConfig) -> dict[str, Any]:
+    """The options of speculative decoding that say something."""
+    options = config.placement.engine_options
+    return {name: value for name, value in options.items() if name.startswith(PREFIX) and value not in (None, False)}
+
+
+def _samples_of_the_model(options: Mapping[str, Any]) -> Iterator[Mistake]:
+    for name in EXACT:
+        if options.get(name, 1) != 1:
+            wanted = "1: below it tokens are taken that the model would not sample, and their log-probs do not say so"
+            yield Mistake(f"{OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
+
+
+def _of_ngrams(options: Mapping[str, Any]) -> Iterator[Mistake]:
+    drafted = options.get(DRAFT_TOKENS, 2)
+    if isinstance(drafted, int) and drafted < 2:
+        wanted = "2 or more: one of them is the token that is sampled anyway"
+        yield Mistake(f"{OPTIONS}.{DRAFT_TOKENS}", None, show(drafted), wanted, "raise it, or remove it")
+    if CORPUS in options:
+        wanted = "nothing: SGLang reads it with a tokenizer, which the engines of a run do not load"
+        yield Mistake(f"{OPTIONS}.{CORPUS}", None, show(options[CORPUS]), wanted, "remove it")
+    for name in (name for name in options if name.startswith(DRAFT_MODEL)):
+        wanted = f"nothing with {NGRAM}, which drafts without a model"
+        yield Mistake(f"{OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
