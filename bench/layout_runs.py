@@ -33,6 +33,10 @@ LORA = {"lora": {"rank": 8}}
 FP8 = {"engine_weights": "fp8"}
 # no proof of its syncs: SGLang 0.5.16 loads no files into such an engine
 NGRAM = {"engine_options": {"speculative_algorithm": "NGRAM", "speculative_num_draft_tokens": 8}, "check_sync": 0}
+BY_SAMPLES = {  # attention of an engine of two ranks
+    "engine_tensor_parallel": 2,
+    "engine_options": {"enable_dp_attention": True, "dp_size": 2},
+}
 FP8_CACHE = {"engine_options": {"kv_cache_dtype": "fp8_e4m3"}}
 # twice what rounding weights and activations so makes of these random models on a CPU: 0.26, with experts 0.41
 FP8_GAP, FP8_EXPERTS_GAP = 0.5, 0.8
@@ -141,6 +145,9 @@ LAYOUTS = {
     "latent-tp2": LayoutOfTwo({**EP2, **CUT}, kind="deepseek_v3"),
     "delta-tp2": LayoutOfTwo({**EP2, **CUT}, kind=STATEFUL),
     "dense-delta-tp2": LayoutOfTwo({**TWO_TRAINERS, **CUT}, kind=SEEING),
+    "dp-attention": LayoutOfTwo({**TWO_TRAINERS, **BY_SAMPLES}),
+    "experts-dp-attention": LayoutOfTwo({**EP2, **BY_SAMPLES}, kind=EXPERTS),
+    "latent-dp-attention": LayoutOfTwo({**EP2, **BY_SAMPLES}, kind="deepseek_v3"),
     "sinks-tp2": LayoutOfTwo({**EP2, **CUT}, kind=SINKS),
 }
 REFERENCE = {  # of a model

@@ -16,10 +16,19 @@ from modelcfg.weights import Weight
 
 
 class Cut(NamedTuple):
-    """Ranks of an engine that share what is outside experts, and those that share each expert."""
+    """Ranks of an engine that share what is outside experts, those that share each expert, and the groups of ranks that
+    each have the whole attention.
+    """
 
     ranks: int
     of_an_expert: int
+    attention_groups: int = 1
+
+    def of(self, weight: Weight) -> int:
+        """Ranks that share a weight."""
+        if weight.of_expert:
+            return self.of_an_expert
+        return max(1, self.ranks // self.attention_groups) if weight.part == "attention" else self.ranks
 
 
 class RankPart(NamedTuple):
@@ -43,10 +52,9 @@ def has_gate_and_up_in_one(shape: ModelShape) -> bool:
 
 def _parts(shape: ModelShape, layer: int, cut: Cut) -> Iterator[RankPart]:
     for weight in filter(is_matrix, layer_weights(shape, layer)):
-        ranks = cut.of_an_expert if weight.of_expert else cut.ranks
         for place, name in enumerate(weight.hf):
             whole = layer_prefix(shape, layer) + name.format(expert=0)
-            yield RankPart(whole, *_size(shape, weight, place, ranks))
+            yield RankPart(whole, *_size(shape, weight, place, cut.of(weight)))
 
 
 def _size(shape: ModelShape, weight: Weight, place: int, ranks: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from common.mistake import Mistake, Wrong
 from core.config.schema import RunConfig
 from core.pretrained.packing import PUBLISHED
+from core.sglang.engine_options import attention_groups
 from modelcfg import ModelShape, matrices
 from modelcfg.blocks import Cut, has_gate_and_up_in_one, uncut_blocks
 from modelcfg.families import families
@@ -39,21 +40,23 @@ def blocks_fit(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]
     placement = config.placement
     if placement.engine_weights == "fp8" and shape is not None:
         ranks, experts = placement.engine_tensor_parallel, placement.engine_options.get("ep_size")
-        if (wrong := misfit(shape, ranks, experts or 1)) is not None:
+        groups = attention_groups(placement.engine_options)
+        if (wrong := misfit(shape, ranks, experts or 1, groups)) is not None:
             yield wrong.at(KEY)
 
 
-def misfit(shape: ModelShape, ranks: int, expert_ranks: int) -> Wrong | None:
+def misfit(shape: ModelShape, ranks: int, expert_ranks: int, groups: int = 1) -> Wrong | None:
     """Why engines cannot have a model in fp8; None: they can.
 
     Args:
-        ranks: of an engine. expert_ranks: of these, those over which experts are shared out whole.
+        ranks: of an engine. expert_ranks: of these, those over which experts are shared out whole. groups: of these,
+            each with the whole attention.
     """
     if why := _not_built(shape):
         wanted = "a family whose linear layers engines load again as they lie in the sync"
         return Wrong(f"fp8 for {shape.architecture}, {why}", wanted, WHOLE)
     block = PUBLISHED.rows
-    part = uncut_blocks(shape, Cut(ranks, max(1, ranks // expert_ranks)), block)
+    part = uncut_blocks(shape, Cut(ranks, max(1, ranks // expert_ranks), groups), block)
     if part is None:
         return None
     of_ranks = f" on each of an engine's {ranks} ranks" if ranks > 1 else ""

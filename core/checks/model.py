@@ -19,6 +19,7 @@ from core.config.sections.placement import PlacementConfig
 from core.pretrained.header import told_by_first_bytes
 from core.pretrained.tokenizer_files import TOKENIZER
 from core.pretrained.weight_files import misfits
+from core.sglang.engine_options import attention_groups
 from modelcfg import ModelShape
 from modelcfg.families import families
 
@@ -94,15 +95,16 @@ def shape_divides(config: RunConfig, shape: ModelShape | None) -> Iterator[Mista
     yield from _experts(placement, shape)
     yield from _states(placement, shape)
     engine = placement.engine_tensor_parallel
+    attention = max(1, engine // attention_groups(placement.engine_options))
     if shape.num_experts and shape.ffn_hidden_size % engine:
         what = "columns of an expert"
         yield _indivisible("engine_tensor_parallel", engine, what, shape.ffn_hidden_size, shape.name)
     elif shape.dense_ffn_hidden_size % engine:
         what = "columns of a dense layer"
         yield _indivisible("engine_tensor_parallel", engine, what, shape.dense_ffn_hidden_size, shape.name)
-    elif shape.num_attention_heads % engine:
+    elif shape.num_attention_heads % attention:
         yield _indivisible("engine_tensor_parallel", engine, "attention heads", shape.num_attention_heads, shape.name)
-    elif shape.num_query_groups % engine and engine % shape.num_query_groups:  # an engine may hold copies of a group
+    elif shape.num_query_groups % attention and attention % shape.num_query_groups:  # ranks may hold copies of a group
         yield _indivisible("engine_tensor_parallel", engine, "query groups", shape.num_query_groups, shape.name)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from common.mistake import Mistake
 from core.checks import (
     algorithm,
+    attention_groups,
     batch,
     chat_template,
     critic,
@@ -100,6 +101,7 @@ RULES = (
     Rule(engine_options.engine_options, ("placement",)),
     Rule(speculation.drafts, ("placement",)),
     Rule(speculation.beside_other_keys, ("algorithm", "placement", "rollout")),
+    Rule(attention_groups.groups_are_of_one_engine, ("placement",)),
     Rule(engine_weights.fp8_has_its_keys, ("model", "placement")),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(overlap.what_is_left_is_kept, ("placement", "rollout")),
@@ -143,6 +145,9 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: engine_weights.blocks_fit(config, files.shape(config.model)), ("model", "placement")),
         Rule(
             lambda config: speculation.states_are_not_drafted(config, files.shape(config.model)), ("model", "placement")
+        ),
+        Rule(
+            lambda config: attention_groups.family_has_groups(config, files.shape(config.model)), ("model", "placement")
         ),
         Rule(lambda config: frozen.names_are_parameters(config, files.shape(config.model)), ("model", "train")),
         Rule(lambda config: frozen.parameters_are_whole(config, files.shape(config.model)), ("model", "train")),

@@ -42,7 +42,7 @@ SET_BY_US = {
     **dict.fromkeys(("load_format", "custom_weight_loader", "weight_version", "moe_runner_backend"), "weights"),
     **dict.fromkeys(("tokenizer_path", "tokenizer_mode", "skip_tokenizer_init"), "tokens, in and out"),
     **dict.fromkeys(("api_key", "admin_api_key", "ssl_keyfile", "ssl_certfile"), "who may talk to an engine"),
-    **dict.fromkeys(("dist_init_addr", "nnodes", "node_rank", "pp_size", "dp_size"), "an engine as one server"),
+    **dict.fromkeys(("dist_init_addr", "nnodes", "node_rank", "pp_size"), "an engine as one server"),
     **dict.fromkeys(("base_gpu_id", "gpu_id_step"), "an engine's GPUs"),
     **dict.fromkeys(("disaggregation_mode", "grpc_mode", "use_ray", "encoder_only", "is_embedding"), "a plain server"),
 }
@@ -67,6 +67,15 @@ def known_options(device: str) -> tuple[str, Mapping[str, Option]]:
         return f"SGLang {version('sglang')}", read_options(Path(next(iter(spec.submodule_search_locations))))
     pinned = sorted({PINNED[device]} if device in PINNED else PINNED.values())
     return f"SGLang {' or '.join(pinned)}", {name: one for pin in pinned for name, one in pinned_options(pin).items()}
+
+
+def attention_groups(options: Mapping[str, Any]) -> int:
+    """Groups of an engine's ranks that compute the attention of samples of their own, each over a KV cache of its own.
+
+    1: all ranks share every sample's attention. Whether the options are good, `core/checks/attention_groups.py` says.
+    """
+    size = options.get("dp_size")
+    return max(1, size) if options.get("enable_dp_attention") and isinstance(size, int) else 1
 
 
 def pinned_options(pinned: str) -> dict[str, Option]:

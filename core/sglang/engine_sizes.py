@@ -20,34 +20,46 @@ PREFILL_TOKENS = 8192  # SGLang's chunk of prompts on a GPU of 80 GB; smaller on
 
 @dataclass(frozen=True)
 class KvCache:
-    """The cache of one engine, without the states of delta nets. `token_bytes`: of one token on one of its GPUs."""
+    """The cache of one engine, without the states of delta nets.
+
+    Attributes:
+        tokens: of all groups of its ranks.
+        token_bytes: of one token on one of its GPUs, or, where a node's ranks share its memory, on the node.
+        groups: of ranks on GPUs of their own, each with a cache for its own samples.
+    """
 
     tokens: int
     token_bytes: int
+    groups: int = 1
 
     @property
     def num_bytes(self) -> int:
         """Bytes on each of the engine's GPUs."""
-        return self.tokens * self.token_bytes
+        return self.tokens // self.groups * self.token_bytes
 
     def samples(self, sample_tokens: int) -> int:
         """Number of samples of this size, prompt included, that fit at once; a shared prompt counts each time."""
-        return self.tokens // sample_tokens
+        return self.groups * (self.tokens // self.groups // sample_tokens)
 
 
-def weight_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, *, in_fp8: bool = False) -> int:
+def weight_bytes(
+    shape: ModelShape, element_bytes: int, tensor_parallel: int, *, groups: int = 1, in_fp8: bool = False
+) -> int:
     """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them.
 
     Args:
+        groups: of ranks, each with the whole attention and embedding.
         in_fp8: whether linear layers are, with a float32 factor for each block.
     """
     parts = parameter_parts(shape)
-    whole = parts["norms"] + parts.get("router", 0)
+    whole, few = parts["norms"] + parts.get("router", 0), 0
     if shape.latent is not None:
-        few = shape.latent.query_rank + shape.latent.rank
-        whole += shape.num_layers * (shape.hidden_size * (few + shape.latent.rotary_dim) + few)
-    packed = matrix_elements(shape) // tensor_parallel if in_fp8 else 0
-    rest = whole + -(-(num_parameters(shape) - whole) // tensor_parallel) - packed
+        ranks = shape.latent.query_rank + shape.latent.rank
+        few = shape.num_layers * (shape.hidden_size * (ranks + shape.latent.rotary_dim) + ranks)
+    repeated = (groups - 1) * (parts["attention"] - few)
+    packed = (matrix_elements(shape) + repeated) // tensor_parallel if in_fp8 else 0
+    cut = num_parameters(shape) - whole - few + repeated + (groups - 1) * parts["embedding"]
+    rest = whole + few + -(-cut // tensor_parallel) - packed
     return rest * element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
 
 
@@ -69,24 +81,31 @@ def gpu_cache(
     static_bytes: int,
     max_tokens: int | None,
     *,
+    groups: int = 1,
     in_fp8: bool = False,
     kv_bytes: int | None = None,
 ) -> KvCache:
     """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing.
 
     Args:
+        max_tokens: of each group.
+        groups: of ranks that compute attention of samples of their own.
         in_fp8: whether linear layers are.
         kv_bytes: of a number in the cache; None: as of others.
     """
-    token = kv_token_bytes(shape, kv_bytes or element_bytes, tensor_parallel)
-    left = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel, in_fp8=in_fp8))
+    token = kv_token_bytes(shape, kv_bytes or element_bytes, tensor_parallel // groups)
+    left = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel, groups=groups, in_fp8=in_fp8))
     room = int(left * (1 if shape.delta is None else KV_SHARE)) // token
-    return KvCache(room if max_tokens is None else min(room, max_tokens), token)
+    return KvCache(groups * (room if max_tokens is None else min(room, max_tokens)), token, groups)
 
 
-def cpu_cache(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int | None) -> KvCache:
-    """The cache on a CPU, which has a fixed number of tokens."""
-    return KvCache(max_tokens or CPU_TOTAL_TOKENS, kv_token_bytes(shape, element_bytes, tensor_parallel))
+def cpu_cache(shape: ModelShape, element_bytes: int, nodes: int, max_tokens: int | None, *, groups: int = 1) -> KvCache:
+    """The cache on CPUs, where each group of ranks has a fixed number of tokens.
+
+    Args:
+        nodes: over which an engine's ranks share keys and values out.
+    """
+    return KvCache(groups * (max_tokens or CPU_TOTAL_TOKENS), kv_token_bytes(shape, element_bytes, nodes))
 
 
 def forward_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int) -> int:

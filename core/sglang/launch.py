@@ -13,7 +13,7 @@ from core.pretrained.packing import Packing
 from core.pretrained.quantised import KEYS
 from core.processes.device import thread_environment
 from core.sglang.back_ends import BackEnds
-from core.sglang.engine_options import known_options, words
+from core.sglang.engine_options import attention_groups, known_options, words
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
@@ -175,12 +175,17 @@ def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
         "fp8_gemm_runner_backend": "triton" if spec.packing else None,  # likewise
         "mem_fraction_static": spec.memory_fraction,
         "max_total_tokens": spec.max_total_tokens,
-        "cuda_graph_max_bs_decode": min(spec.max_running_requests, MAX_GRAPH_BATCH),
+        "cuda_graph_max_bs_decode": min(_running_of_a_group(spec), MAX_GRAPH_BATCH),
         "enable_memory_saver": True,
         "skip_server_warmup": True,
         "disable_prefill_cuda_graph": True,  # took half of the start, to speed up what is a few steps of each rollout
         "enable_deterministic_inference": True if spec.deterministic else None,
     }
+
+
+def _running_of_a_group(spec: EngineSpec) -> int:
+    """Requests that ranks compute together; SGLang gives each group its share."""
+    return max(1, spec.max_running_requests // attention_groups(spec.options))
 
 
 def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
@@ -201,6 +206,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "EBBTIDE_HIDE_MODULES": HIDDEN,
         "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",
         **({"EBBTIDE_ENGINE_FP8": "1"} if spec.packing else {}),
+        **({"EBBTIDE_ATTENTION_GROUPS": "1"} if attention_groups(spec.options) > 1 else {}),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

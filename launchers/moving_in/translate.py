@@ -20,6 +20,7 @@ from launchers.moving_in.rules import (
     algorithm,
     chosen,
     data,
+    engines,
     evaluation,
     model,
     others,
@@ -57,6 +58,7 @@ def translate(program: str, flags: Flags) -> Draft:
     for flag in flags.left():
         _by_table(draft, flag, find("slime", flag.name))
     _experts_of_engines(draft)
+    engines.attention_groups(draft)
     model.fp8_where_it_can_be(draft)
     others.program(program, draft)
     for word in flags.stray:

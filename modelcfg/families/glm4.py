@@ -48,4 +48,4 @@ def _refused(_: Config) -> dict[str, bool]:
     return {"attention_bias": False, "partial_rotary_factor": False}
 
 
-FAMILY = Family("glm4", "Glm4ForCausalLM", layer=_layer, fields=_fields, refused=_refused)
+FAMILY = Family("glm4", "Glm4ForCausalLM", layer=_layer, fields=_fields, refused=_refused, no_attention_groups=True)

@@ -15,4 +15,11 @@ def _heads(_: ModelShape) -> tuple[str, ...]:
     return ("model.mtp_layers.",)
 
 
-FAMILY = Family("mimo", "MiMoForCausalLM", fields=qwen2.fields, refused=qwen2.refused, carried=_heads)
+FAMILY = Family(
+    "mimo",
+    "MiMoForCausalLM",
+    fields=qwen2.fields,
+    refused=qwen2.refused,
+    carried=_heads,
+    no_attention_groups=qwen2.FAMILY.no_attention_groups,
+)

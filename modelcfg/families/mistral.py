@@ -12,4 +12,4 @@ def _refused(config: Config) -> dict[str, bool]:
     return {"sliding_window": config.get("sliding_window", WINDOW) is not None}
 
 
-FAMILY = Family("mistral", "MistralForCausalLM", refused=_refused, not_in_fp8=NOT_IN_FP8)
+FAMILY = Family("mistral", "MistralForCausalLM", refused=_refused, not_in_fp8=NOT_IN_FP8, no_attention_groups=True)

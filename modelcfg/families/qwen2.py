@@ -17,4 +17,4 @@ def refused(_: Config) -> dict[str, bool]:
     return {"attention_bias": False}
 
 
-FAMILY = Family("qwen2", "Qwen2ForCausalLM", fields=fields, refused=refused)
+FAMILY = Family("qwen2", "Qwen2ForCausalLM", fields=fields, refused=refused, no_attention_groups=True)

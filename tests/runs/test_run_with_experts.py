@@ -26,7 +26,8 @@ pytestmark = pytest.mark.run
 def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None:
     """Every sync is proven, engine and trainer agree, and the model that is saved is the trained one.
 
-    The files of one of them are quantised: its engines have no weights until a sync.
+    The files of one of them are quantised: its engines have no weights until a sync. Both ranks of the engine have the
+    whole attention, each for samples of its own.
     """
     import numpy as np
     import torch
@@ -38,7 +39,10 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
     run_file = write_run(
         tmp_path,
         kind=kind,
-        placement={"device": "cpu", "trainers_per_node": 2, "expert_parallel": 2, "check_sync": 1},
+        placement={
+            **{"device": "cpu", "trainers_per_node": 2, "expert_parallel": 2, "check_sync": 1},
+            **{"engine_tensor_parallel": 2, "engine_options": {"enable_dp_attention": True, "dp_size": 2}},
+        },
         rollout={"num_rollout": 3},
         train={"use_distributed_optimizer": True},
         algorithm={"advantage_estimator": "gae", "kl_coef": 0.1, "routing_replay": "engine" if told else "none"},

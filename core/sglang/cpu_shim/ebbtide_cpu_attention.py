@@ -26,9 +26,16 @@ def register() -> None:
         from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
         HookRegistry.register(f"{BACKEND}._run_sdpa_forward_decode", decode, HookType.AROUND)
+        HookRegistry.register(f"{BACKEND}.__init__", fill_with_short_requests, HookType.AFTER)
     except Exception:
         traceback.print_exc()
         sys.exit("ebbtide: this SGLang has no torch_native attention as in 0.5.21")
+
+
+def fill_with_short_requests(result: Any, backend: Any, *_: Any, **__: Any) -> Any:
+    """Name the length of requests that fill a batch up to another group's (`enable_dp_attention`), as others do."""
+    backend.get_cpu_graph_seq_len_fill_value = lambda: 1
+    return result
 
 
 def decode(

@@ -89,6 +89,17 @@ def test_an_engine_of_layers_with_windows_is_told_to_count_their_keys() -> None:
     assert "EBBTIDE_TRITON_WINDOWS" not in environment(CUDA, {})
 
 
+def test_groups_of_ranks_each_have_their_share_of_the_requests() -> None:
+    """CUDA graphs are for those, and our plugin is told."""
+    grouped = replace(CUDA, options={"enable_dp_attention": True, "dp_size": 2})
+    words = command(grouped)
+    assert words[words.index("--cuda-graph-max-bs-decode") + 1] == "64"
+    assert words[words.index("--max-running-requests") + 1] == "128"
+    assert words[words.index("--dp-size") + 1] == "2"
+    assert environment(grouped, {})["EBBTIDE_ATTENTION_GROUPS"] == "1"
+    assert "EBBTIDE_ATTENTION_GROUPS" not in environment(CUDA, {})
+
+
 @pytest.mark.parametrize("given", [{"rope_theta": 5.0}, '{"rope_theta": 5.0}'])
 def test_what_sglang_asks_of_config_json_is_told_beside_what_the_run_file_overrides(given: object) -> None:
     asked = {"full_attention_interval": 4}

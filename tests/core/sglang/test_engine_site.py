@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -10,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import httpx
 import psutil
@@ -89,6 +90,7 @@ def test_an_engine_in_fp8_begins_with_factors_of_one_for_its_cache(monkeypatch: 
 def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its functions are there under these names; nothing of it is imported."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_attention_groups as groups
     import ebbtide_fp8_engine as plugin
     import ebbtide_triton_windows as windows
 
@@ -97,11 +99,41 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
         module, _, name = target.removeprefix("sglang.").rpartition(".")
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert re.search(rf"^(def {name}\(|    {name},$)", text, re.MULTILINE), target
+    for target in (groups.SLEEP, groups.FLUSH):
+        module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
+        text = (package / f"{module.replace('.', '/')}.py").read_text()
+        assert f"    def {name}(" in text.partition(f"class {owner}")[2].replace("async def", "def"), target
     text = (package / f"{windows.MODULE.removeprefix('sglang.').replace('.', '/')}.py").read_text()
     gathers = text.partition("def update_sliding_window_buffer(")[2].partition("\ndef ")[0]
     assert "class TritonAttnBackend(" in text
     assert "torch.tensor(sliding_window_size)" in gathers
     assert windows.MENDED not in gathers  # else it is not needed any more
+
+
+def test_a_flush_of_all_groups_answers_with_the_one_that_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SGLang gives the first answer. Its scheduler's sleep ends after a few milliseconds, for others wait for it."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_attention_groups as plugin
+
+    request = SimpleNamespace(FlushCacheReqInput=lambda timeout_s: timeout_s)
+    monkeypatch.setitem(sys.modules, "sglang.srt.managers.io_struct", request)
+    good, bad = SimpleNamespace(success=True), SimpleNamespace(success=False)
+    for answers, wanted in (([good, bad], bad), ([good, good], good)):
+        manager = Mock(flush_cache_communicator=AsyncMock(return_value=answers))
+        assert asyncio.run(plugin.flush_all(manager, 2.0)) is wanted
+        manager.flush_cache_communicator.assert_awaited_once_with(2.0)
+    sleeper = Mock()
+    plugin.sleep_shortly(sleeper)
+    sleeper.poller.poll.assert_called_once_with(plugin.SLEEP_MS)
+    hooked: list[object] = []
+    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
+    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
+    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    plugin.register()
+    assert hooked == []
+    monkeypatch.setenv("EBBTIDE_ATTENTION_GROUPS", "1")
+    plugin.register()
+    assert hooked == [plugin.SLEEP, plugin.FLUSH]
 
 
 @pytest.mark.parametrize(("size", "gathers", "wanted"), [(15, "it", 16), (None, "it", None), (15, "it + 1", 15)])

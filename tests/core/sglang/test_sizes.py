@@ -59,10 +59,33 @@ def test_the_cache_takes_what_the_weights_leave() -> None:
     assert gpu_cache(shape, 2, 1, 5 * GIB, None).tokens == 0
 
 
+def test_groups_of_ranks_have_the_whole_attention_and_samples_of_their_own() -> None:
+    shape = modelcfg.load("qwen3-30b-a3b")
+    parts = modelcfg.parameter_parts(shape)
+    more = 2 * (parts["attention"] + parts["embedding"]) * 3 // 4  # of 4 ranks each had a quarter
+    assert weight_bytes(shape, 2, 4, groups=4) - weight_bytes(shape, 2, 4) == pytest.approx(more, abs=8)
+    one, four = (gpu_cache(shape, 2, 4, 40 * GIB, None, groups=groups) for groups in (1, 4))
+    assert four.token_bytes == kv_token_bytes(shape, 2, 1) == 4 * one.token_bytes
+    assert 0 <= 40 * GIB - weight_bytes(shape, 2, 4, groups=4) - four.num_bytes < four.token_bytes
+    assert gpu_cache(shape, 2, 4, 40 * GIB, 1500, groups=4).samples(1000) == 4, "1,500 tokens are of each group"
+
+
+def test_groups_of_latent_attention_have_room_for_more_samples() -> None:
+    """Its cache is not cut over ranks: without groups all keep the same."""
+    shape = modelcfg.load("deepseek-v3-671b-a37b")
+    one, eight = (gpu_cache(shape, 2, 16, 110 * GIB, None, groups=groups) for groups in (1, 8))
+    assert eight.token_bytes == one.token_bytes
+    assert 5 * one.tokens < eight.tokens < 8 * one.tokens
+    few, many = (weight_bytes(shape, 2, 16, groups=groups, in_fp8=True) for groups in (1, 8))
+    assert few < many < weight_bytes(shape, 2, 16, groups=8)
+
+
 def test_a_cpu_engine_has_a_fixed_cache() -> None:
     shape = modelcfg.load("smollm2-135m")
     assert cpu_cache(shape, 4, 1, None).tokens == CPU_TOTAL_TOKENS
     assert cpu_cache(shape, 4, 1, 512).tokens == 512
+    groups = cpu_cache(shape, 4, 1, 512, groups=2)
+    assert (groups.tokens, groups.num_bytes) == (1024, 1024 * groups.token_bytes), "in the memory of one node"
 
 
 @pytest.mark.parametrize("ranks", [1, 8])

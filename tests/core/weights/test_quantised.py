@@ -100,6 +100,12 @@ def test_a_ranks_part_has_its_own_blocks(kind: str, ranks: int, tmp_path: Path) 
     directory = tiny_model(kind, tmp_path / "m", **sizes, num_attention_heads=4, num_key_value_heads=2)
     shape = shape_of(directory)
     assert uncut_blocks(shape, Cut(ranks, 1), 128) is None
+    in_eighths = uncut_blocks(shape, Cut(8, 8), 128)
+    assert in_eighths is not None
+    assert "self_attn" in in_eighths.name
+    grouped = uncut_blocks(shape, Cut(8, 8, attention_groups=8), 128)
+    assert grouped is not None
+    assert "mlp" in grouped.name, "attention is whole in each group"
     for name, weight in load_file(directory / "model.safetensors").items():
         if name in Packing.of(shape).names:
             dim = 1 if name.endswith(("o_proj.weight", "down_proj.weight")) else 0

@@ -378,6 +378,31 @@ def test_experts_are_replayed_where_there_is_a_later_pass(
     assert [one.why for one in found.draft.losses("result") if "replay" in one.why] == lost
 
 
+GROUPS = "--sglang-enable-dp-attention --sglang-enable-dp-lm-head --colocate --num-attention-heads 32"
+
+
+@pytest.mark.parametrize(
+    ("flags", "size", "lost"),
+    [
+        ("--sglang-dp-size 4 --rollout-num-gpus-per-engine 8", 4, 0),
+        ("--sglang-dp-size 8 --rollout-num-gpus-per-engine 4", 4, 0),
+        ("--sglang-dp-size 8 --rollout-num-gpus-per-engine 1", None, 3),
+        ("--sglang-dp-size 8 --rollout-num-gpus-per-engine 16 --actor-num-nodes 2", None, 3),
+        ("--sglang-dp-size 1 --rollout-num-gpus-per-engine 8", None, 0),
+    ],
+    ids=["of two", "as many as ranks", "one rank", "over nodes", "one group"],
+)
+def test_ranks_of_an_engine_on_one_node_compute_attention_in_groups(
+    tmp_path: Path, flags: str, size: int | None, lost: int
+) -> None:
+    found = of_flags(tmp_path, f"{GROUPS} {flags}")
+    options = {key.rpartition(".")[2]: value for key, value in keys(found).items() if ".engine_options." in key}
+    wanted = {"enable_dp_attention": True, "dp_size": size, "enable_dp_lm_head": True}
+    assert options == ({} if size is None else wanted)
+    assert len([one for one in found.draft.losses("memory") if "in groups" in one.why]) == lost
+    assert not [one for one in found.mistakes if "engine_options" in str(one)]
+
+
 EXPERTS = "--num-layers 4 --num-experts 8"
 
 
