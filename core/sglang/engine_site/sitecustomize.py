@@ -6,6 +6,7 @@ is the one place that reaches them all. What it does is set by `core.sglang.laun
 EBBTIDE_DIE_WITH_PARENT=1  the kernel kills the process when its parent dies: nothing outlives a killed server.
 EBBTIDE_HIDE_MODULES=a,b   these packages look as if they were not installed. SGLang imports Megatron where it finds it.
 EBBTIDE_ENGINE_API_KEY=…   is blotted out of log lines: SGLang logs all of its settings.
+EBBTIDE_ATTENTION_GROUPS=1 the engine's processes talk in its own folder (`ebbtide_group_processes`).
 EBBTIDE_CPU_ENGINE=1       what a machine without a GPU needs (`ebbtide_cpu_engine`).
 
 Every process writes the stacks of its threads to its log on SIGUSR1: an engine that hangs is asked for them.
@@ -88,6 +89,8 @@ faulthandler.register(signal.SIGUSR1)
 hide_modules(os.environ.get("EBBTIDE_HIDE_MODULES", ""))
 if os.environ.get("EBBTIDE_ENGINE_API_KEY"):
     keep_out_of_logs(os.environ["EBBTIDE_ENGINE_API_KEY"])
+if os.environ.get("EBBTIDE_ATTENTION_GROUPS") == "1":
+    import_module("ebbtide_group_processes").install()
 if os.environ.get("EBBTIDE_CPU_ENGINE") == "1":
     import_module("ebbtide_cpu_engine").install()
 run_next_sitecustomize()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import importlib.util
 import json
@@ -92,6 +93,7 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
     import ebbtide_attention_groups as groups
     import ebbtide_fp8_engine as plugin
+    import ebbtide_group_processes as processes
     import ebbtide_triton_windows as windows
 
     (package,) = (Path(folder) for folder in importlib.util.find_spec("sglang").submodule_search_locations)
@@ -99,6 +101,11 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
         module, _, name = target.removeprefix("sglang.").rpartition(".")
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert re.search(rf"^(def {name}\(|    {name},$)", text, re.MULTILINE), target
+    for module, text in (
+        (processes.SETTINGS, "    def init_new("),
+        (processes.CONTROLLER, "self.soft_watchdog.feed()"),
+    ):
+        assert text in (package / f"{module.removeprefix('sglang.').replace('.', '/')}.py").read_text()
     for target in (groups.SLEEP, groups.FLUSH):
         module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
         text = (package / f"{module.replace('.', '/')}.py").read_text()
@@ -134,6 +141,50 @@ def test_a_flush_of_all_groups_answers_with_the_one_that_has_not(monkeypatch: py
     monkeypatch.setenv("EBBTIDE_ATTENTION_GROUPS", "1")
     plugin.register()
     assert hooked == [plugin.SLEEP, plugin.FLUSH]
+
+
+SETTINGS = """
+from types import SimpleNamespace
+class PortArgs:
+    @staticmethod
+    def init_new(server_args, dp_rank=None, worker_ports=None):
+        names = ("tokenizer", "detokenizer", "rpc", "metrics", "scheduler_input")
+        return SimpleNamespace(**{f"{name}_ipc_name": f"tcp://127.0.0.1:{4000 + i}" for i, name in enumerate(names)})
+"""
+CONTROLLER = """
+class DataParallelController:
+    def event_loop(self):
+        self.soft_watchdog.feed()
+"""
+OF_GROUPS = """
+import sglang.srt.server_args as settings
+from sglang.srt.managers.data_parallel_controller import DataParallelController
+from unittest.mock import Mock
+print(vars(settings.PortArgs.init_new("args")), vars(settings.PortArgs.init_new("args", 1, [5])), sep="|")
+controller = Mock(soft_watchdog=Mock(spec=["feed"]))
+fed = controller.soft_watchdog.feed
+DataParallelController.event_loop(controller)
+print(fed.call_count, controller.recv_from_tokenizer.poll.call_args_list)
+"""
+
+
+def test_processes_of_groups_talk_in_the_engines_folder_and_wait_for_requests(tmp_path: Path) -> None:
+    """In every process, however it was started: over no port that others may write to, and not asking all the time."""
+    folder = tmp_path / "sglang" / "srt"
+    (folder / "managers").mkdir(parents=True)
+    for package in (folder.parent, folder, folder / "managers"):
+        (package / "__init__.py").touch()
+    (folder / "server_args.py").write_text(SETTINGS)
+    (folder / "managers" / "data_parallel_controller.py").write_text(CONTROLLER)
+    text = run(OF_GROUPS, [ENGINE_SITE, tmp_path], EBBTIDE_ATTENTION_GROUPS="1", TMPDIR=str(tmp_path))
+    ports, waits = text.splitlines()
+    of_server, of_group = map(ast.literal_eval, ports.split("|"))
+    assert set(of_server.values()) == {f"ipc://{tmp_path}/group-port-{4000 + i}" for i in range(5)}
+    assert of_group == of_server | {"scheduler_input_ipc_name": "tcp://127.0.0.1:4004"}, (
+        "which a group's requests come by"
+    )
+    assert waits == "1 [call(1000)]"
+    assert "ipc://" not in run(OF_GROUPS, [ENGINE_SITE, tmp_path])
 
 
 @pytest.mark.parametrize(("size", "gathers", "wanted"), [(15, "it", 16), (None, "it", None), (15, "it + 1", 15)])
