@@ -1,18 +1,22 @@
 """Matrices in blocks, as an engine's ranks have them: whether blocks end where a rank's part of a projection does.
 
 An engine holds query, key and value as one matrix, and gate and up as another; each rank has rows of every one of them,
-or columns. A block that begins in one part and ends in the next would have a factor for both.
+or columns. A block that begins in one part and ends in the next would have a factor for both. What lies last in a
+matrix that all ranks have whole may end within a block: what keys and values are made of, with latent attention.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import gcd
 from typing import NamedTuple
 
 from modelcfg.shape import ModelShape
 from modelcfg.table import layer_prefix, layer_weights
 from modelcfg.tensors import is_matrix
 from modelcfg.weights import Weight
+
+LAST = "self_attention.linear_kv_down.weight"  # of a matrix that all ranks have whole
 
 
 class Cut(NamedTuple):
@@ -32,29 +36,29 @@ class Cut(NamedTuple):
 
 
 class RankPart(NamedTuple):
-    """The part of a projection that one of an engine's ranks has."""
+    """The part of a projection that one of an engine's ranks has. `is_last`: nothing lies behind its rows."""
 
     name: str
     rows: int
     columns: int
+    is_last: bool
+
+    def ends_within(self, block: int) -> bool:
+        """Whether a block would have numbers of another part, too, or of another rank's."""
+        return bool(self.columns % block or (self.rows % block and not self.is_last))
 
 
 def uncut_blocks(shape: ModelShape, cut: Cut, block: int) -> RankPart | None:
-    """The first part whose rows or columns are no multiple of a block; None: all are."""
+    """The first part that ends within a block and must not; None: there is none."""
     parts = (part for layer in range(shape.num_layers) for part in _parts(shape, layer, cut))
-    return next((part for part in parts if part.rows % block or part.columns % block), None)
-
-
-def has_gate_and_up_in_one(shape: ModelShape) -> bool:
-    """Whether a tensor of the files is both."""
-    return any(_is_both(weight) for layer in range(shape.num_layers) for weight in layer_weights(shape, layer))
+    return next((part for part in parts if part.ends_within(block)), None)
 
 
 def _parts(shape: ModelShape, layer: int, cut: Cut) -> Iterator[RankPart]:
     for weight in filter(is_matrix, layer_weights(shape, layer)):
         for place, name in enumerate(weight.hf):
             whole = layer_prefix(shape, layer) + name.format(expert=0)
-            yield RankPart(whole, *_size(shape, weight, place, cut.of(weight)))
+            yield RankPart(whole, *_size(shape, weight, place, cut.of(weight)), weight.local == LAST)
 
 
 def _size(shape: ModelShape, weight: Weight, place: int, ranks: int) -> tuple[int, int]:
@@ -65,8 +69,7 @@ def _size(shape: ModelShape, weight: Weight, place: int, ranks: int) -> tuple[in
         return rows, columns // ranks
     if weight.kind == "qkv" and place:  # of fewer groups than ranks each has one
         return max(rows // ranks, shape.head_dim), columns
-    return rows // (2 if _is_both(weight) else 1) // ranks, columns
-
-
-def _is_both(weight: Weight) -> bool:
-    return weight.kind == "gate_up" and len(weight.hf) == 1
+    if "in_proj_qkv" in weight.hf[place] and shape.delta is not None:  # in its rows lie several, of two widths
+        return gcd(shape.delta.key_size, shape.delta.value_size) // ranks, columns
+    both = weight.kind == "gate_up" and len(weight.hf) == 1  # gate above up
+    return rows // (2 if both else 1) // ranks, columns

@@ -70,8 +70,9 @@ def fixed_tensors(shape: ModelShape) -> frozenset[str]:
 
 
 def matrices(shape: ModelShape) -> frozenset[str]:
-    """Names of the weights that publishers keep in few bits: linear layers, but for embedding, output and routers. Of a
-    family whose files have all experts in one tensor none, as publishers have other ways for these.
+    """Names of the weights that publishers keep in few bits: linear layers, but for embedding, output, routers, and
+    what makes a few numbers for each head of a state. Of a family whose files have all experts in one tensor none, as
+    publishers have other ways for these.
     """
     table = list(_of_layers(shape))
     if any(weight.is_part for _, weight in table):
@@ -80,14 +81,23 @@ def matrices(shape: ModelShape) -> frozenset[str]:
 
 
 def other_linears(shape: ModelShape) -> list[str]:
-    """Names of the linear layers that are none of these, as modules."""
-    routers = [name for name, weight in _of_layers(shape) if weight.part == "router" and not weight.fixed]
-    return [name.removesuffix(".weight") for name in (*routers, "lm_head.weight")]
+    """Names of the linear layers that are none of these, as modules, and what the names of all modules begin with that
+    files hold beside the model.
+    """
+    kept = [name for name, weight in _of_layers(shape) if _stays_whole(weight)]
+    beside = [begin.removesuffix(".") for begin in families()[shape.architecture].carried(shape)]
+    return [*(name.removesuffix(".weight") for name in (*kept, "lm_head.weight")), *beside]
 
 
 def is_matrix(weight: Weight) -> bool:
     """Whether a line of the table is of weights that publishers keep in few bits."""
-    return weight.part in ("attention", "feed-forward") and all(len(size) == 2 for size in weight.shapes)
+    linear = weight.part in ("attention", "feed-forward") and all(len(size) == 2 for size in weight.shapes)
+    return linear and not weight.unpacked
+
+
+def _stays_whole(weight: Weight) -> bool:
+    """Whether it is of a linear layer all the same."""
+    return weight.unpacked or (weight.part == "router" and not weight.fixed)
 
 
 def _of_layers(shape: ModelShape) -> Iterator[tuple[str, Weight]]:

@@ -26,6 +26,7 @@ EMBEDDING = "embedding.word_embeddings.weight"
 OUTPUT = "output_layer.weight"
 EXPERTS = "experts.local_experts."  # in the names of their parameters
 SHARED = "mlp.shared_experts"  # the feed-forward of all tokens beside them
+PER_HEAD = ("ba", "b", "a")  # projections of a state that make no channels, but a number or two for each of its heads
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
@@ -43,6 +44,7 @@ class Weight:
             counted as no parameter.
         stacked: name of a tensor with those of all experts, one after the other, which files may hold instead; empty:
             none.
+        unpacked: a linear layer that publishers keep whole where they keep others in few bits, as routers are.
     """
 
     local: str
@@ -52,6 +54,7 @@ class Weight:
     part: Part
     fixed: bool = False
     stacked: str = ""
+    unpacked: bool = False
 
     @property
     def of_expert(self) -> bool:
@@ -150,7 +153,8 @@ def delta_net(shape: ModelShape, delta: DeltaNet) -> list[Weight]:
 
     def projection(name: str, rows: int) -> Weight:
         kind: Kind = "by_head" if name == "qkv" else "rows"
-        return line(f"linear_{name}.weight", f"in_proj_{name}.weight", kind, rows, shape.hidden_size)
+        found = line(f"linear_{name}.weight", f"in_proj_{name}.weight", kind, rows, shape.hidden_size)
+        return replace(found, unpacked=name in PER_HEAD)
 
     return [
         *(projection(name, rows) for name, rows in delta.projections.items()),

@@ -9,7 +9,7 @@ from core.config.schema import RunConfig
 from core.pretrained.packing import PUBLISHED
 from core.sglang.engine_options import attention_groups
 from modelcfg import ModelShape, matrices
-from modelcfg.blocks import Cut, has_gate_and_up_in_one, uncut_blocks
+from modelcfg.blocks import Cut, uncut_blocks
 from modelcfg.families import families
 
 KEY = "placement.engine_weights"
@@ -82,10 +82,4 @@ def _not_built(shape: ModelShape) -> str:
     """Why a family was not built; empty: it was."""
     if why := families()[shape.architecture].not_in_fp8:
         return why
-    if not matrices(shape):
-        return "whose files have all experts of a layer in one tensor"
-    if has_gate_and_up_in_one(shape):
-        return "whose files have gate and up in one tensor, of which SGLang 0.5.16 does not find the factors"
-    if shape.latent is not None:
-        return "whose engines make further matrices of latent attention's weights"
-    return "whose layers with a state have widths of their own" if shape.delta is not None else ""
+    return "" if matrices(shape) else "whose files have all experts of a layer in one tensor"

@@ -51,16 +51,24 @@ def weight_bytes(
         groups: of ranks, each with the whole attention and embedding.
         in_fp8: whether linear layers are, with a float32 factor for each block.
     """
-    parts = parameter_parts(shape)
-    whole, few = parts["norms"] + parts.get("router", 0), 0
-    if shape.latent is not None:
-        ranks = shape.latent.query_rank + shape.latent.rank
-        few = shape.num_layers * (shape.hidden_size * (ranks + shape.latent.rotary_dim) + ranks)
+    parts, made = parameter_parts(shape), _of_few_numbers(shape)
+    whole, few = parts["norms"] + parts.get("router", 0), made
+    if shape.latent is not None:  # their norms
+        few += shape.num_layers * (shape.latent.query_rank + shape.latent.rank)
     repeated = (groups - 1) * (parts["attention"] - few)
-    packed = (matrix_elements(shape) + repeated) // tensor_parallel if in_fp8 else 0
+    packed = made + (matrix_elements(shape) - made + repeated) // tensor_parallel if in_fp8 else 0
     cut = num_parameters(shape) - whole - few + repeated + (groups - 1) * parts["embedding"]
     rest = whole + few + -(-cut // tensor_parallel) - packed
     return rest * element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
+
+
+def _of_few_numbers(shape: ModelShape) -> int:
+    """Elements of the matrices that make few numbers of a token."""
+    if shape.latent is None:
+        return 0
+    return (
+        shape.num_layers * shape.hidden_size * (shape.latent.query_rank + shape.latent.rank + shape.latent.rotary_dim)
+    )
 
 
 def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) -> int:

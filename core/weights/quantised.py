@@ -25,7 +25,7 @@ class Quantised:
     """A trainer's weights, those of its linear layers in fp8. Collective: as the trainer's own."""
 
     def __init__(self, source: WeightSource, packing: Packing) -> None:
-        """Quantise what comes from `source`; its linear layers are in whole blocks (`checks/engine_weights.py`)."""
+        """Quantise what comes from `source`."""
         self._source, self._packing = source, packing
 
     def named_buckets(self, max_bytes: int) -> Iterator[list[tuple[str, Tensor]]]:
@@ -35,7 +35,7 @@ class Quantised:
 
 
 class _Piece(NamedTuple):
-    """Rows of a weight, in whole blocks."""
+    """Rows of a weight, in whole blocks but for a weight's last."""
 
     name: str
     rows: Tensor
@@ -46,7 +46,8 @@ def quantised(tensors: NamedTensors, packing: Packing) -> list[tuple[str, Tensor
     """The tensors with what stands for those that are in few bits, in their order."""
     whole = [(name, tensor) for name, tensor in tensors if name in packing.names]
     made: dict[str, list[dict[str, Tensor]]] = {name: [] for name, _ in whole}
-    for batch in _batches(piece for name, tensor in whole for piece in _pieces(name, tensor, packing)):
+    pieces = (piece for name, tensor in whole for piece in _pieces(name, tensor, packing))
+    for batch in _batches(pieces, packing.scheme.rows):
         for piece, parts in zip(batch, _quantise(batch, packing), strict=True):
             made[piece.name].append(parts)
     found: list[tuple[str, Tensor]] = []
@@ -61,13 +62,13 @@ def _pieces(name: str, weight: Tensor, packing: Packing) -> Iterator[_Piece]:
         yield _Piece(name, rows)
 
 
-def _batches(pieces: Iterable[_Piece]) -> Iterator[list[_Piece]]:
-    """Pieces of the same width, up to ELEMENTS of them at once."""
+def _batches(pieces: Iterable[_Piece], high: int) -> Iterator[list[_Piece]]:
+    """Pieces of the same width, up to ELEMENTS of them at once; what ends within a block is the last of them."""
     by_width = sorted(pieces, key=lambda piece: piece.rows.shape[1])
     for _, alike in groupby(by_width, key=lambda piece: piece.rows.shape[1]):
         batch: list[_Piece] = []
         for piece in alike:
-            if batch and sum(one.rows.numel() for one in (*batch, piece)) > ELEMENTS:
+            if batch and (len(batch[-1].rows) % high or sum(one.rows.numel() for one in (*batch, piece)) > ELEMENTS):
                 yield batch
                 batch = []
             batch.append(piece)
@@ -78,7 +79,7 @@ def _quantise(batch: list[_Piece], packing: Packing) -> list[dict[str, Tensor]]:
     """What stands for each piece, quantised as one weight below the other."""
     made = packing.make(torch.cat([piece.rows for piece in batch]))
     heights = [piece.rows.shape[0] for piece in batch]
-    in_blocks = [height // packing.scheme.rows for height in heights]
+    in_blocks = [-(-height // packing.scheme.rows) for height in heights]
     numbers = packing.scheme.numbers
     split = {end: torch.split(part, heights if end == numbers else in_blocks) for end, part in made.items()}
     return [{end: parts[place] for end, parts in split.items()} for place in range(len(batch))]

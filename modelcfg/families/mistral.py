@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from modelcfg.families.llama import NOT_IN_FP8
 from modelcfg.family import Config, Family
 
 WINDOW = 4096  # where config.json does not say, as transformers has it
@@ -12,4 +11,4 @@ def _refused(config: Config) -> dict[str, bool]:
     return {"sliding_window": config.get("sliding_window", WINDOW) is not None}
 
 
-FAMILY = Family("mistral", "MistralForCausalLM", refused=_refused, not_in_fp8=NOT_IN_FP8, no_attention_groups=True)
+FAMILY = Family("mistral", "MistralForCausalLM", refused=_refused, no_attention_groups=True)

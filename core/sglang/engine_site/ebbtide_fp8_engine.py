@@ -7,23 +7,28 @@ The entry point in ebbtide_engine_site-1.dist-info makes SGLang load this in eve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CACHE_FACTORS = (".k_scale", ".v_scale")  # of keys and values, as parameters of attention
 NOT_IN_THE_FILES = -1.0  # what SGLang takes for a factor of 1
 FILL = "sglang.srt.model_loader.loader.initialize_dummy_weights"
+LOAD_LLAMA = "sglang.srt.models.llama.LlamaForCausalLM.load_weights"  # Mistral's is a subclass
 QUANTISE = "sglang.kernels.ops.quantization.fp8_kernel._run_per_token_group_quant_8bit_kernel"
 
 
 def register() -> None:
-    """Hook into both functions."""
+    """Hook into all three functions."""
     if os.environ.get("EBBTIDE_ENGINE_FP8") != "1":
         return
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 
     HookRegistry.register(FILL, keep_cache_factors, HookType.AFTER)
     HookRegistry.register(QUANTISE, quantise_activations, HookType.AROUND)
+    HookRegistry.register(LOAD_LLAMA, keep_names_of_factors, HookType.AROUND)
 
 
 def keep_cache_factors(result: Any, model: Any, *_: Any, **__: Any) -> Any:
@@ -34,6 +39,39 @@ def keep_cache_factors(result: Any, model: Any, *_: Any, **__: Any) -> Any:
         if name.endswith(CACHE_FACTORS):
             tensor.fill_(NOT_IN_THE_FILES)
     return result
+
+
+def keep_names_of_factors(usual: Callable[..., Any], model: Any, weights: Iterable[tuple[str, Tensor]]) -> Any:
+    """Load the factors of blocks by their names, and all else as ever: SGLang's Llama looks for `weight_scale`, which
+    its layers have for one factor of a whole weight, and leaves out what it does not find.
+
+    Raises:
+        KeyError: no parameter has the name.
+    """
+    from ebbtide_weight_replay import FACTORS  # torch comes with it, and not every process of an engine loads weights
+
+    places = dict(model.named_parameters())
+
+    def others() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in weights:
+            if name.endswith(FACTORS):
+                _load_factors(model.stacked_params_mapping, places, name, tensor)
+            else:
+                yield name, tensor
+
+    return usual(model, others())
+
+
+def _load_factors(
+    fused: Iterable[tuple[str, str, str | int]], places: Mapping[str, Any], name: str, factors: Tensor
+) -> None:
+    """Bring the factors of a projection to those of the matrix that it is in, of which a rank may have a part."""
+    for whole, part, shard in fused:
+        if f"{part}." in name:
+            place = places[name.replace(part, whole)]
+            place.weight_loader(place, factors, shard)
+            return
+    places[name].weight_loader(places[name], factors)
 
 
 def quantise_activations(usual: Callable[..., None], *arguments: Any, **named: Any) -> None:

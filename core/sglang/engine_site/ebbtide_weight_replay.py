@@ -10,8 +10,8 @@ Nothing is replayed, and load_weights is called always, if there is more to it t
 computed from tensors or that something is computed from, a tensor that nobody was seen to copy, copies to one place.
 Where a parameter has moved, the next bucket is watched again.
 
-A factor of weights in fp8 that goes nowhere is an error: SGLang's Llama renames them, finds no such parameter, and
-would go on with what lay there by chance, with no more than a warning in its log.
+A factor of weights in fp8 that goes nowhere is an error: SGLang's loaders would go on with what lay there by chance,
+with no more than a warning in the log.
 """
 
 from __future__ import annotations
@@ -134,9 +134,10 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
         model.load_weights(tensors)  # type: ignore[operator]
     moved = not all(home.is_same() for home in homes)
     starts = [start for _, _, _, start, _ in json.loads(layout)]
-    unused = [tensors[place][0] for place in _unused(recorder.copies, starts)]
-    _miss_no_factor(model, unused)
-    reason = "a parameter was replaced" if moved else _why_not(recorder, unused)
+    _miss_no_factor(model, [tensors[place][0] for place in _others(recorder.read_at, starts)])
+    copied = [copy.source[2] * copy.dtype.itemsize for copy in recorder.copies]
+    unseen = bool(_others(copied, starts))
+    reason = "a parameter was replaced" if moved else _why_not(recorder, unseen)
     log.info("weight_replay tensors=%d copies=%d why_not=%s", len(tensors), len(recorder.copies), reason)
     if reason:
         return Plan(number)
@@ -145,17 +146,17 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
     return Plan(number, used, _grouped(recorder.copies))
 
 
-def _miss_no_factor(model: nn.Module, unused: Sequence[str]) -> None:
-    """Raise RuntimeError if factors are among the tensors that went nowhere."""
-    if lost := [name for name in unused if name.endswith(FACTORS)]:
+def _miss_no_factor(model: nn.Module, unread: Sequence[str]) -> None:
+    """Raise RuntimeError if factors are among the tensors that no operation has read: they went nowhere."""
+    if lost := [name for name in unread if name.endswith(FACTORS)]:
         raise RuntimeError(f"SGLang's {type(model).__name__} has no place for {lost[0]} ({len(lost)} such): no fp8")
 
 
-def _why_not(recorder: _Recorder, unused: Sequence[str]) -> str:
+def _why_not(recorder: _Recorder, unseen: bool) -> str:
     """Why copies alone would not do; empty: they do."""
     if recorder.more_than_copies:
         return f"there is {recorder.more_than_copies} beside copies"
-    if unused:
+    if unseen:
         return "a tensor is used unseen"
     return "copies overlap" if _overlap(recorder.copies) else ""
 
@@ -174,6 +175,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._parameters = parameters
         self._watched = parameters | {self._flat}
         self.copies: list[Copy] = []
+        self.read_at: list[int] = []  # where in the buffer, in bytes
         self.more_than_copies = ""
 
     def __torch_dispatch__(
@@ -184,6 +186,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         leaves = tree_leaves((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.numel()]  # nothing is nothing's concern
         if any(address(tensor) in self._watched for tensor in tensors) and not _is_view(func):
+            self.read_at += [_start(tensor) for tensor in tensors if address(tensor) == self._flat]
             self._note(func, args)
         return result
 
@@ -208,12 +211,20 @@ def _is_view(func: Any) -> bool:
     return not schema.is_mutable and bool(schema.returns) and all(one.alias_info for one in schema.returns)
 
 
-def _unused(copies: Sequence[Copy], starts: Sequence[int]) -> list[int]:
-    """Tensors that were the source of no copy: not used, or in a way that was not seen (a kernel of the model's own,
-    another thread).
+def _start(tensor: Tensor) -> int:
+    """Distance of its first element from the beginning of its memory, in bytes."""
+    return tensor.storage_offset() * tensor.element_size()
+
+
+def _others(positions: Iterable[int], starts: Sequence[int]) -> list[int]:
+    """Tensors in which no position lies: not used, or in a way that was not seen (a kernel of the model's own, another
+    thread).
+
+    Args:
+        positions: in the buffer, in bytes. starts: where its tensors begin.
     """
-    sources = {bisect(starts, copy.source[2] * copy.dtype.itemsize) - 1 for copy in copies}
-    return sorted(set(range(len(starts))) - sources)
+    found = {bisect(starts, position) - 1 for position in positions}
+    return [place for place in range(len(starts)) if place not in found]
 
 
 def _overlap(copies: Sequence[Copy]) -> bool:

@@ -85,7 +85,7 @@ def test_an_engine_in_fp8_begins_with_factors_of_one_for_its_cache(monkeypatch: 
     assert hooked == []
     monkeypatch.setenv("EBBTIDE_ENGINE_FP8", "1")
     plugin.register()
-    assert hooked == [plugin.FILL, plugin.QUANTISE]
+    assert hooked == [plugin.FILL, plugin.QUANTISE, plugin.LOAD_LLAMA]
 
 
 def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,6 +110,9 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
         module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert f"    def {name}(" in text.partition(f"class {owner}")[2].replace("async def", "def"), target
+    text = (package / "srt/models/llama.py").read_text().partition("class LlamaForCausalLM(")[2]
+    assert "    def load_weights(self, weights: Iterable[Tuple[str, torch.Tensor]]):" in text
+    assert 'name.replace(".weight_scale_inv", ".weight_scale")' in text  # else it is not needed any more
     text = (package / f"{windows.MODULE.removeprefix('sglang.').replace('.', '/')}.py").read_text()
     gathers = text.partition("def update_sliding_window_buffer(")[2].partition("\ndef ")[0]
     assert "class TritonAttnBackend(" in text
@@ -185,6 +188,60 @@ def test_processes_of_groups_talk_in_the_engines_folder_and_wait_for_requests(tm
     )
     assert waits == "1 [call(1000)]"
     assert "ipc://" not in run(OF_GROUPS, [ENGINE_SITE, tmp_path])
+
+
+def test_llamas_factors_arrive_in_sglangs_own_layers() -> None:
+    """Under the names of what is fused; the second of two ranks has its part, by rows, and of an output by columns."""
+    code = """
+from types import SimpleNamespace
+from sglang.srt.plugins import load_plugins
+load_plugins()
+import torch
+from torch import nn
+from sglang.srt.layers.linear import MergedColumnParallelLinear, QKVParallelLinear, RowParallelLinear
+from sglang.srt.layers.quantization.fp8 import Fp8Config
+from sglang.srt.models.mistral import MistralForCausalLM
+from sglang.srt.runtime_context import get_parallel
+
+fp8 = Fp8Config(is_checkpoint_fp8_serialized=True, activation_scheme="dynamic", weight_block_size=[128, 128])
+rank = {"tp_rank": 1, "tp_size": 2}
+rest = {"bias": False, "quant_config": fp8, **rank}
+model = MistralForCausalLM.__new__(MistralForCausalLM)
+nn.Module.__init__(model)
+model.config = SimpleNamespace(tie_word_embeddings=False)
+model.stacked_params_mapping = [(".qkv_proj", f".{x}_proj", x) for x in "qkv"]
+model.stacked_params_mapping += [(".gate_up_proj", ".gate_proj", 0), (".gate_up_proj", ".up_proj", 1)]
+with get_parallel().override(**rank):
+    layer = nn.Module()
+    layer.qkv_proj = QKVParallelLinear(256, 128, 4, 2, prefix="qkv_proj", **rest)
+    layer.o_proj = RowParallelLinear(512, 256, prefix="o_proj", **rest)
+    layer.gate_up_proj = MergedColumnParallelLinear(256, [512, 512], prefix="gate_up_proj", **rest)
+    model.model = nn.ModuleDict({"mlp": layer})
+    def factors(name, rows, columns, first):
+        return f"model.mlp.{name}.weight_scale_inv", (torch.arange(rows * columns).float() + first).view(rows, columns)
+    sent = [factors("q_proj", 4, 2, 100), factors("k_proj", 2, 2, 200), factors("v_proj", 2, 2, 300)]
+    sent += [factors("o_proj", 2, 4, 400), factors("gate_proj", 4, 2, 500), factors("up_proj", 4, 2, 600)]
+    norm = nn.Parameter(torch.zeros(2))
+    layer.register_parameter("norm", norm)
+    model.load_weights(iter([*sent, ("model.mlp.norm", torch.tensor([7.0, 8.0]))]))
+    for part in (layer.qkv_proj, layer.o_proj, layer.gate_up_proj):
+        print([int(number) for number in part.weight_scale_inv.flatten()])
+    print(norm.tolist())
+    try:
+        model.load_weights(iter([factors("other", 1, 1, 0)]))
+    except KeyError as error:
+        print(error)
+"""
+    printed = run(
+        code, [CPU_SHIM, ENGINE_SITE], EBBTIDE_CPU_ENGINE="1", EBBTIDE_ENGINE_FP8="1", SGLANG_USE_CPU_ENGINE="1"
+    )
+    assert printed.splitlines()[-5:] == [
+        "[104, 105, 106, 107, 202, 203, 302, 303]",
+        "[402, 403, 406, 407]",
+        "[504, 505, 506, 507, 604, 605, 606, 607]",
+        "[7.0, 8.0]",
+        "'model.mlp.other.weight_scale_inv'",
+    ]
 
 
 @pytest.mark.parametrize(("size", "gathers", "wanted"), [(15, "it", 16), (None, "it", None), (15, "it + 1", 15)])

@@ -48,6 +48,10 @@ def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
     whole = sum(replicated) + shape.hidden_size  # the last norm
     every = 2 * (modelcfg.num_parameters(shape) + 7 * whole)
     assert 8 * weight_bytes(shape, 2, 8) == pytest.approx(every, abs=16)
+    few = shape.num_layers * shape.hidden_size * (shape.latent.query_rank + shape.latent.rank + shape.latent.rotary_dim)
+    packed = few + (modelcfg.matrix_elements(shape) - few) // 8
+    saved = weight_bytes(shape, 2, 8) - weight_bytes(shape, 2, 8, in_fp8=True)
+    assert saved == pytest.approx(packed * (1 - 4 / 128**2), abs=16)
 
 
 def test_the_cache_takes_what_the_weights_leave() -> None:

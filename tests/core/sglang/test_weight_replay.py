@@ -151,3 +151,11 @@ def test_a_factor_of_fp8_that_goes_nowhere_is_told(load: Loader) -> None:
     with pytest.raises(RuntimeError, match=r"has no place for down_proj\.weight_scale_inv \(1 such\)"):
         load(model, [*tensors(0), factor])
     load(model, [*tensors(0), ("unknown", torch.ones(2, 2))])  # others may be left out: a tied output layer
+
+
+def test_factors_that_are_computed_with_went_somewhere(load: Loader) -> None:
+    """As those of what makes few numbers of a token, of which SGLang makes one matrix first."""
+    model = Model(lambda model, tensors: plain(model, [(tensors[0][0], torch.cat([tensors[0][1]])), *tensors[1:3]]))
+    factor, *others = [("q.weight_scale_inv", torch.ones(2, 3)), *tensors(0)[1:]]
+    load(model, [factor, *others])
+    assert model.num_loads == 1
