@@ -226,6 +226,17 @@ def test_engines_share_their_weights_and_have_more_room_for_tokens() -> None:
     assert two.cache.tokens > 2 * one.cache.tokens
 
 
+def test_groups_of_an_engines_ranks_have_the_whole_attention_and_a_cache_each() -> None:
+    two_ranks = {"trainers_per_node": 2, "engine_tensor_parallel": 2, "engine_max_total_tokens": 9000}
+    in_groups = {"engine_options": {"enable_dp_attention": True, "dp_size": 2}}
+    cut, grouped = (plan(run("qwen3-8b", placement={**two_ranks, **more})) for more in ({}, in_groups))
+    assert (cut.cache.tokens, grouped.cache.tokens) == (9000, 18000), "engine_max_total_tokens is of a group"
+    of_cut, of_grouped = (one.phases["rollout"][ENGINE] for one in (cut, grouped))
+    assert of_grouped["kv_cache"] == 2 * of_cut["kv_cache"], "all heads of half of the samples"
+    parts = modelcfg.parameter_parts(modelcfg.load("qwen3-8b"))
+    assert of_grouped["weights"] - of_cut["weights"] == parts["attention"] + parts["embedding"]
+
+
 def test_the_fullest_stage_stands_for_all() -> None:
     config = run("qwen3-8b", placement={"trainers_per_node": 4, "pipeline_parallel": 4, "engine_memory_fraction": 0.3})
     stages = [plan_memory(config, modelcfg.load("qwen3-8b"), H100, stage=stage).needed_bytes() for stage in range(4)]
