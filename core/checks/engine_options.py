@@ -34,7 +34,7 @@ def engine_options(config: RunConfig) -> Iterator[Mistake]:
         if name in OWNED:
             yield Mistake(key, None, OURS, "an option that no other key sets", f"set {OWNED[name]}")
         elif name in SET_BY_US:
-            wanted = f"an option that the run leaves free, as {SET_BY_US[name]} depends on this one"
+            wanted = f"an option that the run leaves free: this one bears on {SET_BY_US[name]}"
             yield Mistake(key, None, OURS, wanted, "remove it")
         elif name not in known:
             suggestion = nearest(name.replace("-", "_"), list(known))
@@ -42,8 +42,11 @@ def engine_options(config: RunConfig) -> Iterator[Mistake]:
             yield Mistake(key, None, "an unknown option", f"an option of {source}, as its ServerArgs names it", remedy)
         elif name in QUANTISING and value and config.placement.trainers != "none":
             wanted = "weights as the trainer sends them: a sync does not fit those that an engine has quantised"
-            remedy = "remove it; placement.engine_tensor_parallel gives an engine more room, and a model that has been "
-            yield Mistake(key, None, show(value), wanted, f"{remedy}exported may be quantised for serving")
+            remedy = (
+                "remove it; placement.engine_weights: fp8 has syncs quantise, engine_tensor_parallel gives engines "
+            )
+            more = "more room, and a model that has been exported may be quantised for serving"
+            yield Mistake(key, None, show(value), wanted, f"{remedy}{more}")
         elif not _fits(value, known[name].kind):
             yield Mistake(key, None, show(value), PLAIN[known[name].kind][0], "correct the value, or remove the option")
 

@@ -36,9 +36,9 @@ def experts_divide(config: RunConfig) -> Iterator[Mistake]:
         "placement.expert_parallel",
         None,
         f"{placement.expert_parallel}",
-        f"a divisor of the {ranks} ranks of a stage ({num_trainers(placement)} trainer ranks / pipeline_parallel "
-        f"{placement.pipeline_parallel})",
-        f"use one of {', '.join(str(size) for size in range(1, ranks + 1) if ranks % size == 0)}",
+        f"a divisor of the {_count(ranks, 'rank')} of a stage ({_count(num_trainers(placement), 'trainer rank')} / "
+        f"pipeline_parallel {placement.pipeline_parallel})",
+        f"use {_divisors(ranks)}",
     )
 
 
@@ -82,9 +82,9 @@ def engines_fit_devices(config: RunConfig) -> Iterator[Mistake]:
             "placement.engines_per_node",
             None,
             f"engines_per_node {placement.engines_per_node} × engine_tensor_parallel "
-            f"{placement.engine_tensor_parallel}{f' / {num_nodes} nodes' if num_nodes > 1 else ''} = {needed} GPUs per "
-            "node",
-            f"at most the {placement.trainers_per_node} GPUs per node that trainers_per_node gives",
+            f"{placement.engine_tensor_parallel}{f' / {num_nodes} nodes' if num_nodes > 1 else ''} = "
+            f"{_count(needed, 'GPU')} per node",
+            f"at most the {_count(placement.trainers_per_node, 'GPU')} per node that trainers_per_node gives",
             "use fewer or smaller engines, raise trainers_per_node, set placement.engines to own_gpus, or "
             "placement.device to cpu",
         )
@@ -95,23 +95,28 @@ def engines_fit_nodes(config: RunConfig) -> Iterator[Mistake]:
     placement = config.placement
     size, num_nodes = placement.engine_tensor_parallel, layout.engine_nodes(placement)
     if size % num_nodes:
-        divisors = [one for one in range(1, size + 1) if size % one == 0]
         yield Mistake(
             "placement.engine_nodes",
             None,
-            f"{num_nodes}, for engines of {size} GPUs",
+            f"{num_nodes}, for engines of {_count(size, 'GPU')}",
             f"a divisor of engine_tensor_parallel, {size}",
-            f"use one of {', '.join(map(str, divisors))}, or another engine_tensor_parallel",
+            f"use {_divisors(size)}, or another engine_tensor_parallel",
         )
+        return
+    implied = placement.engine_nodes is None
+    or_else = (
+        f"raise trainers_per_node to {size}, or lower engine_tensor_parallel" if implied else "engines of fewer nodes"
+    )
     for part in layout.components(config):
         if part.num_engines and part.nodes % num_nodes:
             trains = part.role == "trainers"
             yield Mistake(
                 "placement.num_nodes" if trains else f"slurm.components.{part.index}.nodes",
                 None,
-                f"{part.nodes}, and engines of {size} GPUs over {num_nodes} nodes",
+                f"{part.nodes}, and engines of {_count(size, 'GPU')} over {num_nodes} nodes"
+                f"{f' of trainers_per_node {placement.trainers_per_node}' if implied else ''}",
                 f"a multiple of {num_nodes}",
-                f"use {-(-part.nodes // num_nodes) * num_nodes}, or engines of fewer nodes",
+                f"use {-(-part.nodes // num_nodes) * num_nodes}, or {or_else}",
             )
 
 
@@ -135,3 +140,13 @@ def num_trainers(placement: PlacementConfig) -> int:
 def replica_size(placement: PlacementConfig) -> int:
     """Trainer ranks that hold one model together; context-parallel ones hold a copy each."""
     return placement.tensor_parallel * placement.pipeline_parallel
+
+
+def _divisors(number: int) -> str:
+    """What divides a number, as a remedy says it."""
+    found = [str(one) for one in range(1, number + 1) if number % one == 0]
+    return f"one of {', '.join(found)}" if len(found) > 1 else found[0]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

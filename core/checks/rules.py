@@ -20,6 +20,7 @@ from core.checks import (
     dialogue,
     doors,
     engine_options,
+    engine_values,
     engine_weights,
     evaluation,
     frozen,
@@ -99,6 +100,7 @@ RULES = (
     Rule(critic.policy_learns, ("algorithm", "critic", "rollout")),
     Rule(critic.learning_rate, ("algorithm", "critic", "rollout", "train")),
     Rule(engine_options.engine_options, ("placement",)),
+    Rule(engine_values.of_themselves, ("placement",)),
     Rule(speculation.drafts, ("placement",)),
     Rule(speculation.beside_other_keys, ("algorithm", "placement", "rollout")),
     Rule(attention_groups.groups_are_of_one_engine, ("placement",)),
@@ -143,6 +145,14 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: engine_weights.blocks_fit(config, files.shape(config.model)), ("model", "placement")),
+        Rule(
+            lambda config: engine_values.context_holds_samples(config, files.shape(config.model)),
+            ("data", "model", "placement", "rollout"),
+        ),
+        Rule(
+            lambda config: engine_values.experts_are_shared_out(config, files.shape(config.model)),
+            ("model", "placement"),
+        ),
         Rule(
             lambda config: speculation.states_are_not_drafted(config, files.shape(config.model)), ("model", "placement")
         ),

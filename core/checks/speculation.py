@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.mistake import Mistake, show
+from core.config.other_names import ENGINE_OPTIONS
 from core.config.schema import RunConfig
 from core.sglang.speculation import ALGORITHM, DRAFT_TOKENS, NGRAM, PREFIX, algorithm
 from modelcfg import ModelShape
 
-OPTIONS = "placement.engine_options"
 EXACT = tuple(f"{PREFIX}accept_threshold_{name}" for name in ("single", "acc"))
 CORPUS = f"{PREFIX}ngram_external_corpus_path"
 DRAFT_MODEL = f"{PREFIX}draft_"
-REMOVE = f"remove {OPTIONS}.{ALGORITHM}"
+REMOVE = f"remove {ENGINE_OPTIONS}.{ALGORITHM}"
 
 
 def drafts(config: RunConfig) -> Iterator[Mistake]:
@@ -26,14 +26,14 @@ def drafts(config: RunConfig) -> Iterator[Mistake]:
     if not chosen:
         first = next(iter(options))
         found, wanted = show(options[first]), f"{ALGORITHM}, without which it does nothing"
-        yield Mistake(f"{OPTIONS}.{first}", None, found, wanted, f"set {ALGORITHM}: {NGRAM}, or remove it")
+        yield Mistake(f"{ENGINE_OPTIONS}.{first}", None, found, wanted, f"set {ALGORITHM}: {NGRAM}, or remove it")
         return
     if placement.device == "cpu":
         yield from drafts_on_cpus(config, "cpu")
     elif chosen != NGRAM and placement.trainers != "none":
         wanted = f"{NGRAM}, or none: a sync brings the model's weights alone, and loses those of what drafts for it"
         remedy = f"set it to {NGRAM}, which drafts without a model, or remove it"
-        yield Mistake(f"{OPTIONS}.{ALGORITHM}", None, show(options[ALGORITHM]), wanted, remedy)
+        yield Mistake(f"{ENGINE_OPTIONS}.{ALGORITHM}", None, show(options[ALGORITHM]), wanted, remedy)
     else:
         yield from _samples_of_the_model(options)
         if chosen == NGRAM:
@@ -49,7 +49,7 @@ def drafts_on_cpus(config: RunConfig, device: str) -> Iterator[Mistake]:
     if chosen := algorithm(config.placement.engine_options):
         found = f"{chosen} with placement.device {device}"
         wanted = "GPUs: on CPUs SGLang takes the likeliest of drafted tokens, whatever the temperature"
-        yield Mistake(f"{OPTIONS}.{ALGORITHM}", None, found, wanted, "remove it")
+        yield Mistake(f"{ENGINE_OPTIONS}.{ALGORITHM}", None, found, wanted, "remove it")
 
 
 def beside_other_keys(config: RunConfig) -> Iterator[Mistake]:
@@ -79,7 +79,7 @@ def states_are_not_drafted(config: RunConfig, shape: ModelShape | None) -> Itera
     if shape is not None and shape.delta is not None and algorithm(config.placement.engine_options):
         found = f"{show(config.placement.engine_options[ALGORITHM])} for {shape.name}"
         wanted = "a model without layers with a state: they keep one for each token that is drafted"
-        yield Mistake(f"{OPTIONS}.{ALGORITHM}", None, found, wanted, "remove it")
+        yield Mistake(f"{ENGINE_OPTIONS}.{ALGORITHM}", None, found, wanted, "remove it")
 
 
 def _given(config: RunConfig) -> dict[str, Any]:
@@ -92,17 +92,17 @@ def _samples_of_the_model(options: Mapping[str, Any]) -> Iterator[Mistake]:
     for name in EXACT:
         if options.get(name, 1) != 1:
             wanted = "1: below it tokens are taken that the model would not sample, and their log-probs do not say so"
-            yield Mistake(f"{OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
+            yield Mistake(f"{ENGINE_OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
 
 
 def _of_ngrams(options: Mapping[str, Any]) -> Iterator[Mistake]:
     drafted = options.get(DRAFT_TOKENS, 2)
     if isinstance(drafted, int) and drafted < 2:
         wanted = "2 or more: one of them is the token that is sampled anyway"
-        yield Mistake(f"{OPTIONS}.{DRAFT_TOKENS}", None, show(drafted), wanted, "raise it, or remove it")
+        yield Mistake(f"{ENGINE_OPTIONS}.{DRAFT_TOKENS}", None, show(drafted), wanted, "raise it, or remove it")
     if CORPUS in options:
         wanted = "nothing: SGLang reads it with a tokenizer, which the engines of a run do not load"
-        yield Mistake(f"{OPTIONS}.{CORPUS}", None, show(options[CORPUS]), wanted, "remove it")
+        yield Mistake(f"{ENGINE_OPTIONS}.{CORPUS}", None, show(options[CORPUS]), wanted, "remove it")
     for name in (name for name in options if name.startswith(DRAFT_MODEL)):
         wanted = f"nothing with {NGRAM}, which drafts without a model"
-        yield Mistake(f"{OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
+        yield Mistake(f"{ENGINE_OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")

@@ -144,6 +144,7 @@ def _found(path: KeyPath) -> OtherName | None:
             return found
     for library in LIBRARIES:
         found = find(library, path[-1]) or _by_last_part(library).get(path[-1])
+        found = found or names_of(library).get(f"{path[-1]}_size")  # Megatron's own names end so
         if found is not None and (library != "verl" or "." in found.name or len(path) == 1):
             return found
     return None

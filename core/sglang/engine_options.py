@@ -44,7 +44,10 @@ SET_BY_US = {
     **dict.fromkeys(("api_key", "admin_api_key", "ssl_keyfile", "ssl_certfile"), "who may talk to an engine"),
     **dict.fromkeys(("dist_init_addr", "nnodes", "node_rank", "pp_size"), "an engine as one server"),
     **dict.fromkeys(("base_gpu_id", "gpu_id_step"), "an engine's GPUs"),
+    "tokenizer_worker_num": "the port that is held for an engine",
+    "max_queued_requests": "samples that wait for their turn",
     **dict.fromkeys(("disaggregation_mode", "grpc_mode", "use_ray", "encoder_only", "is_embedding"), "a plain server"),
+    "prefill_only_disable_kv_cache": "a plain server",
 }
 """Options that nobody else may set, and what depends on them."""
 

@@ -61,16 +61,16 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "ours alone": (
         "{api_key: x}",
         [
-            "an option that the run sets; wanted an option that the run leaves free, "
-            "as who may talk to an engine depends on this one: remove it"
+            "an option that the run sets; wanted an option that the run leaves free: this one bears on who may talk to "
+            "an engine: remove it"
         ],
     ),
     "quantised": (
         "{quantization: fp8}",
         [
             "'fp8'; wanted weights as the trainer sends them: a sync does not fit those that an engine has quantised: "
-            "remove it; placement.engine_tensor_parallel gives an engine more room, and a model that has been exported "
-            "may be quantised for serving"
+            "remove it; placement.engine_weights: fp8 has syncs quantise, engine_tensor_parallel gives engines "
+            "more room, and a model that has been exported may be quantised for serving"
         ],
     ),
     "not quantised": ("{quantization: null, quantize_and_serve: false}", []),
