@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from common.mistake import Mistake, show
 from core.config.other_names import ENGINE_OPTIONS
@@ -20,9 +20,9 @@ def of_themselves(config: RunConfig) -> Iterator[Mistake]:
     """Numbers that SGLang counts with, and what is said of config.json."""
     options = config.placement.engine_options
     pages, chunk, said = (options.get(name) for name in ("page_size", "chunked_prefill_size", OVERRIDES))
-    if is_number(pages) and pages < 1:
+    if _is_number(pages) and pages < 1:
         yield Mistake(f"{ENGINE_OPTIONS}.page_size", None, show(pages), "tokens of a page, 1 or more", CORRECT)
-    if is_number(chunk) and chunk < 1 and chunk != -1:
+    if _is_number(chunk) and chunk < 1 and chunk != -1:
         wanted = "tokens of a prompt, 1 or more, or -1 for prompts in one piece"
         yield Mistake(f"{ENGINE_OPTIONS}.chunked_prefill_size", None, show(chunk), wanted, CORRECT)
     if isinstance(said, str) and not _is_mapping(said):
@@ -33,7 +33,7 @@ def of_themselves(config: RunConfig) -> Iterator[Mistake]:
 def context_holds_samples(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:
     """A context that is the model's or less, and holds the longest sample."""
     context = config.placement.engine_options.get(CONTEXT)
-    if not is_number(context):
+    if not _is_number(context):
         return
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     if context < longest:
@@ -50,7 +50,7 @@ def experts_are_shared_out(config: RunConfig, shape: ModelShape | None) -> Itera
     """Experts of an engine go over all of its ranks, or over those that its copies of experts leave."""
     options, ranks = config.placement.engine_options, config.placement.engine_tensor_parallel
     asked, copies = options.get(EXPERT_RANKS), options.get("moe_dp_size")
-    if not is_number(asked) or asked == 1 or (copies or 1) != 1:
+    if not _is_number(asked) or asked == 1 or (copies or 1) != 1:
         return
     key, remedy = f"{ENGINE_OPTIONS}.{EXPERT_RANKS}", "remove it" if ranks == 1 else f"set it to {ranks}, or remove it"
     if asked != ranks:
@@ -60,7 +60,7 @@ def experts_are_shared_out(config: RunConfig, shape: ModelShape | None) -> Itera
         yield Mistake(key, None, f"{show(asked)} for {shape.name}, which has no experts", "1", "remove it")
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[int]:
     """Whether it is a whole number; other kinds are refused as such."""
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -144,7 +144,9 @@ def _model(subject: Subject, config: RunConfig, step: int | None) -> TrainedMode
     if subject.run is not None:
         return trained_model(subject.run, config, step)
     if step is not None:
-        fail(f"{subject.run_file}: found --step {step} without a run directory; wanted one, as it has models of steps")
+        named = subject.run_file if subject.folder is None else config.model.path
+        found = f"found --step {step} without a run directory; wanted one, as it has models of steps"
+        fail(f"{named}: {found}: `ebbtide status` lists those in runs/")
     return TrainedModel(0, config.model.path)
 
 

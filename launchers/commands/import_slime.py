@@ -26,8 +26,8 @@ def command(
 ) -> None:
     """Make a run file of a launch script of slime. The script is read, and never run.
 
-    Each key has the flag that it comes from; slime's defaults that differ are written out. Flags without a counterpart
-    stand above, with the reason and what to do; a summary of them is printed.
+    Each key has the flag that it comes from. Defaults of slime that differ are written out.
+    Flags without a counterpart stand above, with the reason and what to do.
     """
     from common.files import write_atomically
     from launchers.moving_in.import_script import import_script

@@ -100,7 +100,8 @@ def _stored_steps(run_dir: Path, evaluation: str | None) -> list[int]:
             there = ", ".join(evaluated_sets(run_dir)) or "none yet"
             raise InspectError(f"no evaluation of {evaluation} in {run_dir}; wanted a set that was evaluated: {there}")
     if not steps and not RunDirectory(run_dir).run_file.exists():
-        raise InspectError(f"{run_dir}: found no run.yaml in it; wanted a run directory")
+        remedy = "`ebbtide status` lists those in runs/"
+        raise InspectError(f"{run_dir}: found no run.yaml in it; wanted a run directory: {remedy}")
     if not steps:
         raise InspectError(
             f"no steps in {run_dir} yet; wanted {run_dir}/steps/step_*.h5: wait for the first step to end"

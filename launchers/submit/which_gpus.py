@@ -28,7 +28,11 @@ def named_gpu(text: str) -> Device:
         return _of_card(card, str(card))
     if sizes := sizes_of(text):
         raise Wrong(show(text), "a card of one size", f"write {' or '.join(sizes)}")
-    return Device("cuda", gpu_memory_bytes(text), "--gpu-memory")
+    try:
+        return Device("cuda", gpu_memory_bytes(text), "--gpu-memory")
+    except Wrong as wrong:
+        cards = ", ".join(dict.fromkeys(card.name.lower() for card in SHOWN))
+        raise Wrong(wrong.found, f"{wrong.wanted}, or a card such as {cards}", wrong.remedy) from wrong
 
 
 def site_device(config: RunConfig, site: Site) -> Device | None:

@@ -115,7 +115,7 @@ def test_a_run_on_cpus_is_planned_for_the_memory_of_a_node(run_file: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--gpu-memory", "lots"), "--gpu-memory: found 'lots'; wanted a size such as 80GiB"),
+        (("--gpu-memory", "lots"), "--gpu-memory: found 'lots'; wanted a size such as 80GiB, or a card such as h200"),
         (("--set", "placement.tensor_parallel=3"), "placement.tensor_parallel: found tensor_parallel 3"),
         (("--set", "model.path=/nowhere"), "model: found no shape at /nowhere; wanted a directory with a config.json"),
         (("--gpu-memory", "v100-32gb"), "found GPUs of compute capability 7.0 (V100 32 GB); wanted 8.0 or newer"),

@@ -136,7 +136,9 @@ def test_step_without_samples(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "step", "words"),
     [
-        pytest.param("nope", None, "nope: found no run.yaml in it; wanted a run directory", id="no directory"),
+        pytest.param(
+            "nope", None, "nope: found no run.yaml in it; wanted a run directory: `ebbtide status`", id="no directory"
+        ),
         pytest.param("fresh", None, "no steps in .*fresh yet", id="no steps"),
         pytest.param(".", 3, "step 3 is not stored in .*; wanted one of 0-2, 5, 7$", id="not stored"),
         pytest.param(".", -1, "step -1 is not stored", id="negative"),
