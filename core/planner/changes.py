@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.mistake import Mistake
-from core.checks import batch, engine_weights, frozen, lora, model, overlap, parallel, schedule, slurm, stages
+from core.checks import (
+    batch,
+    engine_values,
+    engine_weights,
+    frozen,
+    lora,
+    model,
+    overlap,
+    parallel,
+    schedule,
+    slurm,
+    stages,
+)
 from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from modelcfg import ModelShape
@@ -28,6 +40,7 @@ OF_SHAPE = (
     frozen.stages_have_work,
     lora.targets_are_layers,
     engine_weights.blocks_fit,
+    engine_values.experts_are_shared_out,
 )
 CHANGE_RULES = (
     *SIZE_RULES,
