@@ -22,6 +22,7 @@ SETTINGS, CONTROLLER = "sglang.srt.server_args", "sglang.srt.managers.data_paral
 WAIT_MS = 1000
 PREFIX = "tcp://127.0.0.1:"
 NAMES = ("tokenizer_ipc_name", "detokenizer_ipc_name", "rpc_ipc_name", "metrics_ipc_name")
+USED = "nccl_port"  # the others may be another engine's, as they follow from the server's
 REQUESTS = "scheduler_input_ipc_name"  # in the controller of each group: a port that it has, and only writes to
 
 
@@ -30,9 +31,12 @@ def install() -> None:
     sys.meta_path.insert(0, _After({SETTINGS: talk_in_the_folder, CONTROLLER: wait_for_requests}))
 
 
-def talk_in_the_folder(settings: ModuleType) -> None:
+def talk_in_the_folder(settings: Any) -> None:
     """Let a socket in the engine's folder take the place of each port; the same in all of its processes."""
-    make = settings.PortArgs.init_new
+    make, wait = settings.PortArgs.init_new, settings.wait_port_available
+
+    def wait_for_used(port: int, name: str, *rest: Any, **named: Any) -> Any:
+        return wait(port, name, *rest, **named) if name == USED else True
 
     def init_new(server_args: Any, dp_rank: int | None = None, worker_ports: list[int] | None = None) -> Any:
         ports = make(server_args, dp_rank, worker_ports)
@@ -41,6 +45,7 @@ def talk_in_the_folder(settings: ModuleType) -> None:
         return ports
 
     settings.PortArgs.init_new = staticmethod(init_new)
+    settings.wait_port_available = wait_for_used
 
 
 def in_the_folder(address: str) -> str:

@@ -101,10 +101,9 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
         module, _, name = target.removeprefix("sglang.").rpartition(".")
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert re.search(rf"^(def {name}\(|    {name},$)", text, re.MULTILINE), target
-    for module, text in (
-        (processes.SETTINGS, "    def init_new("),
-        (processes.CONTROLLER, "self.soft_watchdog.feed()"),
-    ):
+    used = f'wait_port_available({processes.USED}, "{processes.USED}")'
+    of_settings = [(processes.SETTINGS, text) for text in ("    def init_new(", used)]
+    for module, text in (*of_settings, (processes.CONTROLLER, "self.soft_watchdog.feed()")):
         assert text in (package / f"{module.removeprefix('sglang.').replace('.', '/')}.py").read_text()
     for target in (groups.SLEEP, groups.FLUSH):
         module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
@@ -148,9 +147,14 @@ def test_a_flush_of_all_groups_answers_with_the_one_that_has_not(monkeypatch: py
 
 SETTINGS = """
 from types import SimpleNamespace
+def wait_port_available(port, name, timeout_s=30):
+    if name != "nccl_port":
+        raise ValueError(f"{name} {port} is in use")
 class PortArgs:
     @staticmethod
     def init_new(server_args, dp_rank=None, worker_ports=None):
+        for name in ("port_base", "nccl_port"):
+            wait_port_available(4000, name)
         names = ("tokenizer", "detokenizer", "rpc", "metrics", "scheduler_input")
         return SimpleNamespace(**{f"{name}_ipc_name": f"tcp://127.0.0.1:{4000 + i}" for i, name in enumerate(names)})
 """
@@ -187,7 +191,8 @@ def test_processes_of_groups_talk_in_the_engines_folder_and_wait_for_requests(tm
         "which a group's requests come by"
     )
     assert waits == "1 [call(1000)]"
-    assert "ipc://" not in run(OF_GROUPS, [ENGINE_SITE, tmp_path])
+    with pytest.raises(AssertionError, match="port_base 4000 is in use"):
+        run(OF_GROUPS, [ENGINE_SITE, tmp_path])
 
 
 def test_llamas_factors_arrive_in_sglangs_own_layers() -> None:
