@@ -71,36 +71,28 @@ def torn(shape: ModelShape, choice: Choice) -> Torn | None:
     return None
 
 
-def trained_parameters(
+class Chosen(NamedTuple):
+    """Elements of every parameter of one trainer rank, by Megatron's name: those that are trained, and the others."""
+
+    trained: dict[str, int]
+    frozen: dict[str, int]
+
+
+def chosen_parameters(
     shape: ModelShape,
     choice: Choice,
     tensor_parallel: int = 1,
     stages: Stages = ONE_STAGE,
     stage: int = 0,
     expert_parallel: int = 1,
-) -> dict[str, int]:
-    """Elements of every parameter of one trainer rank that is trained: those of `rank_parameters`, in their order."""
+) -> Chosen:
+    """The parameters of `rank_parameters`, in their order, in two parts."""
     every = rank_parameters(shape, tensor_parallel, stages, stage, expert_parallel)
     if choice.everything:
-        return every
-    frozen = frozen_names(shape, choice, stages, stage, expert_parallel)
-    return {name: count for name, count in every.items() if name not in frozen}
-
-
-def frozen_parameters(
-    shape: ModelShape,
-    choice: Choice,
-    tensor_parallel: int = 1,
-    stages: Stages = ONE_STAGE,
-    stage: int = 0,
-    expert_parallel: int = 1,
-) -> dict[str, int]:
-    """The others, likewise."""
-    if choice.everything:
-        return {}
-    frozen = frozen_names(shape, choice, stages, stage, expert_parallel)
-    every = rank_parameters(shape, tensor_parallel, stages, stage, expert_parallel)
-    return {name: count for name, count in every.items() if name in frozen}
+        return Chosen(every, {})
+    names = frozen_names(shape, choice, stages, stage, expert_parallel)
+    trained = {name: count for name, count in every.items() if name not in names}
+    return Chosen(trained, {name: count for name, count in every.items() if name in names})
 
 
 @lru_cache(maxsize=256)
@@ -108,7 +100,7 @@ def num_trained(shape: ModelShape, choice: Choice) -> int:
     """All parameters that are trained; a tied embedding counts once."""
     if choice.everything:
         return num_parameters(shape)
-    return sum(trained_parameters(shape, choice).values())
+    return sum(chosen_parameters(shape, choice).trained.values())
 
 
 def frozen_names(

@@ -10,7 +10,7 @@ from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from core.config.sections.train import TrainConfig
 from modelcfg import ModelShape
-from modelcfg.chosen import Choice, tensor_names, torn, trained_parameters, without_match
+from modelcfg.chosen import Choice, chosen_parameters, tensor_names, torn, without_match
 from modelcfg.shards import EXPERTS
 from modelcfg.stages import ONE_STAGE, Stages
 
@@ -82,7 +82,7 @@ NOTHING: Kinds = (False, False)
 
 @lru_cache(maxsize=4096)  # a search for a layout asks thousands of times
 def _trains(shape: ModelShape, choice: Choice, stages: Stages, stage: int, experts: int) -> Kinds:
-    trained = trained_parameters(shape, choice, 1, stages, stage, experts)
+    trained = chosen_parameters(shape, choice, 1, stages, stage, experts).trained
     own = any(EXPERTS in name for name in trained) and experts > 1
     return any(experts == 1 or EXPERTS not in name for name in trained), own
 

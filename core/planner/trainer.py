@@ -27,7 +27,7 @@ from core.megatron.sizes.streaming import staging_bytes, state_bytes
 from core.processes.device import resolve_dtype
 from modelcfg import ModelShape
 from modelcfg.adapters import adapted_layers, adapter_parameters
-from modelcfg.chosen import Choice, frozen_parameters, trained_parameters
+from modelcfg.chosen import Choice, Chosen, chosen_parameters
 from modelcfg.shards import rank_parameters, value_parameters
 from modelcfg.stages import Stages
 
@@ -198,8 +198,8 @@ def _buffer_bytes(
     streamed: bool,
     learnt: Learnt,
 ) -> Mapping[str, int]:
-    base = rank_parameters(shape, *split) if learnt.lora else frozen_parameters(shape, learnt.choice, *split)
-    return buffer_bytes(_trained(shape, split, learnt), element_bytes, sharing, kl, streamed, base)
+    trained, base = _parameters(shape, split, learnt)
+    return buffer_bytes(trained, element_bytes, sharing, kl, streamed, base)
 
 
 @lru_cache(maxsize=4096)
@@ -209,20 +209,21 @@ def _critic_bytes(shape: ModelShape, split: Split, element_bytes: int, sharing: 
 
 @lru_cache(maxsize=4096)
 def _state_elements(shape: ModelShape, split: Split, sharing: Sharing, learnt: Learnt) -> int:
-    return state_elements(_trained(shape, split, learnt), sharing)
+    return state_elements(_parameters(shape, split, learnt).trained, sharing)
 
 
 def _learnt(config: RunConfig) -> Learnt:
     return Learnt(config.train.choice, config.train.lora)
 
 
-def _trained(shape: ModelShape, split: Split, learnt: Learnt) -> Mapping[str, int]:
-    """Elements of each parameter of the rank that is trained."""
+def _parameters(shape: ModelShape, split: Split, learnt: Learnt) -> Chosen:
+    """Elements of each parameter of the rank; beside adapters, which are trained, all of the model's own are frozen."""
     tensor_parallel, stages, stage, _ = split
     lora = learnt.lora
     if lora is None:
-        return trained_parameters(shape, learnt.choice, *split)
-    return adapter_parameters(shape, lora.rank, lora.targets, tensor_parallel, stages, stage)
+        return chosen_parameters(shape, learnt.choice, *split)
+    adapters = adapter_parameters(shape, lora.rank, lora.targets, tensor_parallel, stages, stage)
+    return Chosen(adapters, rank_parameters(shape, *split))
 
 
 def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:

@@ -16,11 +16,10 @@ from launchers.moving_in.shell import Gaps
 from modelcfg.chosen import (
     ALL,
     Choice,
-    frozen_parameters,
+    chosen_parameters,
     num_trained,
     tensor_names,
     torn,
-    trained_parameters,
     without_match,
 )
 from modelcfg.shards import rank_parameters
@@ -68,7 +67,7 @@ def test_flags_of_the_page_mean_the_same(keys: str, flag: str) -> None:
     found = Choice(**{key.removeprefix("train."): tuple(one.value) for key, one in draft.settings.items()})
     for shape in map(modelcfg.load, ("qwen3-30b-a3b", "deepseek-v3-671b-a37b")):
         wanted = said(keys, tied=False)
-        assert trained_parameters(shape, found) == trained_parameters(shape, wanted)
+        assert chosen_parameters(shape, found).trained == chosen_parameters(shape, wanted).trained
 
 
 def test_ranks_have_what_is_trained_and_what_is_frozen_in_their_order() -> None:
@@ -77,7 +76,7 @@ def test_ranks_have_what_is_trained_and_what_is_frozen_in_their_order() -> None:
     for stage in range(4):
         split = (8, stages, stage, 16)
         every = rank_parameters(shape, *split)
-        trained, frozen = trained_parameters(shape, choice, *split), frozen_parameters(shape, choice, *split)
+        trained, frozen = chosen_parameters(shape, choice, *split)
         assert trained.keys() & frozen.keys() == set()
         assert {name: {**frozen, **trained}[name] for name in every} == every
         assert list(trained) == [name for name in every if name in trained]
@@ -87,9 +86,9 @@ def test_ranks_have_what_is_trained_and_what_is_frozen_in_their_order() -> None:
 
 def test_a_tied_output_layer_is_frozen_with_the_embedding_on_both_stages() -> None:
     shape, choice = modelcfg.load("qwen3-0.6b"), Choice(freeze=("embed_tokens",))
-    assert "embedding.word_embeddings.weight" not in trained_parameters(shape, choice, 1, Stages(2), 0)
-    assert "output_layer.weight" not in trained_parameters(shape, choice, 1, Stages(2), 1)
-    assert "output_layer.weight" in trained_parameters(shape, ALL, 1, Stages(2), 1)
+    assert "embedding.word_embeddings.weight" not in chosen_parameters(shape, choice, 1, Stages(2), 0).trained
+    assert "output_layer.weight" not in chosen_parameters(shape, choice, 1, Stages(2), 1).trained
+    assert "output_layer.weight" in chosen_parameters(shape, ALL, 1, Stages(2), 1).trained
 
 
 def test_stacked_experts_may_be_named_as_files_have_them() -> None:
@@ -97,7 +96,8 @@ def test_stacked_experts_may_be_named_as_files_have_them() -> None:
     shape = modelcfg.load("qwen3.5-35b-a3b")
     one, other = (Choice(freeze=(word,)) for word in (r"experts\.gate_up_proj", r"experts\.\d+\.(gate|up)_proj"))
     assert without_match(shape, one.freeze) == []
-    assert trained_parameters(shape, one) == trained_parameters(shape, other) != trained_parameters(shape, ALL)
+    stacked, single, every = (chosen_parameters(shape, choice).trained for choice in (one, other, ALL))
+    assert stacked == single != every
 
 
 @pytest.mark.parametrize(

@@ -474,13 +474,13 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     """What the planner counts otherwise than this rank has it: nothing, or [planned, found] by name."""
     from core.planner import trainer as planner
     from modelcfg.adapters import adapter_parameters
-    from modelcfg.chosen import trained_parameters
+    from modelcfg.chosen import chosen_parameters
     from modelcfg.shards import rank_parameters, value_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
     split = (layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
     parameters = rank_parameters(shape, *split)
-    chosen = trained_parameters(shape, config.train.choice, *split)
+    chosen = chosen_parameters(shape, config.train.choice, *split).trained
     held = {name: p for name, p in trainer.weights.parameters.items() if "adapters" not in name}
     trained, lora = {n: p.numel() for n, p in trainer.weights.parameters.items() if p.requires_grad}, config.train.lora
     adapters = (
