@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.config.sections.placement import PlacementConfig
 from core.pretrained.header import StoredTensor
 from core.pretrained.quantised.fp8_blocks import NUMBERS, Fp8Blocks
 from modelcfg import ModelShape, matrices, other_linears
@@ -31,6 +32,11 @@ class Packing:
     def of(cls, shape: ModelShape) -> Packing:
         """The linear layers of a model, but for embedding, output and routers; no names for a family without a way."""
         return cls(matrices(shape), other_linears(shape))
+
+    @classmethod
+    def of_engines(cls, placement: PlacementConfig, shape: ModelShape) -> Packing | None:
+        """What engines have so of a model, by `placement.engine_weights`; None: nothing."""
+        return cls.of(shape) if placement.engine_weights == "fp8" else None
 
     def settings(self) -> dict[str, Any]:
         """The `quantization_config` of such a model."""

@@ -104,11 +104,10 @@ class EngineSlot(ServerSlot):
     @cached_property
     def _packing(self) -> Packing | None:
         """What the engine has in fp8; before, of some clusters it is not known what GPUs they give."""
-        if self._config.placement.engine_weights != "fp8":
-            return None
-        if found := not_in_fp8(self._device, capability_of_engine(self._gpus)):
+        packing = Packing.of_engines(self._config.placement, self._shape)
+        if packing is not None and (found := not_in_fp8(self._device, capability_of_engine(self._gpus))):
             raise Wrong(f"{KEY} fp8 on {found}", CARDS, WHOLE)
-        return Packing.of(self._shape)
+        return packing
 
     def _say_back_ends(self) -> None:
         """Tell the agent's log and, the same for all engines of a node, `ebbtide status`."""

@@ -91,7 +91,7 @@ class RankEngines:
             residency: where trainer and engines take turns; else None.
         Collective: the trainer ranks of a node meet.
         """
-        packing = Packing.of(self._rank.shape) if self._config.placement.engine_weights == "fp8" else None
+        packing = Packing.of_engines(self._config.placement, self._rank.shape)
         files = WeightFiles(self.driven, self._rank.directory.sync, self._rank.model_dir, packing)
         interval = self._config.placement.check_sync
         check = WeightCheck(self.driven, files, interval) if interval else None

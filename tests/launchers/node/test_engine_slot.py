@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from common.mistake import Wrong
 from core.config import load_run_file
 from core.config.layout import nodes
 from core.run_dir.attempt_folder import AttemptFolder
@@ -50,6 +52,25 @@ def test_an_engine_takes_the_best_kernels_of_its_node_and_says_so(
     (note,) = AttemptFolder(tmp_path).engines_notes()
     assert note.read_text().startswith("fa3 attention, pytorch sampling: compute capability 9.0")
     assert f"engine=node0-engine0 computes with {note.read_text()}" in caplog.text
+
+
+@pytest.mark.parametrize("weights", ["fp8", "whole"])
+def test_an_engine_is_in_fp8_if_the_run_file_says_so_and_its_gpus_compute_in_it(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_run_file(write_run(tmp_path, placement={"device": "cpu", "engine_weights": weights}))
+    here = (tmp_path, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), nodes(config)[0], 0)
+    new, old = engine.EngineSlot(config, *here), engine.EngineSlot(config, *here)
+    monkeypatch.setattr(engine, "resolve_device", lambda _: "cuda")
+    try:
+        monkeypatch.setattr(engine, "capability_of_engine", lambda _: 9.0)
+        assert ("--fp8-gemm-backend" in new.command()) == (weights == "fp8")
+        monkeypatch.setattr(engine, "capability_of_engine", lambda _: 8.0)
+        with pytest.raises(Wrong, match=r"GPUs of compute capability 8\.0") if weights == "fp8" else nullcontext():
+            old.command()
+    finally:
+        new.close()
+        old.close()
 
 
 def test_the_nodes_of_an_engine_run_its_programs(tmp_path: Path) -> None:
