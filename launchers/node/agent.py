@@ -13,20 +13,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from common.waiting import wait_until
 from core.config import load_run_file
-from core.config.layout import nodes
 from core.processes import keys
-from core.processes.children import Child, kill_descendants, stop_all
+from core.processes.children import kill_descendants
 from core.processes.rendezvous import Address, Rendezvous
 from core.run_dir.moment import Moment
 from core.run_dir.run_directory import RunDirectory
@@ -44,20 +38,16 @@ from launchers.attempts.judgement import (
 )
 from launchers.attempts.outcome import How, Outcome
 from launchers.attempts.stop_request import STOPPED, StopRequest
-from launchers.node import early
-from launchers.node.engine_slot import engine_slots
 from launchers.node.gate import WATCHED, Gate
-from launchers.node.holdings import Holdings
 from launchers.node.last_words import SILENCE_S, gone_without_a_word
 from launchers.node.ports import listen
+from launchers.node.processes import NodeProcesses
 from launchers.node.pulse import BEAT_S, Pulse
-from launchers.node.rewards_slot import RewardsSlot
 from launchers.node.seat import Seat
+from launchers.node.signals import Signals
 from launchers.node.temporary import own_temporary_folder
-from launchers.node.trainer_group import TrainerGroup
 
 WATCH_INTERVAL_S = 0.1
-STOP_GRACE_S = 2.0  # trainer ranks have nothing to say goodbye to; Slurm may give as little as 3 s in all
 GOODBYE_S = 10.0
 
 log = logging.getLogger("agent")
@@ -70,45 +60,16 @@ class NodeAgent:
         self.config = load_run_file(directory.run_file)
         self.seat = seat
         self.folder = directory.attempt(seat.attempt)
-        self._stop_asked = False
         self._stop_request = StopRequest(self.folder)
         self._save_asked = False
-        self._pause_reason: Callable[[], str] | None = None
-        self._paused_for: str | None = None  # the cluster's reason, once it has warned
-        self._warned_at = 0.0  # monotonic
         self._step: tuple[int | None, float] = (None, time.monotonic())  # under way, and since when
-        node = nodes(self.config)[seat.node]
         self.rendezvous = self._meet()
-        self.slots = engine_slots(self.config, self.folder, seat, node)
-        if node.role == "rewards":
-            self.slots.append(RewardsSlot(self.config, directory, seat, node))
-        self.trainers = TrainerGroup(self.config, directory, seat, node) if node.role == "trainers" else None
-        watched = {keys.ENDED, keys.FAILED, *WATCHED}
-        watched |= {key for slot in self.slots for key in slot.watched}
+        self.processes = NodeProcesses(self.config, directory, seat)
+        watched = {keys.ENDED, keys.FAILED, *WATCHED, *self.processes.watched}
         silence_s = self.config.placement.silence_timeout_s
         self.pulse = Pulse(self.rendezvous, seat.node, len(seat.names), sorted(watched), silence_s)
+        self.signals = Signals(self.pulse, seat.node)
         self.gate = Gate(self.config, directory, seat)
-        self._holdings: Holdings  # from the begin of `run` on
-
-    @contextmanager
-    def obeying_signals(self, pause_reason: Callable[[], str]) -> Iterator[None]:
-        """Act on signals, on those first that came before.
-
-        Args:
-            pause_reason: called in a SIGUSR2 handler: why the cluster wants this run to pause.
-        """
-        self._pause_reason = pause_reason
-        handlers = {
-            signal.SIGTERM: self._ask_to_stop,
-            signal.SIGINT: self._ask_to_stop,
-            signal.SIGUSR2: self._ask_to_pause,
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        for number in early.take():
-            handlers[signal.Signals(number)](number, None)
-        yield
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
     def run(self, conclude: Callable[[Outcome], None], temporary: Path) -> Outcome:
         """Start everything, watch until the attempt ends, clean up.
@@ -118,19 +79,19 @@ class NodeAgent:
                 others soon after, so what is to be written about the end is written first.
             temporary: this agent's own folder.
         """
-        self._holdings = Holdings(temporary)
+        self.processes.note_in(temporary)
         try:
             self.pulse.start()
             outcome = self._pass_gate()
             if outcome is None:
-                self.start_processes()
+                self.processes.start(self.pulse, str(self.rendezvous.address))
                 outcome = self._watch()
             log.info("ended: %s", outcome.how)
             conclude(outcome)
             if self.seat.leads:
                 self.pulse.post(keys.ENDED, outcome.to_json())
         finally:
-            self._end_processes()
+            self.processes.end()
         self._say_goodbye()
         return outcome
 
@@ -144,29 +105,22 @@ class NodeAgent:
             self.gate.pass_as_follower(self.pulse, lambda: self._decided_outcome() is not None)
         if (outcome := self._decided_outcome()) is not None:
             return outcome
-        if self.seat.leads and self._paused_for is not None:
-            how: How = "timeout" if self._paused_for == "timeout" else "preempted"
+        if self.seat.leads and self.signals.paused_for is not None:
+            how: How = "timeout" if self.signals.paused_for == "timeout" else "preempted"
             return Outcome(how, cause="the cluster's warning came before anything had started")
         self.pulse.forget(WATCHED)
         return None
 
     def _is_to_end(self) -> bool:
-        return self._stop_asked or self._paused_for is not None or self._stop_request.made or agents_failed(self.folder)
-
-    def start_processes(self) -> None:
-        """Start all servers and trainer ranks of this node."""
-        for slot in self.slots:
-            slot.begin(self.pulse)
-        if self.trainers is not None:
-            self.trainers.start(str(self.rendezvous.address))
+        return self.signals.asked or self._stop_request.made or agents_failed(self.folder)
 
     def _watch(self) -> Outcome:
         while True:
             self._note_step()
-            self._look_after_shared_memory()
+            self.processes.look_after_shared_memory()
             if (outcome := self._decided_outcome()) is not None:
                 return outcome
-            if (failure := self._own_failure()) is not None:
+            if (failure := self.processes.keep_running(self.pulse)) is not None:
                 return self._outcome_after([failure])
             if self.seat.leads:
                 self._pass_on_stop_request()
@@ -174,13 +128,13 @@ class NodeAgent:
                     return self._outcome_after([])
                 if lost := self._missed():
                     return self._outcome_after(lost)
-                if self.trainers is not None and self.trainers.exit_code() == 0:
+                if self.processes.trainers_done:
                     return outcome_when_left(self.rendezvous.get(keys.PAUSED))  # torchrun leaves with all others
             time.sleep(WATCH_INTERVAL_S)
 
     def _decided_outcome(self) -> Outcome | None:
         """The outcome that somebody else has decided: the user, the leader, or the leader's silence; else None."""
-        if self._stop_asked:
+        if self.signals.stop_asked:
             # Slurm ends all tasks of a step when one has failed; who missed this one while it was away has judged
             if self.seat.leads and (agents_failed(self.folder) or read_record(self.folder) is not None):
                 return self._outcome_after([])
@@ -195,17 +149,6 @@ class NodeAgent:
             return outcome_of(failure)
         return None
 
-    def _look_after_shared_memory(self) -> None:
-        servers = [slot.child for slot in self.slots if slot.child]
-        children = [*self._trainers(), *servers]
-        for server in servers:
-            if server.exit_code() is not None:
-                self._holdings.remove_of(server, [child for child in children if child is not server])
-        self._holdings.look(children)
-
-    def _trainers(self) -> list[Child]:
-        return [self.trainers.child] if self.trainers is not None and self.trainers.child else []
-
     def _note_step(self) -> None:
         if self.pulse.moment.step != self._step[0]:
             self._step = self.pulse.moment.step, time.monotonic()
@@ -215,15 +158,15 @@ class NodeAgent:
             self.pulse.look_again()
             self._note_step()
         ends_at, signal_s = self.seat.ends_at, self.config.slurm.signal_s
-        left_s = None if ends_at is None else ends_at - time.time()
-        if left_s is not None and self._paused_for == "timeout":  # a limit that was lowered ends sooner than known
-            left_s = min(left_s, self._warned_at + signal_s - time.monotonic())
+        left_s, paused_for = None if ends_at is None else ends_at - time.time(), self.signals.paused_for
+        if left_s is not None and paused_for == "timeout":  # a limit that was lowered ends sooner than known
+            left_s = min(left_s, self.signals.warned_at + signal_s - time.monotonic())
         step_s = time.monotonic() - self._step[1]
-        return outcome_when_ended(self._paused_for, self.pulse.moment, step_s, signal_s, left_s)
+        return outcome_when_ended(paused_for, self.pulse.moment, step_s, signal_s, left_s)
 
     def _ended_for_another(self) -> Outcome | None:
         """Leader: the outcome where Slurm ends all tasks because another node's agent is gone; None: it is not so."""
-        if not self.seat.leads or self._paused_for is not None:
+        if not self.seat.leads or self.signals.paused_for is not None:
             return None
         gone = gone_without_a_word(self.rendezvous, self.pulse, len(self.seat.names))
         failures = [lost_node(self.seat.names[node], self.pulse.moment, SILENCE_S) for node in gone]
@@ -235,12 +178,6 @@ class NodeAgent:
             self._save_asked = True
             log.info("asked to save and end")
             self.pulse.post(keys.PAUSE_ASKED, STOPPED)
-
-    def _own_failure(self) -> Failure | None:
-        if self.trainers is not None and self.trainers.exit_code() not in (None, 0):
-            return self.trainers.failure(self.trainers.exit_code() or 0, self.pulse)
-        found = (slot.keep_running(self.pulse) for slot in self.slots)
-        return next((failure for failure in found if failure is not None), None)
 
     def _lost(self, node: int) -> Failure:
         return lost_node(self.seat.names[node], self.pulse.moment, self.config.placement.silence_timeout_s)
@@ -258,7 +195,7 @@ class NodeAgent:
                 self.pulse.moment,
                 missed=self._missed,
                 patience_s=patience_s,
-                in_haste=lambda: self._stop_asked,
+                in_haste=lambda: self.signals.stop_asked,
             )
         self.pulse.post(keys.FAILED, self.seat.name)
         # the leader may have to wait for a node to fall silent; and the leader itself may be the one
@@ -276,34 +213,6 @@ class NodeAgent:
         if self.seat.leads:
             others = len(self.seat.names) - 1
             wait_until(lambda: self.rendezvous.add(keys.LEFT, 0) >= others, GOODBYE_S)
-
-    def _end_processes(self) -> None:
-        """End all children and take away the shared memory that they had no time to take away themselves."""
-        trainers = self._trainers()
-        servers = [slot.child for slot in self.slots if slot.child]
-        self._holdings.look([*trainers, *servers], interval_s=0.0)
-        for end in (partial(stop_all, trainers, STOP_GRACE_S), partial(stop_all, servers, 0.0), kill_descendants):
-            try:
-                end()
-            except (RuntimeError, subprocess.TimeoutExpired) as error:  # the kernel ends them with this one
-                log.error("not ended: %s", error)
-        for slot in self.slots:
-            slot.close()
-        self._holdings.remove_all()
-
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        log.warning("stopping on %s", signal.Signals(number).name)
-        self._stop_asked = True
-        self.pulse.post(keys.told_to_stop(self.seat.node), "yes")
-
-    def _ask_to_pause(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        assert self._pause_reason is not None
-        reason = self._paused_for = self._pause_reason()
-        self._warned_at = time.monotonic()
-        log.warning("%s: pausing before the next step (%s)", signal.Signals(number).name, reason)
-        self.pulse.post(keys.PAUSE_ASKED, reason)
 
     def _meet(self) -> Rendezvous:
         """The leader serves the store; the others connect to it."""
@@ -339,7 +248,7 @@ def run_agent(
     os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")  # torch looks up every peer's name, and waits for it
     try:
         agent = NodeAgent(directory, seat)
-        with agent.obeying_signals(pause_reason), own_temporary_folder(seat.scratch) as own:
+        with agent.signals.obeyed(pause_reason), own_temporary_folder(seat.scratch) as own:
             call(agent.rendezvous.address)
             return agent.run(conclude_once, own)
     except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,19 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.attempts import judgement
 from launchers.attempts.failure import Failure, read_record
 from launchers.attempts.outcome import Outcome
-from launchers.node import agent, early
-from launchers.node.agent import NodeAgent, run_agent
+from launchers.node import agent, early, processes
+from launchers.node.agent import run_agent
+from launchers.node.processes import NodeProcesses
 from launchers.node.seat import Seat
 from tests.support.good_run import write_run
 
 SEAT = Seat(1, 0, ("here",), "127.0.0.1", None, "key")
+
+
+def spare_descendants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of this process, among which a cluster may be, stay alive."""
+    for module in (agent, processes):
+        monkeypatch.setattr(module, "kill_descendants", lambda: None)
 
 
 def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome | None) -> list[Outcome]:
@@ -29,11 +36,9 @@ def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome 
 
     class FailingAgent:
         rendezvous = type("Served", (), {"address": Address("127.0.0.1", 9)})
+        signals = type("Heard", (), {"obeyed": staticmethod(lambda _: nullcontext())})
 
         def __init__(self, *_: object) -> None: ...
-
-        def obeying_signals(self, pause_reason: Callable[[], str]) -> AbstractContextManager[None]:
-            return nullcontext()
 
         def run(self, conclude: Callable[[Outcome], None], temporary: Path) -> Outcome:
             if found is not None:
@@ -41,7 +46,7 @@ def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome 
             raise RuntimeError("processes 7 survived SIGKILL for 10 s")
 
     monkeypatch.setattr(agent, "NodeAgent", FailingAgent)
-    monkeypatch.setattr(agent, "kill_descendants", lambda: None)  # of this process: a cluster may be among them
+    spare_descendants(monkeypatch)
     concluded: list[Outcome] = []
     returned = run_agent(RunDirectory(tmp_path), SEAT, lambda: "preempted", conclude=concluded.append)
     return [*concluded, returned]
@@ -71,8 +76,8 @@ def test_an_agent_begins_with_the_signals_that_came_before(
     number: int, how: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then it starts nothing, and the attempt has an end."""
-    monkeypatch.setattr(NodeAgent, "start_processes", lambda self: pytest.fail("something was started"))
-    monkeypatch.setattr(agent, "kill_descendants", lambda: None)  # of this process: a cluster may be among them
+    monkeypatch.setattr(NodeProcesses, "start", lambda *_: pytest.fail("something was started"))
+    spare_descendants(monkeypatch)
     directory = RunDirectory(tmp_path)
     write_run(tmp_path).rename(directory.run_file)
     directory.attempt(1).mkdir(parents=True)
@@ -101,13 +106,13 @@ def test_processes_are_started_behind_the_gate_only(fit: bool, tmp_path: Path, m
 
     started: list[str] = []
 
-    def start(self: NodeAgent) -> None:
-        started.append(self.seat.name)
+    def start(*_: object) -> None:
+        started.append("here")
         raise RuntimeError("nothing starts here")
 
     monkeypatch.setattr(agent, "Gate", OneGate)
-    monkeypatch.setattr(NodeAgent, "start_processes", start)
-    monkeypatch.setattr(agent, "kill_descendants", lambda: None)  # of this process: a cluster may be among them
+    monkeypatch.setattr(NodeProcesses, "start", start)
+    spare_descendants(monkeypatch)
     monkeypatch.setattr(judgement, "RECORDS_GRACE_S", 0.0)
     directory = RunDirectory(tmp_path)
     write_run(tmp_path).rename(directory.run_file)
