@@ -48,7 +48,8 @@ def keep_names_of_factors(usual: Callable[..., Any], model: Any, weights: Iterab
     Raises:
         KeyError: no parameter has the name.
     """
-    from ebbtide_weight_replay import FACTORS  # torch comes with it, and not every process of an engine loads weights
+    # torch comes with it, and not every process of an engine loads weights
+    from ebbtide_weight_replay import FACTORS  # type: ignore[import-not-found]
 
     places = dict(model.named_parameters())
 

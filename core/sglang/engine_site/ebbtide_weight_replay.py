@@ -213,7 +213,7 @@ def _is_view(func: Any) -> bool:
 
 def _start(tensor: Tensor) -> int:
     """Distance of its first element from the beginning of its memory, in bytes."""
-    return tensor.storage_offset() * tensor.element_size()
+    return int(tensor.storage_offset()) * tensor.element_size()
 
 
 def _others(positions: Iterable[int], starts: Sequence[int]) -> list[int]:
