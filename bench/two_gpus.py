@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -39,6 +39,14 @@ MAX_GAP = {"cuda": 0.05, "cpu": 1e-4}  # mean |log-prob|: bfloat16 rounds at 2**
 MAX_LOSS_GAP = {"cuda": 0.02, "cpu": 1e-4}
 # of layouts, where rounding makes more than MAX_GAP of the updates: a router near a tie sends a token elsewhere
 MAX_TIMES_ROUNDING = 2.0
+
+
+class Job(NamedTuple):
+    """A replay: whose samples, by which layout of trainer ranks, under which changes."""
+
+    reference: str
+    layout: TrainerLayout
+    variant: str
 
 
 def compare(found: Steps, wanted: Steps) -> dict[str, float]:
@@ -72,16 +80,24 @@ def faults(result: Mapping[str, Any], device: str) -> list[str]:
     return wrong + result["warnings"][:1]
 
 
-def replay_all(runs: Mapping[str, Run], device: str) -> dict[tuple[TrainerLayout, str], Steps | None]:
-    """Layouts of trainer ranks as they ran and, on GPUs, in float32; rounding of every model; all at the same time."""
-    references = {runs[run.layout.reference] for run in runs.values()}
+def jobs_of(runs: Mapping[str, Run], device: str) -> dict[Job, Run]:
+    """Layouts of trainer ranks as they ran and, on GPUs, in float32; rounding of every model."""
+    references = {run.layout.reference for run in runs.values()}
     variants = [AS_RUN, "float32"] if device == "cuda" else [AS_RUN]
-    jobs = {(run.layout.of_trainers, variant): run for run in reversed(runs.values()) for variant in variants}
-    jobs |= {(run.layout.of_trainers, "rounded"): run for run in references}
+    jobs = {
+        Job(run.layout.reference, run.layout.of_trainers, variant): run
+        for run in reversed(runs.values())
+        for variant in variants
+    }
+    return jobs | {Job(name, runs[name].layout.of_trainers, "rounded"): runs[name] for name in references}
+
+
+def replay_all(runs: Mapping[str, Run], device: str) -> dict[Job, Steps | None]:
+    """What becomes of each job, all at the same time."""
+    jobs = jobs_of(runs, device)
     with ThreadPoolExecutor(len(jobs)) as threads:
         waiting = {
-            (layout, variant): threads.submit(replay, run, runs[run.layout.reference].run_dir, variant)
-            for (layout, variant), run in jobs.items()
+            job: threads.submit(replay, run, runs[job.reference].run_dir, job.variant) for job, run in jobs.items()
         }
     return {job: future.result() for job, future in waiting.items()}
 
@@ -92,13 +108,14 @@ def measure(names: list[str], folder: Path, device: str, at_once: int) -> list[d
     results = {name: run.result() for name, run in runs.items()}
     replays = replay_all(runs, device)
     for name, run in runs.items():
-        mine, base = run.layout.of_trainers, runs[run.layout.reference].layout.of_trainers
-        reference = replays[base, AS_RUN]
-        if reference and (again := replays[mine, AS_RUN]):
+        whose = run.layout.reference
+        mine, base = run.layout.of_trainers, runs[whose].layout.of_trainers
+        reference = replays[Job(whose, base, AS_RUN)]
+        if reference and (again := replays[Job(whose, mine, AS_RUN)]):
             results[name] |= compare(again, reference)
-        if reference and (other := replays[base, "rounded"]):
+        if reference and (other := replays[Job(whose, base, "rounded")]):
             results[name]["rounding_logprob_gap"] = compare(other, reference)["replay_logprob_gap"]
-        if (exact := replays.get((mine, "float32"))) and (wanted := replays[base, "float32"]):
+        if (exact := replays.get(Job(whose, mine, "float32"))) and (wanted := replays[Job(whose, base, "float32")]):
             results[name]["float32_logprob_gap"] = compare(exact, wanted)["replay_logprob_gap"]
         results[name]["faults"] = faults(results[name], device)
         if results[name]["faults"]:

@@ -6,11 +6,13 @@ Five of its layouts, because each takes a minute or two; the others have tests o
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from bench.layout_runs import LAYOUTS, run_file
-from bench.two_gpus import NUM_STEPS, faults, measure
+from bench.layout_runs import AS_RUN, LAYOUTS, run_file
+from bench.two_gpus import NUM_STEPS, faults, jobs_of, measure
 from core.checks import check_run_file
 
 ON_A_CPU = [["alone", "tp2", "own_gpus-killed"], ["experts", "experts-ep2"]]
@@ -91,3 +93,13 @@ def test_a_run_on_a_cpu_is_in_float32_already() -> None:
 def test_the_run_file_with_drafts_passes_its_checks(tmp_path: Path) -> None:
     config = check_run_file(run_file(tmp_path, LAYOUTS["ngram"], "cuda"))
     assert config.placement.engine_options["speculative_algorithm"] == "NGRAM"
+
+
+def test_layouts_that_train_alike_on_samples_of_their_own_are_apart() -> None:
+    """An engine in fp8 samples otherwise, and its trainer ranks have the layout of those beside a whole one."""
+    names = ("latent", "latent-fp8", "latent-tp2")
+    runs: dict[str, Any] = {name: Mock(layout=LAYOUTS[name]) for name in names}
+    jobs = jobs_of(runs, "cpu")
+    whose = {(job.reference, job.variant): run for job, run in jobs.items() if run is not runs["latent-tp2"]}
+    assert whose == {(name, variant): runs[name] for name in names[:2] for variant in (AS_RUN, "rounded")}
+    assert len(jobs) == 5

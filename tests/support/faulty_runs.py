@@ -21,5 +21,6 @@ def wait_for_phase(run_dir: Path, phase: str, command: subprocess.Popen[bytes], 
 
 def member_pid(run_dir: Path, text: str) -> int:
     """The pid that the agent's log gives for a name such as engine=node0-engine0."""
-    line = next(line for line in (run_dir / "attempts/1/agent-0.log").read_text().splitlines() if text in line)
+    lines = (run_dir / "attempts/1/agent-0.log").read_text().splitlines()
+    line = next(line for line in lines if text in line and "pid=" in line)
     return int(line.partition("pid=")[2].split()[0])
