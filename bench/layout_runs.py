@@ -129,7 +129,7 @@ LAYOUTS = {
     "ngram": LayoutOfTwo(NGRAM, gpus="0"),
     "experts-fp8": LayoutOfTwo(FP8, gpus="1", kind=EXPERTS, gap=FP8_EXPERTS_GAP),
     "experts-fp8-ep2": LayoutOfTwo({**EP2, **FP8}, {"use_distributed_optimizer": True}, EXPERTS, gap=FP8_EXPERTS_GAP),
-    # of families whose engines were held to a published way by reading alone; each learns from its own samples again
+    # each learns from its own samples again
     "fp8-llama": LayoutOfTwo(FP8, kind="llama", gpus="0", beside="fp8-llama", gap=FP8_LLAMA_GAP),
     "fp8-glm4": LayoutOfTwo(FP8, kind="glm4", gpus="0", beside="fp8-glm4", gap=FP8_LLAMA_GAP),
     "latent-fp8": LayoutOfTwo(FP8, kind="deepseek_v3", gpus="0", beside="latent-fp8", gap=FP8_LATENT_GAP),

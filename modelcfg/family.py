@@ -66,7 +66,6 @@ class Family:
             they were.
         engine_config: keys of `config.json` that SGLang asks for, and that not everybody writes.
         not_on_cpus: why no engine on CPUs serves it; empty: one does.
-        not_in_fp8: why engines cannot have its linear layers in fp8, beside what its shape says; empty: they can.
         no_attention_groups: whether SGLang's class cuts attention over all ranks of an engine even where they are to
             compute it in groups (`enable_dp_attention`): they would add up numbers of different samples.
         tells_no_experts: why engines cannot say which experts they chose; empty: they can, where there are any.
@@ -83,7 +82,6 @@ class Family:
     carried: Callable[[ModelShape], tuple[str, ...]] = layers_behind
     engine_config: Callable[[ModelShape], dict[str, Any]] = nothing
     not_on_cpus: str = ""
-    not_in_fp8: str = ""
     no_attention_groups: bool = False
     tells_no_experts: str = ""
 

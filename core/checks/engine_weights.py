@@ -10,7 +10,6 @@ from core.pretrained.packing import PUBLISHED
 from core.sglang.engine_options import attention_groups
 from modelcfg import ModelShape, matrices
 from modelcfg.blocks import Cut, uncut_blocks
-from modelcfg.families import families
 
 KEY = "placement.engine_weights"
 WHOLE = "set it to whole"
@@ -52,9 +51,9 @@ def misfit(shape: ModelShape, ranks: int, expert_ranks: int, groups: int = 1) ->
         ranks: of an engine. expert_ranks: of these, those over which experts are shared out whole. groups: of these,
             each with the whole attention.
     """
-    if why := _not_built(shape):
-        wanted = "a family whose linear layers engines load again as they lie in the sync"
-        return Wrong(f"fp8 for {shape.architecture}, {why}", wanted, WHOLE)
+    if not matrices(shape):
+        found = f"fp8 for {shape.architecture}, whose files have all experts of a layer in one tensor"
+        return Wrong(found, "a family whose linear layers engines load again as they lie in the sync", WHOLE)
     block = PUBLISHED.rows
     part = uncut_blocks(shape, Cut(ranks, max(1, ranks // expert_ranks), groups), block)
     if part is None:
@@ -76,10 +75,3 @@ def not_in_fp8(device: str, capability: float | None) -> str:
         return device
     old = capability is not None and capability < FP8_CAPABILITY
     return f"GPUs of compute capability {capability}" if old else ""
-
-
-def _not_built(shape: ModelShape) -> str:
-    """Why a family was not built; empty: it was."""
-    if why := families()[shape.architecture].not_in_fp8:
-        return why
-    return "" if matrices(shape) else "whose files have all experts of a layer in one tensor"

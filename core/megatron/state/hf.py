@@ -12,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from core.megatron.parallel import Layout
+from core.megatron.state.buckets import in_buckets
 from core.megatron.state.gather import gathered
 from core.megatron.state.names import export_entries, load_entries, split
 from core.megatron.state.stored import StoredModel
@@ -65,22 +66,12 @@ def named_buckets(
 ) -> Iterator[list[tuple[str, Tensor]]]:
     """All weights as full tensors under HuggingFace names, in a fixed order, in buckets of at most `max_bytes`.
 
-    A tensor larger than `max_bytes` gets a bucket of its own. Tensors may share memory with the parameters: use them
-    before the next update. Without `fixed`, of parameters alone.
+    A tensor larger than `max_bytes` gets a bucket of its own, and what engines take only at once is in one. Tensors may
+    share memory with the parameters: use them before the next update. Without `fixed`, of parameters alone.
     Collective: every trainer rank must iterate to the end, and each gets every tensor.
     """
-    bucket: list[tuple[str, Tensor]] = []
-    used = 0
     entries = [entry for entry in export_entries(shape, layout.stages, layout.ep_size) if fixed or not entry.fixed]
-    for name, tensor in gathered(entries, parameters, shape, layout, max_bytes):
-        num_bytes = tensor.numel() * tensor.element_size()
-        if bucket and used + num_bytes > max_bytes:
-            yield bucket
-            bucket, used = [], 0
-        bucket.append((name, tensor))
-        used += num_bytes
-    if bucket:
-        yield bucket
+    yield from in_buckets(gathered(entries, parameters, shape, layout, max_bytes), max_bytes)
 
 
 def save_hf(
