@@ -47,6 +47,15 @@ def engine_options(config: RunConfig) -> Iterator[Mistake]:
             yield Mistake(key, None, show(value), wanted, remedy)
         elif not _fits(value, known[name].kind):
             yield Mistake(key, None, show(value), PLAIN[known[name].kind][0], "correct the value, or remove the option")
+        elif strange := [word for word in _words(value) if known[name].choices and word not in known[name].choices]:
+            suggestion = nearest(strange[0], list(known[name].choices))
+            remedy = f"did you mean {suggestion}?" if suggestion else "use one of these, or remove the option"
+            yield Mistake(key, None, strange[0], f"{', '.join(known[name].choices)} ({source})", remedy)
+
+
+def _words(value: Any) -> list[str]:
+    """What it puts on the command line."""
+    return [] if value is None else [str(word) for word in (value if isinstance(value, list) else [value])]
 
 
 def _fits(value: Any, kind: str) -> bool:

@@ -69,7 +69,11 @@ def known_options(device: str) -> tuple[str, Mapping[str, Option]]:
     if spec is not None and spec.submodule_search_locations:
         return f"SGLang {version('sglang')}", read_options(Path(next(iter(spec.submodule_search_locations))))
     pinned = sorted({PINNED[device]} if device in PINNED else PINNED.values())
-    return f"SGLang {' or '.join(pinned)}", {name: one for pin in pinned for name, one in pinned_options(pin).items()}
+    options: dict[str, Option] = {}
+    for pin in pinned:
+        for name, option in pinned_options(pin).items():
+            options[name] = option.or_as(options.get(name, option))
+    return f"SGLang {' or '.join(pinned)}", options
 
 
 def attention_groups(options: Mapping[str, Any]) -> int:
