@@ -238,11 +238,11 @@ def test_an_engine_has_the_options(tmp_path: Path) -> None:
 
 @pytest.mark.run
 def test_what_an_engine_says_of_an_option_is_shown(tmp_path: Path) -> None:
-    options = {"schedule_policy": "nonsense"}
+    options = {"page_size": 16, "chunked_prefill_size": 100}
     run_file = write_tiny_run(tmp_path, placement={"engine_options": options, "start_timeout_s": 180})
     done = ebbtide("run", str(run_file), "--run-dir", str(tmp_path / "out"))
     assert done.returncode == 1
-    assert "argument --schedule-policy: invalid choice: 'nonsense'" in done.stdout + done.stderr
+    assert "chunked_prefill_size must be divisible by page_size" in done.stdout + done.stderr
 
 
 def test_a_choice_of_either_version_is_taken_where_the_machine_is_not_known(no_sglang: None) -> None:
