@@ -13,6 +13,7 @@ from core.sglang.launch import OVERRIDES
 from modelcfg import ModelShape
 
 CONTEXT, EXPERT_RANKS = "context_length", "ep_size"
+MOVED = "enable_eplb"  # SGLang's balancing of experts
 CORRECT = "correct it, or remove it"
 
 
@@ -28,6 +29,13 @@ def of_themselves(config: RunConfig) -> Iterator[Mistake]:
     if isinstance(said, str) and not _is_mapping(said):
         wanted = "a mapping as JSON in one text, such as '{\"rope_theta\": 10000.0}'"
         yield Mistake(f"{ENGINE_OPTIONS}.{OVERRIDES}", None, show(said), wanted, CORRECT)
+
+
+def experts_stay(config: RunConfig) -> Iterator[Mistake]:
+    """No expert elsewhere than where the first sync found it: the next ones are copies to the same places."""
+    if config.placement.engine_options.get(MOVED) and config.placement.trainers != "none":
+        wanted = "experts that stay where a sync brings them: with it an engine moves them while it generates"
+        yield Mistake(f"{ENGINE_OPTIONS}.{MOVED}", None, "true", wanted, "remove it")
 
 
 def context_holds_samples(config: RunConfig, shape: ModelShape | None) -> Iterator[Mistake]:

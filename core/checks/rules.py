@@ -101,6 +101,7 @@ RULES = (
     Rule(critic.learning_rate, ("algorithm", "critic", "rollout", "train")),
     Rule(engine_options.engine_options, ("placement",)),
     Rule(engine_values.of_themselves, ("placement",)),
+    Rule(engine_values.experts_stay, ("placement",)),
     Rule(speculation.drafts, ("placement",)),
     Rule(speculation.beside_other_keys, ("algorithm", "placement", "rollout")),
     Rule(attention_groups.groups_are_of_one_engine, ("placement",)),

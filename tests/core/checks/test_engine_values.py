@@ -43,6 +43,10 @@ REFUSED = {
         [EXPERTS, *TWO, f"{OPTIONS}.ep_size=0"],
         "ep_size: found 0 with placement.engine_tensor_parallel 2; wanted 1, or the 2 GPUs of an engine: set it to 2",
     ),
+    "experts that move": (
+        [EXPERTS, f"{OPTIONS}.enable_eplb=true"],
+        "enable_eplb: found true; wanted experts that stay where a sync brings them",
+    ),
     "no experts": (
         [*TWO, f"{OPTIONS}.ep_size=2"],
         "ep_size: found 2 for model, which has no experts; wanted 1: remove it",
