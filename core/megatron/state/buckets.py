@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from torch import Tensor
+from core.megatron.state.gather import NamedTensor
 
-Named = tuple[str, Tensor]
 FROM, TO = "q_a_proj", "kv_a_proj_with_mqa"
 """The first and the last of what engines take only at once.
 
@@ -15,9 +14,9 @@ in one call goes there; of one alone it keeps nothing and says nothing (`cached_
 """
 
 
-def in_buckets(tensors: Iterable[Named], max_bytes: int) -> Iterator[list[Named]]:
+def in_buckets(tensors: Iterable[NamedTensor], max_bytes: int) -> Iterator[list[NamedTensor]]:
     """Buckets of at most `max_bytes`, in order; what is larger by itself gets one of its own."""
-    bucket: list[Named] = []
+    bucket: list[NamedTensor] = []
     used = 0
     for unit in units(tensors):
         num_bytes = sum(tensor.numel() * tensor.element_size() for _, tensor in unit)
@@ -30,9 +29,9 @@ def in_buckets(tensors: Iterable[Named], max_bytes: int) -> Iterator[list[Named]
         yield bucket
 
 
-def units(tensors: Iterable[Named]) -> Iterator[list[Named]]:
+def units(tensors: Iterable[NamedTensor]) -> Iterator[list[NamedTensor]]:
     """The tensors one by one, but together what engines take only at once."""
-    unit: list[Named] = []
+    unit: list[NamedTensor] = []
     for named in tensors:
         unit.append(named)
         if not _is_of(FROM, unit[0]) or _is_of(TO, named):
@@ -42,5 +41,5 @@ def units(tensors: Iterable[Named]) -> Iterator[list[Named]]:
         yield unit
 
 
-def _is_of(module: str, named: Named) -> bool:
+def _is_of(module: str, named: NamedTensor) -> bool:
     return named[0].endswith(f".{module}.weight")

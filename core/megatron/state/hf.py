@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.megatron.parallel import Layout
 from core.megatron.state.buckets import in_buckets
-from core.megatron.state.gather import gathered
+from core.megatron.state.gather import NamedTensor, gathered
 from core.megatron.state.names import export_entries, load_entries, split
 from core.megatron.state.stored import StoredModel
 from core.pretrained.header import StoredTensor
@@ -63,15 +63,22 @@ def load_hf(
 
 def named_buckets(
     parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, max_bytes: int, *, fixed: bool = True
-) -> Iterator[list[tuple[str, Tensor]]]:
+) -> Iterator[list[NamedTensor]]:
     """All weights as full tensors under HuggingFace names, in a fixed order, in buckets of at most `max_bytes`.
 
     A tensor larger than `max_bytes` gets a bucket of its own, and what engines take only at once is in one. Tensors may
     share memory with the parameters: use them before the next update. Without `fixed`, of parameters alone.
     Collective: every trainer rank must iterate to the end, and each gets every tensor.
     """
+    yield from in_buckets(_named_tensors(parameters, shape, layout, max_bytes, fixed=fixed), max_bytes)
+
+
+def _named_tensors(
+    parameters: Mapping[str, Tensor], shape: ModelShape, layout: Layout, max_bytes: int, *, fixed: bool = True
+) -> Iterator[NamedTensor]:
+    """The tensors of `named_buckets`, one by one; about `max_bytes` are gathered at a time. Collective, likewise."""
     entries = [entry for entry in export_entries(shape, layout.stages, layout.ep_size) if fixed or not entry.fixed]
-    yield from in_buckets(gathered(entries, parameters, shape, layout, max_bytes), max_bytes)
+    return gathered(entries, parameters, shape, layout, max_bytes)
 
 
 def save_hf(
@@ -87,11 +94,10 @@ def save_hf(
         writer = None
         if dist.get_rank() == 0:
             writer = stack.enter_context(_new_model(directory, source_dir, shape, dtype))
-        for bucket in named_buckets(parameters, shape, layout, max_bytes=1):
+        for name, tensor in _named_tensors(parameters, shape, layout, max_bytes=1):
             if writer is not None:
-                for name, tensor in bucket:
-                    # numpy gives the writer its bytes, and a storage that numpy has seen can no longer be parked
-                    writer.write(name, tensor.clone() if tensor.device.type == "cpu" else tensor)
+                # numpy gives the writer its bytes, and a storage that numpy has seen can no longer be parked
+                writer.write(name, tensor.clone() if tensor.device.type == "cpu" else tensor)
     dist.barrier(layout.control)
 
 
