@@ -1,12 +1,14 @@
 """SGLang's own options, read from the text of an installed package: nothing of it is imported.
 
 Each is a field of `ServerArgs`, `name: A[type, help] = default`, in server_args.py and, in newer versions, in
-arg_groups/fields/. What has another form is no option of its command line, except where add_cli_args names its flag.
+arg_groups/fields/; lists of words that several share may stand in arg_groups/choices.py. What has another form is no
+option of its command line, except where add_cli_args names its flag.
 """
 
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,13 +58,15 @@ def read_options(package: Path) -> dict[str, Option]:
     """
     server_args = package / "srt" / "server_args.py"
     trees = [ast.parse(path.read_bytes()) for path in (server_args, *_field_files(package))]
-    by_hand, words = set(_flags_by_hand(trees[0])), Words(trees)
+    choices = package / "srt" / "arg_groups" / "choices.py"
+    named = [*trees, *([ast.parse(choices.read_bytes())] if choices.exists() else [])]
+    by_hand, words = set(_flags_by_hand(trees[0])), Words(named)
     found = dict(option for tree in trees for option in _options(tree, by_hand, words))
     return dict(sorted(found.items()))
 
 
 def _field_files(package: Path) -> list[Path]:
-    return sorted((package / "srt" / "arg_groups").rglob("*.py"))
+    return sorted((package / "srt" / "arg_groups" / "fields").glob("*.py"))
 
 
 class Words:
@@ -72,7 +76,8 @@ class Words:
         """Know the names of these modules; one that stands for two things is not known."""
         given = [(one.targets[0], one.value) for tree in trees for one in tree.body if isinstance(one, ast.Assign)]
         named = [(target.id, value) for target, value in given if isinstance(target, ast.Name)]
-        self._named = {name: value for name, value in named if [other for other, _ in named].count(name) == 1}
+        times = Counter(name for name, _ in named)
+        self._named = {name: value for name, value in named if times[name] == 1}
 
     def of(self, node: ast.expr) -> tuple[str, ...]:
         """The words, sorted; empty: SGLang makes them as it runs."""
