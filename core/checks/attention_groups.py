@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 from common.mistake import Mistake
 from core.config.layout import engine_nodes
+from core.config.other_names import ENGINE_OPTIONS
 from core.config.schema import RunConfig
 from core.sglang.engine_options import attention_groups
+from core.sglang.speculation import ALGORITHM, algorithm
 from modelcfg import ModelShape
 from modelcfg.families import families
 
 OPTIONS = ("enable_dp_attention", "dp_size", "enable_dp_lm_head")
-DRAFTS = "speculative_algorithm"
-SWITCH, SIZE, OUTPUT = (f"placement.engine_options.{name}" for name in OPTIONS)
+SWITCH, SIZE, OUTPUT = (f"{ENGINE_OPTIONS}.{name}" for name in OPTIONS)
 
 
 def groups_are_of_one_engine(config: RunConfig) -> Iterator[Mistake]:
@@ -37,9 +38,9 @@ def groups_are_of_one_engine(config: RunConfig) -> Iterator[Mistake]:
     if (num_nodes := engine_nodes(placement)) > 1:
         wanted = "an engine on one node: over several, SGLang's programs listen on ports that the run does not hold"
         yield Mistake(SWITCH, None, f"true for engines over {num_nodes} nodes", wanted, "remove it, with dp_size")
-    if placement.engine_options.get(DRAFTS):
+    if algorithm(placement.engine_options):
         wanted = "groups alone: drafts beside them were not tried, and SGLang 0.5.16 refuses some"
-        yield Mistake(SWITCH, None, f"true beside {DRAFTS}", wanted, "remove it with dp_size, or the drafts")
+        yield Mistake(SWITCH, None, f"true beside {ALGORITHM}", wanted, "remove it with dp_size, or the drafts")
     asked = placement.engine_max_running_requests
     if asked is not None and asked < (size or 1):
         found = f"{asked}, for engines with dp_size {size}"

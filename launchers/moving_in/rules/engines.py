@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-from core.config.other_names import ENGINE_OPTIONS
+from core.checks.attention_groups import OUTPUT, SIZE, SWITCH
 from launchers.moving_in.draft import Draft
-
-SWITCH, SIZE, OUTPUT = (f"{ENGINE_OPTIONS}.{name}" for name in ("enable_dp_attention", "dp_size", "enable_dp_lm_head"))
 
 
 def attention_groups(draft: Draft) -> None:
