@@ -235,6 +235,8 @@ def _cuda_environment(spec: EngineSpec) -> dict[str, str]:
     chosen = {"attention_backend": spec.back_ends.attention, "sampling_backend": spec.back_ends.sampling}
     asked = any("flashinfer" in str(value) for value in {**chosen, **spec.options}.values())
     variables = {} if asked else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}
+    if spec.tensor_parallel > 1:  # trainer ranks need not hold alike: the plan knows, and the gate looks for strangers
+        variables["SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK"] = "false"
     return variables | ({"EBBTIDE_TRITON_WINDOWS": "1"} if spec.has_windows else {})
 
 

@@ -22,6 +22,7 @@ from core.processes.device import num_threads, resolve_device, resolve_dtype
 from core.run_dir.attempt_folder import AttemptFolder
 from core.sglang.asked_config import not_said
 from core.sglang.back_ends import BackEnds, choose_back_ends, installed_kernels
+from core.sglang.engine_log import first_exception
 from core.sglang.launch import EngineSpec, OverNodes, command, environment
 from launchers.node.arms import Arms, ArmSlot
 from launchers.node.gpus import capability_of_engine, gpus_of_engine
@@ -60,6 +61,10 @@ class EngineSlot(ServerSlot):
         """Variables of the engine; none of the trainers' is among them."""
         own = {**dict(self._gpus.environment), **collective_environment(self.seat.host)}
         return environment(self._spec(), {**os.environ, **own})
+
+    def last_error(self) -> str:
+        """The exception of the process that took all others with it."""
+        return first_exception(self.log_path)
 
     @property
     def devices(self) -> tuple[str, ...]:

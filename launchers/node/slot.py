@@ -124,6 +124,10 @@ class ServerSlot(ABC):
     def environment(self) -> Mapping[str, str]:
         """The server's whole environment."""
 
+    def last_error(self) -> str:
+        """What the present incarnation has said of its end, on one line; empty: nothing that is known."""
+        return ""
+
     def begin(self, pulse: Pulse) -> None:
         """Start the first incarnation."""
         self.start(pulse)
@@ -163,9 +167,9 @@ class ServerSlot(ABC):
             return None
         cause = self._lost or describe_exit(exit_code)
         if self._incarnation >= self._allowed(pulse, exit_code):
-            cause = f"{cause} {self._restarts_in_words(pulse)}"
+            cause = f"{cause} {self._restarts_in_words(pulse)}{self._said()}"
             return from_child(self.role, self.name, pulse.moment, self.child, exit_code, cause)
-        log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, cause)
+        log.warning("%s=%s pid=%d %s%s: restarting", self.role, self.name, self.child.pid, cause, self._said())
         self._incarnation += 1
         self._permission = self._ask_permission(pulse)
         return None
@@ -222,6 +226,9 @@ class ServerSlot(ABC):
         elif pulse.value(self.condemned) == str(self._incarnation):
             self._condemned = True
             child.signal(STACKS)
+
+    def _said(self) -> str:
+        return f", {error}" if (error := self.last_error()) else ""
 
     def _restarts_in_words(self, pulse: Pulse) -> str:
         if pulse.value(keys.server_ready(self.name)) is None:

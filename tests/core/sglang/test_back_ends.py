@@ -104,6 +104,13 @@ def test_an_engine_gets_what_was_chosen(kernels: Kernels, flashinfer: bool) -> N
     assert ("SGLANG_IS_FLASHINFER_AVAILABLE" not in environment(spec, {})) == flashinfer
 
 
+def test_ranks_of_an_engine_may_have_unlike_memory_beside_trainers() -> None:
+    alone = EngineSpec("e", Path("/m"), "cuda", "bfloat16", "h", 1)
+    check = "SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK"
+    assert check not in environment(alone, {})
+    assert environment(replace(alone, tensor_parallel=2), {})[check] == "false"
+
+
 def module(kind: str, channels: int, values: int, dtype: str = "bf16") -> str:
     """A compiled kernel's name, as FlashInfer 0.6 makes it."""
     types = f"dtype_q_{dtype}_dtype_kv_{dtype}_dtype_o_{dtype}_dtype_idx_i32"

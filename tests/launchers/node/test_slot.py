@@ -76,6 +76,18 @@ def incarnation(store: Rendezvous) -> int:
     return member.incarnation if member is not None else -1
 
 
+def end_of(slot: ServerSlot, beat: Pulse) -> Failure:
+    """The failure that it ends with once it is started."""
+    slot.start(beat)
+    found: list[Failure | None] = []
+    try:
+        assert wait_until(lambda: found.append(slot.keep_running(beat)) or found[-1] is not None, 20, 0.01)
+    finally:
+        slot.close()
+    assert found[-1] is not None
+    return found[-1]
+
+
 class RefusingSlot(SleepSlot):
     """Its server refuses its command line, as argparse does."""
 
@@ -85,14 +97,21 @@ class RefusingSlot(SleepSlot):
 
 def test_a_server_that_refuses_its_command_line_is_not_started_again(beat: Pulse, tmp_path: Path) -> None:
     slot = RefusingSlot("engine", NAME, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), tmp_path, 3)
-    slot.start(beat)
-    found: list[Failure | None] = []
-    try:
-        assert wait_until(lambda: found.append(slot.keep_running(beat)) or found[-1] is not None, 20, 0.01)
-    finally:
-        slot.close()
-    assert found[-1] is not None
-    assert found[-1].cause == "exited with code 2 before it answered for the first time (start 1)"
+    assert end_of(slot, beat).cause == "exited with code 2 before it answered for the first time (start 1)"
+
+
+class SpeakingSlot(RefusingSlot):
+    """Its server said why."""
+
+    def last_error(self) -> str:
+        return "ValueError: too many"
+
+
+def test_what_a_server_said_of_its_end_is_in_the_first_line(beat: Pulse, tmp_path: Path) -> None:
+    slot = SpeakingSlot("engine", NAME, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), tmp_path, 3)
+    assert end_of(slot, beat).cause == (
+        "exited with code 2 before it answered for the first time (start 1), ValueError: too many"
+    )
 
 
 def test_a_server_that_dies_is_restarted(slot: ServerSlot, beat: Pulse, store: Rendezvous) -> None:
