@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.sglang.engine_log import first_exception
+from tests.support.engine_servers import start_engine
+from tests.support.tiny_models import tiny_model
 
 STACK = '  File "scheduler.py", line 1, in run\n    run()\n    ^^^^^\n'
 BEGIN = "Traceback (most recent call last):\n"
@@ -34,3 +36,17 @@ def test_it_is_found(text: str, wanted: str, tmp_path: Path) -> None:
 
 def test_without_a_log_there_is_none(tmp_path: Path) -> None:
     assert first_exception(tmp_path / "none") == ""
+
+
+@pytest.mark.engine
+def test_that_of_a_real_engine_is_found(tmp_path: Path) -> None:
+    """Its scheduler cannot read the weights; the server's own traceback tells only that the scheduler died."""
+    directory = tiny_model("llama-tied", tmp_path / "model")
+    weights = next(directory.glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:1000])
+    engine = start_engine(directory, tmp_path / "log")
+    try:
+        assert engine.process.wait(180) != 0
+    finally:
+        engine.process.kill()
+    assert "SafetensorError" in first_exception(tmp_path / "log")
