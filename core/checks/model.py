@@ -137,15 +137,16 @@ def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]
 
 def _experts_of_cut_layers(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
     tensor = placement.tensor_parallel
+    uncut = "tensor_parallel to 1" + (" and sequence_parallel to false" if placement.sequence_parallel else "")
     if shape.qk_norm_whole:
         wanted = "1, as its norms need all heads of a token"
-        remedy = "set tensor_parallel to 1 and raise expert_parallel or pipeline_parallel"
+        remedy = f"set {uncut}, and raise expert_parallel or pipeline_parallel"
         yield Mistake("placement.tensor_parallel", None, f"{tensor} for {shape.name}", wanted, remedy)
         return
     found = f"{{}} with tensor_parallel {tensor} for {shape.name}, which has experts"
     if placement.expert_parallel == 1:
         wanted = "2 or more, as tensor-parallel ranks share out the experts, too"
-        remedy = f"set it to {tensor} or a multiple, or tensor_parallel to 1"
+        remedy = f"set it to {tensor} or a multiple, or {uncut}"
         yield Mistake("placement.expert_parallel", None, found.format(1), wanted, remedy)
     if not placement.sequence_parallel:
         wanted = "true, as each rank takes its own tokens to the experts"

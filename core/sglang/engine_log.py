@@ -8,7 +8,7 @@ from pathlib import Path
 # what each of its processes logs of an exception before it has all others end; theirs tell of its death alone
 _MARK = " hit an exception: Traceback (most recent call last):\n"
 _NEXT_RECORD = re.compile(r"^\[\d{4}-", re.MULTILINE)
-_RAISED_FROM = re.compile(r"\n\n(?:During handling of|The above exception) .*\n\nTraceback \(most recent call last\):\n")
+_RAISED_FROM = re.compile(r"\n\n(?:During handling of|The above exception) .*\n\nTraceback .*\n")
 _MOST_LETTERS = 300
 
 
