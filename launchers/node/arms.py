@@ -121,7 +121,7 @@ class ArmSlot(ServerSlot):
         if self.child is not None and exit_code is None:
             self._end_if_told(self.child, told, pulse)
         elif exit_code is not None and self._said < self.told.incarnation:
-            self._say_ended(pulse, self.told.incarnation, describe_exit(exit_code))
+            self._say_ended(pulse, self.told.incarnation, self._with_last_error(describe_exit(exit_code)))
         elif not told.meeting and self._said < told.incarnation:
             self._say_ended(pulse, told.incarnation, "was not started")
         elif told.meeting and told.incarnation > self.told.incarnation:

@@ -167,9 +167,10 @@ class ServerSlot(ABC):
             return None
         cause = self._lost or describe_exit(exit_code)
         if self._incarnation >= self._allowed(pulse, exit_code):
-            cause = f"{cause} {self._restarts_in_words(pulse)}{self._said()}"
+            cause = self._with_last_error(f"{cause} {self._restarts_in_words(pulse)}")
             return from_child(self.role, self.name, pulse.moment, self.child, exit_code, cause)
-        log.warning("%s=%s pid=%d %s%s: restarting", self.role, self.name, self.child.pid, cause, self._said())
+        said = self._with_last_error(cause)
+        log.warning("%s=%s pid=%d %s: restarting", self.role, self.name, self.child.pid, said)
         self._incarnation += 1
         self._permission = self._ask_permission(pulse)
         return None
@@ -227,8 +228,8 @@ class ServerSlot(ABC):
             self._condemned = True
             child.signal(STACKS)
 
-    def _said(self) -> str:
-        return f", {error}" if (error := self.last_error()) else ""
+    def _with_last_error(self, words: str) -> str:
+        return f"{words}, {error}" if (error := self.last_error()) else words
 
     def _restarts_in_words(self, pulse: Pulse) -> str:
         if pulse.value(keys.server_ready(self.name)) is None:
