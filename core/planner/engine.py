@@ -6,7 +6,7 @@ from core.config.layout import engine_nodes, running_requests
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from core.sglang import engine_sizes
-from core.sglang.engine_options import attention_groups
+from core.sglang.engine_options import attention_groups, whole_output_layer
 from core.sglang.engine_sizes import BUCKET_BYTES, KvCache
 from core.sglang.launch import MAX_GRAPH_BATCH
 from core.sglang.speculation import index_bytes, tokens_at_once, verify_bytes
@@ -28,8 +28,15 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -
 
 def weight_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes of the weights that it computes with."""
-    size, groups = element_bytes(config, device), attention_groups(config.placement.engine_options)
-    return engine_sizes.weight_bytes(shape, size, _split(config, device), groups=groups, in_fp8=in_fp8(config))
+    options = config.placement.engine_options
+    return engine_sizes.weight_bytes(
+        shape,
+        element_bytes(config, device),
+        _split(config, device),
+        groups=attention_groups(options),
+        whole_output=whole_output_layer(options),
+        in_fp8=in_fp8(config),
+    )
 
 
 def in_fp8(config: RunConfig) -> bool:
@@ -46,7 +53,15 @@ def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> 
     static, most = int(placement.engine_memory_fraction * gpu_bytes), placement.engine_max_total_tokens
     of_cache = 1 if str(placement.engine_options.get("kv_cache_dtype", "")).startswith("fp8") else size
     return engine_sizes.gpu_cache(
-        shape, size, split, static, most, groups=groups, in_fp8=in_fp8(config), kv_bytes=of_cache
+        shape,
+        size,
+        split,
+        static,
+        most,
+        groups=groups,
+        whole_output=whole_output_layer(placement.engine_options),
+        in_fp8=in_fp8(config),
+        kv_bytes=of_cache,
     )
 
 

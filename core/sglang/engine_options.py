@@ -85,6 +85,11 @@ def attention_groups(options: Mapping[str, Any]) -> int:
     return max(1, size) if options.get("enable_dp_attention") and isinstance(size, int) else 1
 
 
+def whole_output_layer(options: Mapping[str, Any]) -> bool:
+    """Whether each of these groups has the whole output layer, too."""
+    return attention_groups(options) > 1 and bool(options.get("enable_dp_lm_head"))
+
+
 def pinned_options(pinned: str) -> dict[str, Option]:
     """The options of a version that the project pins."""
     kept = json.loads((FILES / f"{pinned}.json").read_text(encoding="utf-8"))

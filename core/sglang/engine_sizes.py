@@ -43,12 +43,19 @@ class KvCache:
 
 
 def weight_bytes(
-    shape: ModelShape, element_bytes: int, tensor_parallel: int, *, groups: int = 1, in_fp8: bool = False
+    shape: ModelShape,
+    element_bytes: int,
+    tensor_parallel: int,
+    *,
+    groups: int = 1,
+    whole_output: bool = False,
+    in_fp8: bool = False,
 ) -> int:
     """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them.
 
     Args:
         groups: of ranks, each with the whole attention and embedding.
+        whole_output: each with the whole output layer, too.
         in_fp8: whether linear layers are, with a float32 factor for each block.
     """
     parts, made = parameter_parts(shape), _of_few_numbers(shape)
@@ -57,7 +64,8 @@ def weight_bytes(
         few += shape.num_layers * (shape.latent.query_rank + shape.latent.rank)
     repeated = (groups - 1) * (parts["attention"] - few)
     packed = made + (matrix_elements(shape) - made + repeated) // tensor_parallel if in_fp8 else 0
-    cut = num_parameters(shape) - whole - few + repeated + (groups - 1) * parts["embedding"]
+    of_words = parts["embedding"] + (parts["output"] if whole_output else 0)
+    cut = num_parameters(shape) - whole - few + repeated + (groups - 1) * of_words
     rest = whole + few + -(-cut // tensor_parallel) - packed
     return rest * element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
 
@@ -90,6 +98,7 @@ def gpu_cache(
     max_tokens: int | None,
     *,
     groups: int = 1,
+    whole_output: bool = False,
     in_fp8: bool = False,
     kv_bytes: int | None = None,
 ) -> KvCache:
@@ -98,11 +107,15 @@ def gpu_cache(
     Args:
         max_tokens: of each group.
         groups: of ranks that compute attention of samples of their own.
+        whole_output: whether each group has the output layer, too.
         in_fp8: whether linear layers are.
         kv_bytes: of a number in the cache; None: as of others.
     """
     token = kv_token_bytes(shape, kv_bytes or element_bytes, tensor_parallel // groups)
-    left = max(0, static_bytes - weight_bytes(shape, element_bytes, tensor_parallel, groups=groups, in_fp8=in_fp8))
+    weights = weight_bytes(
+        shape, element_bytes, tensor_parallel, groups=groups, whole_output=whole_output, in_fp8=in_fp8
+    )
+    left = max(0, static_bytes - weights)
     room = int(left * (1 if shape.delta is None else KV_SHARE)) // token
     return KvCache(groups * (room if max_tokens is None else min(room, max_tokens)), token, groups)
 

@@ -228,13 +228,17 @@ def test_engines_share_their_weights_and_have_more_room_for_tokens() -> None:
 
 def test_groups_of_an_engines_ranks_have_the_whole_attention_and_a_cache_each() -> None:
     two_ranks = {"trainers_per_node": 2, "engine_tensor_parallel": 2, "engine_max_total_tokens": 9000}
-    in_groups = {"engine_options": {"enable_dp_attention": True, "dp_size": 2}}
-    cut, grouped = (plan(run("qwen3-8b", placement={**two_ranks, **more})) for more in ({}, in_groups))
+    in_groups = {"enable_dp_attention": True, "dp_size": 2}
+    cut, grouped, with_output = (
+        plan(run("qwen3-8b", placement={**two_ranks, "engine_options": options}))
+        for options in ({}, in_groups, in_groups | {"enable_dp_lm_head": True})
+    )
     assert (cut.cache.tokens, grouped.cache.tokens) == (9000, 18000), "engine_max_total_tokens is of a group"
     of_cut, of_grouped = (one.phases["rollout"][ENGINE] for one in (cut, grouped))
     assert of_grouped["kv_cache"] == 2 * of_cut["kv_cache"], "all heads of half of the samples"
     parts = modelcfg.parameter_parts(modelcfg.load("qwen3-8b"))
     assert of_grouped["weights"] - of_cut["weights"] == parts["attention"] + parts["embedding"]
+    assert with_output.phases["rollout"][ENGINE]["weights"] - of_grouped["weights"] == parts["output"]
 
 
 def test_the_fullest_stage_stands_for_all() -> None:
