@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from core.pretrained.packing import Packing
 from core.sglang.capabilities import Capabilities
@@ -165,7 +166,14 @@ def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) 
     body = {"model_path": str(model_dir), "load_format": "auto", "weight_version": version, "flush_cache": True}
     stamp(client, f"{version}-incomplete")
     client.post_checked("/update_weights_from_disk", body, loads=True)
+    checksums(client)  # SGLang answers when its first rank is done: the caller would remove files that others read
     verify(client, version)
+
+
+def checksums(client: EngineClient) -> list[dict[str, Any]]:
+    """A checksum of each tensor, of every tensor-parallel rank of the engine, once all of them have got so far."""
+    found: list[dict[str, Any]] = client.post_checked("/weights_checker", {"action": "checksum"}, loads=True)["ranks"]
+    return found
 
 
 def stamp(client: EngineClient, version: str) -> None:

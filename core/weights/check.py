@@ -16,6 +16,7 @@ from core.engines.roster import Engine, Engines
 from core.sglang.client import EngineClient
 from core.sglang.engine_sizes import BUCKET_BYTES
 from core.sglang.errors import EngineDied
+from core.sglang.weights import checksums
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSource
 
@@ -87,8 +88,7 @@ def compare(engine: str, version: str, found: Checksums, wanted: Checksums) -> N
 
 def weight_checksums(client: EngineClient) -> Checksums:
     """A checksum of each tensor of the engine's model, by name and tensor-parallel rank."""
-    answer = client.post_checked("/weights_checker", {"action": "checksum"}, loads=True)
     found: dict[str, str] = {}
-    for number, part in enumerate(answer["ranks"]):
+    for number, part in enumerate(checksums(client)):
         found |= {f"{name}@{number}": str(value) for name, value in part["checksums"].items()}
     return found
