@@ -64,6 +64,11 @@ class Adapted:
             return "replicated", self.kind
         return "replicated", "rows"
 
+    @property
+    def largest_rank(self) -> int:
+        """Rank that what an adapter adds can have at most: the smaller of I and O, where it is largest."""
+        return max(min(self.inputs, self.outputs(place)) for place in self.chosen)
+
     def outputs(self, place: int) -> int:
         """O of the projection at a place."""
         return self.widths[place] * self.groups
@@ -111,6 +116,13 @@ def adapted_layers(shape: ModelShape, layer: int, targets: Collection[str]) -> l
     chosen = possible_targets(shape) if ALL_LINEAR in targets else targets
     found = [_adapted(shape, weight, chosen) for weight in sorted(_lines(shape, layer), key=made_at)]
     return [one for one in found if one.chosen]
+
+
+@lru_cache(maxsize=256)  # likewise
+def largest_ranks(shape: ModelShape, targets: tuple[str, ...]) -> tuple[int, ...]:
+    """The rank, for each decoder layer, above which its adapters could add nothing more; 0: it has none."""
+    adapted = (adapted_layers(shape, layer, targets) for layer in range(shape.num_layers))
+    return tuple(max((one.largest_rank for one in layer), default=0) for layer in adapted)
 
 
 def adapter_parameters(

@@ -166,6 +166,11 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
             lambda config: frozen.stages_have_work(config, files.shape(config.model)), ("model", "placement", "train")
         ),
         Rule(lambda config: lora.targets_are_layers(config, files.shape(config.model)), ("model", "train")),
+        Rule(lambda config: lora.rank_is_of_a_layer(config, files.shape(config.model)), ("model", "train")),
+        Rule(
+            lambda config: lora.stages_have_adapters(config, files.shape(config.model)),
+            ("model", "placement", "train"),
+        ),
         Rule(
             lambda config: routing.the_model_has_experts(config, files.shape(config.model)),
             ("algorithm", "model"),
