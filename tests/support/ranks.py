@@ -79,6 +79,7 @@ class Ranks:
 
     def run(self, folder: Path) -> list[dict[str, Any]]:
         """Outcomes of the cases in this folder, by rank."""
+        self._all_run()
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.write(f"{folder}\n".encode())
@@ -86,11 +87,15 @@ class Ranks:
         written = [folder / f"rank{rank}.json" for rank in range(self._world_size)]
         deadline = time.monotonic() + DEADLINE_S
         while not all(path.exists() for path in written):
-            for rank, process in enumerate(self._processes):
-                assert process.poll() is None, f"rank {rank} has ended:\n{self._log(rank).read_text()[-4000:]}"
+            self._all_run()
             assert time.monotonic() < deadline, f"no end after {DEADLINE_S:.0f} s:\n{self._where(written)}"
             time.sleep(0.05)
         return [json.loads(path.read_text()) for path in written]
+
+    def _all_run(self) -> None:
+        for rank, process in enumerate(self._processes):
+            if (code := process.poll()) is not None:
+                pytest.fail(f"rank {rank} has ended with code {code}:\n{self._log(rank).read_text()[-4000:]}")
 
     def _where(self, written: list[Path]) -> str:
         """Where those ranks are that are not done, by faulthandler."""

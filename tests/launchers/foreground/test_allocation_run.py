@@ -17,10 +17,10 @@ from hpc.slurm.options import SRUN_OPTIONS
 from launchers.attempts.failure import Failure, write_record
 from launchers.commands.foreground import current_allocation
 from launchers.foreground import allocation_run
-from launchers.foreground import follow as foreground_run
 from launchers.foreground.allocation_run import run_in_allocation
 from launchers.show.display import Display
 from tests.support.command_stand_ins import ebbtide_with
+from tests.support.descendants import spare_descendants
 from tests.support.good_run import RUN_FILE, write_run
 from tests.support.stand_in_commands import calls, first_on_path, stand_in
 
@@ -35,8 +35,8 @@ def said(directory: RunDirectory, command: str, monkeypatch: pytest.MonkeyPatch)
     (earlier.parent / "latest").symlink_to("1")
     for name, value in ALLOCATION.items():
         monkeypatch.setenv(name, value)
-    for module, name in ((allocation_run, "adopt_orphans"), (foreground_run, "kill_descendants")):
-        monkeypatch.setattr(module, name, lambda: None)  # of this process: a cluster may be among them
+    monkeypatch.setattr(allocation_run, "adopt_orphans", lambda: None)  # of this process
+    spare_descendants(monkeypatch)
     monkeypatch.setattr(allocation_run, "srun_command", lambda *_: ["sh", "-c", command])
     text = io.StringIO()
     assert run_in_allocation(directory, Display(Console(file=text, width=200))) == 1

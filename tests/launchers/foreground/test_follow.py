@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from launchers.attempts.exit_codes import INTERRUPTED
 from launchers.foreground import follow as module
 from launchers.foreground.follow import follow, interrupts
 from launchers.show.display import Display
+from tests.support.descendants import spare_descendants
 from tests.support.waiting import DEADLINE_S
 
 SAVES = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
@@ -55,6 +56,14 @@ class Followed:
     @property
     def asked(self) -> bool:
         return (self.folder / "stop").exists()
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command ends what its child has left, once; here that would be the ranks of other tests, too."""
+    asked = spare_descendants(monkeypatch)
+    yield
+    assert asked == [module.__name__]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

@@ -16,19 +16,14 @@ from core.run_dir.run_directory import RunDirectory
 from launchers.attempts import judgement
 from launchers.attempts.failure import Failure, read_record
 from launchers.attempts.outcome import Outcome
-from launchers.node import agent, early, processes
+from launchers.node import agent, early
 from launchers.node.agent import run_agent
 from launchers.node.processes import NodeProcesses
 from launchers.node.seat import Seat
+from tests.support.descendants import spare_descendants
 from tests.support.good_run import write_run
 
 SEAT = Seat(1, 0, ("here",), "127.0.0.1", None, "key")
-
-
-def spare_descendants(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of this process, among which a cluster may be, stay alive."""
-    for module in (agent, processes):
-        monkeypatch.setattr(module, "kill_descendants", lambda: None)
 
 
 def conclusions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Outcome | None) -> list[Outcome]:
