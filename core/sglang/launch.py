@@ -12,7 +12,7 @@ from typing import Any, Literal
 from core.pretrained.packing import Packing
 from core.pretrained.quantised import KEYS
 from core.processes.device import thread_environment
-from core.sglang.back_ends import BackEnds
+from core.sglang.back_ends import TRITON, BackEnds
 from core.sglang.engine_options import attention_groups, known_options, words
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
@@ -21,6 +21,7 @@ WEIGHT_LOADER = "ebbtide_weight_replay.load"  # of ENGINE_SITE: takes buckets fa
 HIDDEN = "megatron"  # SGLang imports it where it finds it
 CPU_TOTAL_TOKENS = 16384
 OVERRIDES = "json_model_override_args"  # SGLang's option: what of config.json is to be otherwise
+MOST_BLOCKS = 32  # that share a sample's keys with triton: few long samples fill a GPU by them (SGLang: 8)
 MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up time than they give back
 
 # what must not reach an engine: settings of the trainer's process group, and of a parent engine
@@ -170,6 +171,7 @@ def _cpu_options(spec: EngineSpec) -> dict[str, Any]:
 def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
     return {
         "attention_backend": spec.back_ends.attention,
+        "triton_attention_num_kv_splits": MOST_BLOCKS if _shares_keys(spec) and not _many(spec) else None,
         # another, as on Blackwell, shuffles loaded weights: no update would fit
         "moe_runner_backend": "triton" if spec.has_experts else None,
         "fp8_gemm_runner_backend": "triton" if spec.packing else None,  # likewise
@@ -181,6 +183,16 @@ def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
         "disable_prefill_cuda_graph": True,  # took half of the start, to speed up what is a few steps of each rollout
         "enable_deterministic_inference": True if spec.deterministic else None,
     }
+
+
+def _shares_keys(spec: EngineSpec) -> bool:
+    """Whether `ebbtide_triton_blocks` shares out a sample's keys; deterministic engines have a rule of their own."""
+    return spec.back_ends.attention == TRITON and not spec.deterministic
+
+
+def _many(spec: EngineSpec) -> bool:
+    """Whether more samples may be under way than graphs have: they fill a GPU, and each would take the room."""
+    return _running_of_a_group(spec) > MAX_GRAPH_BATCH
 
 
 def _running_of_a_group(spec: EngineSpec) -> int:
@@ -237,6 +249,8 @@ def _cuda_environment(spec: EngineSpec) -> dict[str, str]:
     variables = {} if asked else {"SGLANG_IS_FLASHINFER_AVAILABLE": "false"}
     if spec.tensor_parallel > 1:  # trainer ranks need not hold alike: the plan knows, and the gate looks for strangers
         variables["SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK"] = "false"
+    if _shares_keys(spec):
+        variables["EBBTIDE_TRITON_BLOCKS"] = "1"
     return variables | ({"EBBTIDE_TRITON_WINDOWS": "1"} if spec.has_windows else {})
 
 

@@ -14,6 +14,7 @@ import pytest
 import modelcfg
 from core.pretrained.packing import Packing
 from core.sglang.asked_config import not_said
+from core.sglang.back_ends import BackEnds
 from core.sglang.launch import CPU_SHIM, ENGINE_SITE, EngineSpec, OverNodes, command, environment
 from modelcfg.families import families
 from tests.support.tiny_models import SEEING, SEEING_EXPERTS, STATEFUL, tiny_model
@@ -87,6 +88,24 @@ def test_an_engine_in_fp8_is_told_so_reads_no_weights_and_keeps_them_as_they_are
 def test_an_engine_of_layers_with_windows_is_told_to_count_their_keys() -> None:
     assert environment(replace(CUDA, has_windows=True), {})["EBBTIDE_TRITON_WINDOWS"] == "1"
     assert "EBBTIDE_TRITON_WINDOWS" not in environment(CUDA, {})
+
+
+def test_an_engine_with_triton_shares_out_keys_by_our_rule_and_others_by_theirs() -> None:
+    assert environment(CUDA, {})["EBBTIDE_TRITON_BLOCKS"] == "1"
+    words = command(CUDA)
+    assert words[words.index("--triton-attention-num-kv-splits") + 1] == "32"
+    for other in (replace(CUDA, deterministic=True), replace(CUDA, back_ends=BackEnds("fa3"))):
+        assert "EBBTIDE_TRITON_BLOCKS" not in environment(other, {})
+        assert "--triton-attention-num-kv-splits" not in command(other)
+
+
+def test_beyond_the_graphs_samples_have_no_room_for_more_blocks() -> None:
+    """Their parts would be as large as the samples are many; a run file's own number counts."""
+    many = replace(CUDA, max_running_requests=257)
+    assert "--triton-attention-num-kv-splits" not in command(many)
+    assert environment(many, {})["EBBTIDE_TRITON_BLOCKS"] == "1"
+    words = command(replace(many, options={"triton_attention_num_kv_splits": 16}))
+    assert words[words.index("--triton-attention-num-kv-splits") + 1] == "16"
 
 
 def test_groups_of_ranks_each_have_their_share_of_the_requests() -> None:

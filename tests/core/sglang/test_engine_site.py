@@ -94,6 +94,7 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     import ebbtide_attention_groups as groups
     import ebbtide_fp8_engine as plugin
     import ebbtide_group_processes as processes
+    import ebbtide_triton_blocks as blocks
     import ebbtide_triton_windows as windows
 
     (package,) = (Path(folder) for folder in importlib.util.find_spec("sglang").submodule_search_locations)
@@ -105,7 +106,7 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     of_settings = [(processes.SETTINGS, text) for text in ("    def init_new(", used)]
     for module, text in (*of_settings, (processes.CONTROLLER, "self.soft_watchdog.feed()")):
         assert text in (package / f"{module.removeprefix('sglang.').replace('.', '/')}.py").read_text()
-    for target in (groups.SLEEP, groups.FLUSH):
+    for target in (groups.SLEEP, groups.FLUSH, blocks.COUNT):
         module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert f"    def {name}(" in text.partition(f"class {owner}")[2].replace("async def", "def"), target
@@ -263,6 +264,32 @@ def test_a_window_has_one_more_key_than_its_distance(
     back_end = SimpleNamespace(sliding_window_size=size)
     assert plugin.gather_one_more(None, back_end, "runner") is None
     assert back_end.sliding_window_size == wanted
+
+
+@pytest.mark.parametrize(
+    ("facts", "wanted"),
+    [
+        ({}, [1, 1, 2, 2, 8, 8, 20, 20]),  # 128, 129, 5000 and 5000 tokens, and what SGLang has counted
+        ({"max_kv_splits": 4}, [1, 1, 2, 2, 4, 4, 20, 20]),
+        ({"use_mla": True}, [1, 1, 1, 1, 1, 1, 20, 20]),
+        ({"enable_deterministic": True}, [1, 1, 1, 1, 1, 1, 20, 20]),
+    ],
+    ids=["as-ever", "a-run-file-s-most", "latent", "deterministic"],
+)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_no_sample_s_keys_have_fewer_blocks_than_its_length_asks_for(
+    monkeypatch: pytest.MonkeyPatch, facts: dict[str, object], wanted: list[int], dtype: torch.dtype
+) -> None:
+    """Each place of a sample that drafts has them. SGLang's own count stays where it is higher."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_triton_blocks as plugin
+
+    back_end = SimpleNamespace(**{"use_mla": False, "enable_deterministic": False, "max_kv_splits": 32, **facts})
+    lengths, counted = torch.tensor([128, 129, 5000, 5000], dtype=dtype), torch.ones(8, dtype=torch.int32)
+    counted[6:] = 20
+    assert plugin.count_by_length("given", back_end, counted, lengths) == "given"
+    assert counted.tolist() == wanted
+    assert lengths.tolist() == [128, 129, 5000, 5000]
 
 
 def test_without_switches_nothing_happens() -> None:
