@@ -14,6 +14,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -69,34 +71,33 @@ def sglangs_own(made: Batch, most: int) -> Tensor:
 
 def as_in_runs(made: Batch) -> Tensor:
     """The blocks of each sample that an engine's plugin counts."""
-    sys.path.append(str(ENGINE_SITE))
-    from ebbtide_triton_blocks import count_by_length  # type: ignore[import-not-found]
-
     blocks = sglangs_own(made, MOST_BLOCKS)
-    usual = SimpleNamespace(use_mla=False, enable_deterministic=False, max_kv_splits=MOST_BLOCKS)
-    count_by_length(None, usual, blocks, _lengths(made))
+    _plugin().count_by_length(None, SimpleNamespace(use_mla=False, max_kv_splits=MOST_BLOCKS), blocks, _lengths(made))
     return blocks
+
+
+def _plugin() -> Any:
+    sys.path.append(str(ENGINE_SITE))
+    return import_module("ebbtide_triton_blocks")
 
 
 def _lengths(made: Batch) -> Tensor:
     return torch.full((made.samples,), made.tokens, dtype=torch.int32, device="cuda")
 
 
-def attend(made: Batch, blocks: Tensor, most: int) -> tuple[Callable[[], None], Tensor]:
-    """One layer after the other, and where the last one's output is."""
-    from sglang.kernels.ops.attention.decode_attention import decode_attention_fwd
-
+def attend(made: Batch, blocks: Tensor, most: int, start: Callable[..., Any]) -> tuple[Callable[[], None], Tensor]:
+    """One layer after the other by `start`, and where the last one's output is."""
     out = torch.empty_like(made.queries)
     heads, size = made.queries.shape[1:]
-    partial = torch.empty(made.samples, heads, most, size, device="cuda")
+    parts = torch.empty(made.samples, heads, most, size, device="cuda")
     sums = torch.empty(made.samples, heads, most, device="cuda")
     begins = torch.arange(made.samples + 1, device="cuda", dtype=torch.int32) * made.tokens
     places = torch.arange(made.samples * made.tokens, device="cuda", dtype=torch.int64)
 
     def all_layers() -> None:
         for keys, values in made.layers:
-            where = (begins, places, partial, sums, blocks, most)
-            decode_attention_fwd(made.queries, keys, values, out, *where, size**-0.5, 1.0, 1.0)
+            where = (begins, places, parts, sums, blocks, most)
+            start(made.queries, keys, values, out, *where, size**-0.5, 1.0, 1.0)
 
     return all_layers, out
 
@@ -112,12 +113,18 @@ def microseconds(act: Callable[[], None], layers: int) -> float:
 
 def measured(made: Batch, rate: float) -> tuple[dict[str, Any], float]:
     """A line of the result, and how far outputs are apart from those of one block."""
+    from sglang.kernels.ops.attention.decode_attention import decode_attention_fwd as usual
+
     own, ours = sglangs_own(made, SGLANGS_MOST), as_in_runs(made)
-    cases = {"one": (torch.ones_like(own), SGLANGS_MOST), "sglang": (own, SGLANGS_MOST), "runs": (ours, MOST_BLOCKS)}
+    cases = {
+        "one": (torch.ones_like(own), SGLANGS_MOST, usual),
+        "sglang": (own, SGLANGS_MOST, usual),
+        "runs": (ours, MOST_BLOCKS, partial(_plugin().start_as_many, usual)),
+    }
     line: dict[str, Any] = {"samples": made.samples, "tokens": made.tokens}
     outputs = []
-    for name, (blocks, most) in cases.items():
-        act, out = attend(made, blocks, most)
+    for name, (blocks, *how) in cases.items():
+        act, out = attend(made, blocks, *how)
         line |= {f"{name}_blocks": int(blocks[0]), f"{name}_us": round(microseconds(act, len(made.layers)), 2)}
         outputs.append(out.float())
     keys, values = made.layers[0]

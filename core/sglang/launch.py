@@ -21,7 +21,7 @@ WEIGHT_LOADER = "ebbtide_weight_replay.load"  # of ENGINE_SITE: takes buckets fa
 HIDDEN = "megatron"  # SGLang imports it where it finds it
 CPU_TOTAL_TOKENS = 16384
 OVERRIDES = "json_model_override_args"  # SGLang's option: what of config.json is to be otherwise
-MOST_BLOCKS = 32  # that share a sample's keys with triton: few long samples fill a GPU by them (SGLang: 8)
+MOST_BLOCKS = 32  # that share a sample's keys with triton, where few are left: they fill a GPU by them (SGLang: 8)
 MAX_GRAPH_BATCH = 256  # CUDA graphs beyond this cost more memory and start-up time than they give back
 
 # what must not reach an engine: settings of the trainer's process group, and of a parent engine

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import httpx
@@ -98,7 +99,7 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     import ebbtide_triton_windows as windows
 
     (package,) = (Path(folder) for folder in importlib.util.find_spec("sglang").submodule_search_locations)
-    for target in (plugin.FILL, plugin.QUANTISE):
+    for target in (plugin.FILL, plugin.QUANTISE, blocks.ATTEND):
         module, _, name = target.removeprefix("sglang.").rpartition(".")
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert re.search(rf"^(def {name}\(|    {name},$)", text, re.MULTILINE), target
@@ -148,6 +149,7 @@ def test_a_flush_of_all_groups_answers_with_the_one_that_has_not(monkeypatch: py
 
 SETTINGS = """
 from types import SimpleNamespace
+from typing import Any
 def wait_port_available(port, name, timeout_s=30):
     if name != "nccl_port":
         raise ValueError(f"{name} {port} is in use")
@@ -200,6 +202,7 @@ def test_llamas_factors_arrive_in_sglangs_own_layers() -> None:
     """Under the names of what is fused; the second of two ranks has its part, by rows, and of an output by columns."""
     code = """
 from types import SimpleNamespace
+from typing import Any
 from sglang.srt.plugins import load_plugins
 load_plugins()
 import torch
@@ -266,30 +269,70 @@ def test_a_window_has_one_more_key_than_its_distance(
     assert back_end.sliding_window_size == wanted
 
 
-@pytest.mark.parametrize(
-    ("facts", "wanted"),
-    [
-        ({}, [1, 1, 2, 2, 8, 8, 20, 20]),  # 128, 129, 5000 and 5000 tokens, and what SGLang has counted
-        ({"max_kv_splits": 4}, [1, 1, 2, 2, 4, 4, 20, 20]),
-        ({"use_mla": True}, [1, 1, 1, 1, 1, 1, 20, 20]),
-        ({"enable_deterministic": True}, [1, 1, 1, 1, 1, 1, 20, 20]),
-    ],
-    ids=["as-ever", "a-run-file-s-most", "latent", "deterministic"],
-)
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_no_sample_s_keys_have_fewer_blocks_than_its_length_asks_for(
-    monkeypatch: pytest.MonkeyPatch, facts: dict[str, object], wanted: list[int], dtype: torch.dtype
-) -> None:
-    """Each place of a sample that drafts has them. SGLang's own count stays where it is higher."""
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
     import ebbtide_triton_blocks as plugin
 
-    back_end = SimpleNamespace(**{"use_mla": False, "enable_deterministic": False, "max_kv_splits": 32, **facts})
-    lengths, counted = torch.tensor([128, 129, 5000, 5000], dtype=dtype), torch.ones(8, dtype=torch.int32)
-    counted[6:] = 20
-    assert plugin.count_by_length("given", back_end, counted, lengths) == "given"
+    return plugin
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    ("facts", "lengths", "wanted"),
+    [
+        ({}, [128, 129, 5000, 90], [1, 2, 8, 20]),  # SGLang has counted 1, 1, 1 and 20
+        ({}, [128, 129, 5000, 90, 1], [1, 2, 8, 8, 1]),
+        ({"max_kv_splits": 4}, [128, 129, 5000, 90], [1, 2, 4, 4]),
+        ({"use_mla": True}, [128, 129, 5000, 90], [1, 1, 1, 20]),
+    ],
+    ids=["few", "more", "a-run-file-s-most", "latent"],
+)
+def test_a_sample_s_keys_have_blocks_by_its_length(
+    blocks: Any, facts: dict[str, object], lengths: list[int], wanted: list[int], dtype: torch.dtype
+) -> None:
+    """At least those; few samples have more where SGLang's own rule says so."""
+    back_end = SimpleNamespace(**{"use_mla": False, "max_kv_splits": 32, **facts})
+    of_samples, counted = torch.tensor(lengths, dtype=dtype), torch.ones(len(lengths), dtype=torch.int32)
+    counted[3] = 20
+    assert blocks.count_by_length("given", back_end, counted, of_samples) == "given"
     assert counted.tolist() == wanted
-    assert lengths.tolist() == [128, 129, 5000, 5000]
+    assert of_samples.tolist() == lengths
+
+
+def test_places_of_a_sample_that_drafts_have_the_same_blocks(blocks: Any) -> None:
+    counted = torch.ones(4, dtype=torch.int32)
+    back_end = SimpleNamespace(use_mla=False, max_kv_splits=32)
+    blocks.count_by_length(None, back_end, counted, torch.tensor([300, 10]))
+    assert counted.tolist() == [3, 3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("queries", "counted", "value_channels", "most"),
+    [(4, 4, 2, 32), (5, 5, 2, 8), (8, 3, 2, 32), (4, 256, 2, 32), (8, 256, 2, 8), (256, 256, 1, 32)],
+    ids=["few", "many", "padded", "few-of-a-graph", "more-of-a-graph", "latent"],
+)
+def test_no_more_blocks_are_started_than_are_counted(
+    blocks: Any, queries: int, counted: int, value_channels: int, most: int
+) -> None:
+    """A graph's buffer of counts is for the largest batch; without one it is for the samples, however queries are
+    padded. What is left out of the blocks' results is not written to.
+    """
+    told: list[Any] = []
+    parts = torch.zeros(queries, 3, 32, value_channels)
+    tensors = torch.zeros(queries, 3, 2), torch.zeros(9, 1, 2), torch.zeros(9, 1, value_channels)
+    others = ("out", "begins", "places", parts, "sums", torch.ones(counted), 32, "scale")
+    assert (
+        blocks.start_as_many(lambda *all_of, **named: told.append((all_of, named)), *tensors, *others, cap=1.0) is None
+    )
+    ((all_of, named),) = told
+    assert named == {"cap": 1.0}
+    assert all(one is other for one, other in zip(all_of[:3], tensors, strict=True))
+    assert all_of[3:6] == ("out", "begins", "places")
+    assert all_of[6].shape == (queries, 3, most, value_channels)
+    assert all_of[6].stride() == parts.stride()
+    assert all_of[6].data_ptr() == parts.data_ptr()
+    assert (all_of[7], len(all_of[8]), *all_of[9:]) == ("sums", counted, most, "scale")
 
 
 def test_without_switches_nothing_happens() -> None:
