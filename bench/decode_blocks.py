@@ -103,7 +103,7 @@ def attend(made: Batch, blocks: Tensor, most: int, start: Callable[..., Any]) ->
 
 
 def microseconds(act: Callable[[], None], layers: int) -> float:
-    """Of a layer, by replays of a CUDA graph."""
+    """Time of a layer, by replays of a CUDA graph."""
     act()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

@@ -47,3 +47,20 @@ def test_the_table_of_the_calculator_is_the_result() -> None:
     assert curves
     assert [curve["seed"] for curve in curves if page_table(curve, "others") not in page] == []
     assert all(curve["commit"] and curve["versions"]["sglang"] and curve["machine"] for curve in curves)
+
+
+def test_the_table_of_blocks_is_the_result() -> None:
+    """Rows of one shape follow each other, its name in the first."""
+    page = (ROOT / "bench" / "README.md").read_text()
+    lines = json.loads((ROOT / "bench" / "results" / "decode_blocks.json").read_text())["lines"]
+    measured = {(one["shape"], f"{one['samples']}", f"{one['tokens']:,}"): one for one in lines}
+    table = page.partition("| shape | samples | tokens of each |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) == 9
+    shape = ""
+    for line in table:
+        named, samples, tokens, *figures = (cell.strip() for cell in line.strip("|").split("|"))
+        shape = named.lower() or shape
+        one = measured[shape, samples, tokens]
+        for told, key in zip(figures, ("sglang_us", "runs_us", "limit_us"), strict=True):
+            value = float(told.replace(",", ""))
+            assert abs(value - one[key]) <= (0.05001 if "." in told else 0.5001), (line, key, one[key])

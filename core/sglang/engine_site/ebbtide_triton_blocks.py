@@ -1,6 +1,6 @@
 """A plugin for SGLang (0.5.16 and 0.5.21): with triton, a sample's keys are shared out by its length while decoding.
 
-Several blocks of a GPU attend to parts of a sample's keys. SGLang's rule has as many as fill the GPU, and more where
+Several blocks of a GPU attend to parts of a sample's keys. SGLang's rule fills the GPU with them, and takes more where
 samples differ in length: of 128 samples that grow alike, as those of a step do, each has one, which is up to 30 %
 slower than eight from some hundred tokens on (`bench/decode_blocks.py`). So no sample has fewer than one for each
 2**LOG_TOKENS of its tokens, up to BLOCKS. More than BLOCKS fill a GPU where FEW samples are left, the last of a step,
@@ -35,7 +35,7 @@ def register() -> None:
 
 
 def most_blocks(samples: int, most: int) -> int:
-    """Of a sample, where `samples` are decoded together; `most`: what the buffers have room for."""
+    """The most of a sample, where `samples` are decoded together and buffers have room for `most`."""
     return most if samples <= FEW else min(BLOCKS, most)
 
 
