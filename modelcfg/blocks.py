@@ -69,7 +69,7 @@ def _size(shape: ModelShape, weight: Weight, place: int, ranks: int) -> tuple[in
         return rows, columns // ranks
     if weight.kind == "qkv" and place:  # of fewer groups than ranks each has one
         return max(rows // ranks, shape.head_dim), columns
-    if "in_proj_qkv" in weight.hf[place] and shape.delta is not None:  # in its rows lie several, of two widths
-        return gcd(shape.delta.key_size, shape.delta.value_size) // ranks, columns
+    if weight.side_by_side:
+        return gcd(*weight.side_by_side) // ranks, columns
     both = weight.kind == "gate_up" and len(weight.hf) == 1  # gate above up
     return rows // (2 if both else 1) // ranks, columns

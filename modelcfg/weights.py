@@ -45,6 +45,8 @@ class Weight:
         stacked: name of a tensor with those of all experts, one after the other, which files may hold instead; empty:
             none.
         unpacked: a linear layer that publishers keep whole where they keep others in few bits, as routers are.
+        side_by_side: rows of each of the projections in a single tensor, which an engine cuts one by one; empty: it
+            cuts the tensor's rows as they are.
     """
 
     local: str
@@ -55,6 +57,7 @@ class Weight:
     fixed: bool = False
     stacked: str = ""
     unpacked: bool = False
+    side_by_side: tuple[int, ...] = ()
 
     @property
     def of_expert(self) -> bool:
@@ -151,10 +154,12 @@ def delta_net(shape: ModelShape, delta: DeltaNet) -> list[Weight]:
     def line(local: str, hf: str, kind: Kind, *whole: int) -> Weight:
         return Weight(f"self_attention.{local}", (f"linear_attn.{hf}",), kind, (whole,), "attention")
 
+    together = {"qkv": delta.mixed, "qkvz": (*delta.mixed, delta.value_size)}
+
     def projection(name: str, rows: int) -> Weight:
         kind: Kind = "by_head" if name == "qkv" else "rows"
         found = line(f"linear_{name}.weight", f"in_proj_{name}.weight", kind, rows, shape.hidden_size)
-        return replace(found, unpacked=name in PER_HEAD)
+        return replace(found, unpacked=name in PER_HEAD, side_by_side=together.get(name, ()))
 
     return [
         *(projection(name, rows) for name, rows in delta.projections.items()),

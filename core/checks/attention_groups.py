@@ -8,12 +8,11 @@ from common.mistake import Mistake
 from core.config.layout import engine_nodes
 from core.config.other_names import ENGINE_OPTIONS
 from core.config.schema import RunConfig
-from core.sglang.engine_options import attention_groups
+from core.sglang.attention_groups import OPTIONS, attention_groups
 from core.sglang.speculation import ALGORITHM, algorithm
 from modelcfg import ModelShape
 from modelcfg.families import families
 
-OPTIONS = ("enable_dp_attention", "dp_size", "enable_dp_lm_head")
 SWITCH, SIZE, OUTPUT = (f"{ENGINE_OPTIONS}.{name}" for name in OPTIONS)
 
 
@@ -62,6 +61,7 @@ def _sizes(ranks: int, size: int) -> Iterator[Mistake]:
     if size in good:
         return
     wanted = f"a divisor of engine_tensor_parallel, {ranks}, larger than 1"
-    numbers = ", ".join(map(str, good))
-    remedy = f"use one of {numbers}" if good else "raise placement.engine_tensor_parallel, or remove both options"
+    remedy = "raise placement.engine_tensor_parallel, or remove both options"
+    if good:
+        remedy = f"use {good[0]}" if len(good) == 1 else f"use one of {', '.join(map(str, good))}"
     yield Mistake(SIZE, None, f"dp_size {size} with enable_dp_attention", wanted, remedy)

@@ -104,11 +104,11 @@ def groups_have_peers(config: RunConfig) -> Iterator[Mistake]:
 def a_sample_fits_a_micro_batch(config: RunConfig) -> Iterator[Mistake]:
     """The longest possible sample, alone, is within the token budget."""
     prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
-    if config.train.max_tokens_per_micro_batch < prompt + response:
+    if config.train.max_tokens_per_micro_batch < config.sample_tokens:
         yield Mistake(
             "train.max_tokens_per_micro_batch",
             None,
             f"a budget of {config.train.max_tokens_per_micro_batch} tokens",
-            f"room for one sample of {prompt} prompt + {response} response = {prompt + response} tokens",
-            f"raise it to {prompt + response} or more, or lower max_prompt_tokens or max_response_tokens",
+            f"room for one sample of {prompt} prompt + {response} response = {config.sample_tokens} tokens",
+            f"raise it to {config.sample_tokens} or more, or lower max_prompt_tokens or max_response_tokens",
         )

@@ -43,7 +43,7 @@ def context_holds_samples(config: RunConfig, shape: ModelShape | None) -> Iterat
     context = config.placement.engine_options.get(CONTEXT)
     if not _is_number(context):
         return
-    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    longest = config.sample_tokens
     if context < longest:
         wanted = f"{longest} or more, the tokens of the longest prompt and response"
         remedy = f"raise it to {longest}, or remove it"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from common.mistake import Mistake, Wrong
 from core.config.schema import RunConfig
 from core.pretrained.packing import PUBLISHED
-from core.sglang.engine_options import attention_groups
+from core.sglang.attention_groups import attention_groups
 from modelcfg import ModelShape, matrices
 from modelcfg.blocks import Cut, uncut_blocks
 

@@ -19,7 +19,7 @@ from core.config.sections.placement import PlacementConfig
 from core.pretrained.header import told_by_first_bytes
 from core.pretrained.tokenizer_files import TOKENIZER
 from core.pretrained.weight_files import misfits
-from core.sglang.engine_options import attention_groups
+from core.sglang.attention_groups import attention_groups
 from modelcfg import ModelShape
 from modelcfg.families import families
 

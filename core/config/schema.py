@@ -42,3 +42,8 @@ class RunConfig(Section):
     logging: LoggingConfig = LoggingConfig()
     slurm: SlurmConfig = SlurmConfig()
     runs_dir: Path = Field(Path("runs"), description="where run directories are made")
+
+    @property
+    def sample_tokens(self) -> int:
+        """Tokens of the longest sample, its prompt included."""
+        return self.data.max_prompt_tokens + self.rollout.max_response_tokens

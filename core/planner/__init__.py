@@ -9,7 +9,6 @@ from __future__ import annotations
 from core.planner.changes import size_problems
 from core.planner.decisions import plan_memory, streams, takes_turns
 from core.planner.disk import plan_disk
-from core.planner.engine import sample_tokens
 from core.planner.fit import notices, problems
 from core.planner.memory import Device, MemoryPlan
 from core.planner.saves import host_shortage, saves_apart
@@ -22,7 +21,6 @@ __all__ = [
     "plan_disk",
     "plan_memory",
     "problems",
-    "sample_tokens",
     "saves_apart",
     "size_problems",
     "streams",

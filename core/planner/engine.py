@@ -6,13 +6,13 @@ from core.config.layout import engine_nodes, running_requests
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
 from core.sglang import engine_sizes
-from core.sglang.engine_options import attention_groups, whole_output_layer
-from core.sglang.engine_sizes import BUCKET_BYTES, KvCache
+from core.sglang.attention_groups import attention_groups, whole_output_layer
+from core.sglang.engine_sizes import BUCKET_BYTES, EngineFacts, KvCache
 from core.sglang.launch import MAX_GRAPH_BATCH
 from core.sglang.speculation import index_bytes, tokens_at_once, verify_bytes
 from modelcfg import ModelShape, largest_tensor, num_parameters
 
-__all__ = ["KvCache", "bucket_bytes", "cache", "draft_bytes", "forward_bytes", "part_bytes", "sample_tokens"]
+__all__ = ["KvCache", "bucket_bytes", "cache", "draft_bytes", "forward_bytes", "part_bytes"]
 
 BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered for the next
 
@@ -28,15 +28,7 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -
 
 def weight_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes of the weights that it computes with."""
-    options = config.placement.engine_options
-    return engine_sizes.weight_bytes(
-        shape,
-        element_bytes(config, device),
-        _split(config, device),
-        groups=attention_groups(options),
-        whole_output=whole_output_layer(options),
-        in_fp8=in_fp8(config),
-    )
+    return engine_sizes.weight_bytes(_facts(config, shape, device))
 
 
 def in_fp8(config: RunConfig) -> bool:
@@ -46,30 +38,17 @@ def in_fp8(config: RunConfig) -> bool:
 
 def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> KvCache:
     """KV cache of one engine."""
-    placement, size, split = config.placement, element_bytes(config, device), _split(config, device)
-    groups = attention_groups(placement.engine_options)
+    placement, engine = config.placement, _facts(config, shape, device)
     if device == "cpu":
-        return engine_sizes.cpu_cache(shape, size, split, placement.engine_max_total_tokens, groups=groups)
-    static, most = int(placement.engine_memory_fraction * gpu_bytes), placement.engine_max_total_tokens
-    of_cache = 1 if str(placement.engine_options.get("kv_cache_dtype", "")).startswith("fp8") else size
-    return engine_sizes.gpu_cache(
-        shape,
-        size,
-        split,
-        static,
-        most,
-        groups=groups,
-        whole_output=whole_output_layer(placement.engine_options),
-        in_fp8=in_fp8(config),
-        kv_bytes=of_cache,
-    )
+        return engine_sizes.cpu_cache(engine, placement.engine_max_total_tokens)
+    static_bytes = int(placement.engine_memory_fraction * gpu_bytes)
+    return engine_sizes.gpu_cache(engine, static_bytes, placement.engine_max_total_tokens)
 
 
 def forward_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes while prompts are read, those of all samples at once or a chunk of them, or while drafts are verified."""
     samples = running_requests(config, device)
-    prompts = samples * config.data.max_prompt_tokens
-    reading = engine_sizes.forward_bytes(shape, element_bytes(config, device), _split(config, device), prompts)
+    reading = engine_sizes.forward_bytes(_facts(config, shape, device), samples * config.data.max_prompt_tokens)
     drafted = tokens_at_once(config.placement.engine_options)
     return reading if drafted == 1 else max(reading, verify_bytes(samples * drafted, shape.vocab_size))
 
@@ -88,11 +67,14 @@ def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     return min(BUCKETS * max(BUCKET_BYTES, largest), num_parameters(shape) * size * BUCKETS)
 
 
-def sample_tokens(config: RunConfig) -> int:
-    """Tokens of the longest sample, its prompt included."""
-    return config.data.max_prompt_tokens + config.rollout.max_response_tokens
-
-
-def _split(config: RunConfig, device: str) -> int:
-    """Ranks of an engine over which its bytes are counted; on CPUs those of a node all use the same memory."""
-    return config.placement.engine_tensor_parallel if device == "cuda" else engine_nodes(config.placement)
+def _facts(config: RunConfig, shape: ModelShape, device: str) -> EngineFacts:
+    placement, options = config.placement, config.placement.engine_options
+    return EngineFacts(
+        shape,
+        element_bytes(config, device),
+        split=placement.engine_tensor_parallel if device == "cuda" else engine_nodes(placement),
+        groups=attention_groups(options),
+        whole_output=whole_output_layer(options),
+        in_fp8=in_fp8(config),
+        kv_bytes=1 if str(options.get("kv_cache_dtype", "")).startswith("fp8") else None,
+    )

@@ -10,7 +10,6 @@ from core.config.schema import RunConfig
 from core.planner import engine
 from core.planner.changes import Changes, apply, without_present
 from core.planner.decisions import plan_memory
-from core.planner.engine import sample_tokens
 from core.planner.machine import PER_NODE, SIZES
 from core.planner.memory import GENERATING, TIGHT, Device
 from modelcfg import ModelShape
@@ -69,7 +68,7 @@ def fitting_fraction(config: RunConfig, shape: ModelShape, device: Device, wante
 def sample_room(config: RunConfig, shape: ModelShape, device: Device) -> int:
     """The longest samples that the KV cache of an engine has room for."""
     cache = engine.cache(config, shape, device.kind, device.total_bytes or 0)
-    return cache.samples(sample_tokens(config))
+    return cache.samples(config.sample_tokens)
 
 
 def wanted_samples(config: RunConfig) -> int:

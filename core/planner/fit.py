@@ -8,7 +8,6 @@ from common.memory_size import slurm_memory_bytes
 from common.mistake import Mistake
 from common.units import GIB
 from core.config.schema import RunConfig
-from core.planner.engine import sample_tokens
 from core.planner.engine_room import wanted_samples
 from core.planner.memory import GENERATING, TIGHT, TRAINING, MemoryPlan
 from core.planner.remedy import engine_remedy, machine_remedy, roomy_remedy, update_remedy
@@ -31,7 +30,7 @@ def notices(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> list[Mist
 
 def _cache(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     """The engine's share holds its weights and one sample."""
-    longest = sample_tokens(config)
+    longest = config.sample_tokens
     if plan.cache is not None and plan.cache.samples(longest) == 0:
         limit = config.placement.engine_max_total_tokens
         small = limit is not None and limit < longest
@@ -98,7 +97,7 @@ def _tight(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[M
 def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[Mistake]:
     if plan.cache is None:
         return
-    wanted, room = wanted_samples(config), plan.cache.samples(sample_tokens(config))
+    wanted, room = wanted_samples(config), plan.cache.samples(config.sample_tokens)
     if 0 < room < wanted:
         raised = engine_remedy(config, shape, plan.device, wanted, wanted) if plan.device.kind == "cuda" else ""
         lowered = f"lower it to {room}, for the rest only waits"
@@ -106,7 +105,7 @@ def _requests(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterato
             "placement.engine_max_running_requests",
             None,
             f"{wanted}, and a KV cache of {plan.cache.tokens} tokens",
-            f"room for {wanted} samples of {sample_tokens(config)} tokens at once; it has room for {room}",
+            f"room for {wanted} samples of {config.sample_tokens} tokens at once; it has room for {room}",
             f"{raised}, or {lowered}" if raised else lowered,
         )
 

@@ -12,7 +12,6 @@ from core.config.layout import pipeline_stages
 from core.config.schema import RunConfig
 from core.planner.changes import Changes, accepted, apply, in_words, pipeline_changes, present, without_present
 from core.planner.decisions import plan_memory
-from core.planner.engine import sample_tokens
 from core.planner.engine_room import engine_changes, engine_splits
 from core.planner.machine import SIZES, machine_of
 from core.planner.memory import TIGHT, TRAINING, Device
@@ -67,7 +66,7 @@ def machine_remedy(config: RunConfig, shape: ModelShape, device: Device) -> str:
 def _tried(config: RunConfig, shape: ModelShape) -> str:
     sizes = {key: values for key, values in tried(config, shape, machine_of(config)).items() if values != [1]}
     shown = [f"{key} {', '.join(map(str, values))}" for key, values in sizes.items() if values]
-    rows = f"rows down to {sample_tokens(config)} tokens"
+    rows = f"rows down to {config.sample_tokens} tokens"
     streams = [] if needs_values(config.algorithm) else ["an optimizer state that streams"]
     return ", ".join([*shown, "all layers recomputed", rows, *streams])
 
@@ -118,7 +117,7 @@ def _recompute(config: RunConfig, shape: ModelShape) -> list[Changes]:
 
 def _inputs(config: RunConfig) -> list[Changes]:
     """Inputs of recomputed layers on the host, where rows are long enough that copying them takes no time."""
-    fresh = config.train.recompute_inputs == "device" and sample_tokens(config) >= LONG_SAMPLE
+    fresh = config.train.recompute_inputs == "device" and config.sample_tokens >= LONG_SAMPLE
     return [{**ALL_LAYERS, "train.recompute_inputs": "host"}] if fresh else []
 
 
@@ -130,7 +129,7 @@ def _distributed(config: RunConfig) -> list[Changes]:
 
 def _context(config: RunConfig, shape: ModelShape) -> list[Changes]:
     """Long rows over more ranks."""
-    return _split(config, shape, CONTEXT) if sample_tokens(config) >= LONG_SAMPLE else []
+    return _split(config, shape, CONTEXT) if config.sample_tokens >= LONG_SAMPLE else []
 
 
 def _split(config: RunConfig, shape: ModelShape, key: str) -> list[Changes]:

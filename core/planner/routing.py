@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from core.config.layout import share_gpus
 from core.config.schema import RunConfig
-from core.planner.engine import KvCache, sample_tokens
+from core.planner.engine import KvCache
 from core.planner.trainer import largest_row
 from core.samples import BYTE
 from modelcfg import ModelShape
@@ -39,7 +39,7 @@ def step_bytes(config: RunConfig, shape: ModelShape) -> int:
     """Bytes for the longest samples of a step."""
     rollout = config.rollout
     samples = rollout.rollout_batch_size * rollout.n_samples_per_prompt
-    return samples * sample_tokens(config) * _token_experts(shape) * (1 if shape.num_experts <= BYTE else 2)
+    return samples * config.sample_tokens * _token_experts(shape) * (1 if shape.num_experts <= BYTE else 2)
 
 
 def _token_experts(shape: ModelShape) -> int:

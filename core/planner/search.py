@@ -18,7 +18,7 @@ from core.checks.needs import needs_values
 from core.config.schema import RunConfig
 from core.planner.changes import Changes, accepted, apply, pipeline_changes, without_present
 from core.planner.decisions import plan_memory
-from core.planner.engine import sample_tokens, weight_bytes
+from core.planner.engine import weight_bytes
 from core.planner.engine_room import FRACTION, engine_splits, fitting_fraction, wanted_samples
 from core.planner.machine import Layout, Machine, cost, larger_machines, layouts, machine_of
 from core.planner.memory import TRAINING, Device
@@ -80,7 +80,7 @@ def tried(config: RunConfig, shape: ModelShape, machine: Machine) -> dict[str, l
 
 def budgets(config: RunConfig) -> list[Changes]:
     """Ever smaller rows; the smallest holds the longest sample."""
-    least, present = sample_tokens(config), config.train.max_tokens_per_micro_batch
+    least, present = config.sample_tokens, config.train.max_tokens_per_micro_batch
     largest = (present - 1) // STEP_TOKENS * STEP_TOKENS
     tokens = [*range(largest, least, -STEP_TOKENS), *([least] if least < present else [])]
     return [{TOKENS: count} for count in tokens]
@@ -107,7 +107,7 @@ def least_bytes(shape: ModelShape, layout: Layout, *, frozen: bool = False) -> i
 
 def _ranked(config: RunConfig, shape: ModelShape, machine: Machine) -> list[tuple[Layout, bool]]:
     """Layouts, each with the present recompute and with that of all layers, in the order of what they cost."""
-    rows = config.train.global_batch_size * sample_tokens(config) // config.train.max_tokens_per_micro_batch
+    rows = config.train.global_batch_size * config.sample_tokens // config.train.max_tokens_per_micro_batch
     found = [
         (cost(layout, machine, rows) * (RECOMPUTE_COST if recompute else 1), layout, recompute)
         for layout in layouts(shape, machine)
@@ -148,7 +148,7 @@ def _may_fit(config: RunConfig, shape: ModelShape, device: Device, layout: Layou
     split = list(engine_splits(config, device))[-1]
     if has_engines(config) and weight_bytes(apply(config, split), shape, "cuda") > share * (device.total_bytes or 0):
         return False
-    smallest = apply(config, {**split, **ALL_LAYERS, TOKENS: sample_tokens(config)})
+    smallest = apply(config, {**split, **ALL_LAYERS, TOKENS: config.sample_tokens})
     return plan_memory(smallest, shape, device).fits(TRAINING, share)
 
 
@@ -181,7 +181,7 @@ def suits(config: RunConfig, shape: ModelShape, device: Device, share: float) ->
     if not accepted(config, shape):
         return False
     plan = plan_memory(config, shape, device)
-    has_room = plan.cache is None or plan.cache.samples(sample_tokens(config)) > 0
+    has_room = plan.cache is None or plan.cache.samples(config.sample_tokens) > 0
     return has_room and plan.fits(share=share) and plan.host_bytes <= _host_room(config)
 
 

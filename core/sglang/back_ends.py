@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from core.sglang.attention_groups import SWITCH
 from modelcfg import ModelShape
 
 FA3, FLASHINFER, TRITON = "fa3", "flashinfer", "triton"
@@ -22,7 +23,7 @@ HOPPER = 9
 FLASHINFER_MAJORS = (8, 9)  # of compute capabilities; beyond, it fetches further kernels from the network
 FA3_MAX_HEAD, FA3_HEAD_STEP = 256, 8
 # with these options in a run file the kernels would have to do what was only tried with triton
-TRIED_WITH_TRITON = ("kv_cache_dtype", "page_size", "speculative_", "dllm_", "enable_dp_attention", "attn_cp_size")
+TRIED_WITH_TRITON = ("kv_cache_dtype", "page_size", "speculative_", "dllm_", SWITCH, "attn_cp_size")
 MODULE = re.compile(
     r"batch_(decode|prefill)_with_kv_cache_dtype_q_bf16_dtype_kv_bf16_dtype_o_bf16_.*"
     r"_head_dim_qk_(\d+)_head_dim_vo_(\d+)_.*_use_swa_False_use_logits_cap_False"

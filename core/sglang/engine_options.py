@@ -76,20 +76,6 @@ def known_options(device: str) -> tuple[str, Mapping[str, Option]]:
     return f"SGLang {' or '.join(pinned)}", options
 
 
-def attention_groups(options: Mapping[str, Any]) -> int:
-    """Groups of an engine's ranks that compute the attention of samples of their own, each over a KV cache of its own.
-
-    1: all ranks share every sample's attention. Whether the options are good, `core/checks/attention_groups.py` says.
-    """
-    size = options.get("dp_size")
-    return max(1, size) if options.get("enable_dp_attention") and isinstance(size, int) else 1
-
-
-def whole_output_layer(options: Mapping[str, Any]) -> bool:
-    """Whether each of these groups has the whole output layer, too."""
-    return attention_groups(options) > 1 and bool(options.get("enable_dp_lm_head"))
-
-
 def pinned_options(pinned: str) -> dict[str, Option]:
     """The options of a version that the project pins."""
     kept = json.loads((FILES / f"{pinned}.json").read_text(encoding="utf-8"))

@@ -19,6 +19,28 @@ PREFILL_TOKENS = 8192  # SGLang's chunk of prompts on a GPU of 80 GB; smaller on
 
 
 @dataclass(frozen=True)
+class EngineFacts:
+    """What bytes of an engine follow from.
+
+    Attributes:
+        element_bytes: of a number of its weights, where it is not in fp8.
+        split: ranks over which weights are cut; on CPUs, where those of a node use the same memory, nodes.
+        groups: of ranks, each with the whole attention and embedding, for samples of its own.
+        whole_output: each of these with the whole output layer, too.
+        in_fp8: whether linear layers are, with a float32 factor for each block.
+        kv_bytes: of a number in the cache of a GPU; None: as of others.
+    """
+
+    shape: ModelShape
+    element_bytes: int
+    split: int = 1
+    groups: int = 1
+    whole_output: bool = False
+    in_fp8: bool = False
+    kv_bytes: int | None = None
+
+
+@dataclass(frozen=True)
 class KvCache:
     """The cache of one engine, without the states of delta nets.
 
@@ -42,32 +64,19 @@ class KvCache:
         return self.groups * (self.tokens // self.groups // sample_tokens)
 
 
-def weight_bytes(
-    shape: ModelShape,
-    element_bytes: int,
-    tensor_parallel: int,
-    *,
-    groups: int = 1,
-    whole_output: bool = False,
-    in_fp8: bool = False,
-) -> int:
-    """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them.
-
-    Args:
-        groups: of ranks, each with the whole attention and embedding.
-        whole_output: each with the whole output layer, too.
-        in_fp8: whether linear layers are, with a float32 factor for each block.
-    """
+def weight_bytes(engine: EngineFacts) -> int:
+    """Bytes on each of the engine's GPUs; norms, routers and what makes few numbers of a token are on all of them."""
+    shape = engine.shape
     parts, made = parameter_parts(shape), _of_few_numbers(shape)
     whole, few = parts["norms"] + parts.get("router", 0), made
     if shape.latent is not None:  # their norms
         few += shape.num_layers * (shape.latent.query_rank + shape.latent.rank)
-    repeated = (groups - 1) * (parts["attention"] - few)
-    packed = made + (matrix_elements(shape) - made + repeated) // tensor_parallel if in_fp8 else 0
-    of_words = parts["embedding"] + (parts["output"] if whole_output else 0)
-    cut = num_parameters(shape) - whole - few + repeated + (groups - 1) * of_words
-    rest = whole + few + -(-cut // tensor_parallel) - packed
-    return rest * element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
+    repeated = (engine.groups - 1) * (parts["attention"] - few)
+    packed = made + (matrix_elements(shape) - made + repeated) // engine.split if engine.in_fp8 else 0
+    of_words = parts["embedding"] + (parts["output"] if engine.whole_output else 0)
+    cut = num_parameters(shape) - whole - few + repeated + (engine.groups - 1) * of_words
+    rest = whole + few + -(-cut // engine.split) - packed
+    return rest * engine.element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
 
 
 def _of_few_numbers(shape: ModelShape) -> int:
@@ -90,47 +99,27 @@ def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) 
     return 2 * layers * groups * shape.head_dim * element_bytes
 
 
-def gpu_cache(
-    shape: ModelShape,
-    element_bytes: int,
-    tensor_parallel: int,
-    static_bytes: int,
-    max_tokens: int | None,
-    *,
-    groups: int = 1,
-    whole_output: bool = False,
-    in_fp8: bool = False,
-    kv_bytes: int | None = None,
-) -> KvCache:
+def gpu_cache(engine: EngineFacts, static_bytes: int, max_tokens: int | None) -> KvCache:
     """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing.
 
     Args:
         max_tokens: of each group.
-        groups: of ranks that compute attention of samples of their own.
-        whole_output: whether each group has the output layer, too.
-        in_fp8: whether linear layers are.
-        kv_bytes: of a number in the cache; None: as of others.
     """
-    token = kv_token_bytes(shape, kv_bytes or element_bytes, tensor_parallel // groups)
-    weights = weight_bytes(
-        shape, element_bytes, tensor_parallel, groups=groups, whole_output=whole_output, in_fp8=in_fp8
-    )
-    left = max(0, static_bytes - weights)
-    room = int(left * (1 if shape.delta is None else KV_SHARE)) // token
+    groups = engine.groups
+    token = kv_token_bytes(engine.shape, engine.kv_bytes or engine.element_bytes, engine.split // groups)
+    left = max(0, static_bytes - weight_bytes(engine))
+    room = int(left * (1 if engine.shape.delta is None else KV_SHARE)) // token
     return KvCache(groups * (room if max_tokens is None else min(room, max_tokens)), token, groups)
 
 
-def cpu_cache(shape: ModelShape, element_bytes: int, nodes: int, max_tokens: int | None, *, groups: int = 1) -> KvCache:
-    """The cache on CPUs, where each group of ranks has a fixed number of tokens.
-
-    Args:
-        nodes: over which an engine's ranks share keys and values out.
-    """
-    return KvCache(groups * (max_tokens or CPU_TOTAL_TOKENS), kv_token_bytes(shape, element_bytes, nodes))
+def cpu_cache(engine: EngineFacts, max_tokens: int | None) -> KvCache:
+    """The cache on CPUs, where each group of ranks has a fixed number of tokens, which nodes share out."""
+    token = kv_token_bytes(engine.shape, engine.element_bytes, engine.split)
+    return KvCache(engine.groups * (max_tokens or CPU_TOTAL_TOKENS), token)
 
 
-def forward_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int, max_tokens: int) -> int:
+def forward_bytes(engine: EngineFacts, max_tokens: int) -> int:
     """The widest moment of a chunk of prompts: gate, up and their product, and what each chosen expert makes of it."""
-    chosen = max(1, shape.experts_per_token)
-    width = chosen * (3 * shape.ffn_hidden_size // tensor_parallel + shape.hidden_size) + shape.hidden_size
-    return min(PREFILL_TOKENS, max_tokens) * width * element_bytes
+    shape, chosen = engine.shape, max(1, engine.shape.experts_per_token)
+    width = chosen * (3 * shape.ffn_hidden_size // engine.split + shape.hidden_size) + shape.hidden_size
+    return min(PREFILL_TOKENS, max_tokens) * width * engine.element_bytes

@@ -12,8 +12,9 @@ from typing import Any, Literal
 from core.pretrained.packing import Packing
 from core.pretrained.quantised import KEYS
 from core.processes.device import thread_environment
+from core.sglang.attention_groups import attention_groups
 from core.sglang.back_ends import TRITON, BackEnds
-from core.sglang.engine_options import attention_groups, known_options, words
+from core.sglang.engine_options import known_options, words
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start

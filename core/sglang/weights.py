@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from core.pretrained.packing import Packing
 from core.sglang.capabilities import Capabilities
@@ -20,6 +19,8 @@ from core.sglang.errors import EngineDied, EngineError
 from core.sglang.expected import Checklist, Shapes, expected_tensors, packing_of
 from core.sglang.launch import WEIGHT_LOADER
 from core.sglang.payload import Bucket, NamedTensors, check_dtype
+
+Checksums = Mapping[str, str]
 
 
 class WeightUpdate:
@@ -150,11 +151,14 @@ class WeightUpdate:
         self._checklist = None
 
 
-def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) -> None:
+def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) -> Checksums:
     """Load a HuggingFace directory that the engine can read; its shapes must be those of the engine's model.
 
     Nothing may be generated meanwhile. An engine that fails over it is marked as incomplete.
 
+    Returns:
+        checksums of what it has now, told by all of its ranks. SGLang itself answers when the first of them is done,
+        and the caller would remove files that others read.
     Raises:
         WeightsRefused: other names or shapes; the engine keeps what it has.
         EngineError: it cannot load them, for a reason in its own words.
@@ -166,14 +170,17 @@ def update_from_disk(client: EngineClient, model_dir: str | Path, version: str) 
     body = {"model_path": str(model_dir), "load_format": "auto", "weight_version": version, "flush_cache": True}
     stamp(client, f"{version}-incomplete")
     client.post_checked("/update_weights_from_disk", body, loads=True)
-    checksums(client)  # SGLang answers when its first rank is done: the caller would remove files that others read
+    loaded = checksums(client)
     verify(client, version)
+    return loaded
 
 
-def checksums(client: EngineClient) -> list[dict[str, Any]]:
-    """A checksum of each tensor, of every tensor-parallel rank of the engine, once all of them have got so far."""
-    found: list[dict[str, Any]] = client.post_checked("/weights_checker", {"action": "checksum"}, loads=True)["ranks"]
-    return found
+def checksums(client: EngineClient) -> Checksums:
+    """A checksum of each tensor of the engine's model, by name and tensor-parallel rank, once all ranks answer."""
+    ranks = client.post_checked("/weights_checker", {"action": "checksum"}, loads=True)["ranks"]
+    return {
+        f"{name}@{number}": str(value) for number, part in enumerate(ranks) for name, value in part["checksums"].items()
+    }
 
 
 def stamp(client: EngineClient, version: str) -> None:

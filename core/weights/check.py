@@ -10,17 +10,14 @@ What it does not see: names or layouts that the trainer's export gets wrong, for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from core.engines.roster import Engine, Engines
-from core.sglang.client import EngineClient
 from core.sglang.engine_sizes import BUCKET_BYTES
 from core.sglang.errors import EngineDied
-from core.sglang.weights import checksums
+from core.sglang.weights import Checksums, checksums
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSource
-
-Checksums = Mapping[str, str]
 
 
 class WeightsDiffer(RuntimeError):
@@ -57,7 +54,7 @@ class WeightCheck:
         for tensors in source.named_buckets(BUCKET_BYTES):
             delivery.post(tensors)
         delivery.close()
-        for engine, loaded in self._ask(engines):
+        for engine, loaded in delivery.loaded:
             for other, found in synced:
                 if other is engine:
                     compare(engine.name, version, found, loaded)
@@ -68,7 +65,7 @@ class WeightCheck:
         for engine in engines:
             if engine.alive:
                 try:
-                    answers.append((engine, weight_checksums(engine.client)))
+                    answers.append((engine, checksums(engine.client)))
                 except EngineDied as error:
                     self._registry.mark_dead(engine, error)
         return answers
@@ -84,11 +81,3 @@ def compare(engine: str, version: str, found: Checksums, wanted: Checksums) -> N
             f"({shown}): samples of this run come from another model than the one that is trained. Set "
             "placement.weight_sync to files and report it"
         )
-
-
-def weight_checksums(client: EngineClient) -> Checksums:
-    """A checksum of each tensor of the engine's model, by name and tensor-parallel rank."""
-    found: dict[str, str] = {}
-    for number, part in enumerate(checksums(client)):
-        found |= {f"{name}@{number}": str(value) for name, value in part["checksums"].items()}
-    return found

@@ -21,7 +21,7 @@ from core.pretrained.weight_files import write_index
 from core.processes.collective import any_rank, broadcast
 from core.sglang.errors import EngineDied
 from core.sglang.payload import NamedTensors
-from core.sglang.weights import update_from_disk
+from core.sglang.weights import Checksums, update_from_disk
 
 
 class WeightFiles:
@@ -63,6 +63,8 @@ class WeightFiles:
 class NoFiles:
     """A sync in which no rank has an engine that reads files."""
 
+    loaded: Sequence[tuple[Engine, Checksums]] = ()
+
     def post(self, tensors: NamedTensors) -> None:
         """Nobody reads it."""
 
@@ -86,6 +88,7 @@ class FilesDelivery:
         self._num_posted = 0
         self._places: dict[str, str] = {}  # tensor -> file, of all ranks
         self._num_bytes = 0
+        self.loaded: Sequence[tuple[Engine, Checksums]] = ()  # by this rank's engines, once it is closed
 
     def post(self, tensors: NamedTensors) -> None:
         """Write the bucket, if it is this rank's turn."""
@@ -102,7 +105,7 @@ class FilesDelivery:
             write_index(self._folder, self._places, self._num_bytes)
         any_rank(False)
         with ThreadPoolExecutor(max(1, len(self._engines)), "weight-files") as threads:
-            list(threads.map(self._load, self._engines))
+            self.loaded = [one for one in threads.map(self._load, self._engines) if one is not None]
         any_rank(False)
         if dist.get_rank() == 0:
             shutil.rmtree(self._folder.parent, ignore_errors=True)
@@ -117,9 +120,11 @@ class FilesDelivery:
                 "to 0"
             ) from error
 
-    def _load(self, engine: Engine) -> None:
+    def _load(self, engine: Engine) -> tuple[Engine, Checksums] | None:
         try:
-            update_from_disk(engine.client, self._folder, self._version)
-            engine.weight_version = self._version
+            found = update_from_disk(engine.client, self._folder, self._version)
         except EngineDied as error:
             self._registry.mark_dead(engine, error)
+            return None
+        engine.weight_version = self._version
+        return engine, found

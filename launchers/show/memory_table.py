@@ -9,7 +9,7 @@ from common.units import MIB
 from core.checks.parallel import num_trainers, replica_size
 from core.config.layout import running_requests
 from core.config.schema import RunConfig
-from core.planner import Device, MemoryPlan, plan_disk, plan_memory, sample_tokens
+from core.planner import Device, MemoryPlan, plan_disk, plan_memory
 from core.planner.routing import node_bytes
 from core.planner.trainer import waiting_bytes
 from core.processes.device import resolve_dtype
@@ -80,7 +80,7 @@ def _row(owner: str, part: str, cells: Sequence[str]) -> str:
 
 
 def _facts(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[str]:
-    cache, longest, disk = plan.cache, sample_tokens(config), plan_disk(config, shape, plan.device.kind)
+    cache, longest, disk = plan.cache, config.sample_tokens, plan_disk(config, shape, plan.device.kind)
     wanted = running_requests(config, plan.device.kind)
     if cache is None:
         yield _fact("engines", "none")

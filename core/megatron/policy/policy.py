@@ -75,8 +75,7 @@ class Policy:
         """
         self.training_pass = rows = RowGraphs(graphs.most_tokens)
         if graphs.all_rows:
-            sample_tokens = self._config.data.max_prompt_tokens + self._config.rollout.max_response_tokens
-            sizes = expected_sizes(graphs.most_tokens, sample_tokens, self._config.train.share_prompts)
+            sizes = expected_sizes(graphs.most_tokens, self._config.sample_tokens, self._config.train.share_prompts)
             rows.prepare(self.optimizer.model.train(), sizes)
 
     def learn(self, samples: list[TrainSample], bounds: Sequence[int], *, stays: bool = False) -> UpdateResult:

@@ -25,7 +25,7 @@ REFUSED = {
     "one group": (
         [TWO_RANKS, "placement.engine_options={enable_dp_attention: true}"],
         f"{SIZE}: found dp_size 1 with enable_dp_attention; wanted a divisor of engine_tensor_parallel, 2, larger than "
-        "1: use one of 2",
+        "1: use 2",
     ),
     "unequal groups": (
         ["placement.engine_tensor_parallel=6", GROUPS.replace("dp_size: 2", "dp_size: 4")],

@@ -14,9 +14,10 @@ import torch
 from core.engines.roster import Engine, Engines
 from core.processes.rendezvous import Rendezvous
 from core.sglang.client import EngineClient
+from core.sglang.weights import checksums
 from core.weights import kept_group
 from core.weights.broadcast import BroadcastDelivery, WeightBroadcast
-from core.weights.check import WeightCheck, WeightsDiffer, weight_checksums
+from core.weights.check import WeightCheck, WeightsDiffer
 from core.weights.files import WeightFiles
 from core.weights.sync import WeightSync
 from tests.support.broadcasts import Source, clones, driven, publish, rendezvous
@@ -152,7 +153,7 @@ def test_an_engine_of_two_ranks(model_dir: Path, rendezvous: Rendezvous, tmp_pat
         check = WeightCheck(engines, WeightFiles(engines, tmp_path / "sync", model_dir), 1)
         assert WeightSync(source, engines, [broadcast(rendezvous, engines)], check).push("split")
         assert_same_model(server.client, model)
-        ranks = {name.rpartition("@")[2] for name in weight_checksums(server.client)}
+        ranks = {name.rpartition("@")[2] for name in checksums(server.client)}
         assert ranks == {"0", "1"}
     finally:
         server.process.kill()

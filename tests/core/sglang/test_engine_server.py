@@ -24,8 +24,8 @@ from core.sglang.errors import EngineDied, EngineError, RequestRefused, WeightsR
 from core.sglang.expected import expected_tensors
 from core.sglang.generation import Generation, GroupRequest
 from core.sglang.transport import Transport
-from core.sglang.weights import WeightUpdate, update_from_disk
-from core.weights.check import compare, weight_checksums
+from core.sglang.weights import WeightUpdate, checksums, update_from_disk
+from core.weights.check import compare
 from tests.support.engine_models import PROMPT, assert_close, assert_same_model, hf_logprobs, load, perturbed
 from tests.support.engine_servers import RunningEngine, running_engine, start_engine, wait_ended, wait_up
 from tests.support.engine_updates import updating
@@ -118,13 +118,12 @@ def test_what_is_sent_is_what_loading_brings(engine: RunningEngine, tmp_path: Pa
     """In whatever order: the same bits in the engine's memory, and the same log-probs."""
     model = load(engine.model_dir)
     push(engine.client, perturbed(model, 8)[::-1], "sent")
-    found, scores = weight_checksums(engine.client), engine.client.score(PROMPT)
+    found, scores = checksums(engine.client), engine.client.score(PROMPT)
     model.save_pretrained(tmp_path)
-    update_from_disk(engine.client, tmp_path, "loaded")
-    compare(engine.spec.name, "loaded", found, weight_checksums(engine.client))
+    compare(engine.spec.name, "loaded", found, update_from_disk(engine.client, tmp_path, "loaded"))
     assert engine.client.score(PROMPT) == scores
     with running_engine(tmp_path, tmp_path / "fresh.log") as fresh:
-        assert weight_checksums(fresh.client) == found
+        assert checksums(fresh.client) == found
         assert fresh.client.score(PROMPT) == scores
 
 
@@ -304,9 +303,8 @@ def test_samples_are_the_same_on_a_fresh_server(qwen3: RunningEngine, tmp_path: 
         push(fresh.client, list(load_file(whole / "model.safetensors").items()), "sent")
         again = asyncio.run(fresh.client.generate_group(PROMPT, seeds))
         assert [one.tokens for one in again] == [one.tokens for one in group]
-        found = weight_checksums(fresh.client)
-        update_from_disk(fresh.client, whole, "loaded")
-        compare(fresh.spec.name, "loaded", found, weight_checksums(fresh.client))
+        found = checksums(fresh.client)
+        compare(fresh.spec.name, "loaded", found, update_from_disk(fresh.client, whole, "loaded"))
         check_death(fresh)
 
 

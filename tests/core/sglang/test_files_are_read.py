@@ -24,7 +24,7 @@ class Client:
     def post_checked(self, path: str, body: dict[str, Any], loads: bool = False) -> dict[str, Any]:
         del body, loads
         self.asked.append(path)
-        return {"ranks": []}
+        return {"ranks": [{"checksums": {"embedding": 1, "norm": 2}}, {"checksums": {"embedding": 3, "norm": 2}}]}
 
 
 def test_it_is_asked_for_something_of_all_ranks_before_files_may_go(
@@ -32,6 +32,7 @@ def test_it_is_asked_for_something_of_all_ranks_before_files_may_go(
 ) -> None:
     client = Client(tiny_model("llama-tied", tmp_path / "model"))
     monkeypatch.setattr(weights, "verify", lambda *_: client.asked.append("verified"))
-    update_from_disk(client, client.model_dir, "step1")  # type: ignore[arg-type]
+    loaded = update_from_disk(client, client.model_dir, "step1")  # type: ignore[arg-type]
+    assert loaded == {"embedding@0": "1", "norm@0": "2", "embedding@1": "3", "norm@1": "2"}
     loading = client.asked.index("/update_weights_from_disk")
     assert client.asked[loading:] == ["/update_weights_from_disk", "/weights_checker", "verified"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import modelcfg
-from core.sglang.engine_sizes import cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
+from core.sglang.engine_sizes import EngineFacts, cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
 from core.sglang.launch import CPU_TOTAL_TOKENS
 from modelcfg.families import families
 
@@ -22,8 +22,9 @@ def test_groups_are_shared_out_and_then_repeated(ranks: int, groups: int) -> Non
 def test_weights_of_all_ranks_are_the_model_and_the_norms_again() -> None:
     shape = modelcfg.load("qwen3-8b")
     norms = modelcfg.parameter_parts(shape)["norms"]
-    assert weight_bytes(shape, 2, 1) == 2 * modelcfg.num_parameters(shape)
-    assert 4 * weight_bytes(shape, 2, 4) == pytest.approx(2 * (modelcfg.num_parameters(shape) + 3 * norms), abs=8)
+    assert weight_bytes(EngineFacts(shape, 2, 1)) == 2 * modelcfg.num_parameters(shape)
+    every = 2 * (modelcfg.num_parameters(shape) + 3 * norms)
+    assert 4 * weight_bytes(EngineFacts(shape, 2, 4)) == pytest.approx(every, abs=8)
 
 
 def test_linear_layers_in_fp8_take_a_byte_and_a_factor_for_each_block() -> None:
@@ -31,10 +32,11 @@ def test_linear_layers_in_fp8_take_a_byte_and_a_factor_for_each_block() -> None:
     hidden, ffn, vocabulary = 4096, 12288, 151936
     linear = 36 * hidden * (4096 + 2 * 1024 + 4096 + 3 * ffn)
     others = 2 * vocabulary * hidden + hidden * (2 * 36 + 1) + 36 * 2 * 128
-    assert weight_bytes(shape, 2, 1, in_fp8=True) == 2 * others + linear + 4 * linear // 128**2
-    whole, packed = (gpu_cache(shape, 2, 1, 40 * GIB, None, in_fp8=in_fp8).num_bytes for in_fp8 in (False, True))
+    fp8 = EngineFacts(shape, 2, in_fp8=True)
+    assert weight_bytes(fp8) == 2 * others + linear + 4 * linear // 128**2
+    whole, packed = (gpu_cache(engine, 40 * GIB, None).num_bytes for engine in (EngineFacts(shape, 2), fp8))
     assert packed - whole == pytest.approx(linear, rel=1e-3)
-    assert gpu_cache(shape, 2, 1, 40 * GIB, None, kv_bytes=1).token_bytes == kv_token_bytes(shape, 1, 1)
+    assert gpu_cache(EngineFacts(shape, 2, 1, kv_bytes=1), 40 * GIB, None).token_bytes == kv_token_bytes(shape, 1, 1)
 
 
 def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
@@ -47,48 +49,50 @@ def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
     ]
     whole = sum(replicated) + shape.hidden_size  # the last norm
     every = 2 * (modelcfg.num_parameters(shape) + 7 * whole)
-    assert 8 * weight_bytes(shape, 2, 8) == pytest.approx(every, abs=16)
+    assert 8 * weight_bytes(EngineFacts(shape, 2, 8)) == pytest.approx(every, abs=16)
     few = shape.num_layers * shape.hidden_size * (shape.latent.query_rank + shape.latent.rank + shape.latent.rotary_dim)
     packed = few + (modelcfg.matrix_elements(shape) - few) // 8
-    saved = weight_bytes(shape, 2, 8) - weight_bytes(shape, 2, 8, in_fp8=True)
+    saved = weight_bytes(EngineFacts(shape, 2, 8)) - weight_bytes(EngineFacts(shape, 2, 8, in_fp8=True))
     assert saved == pytest.approx(packed * (1 - 4 / 128**2), abs=16)
 
 
 def test_the_cache_takes_what_the_weights_leave() -> None:
     shape = modelcfg.load("qwen3-4b")
-    cache = gpu_cache(shape, 2, 1, 40 * GIB, None)
-    assert 0 <= 40 * GIB - weight_bytes(shape, 2, 1) - cache.num_bytes < cache.token_bytes
+    engine = EngineFacts(shape, 2)
+    cache = gpu_cache(engine, 40 * GIB, None)
+    assert 0 <= 40 * GIB - weight_bytes(engine) - cache.num_bytes < cache.token_bytes
     assert cache.samples(1000) == cache.tokens // 1000
-    assert gpu_cache(shape, 2, 1, 40 * GIB, 5000).tokens == 5000
-    assert gpu_cache(shape, 2, 1, 5 * GIB, None).tokens == 0
+    assert gpu_cache(engine, 40 * GIB, 5000).tokens == 5000
+    assert gpu_cache(engine, 5 * GIB, None).tokens == 0
 
 
 def test_groups_of_ranks_have_the_whole_attention_and_samples_of_their_own() -> None:
     shape = modelcfg.load("qwen3-30b-a3b")
     parts = modelcfg.parameter_parts(shape)
     more = 2 * (parts["attention"] + parts["embedding"]) * 3 // 4  # of 4 ranks each had a quarter
-    assert weight_bytes(shape, 2, 4, groups=4) - weight_bytes(shape, 2, 4) == pytest.approx(more, abs=8)
-    one, four = (gpu_cache(shape, 2, 4, 40 * GIB, None, groups=groups) for groups in (1, 4))
+    alone, grouped = (EngineFacts(shape, 2, 4, groups=groups) for groups in (1, 4))
+    assert weight_bytes(grouped) - weight_bytes(alone) == pytest.approx(more, abs=8)
+    one, four = (gpu_cache(engine, 40 * GIB, None) for engine in (alone, grouped))
     assert four.token_bytes == kv_token_bytes(shape, 2, 1) == 4 * one.token_bytes
-    assert 0 <= 40 * GIB - weight_bytes(shape, 2, 4, groups=4) - four.num_bytes < four.token_bytes
-    assert gpu_cache(shape, 2, 4, 40 * GIB, 1500, groups=4).samples(1000) == 4, "1,500 tokens are of each group"
+    assert 0 <= 40 * GIB - weight_bytes(grouped) - four.num_bytes < four.token_bytes
+    assert gpu_cache(grouped, 40 * GIB, 1500).samples(1000) == 4, "1,500 tokens are of each group"
 
 
 def test_groups_of_latent_attention_have_room_for_more_samples() -> None:
     """Its cache is not cut over ranks: without groups all keep the same."""
     shape = modelcfg.load("deepseek-v3-671b-a37b")
-    one, eight = (gpu_cache(shape, 2, 16, 110 * GIB, None, groups=groups) for groups in (1, 8))
+    one, eight = (gpu_cache(EngineFacts(shape, 2, 16, groups=groups), 110 * GIB, None) for groups in (1, 8))
     assert eight.token_bytes == one.token_bytes
     assert 5 * one.tokens < eight.tokens < 8 * one.tokens
-    few, many = (weight_bytes(shape, 2, 16, groups=groups, in_fp8=True) for groups in (1, 8))
-    assert few < many < weight_bytes(shape, 2, 16, groups=8)
+    few, many = (weight_bytes(EngineFacts(shape, 2, 16, groups=groups, in_fp8=True)) for groups in (1, 8))
+    assert few < many < weight_bytes(EngineFacts(shape, 2, 16, groups=8))
 
 
 def test_a_cpu_engine_has_a_fixed_cache() -> None:
     shape = modelcfg.load("smollm2-135m")
-    assert cpu_cache(shape, 4, 1, None).tokens == CPU_TOTAL_TOKENS
-    assert cpu_cache(shape, 4, 1, 512).tokens == 512
-    groups = cpu_cache(shape, 4, 1, 512, groups=2)
+    assert cpu_cache(EngineFacts(shape, 4, 1), None).tokens == CPU_TOTAL_TOKENS
+    assert cpu_cache(EngineFacts(shape, 4, 1), 512).tokens == 512
+    groups = cpu_cache(EngineFacts(shape, 4, 1, groups=2), 512)
     assert (groups.tokens, groups.num_bytes) == (1024, 1024 * groups.token_bytes), "in the memory of one node"
 
 
@@ -100,5 +104,5 @@ def test_latent_attention_keeps_what_keys_and_values_are_made_of_on_every_rank(r
 def test_layers_with_a_state_keep_no_keys_and_states_take_their_share() -> None:
     shape = modelcfg.load("qwen3-next-80b-a3b")
     assert kv_token_bytes(shape, 2, 1) == 2 * 12 * 2 * 256 * 2
-    left = 200 * GIB - weight_bytes(shape, 2, 1)
-    assert gpu_cache(shape, 2, 1, 200 * GIB, None).num_bytes == pytest.approx(left / 1.9, rel=1e-5)
+    left = 200 * GIB - weight_bytes(EngineFacts(shape, 2, 1))
+    assert gpu_cache(EngineFacts(shape, 2, 1), 200 * GIB, None).num_bytes == pytest.approx(left / 1.9, rel=1e-5)
