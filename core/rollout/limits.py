@@ -1,7 +1,7 @@
 """A time limit for one call of a user's code, in the process and the event loop of many.
 
 A plain function is interrupted by an alarm, wherever it stands; what is awaited is cancelled. Code of C that never
-looks for signals goes on: then the deadline of the whole task ends its process (`core.rollout.workers`).
+looks for signals goes on: then the deadline of the whole task ends its process (`core.rollout.worker_process`).
 """
 
 from __future__ import annotations

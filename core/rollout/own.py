@@ -19,7 +19,8 @@ from core.rollout.claims import MORE_THAN_FIT, Width
 from core.rollout.generate import Answer, GroupGenerator, OneTurn, RoutedTurn
 from core.rollout.routed import of_common_beginning
 from core.rollout.task import Response, Task
-from core.rollout.workers import Made, TaskFailed, Workers
+from core.rollout.worker_process import Made, TaskFailed
+from core.rollout.workers import Workers
 from core.samples import Status
 from core.sglang.client import EngineClient
 

@@ -19,15 +19,9 @@ from core.rollout.rows import RowRollout
 from core.run_dir.moment import Moment
 from core.weights.as_started import WeightsAsStarted
 from launchers.rank.rank_engines import RankEngines
+from launchers.rank.sample_parts import build_evaluation, build_rollout
 from launchers.rank.this_rank import ThisRank
-from launchers.rank.wiring import (
-    build_checkpoints,
-    build_evaluation,
-    build_journal,
-    build_pause,
-    build_rollout,
-    expected_memory,
-)
+from launchers.rank.wiring import build_checkpoints, build_journal, build_pause, expected_memory
 
 NO_TRAINER = ("placement.trainers is none", "set placement.trainers to megatron")
 NO_ENGINES = ("placement.engines is none", "set placement.engines to colocated")

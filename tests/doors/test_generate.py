@@ -19,7 +19,7 @@ from core.config import RunFileError
 from core.config.sections.rollout import RolloutConfig
 from core.pretrained.tokenizer import load_tokenizer
 from core.processes.user_process import WorkerStartError
-from core.rollout import own, workers
+from core.rollout import own, worker_process
 from core.rollout.generate import Answer
 from core.rollout.own import OwnGeneration, usual_workers
 from core.rollout.seeds import turn_seed
@@ -311,7 +311,7 @@ def test_one_that_hangs_or_dies_fails_alone(
     agent: Path, label: str, found: str, line: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of its process begin again in another one, where the next ones find it, too."""
-    monkeypatch.setattr(workers, "GRACE_S", 0.3)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.3)
     number = line_of(line) + (label == "waits")
     with build(agent, "behave", generate_timeout_s=1.5) as made:  # the others have to be done within it
         for _ in range(2):
@@ -325,7 +325,7 @@ def test_one_that_only_waits_while_another_blocks_is_not_taken_for_it(
     agent: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its time is over first; the other is what the process hangs in. Each fails with its own reason."""
-    monkeypatch.setattr(workers, "GRACE_S", 0.3)
+    monkeypatch.setattr(worker_process, "GRACE_S", 0.3)
     with build(agent, "behave", generate_timeout_s=1.5) as made:
         groups = [[task(0, "waits", 0)], [task(0, "spins", 1)], [task(1, "", 2)]]
         (waits,), (spins,), (fine,) = asyncio.run(made(groups, FakeEngine()))
