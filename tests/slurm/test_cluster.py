@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.slurm_cluster import Cluster, Settings, wait_until, why_not
+from tests.slurm_cluster import Cluster, ClusterError, Settings, wait_until, why_not
 from tests.slurm_cluster.cluster import ROOT, is_alive
 from tests.support.slurm_runs import seen_by_slurm
 
@@ -61,6 +63,19 @@ def test_node_that_boots_again_is_reached_from_the_others_at_once(cluster: Clust
             cluster.start_node("n2")
         said = subprocess.run(knock, capture_output=True, text=True, timeout=60).stderr
         assert "ConnectionRefusedError" in said
+
+
+def test_a_state_is_waited_for_while_the_controller_is_away(cluster: Cluster) -> None:
+    kept, began = cluster.folder / "state" / "job_state", time.time()
+    job = cluster.run("sbatch", "--parsable", "-t", "2", "-o", "/dev/null", "--wrap", "sleep 5").strip()
+    wait_until(lambda: kept.exists() and kept.stat().st_mtime > began, 60.0, "the job in the controller's files")
+    cluster.command("stop-controller")
+    with pytest.raises(ClusterError, match="squeue"):
+        cluster.run("squeue", "-h", "-j", job)
+    back = threading.Timer(1.0, cluster.command, ["start-controller"])
+    back.start()
+    assert cluster.wait_for_state(job, ["COMPLETED"]) == "COMPLETED"
+    back.join()
 
 
 def test_requeued_job_starts_again_within_seconds(cluster: Cluster, tmp_path: Path) -> None:

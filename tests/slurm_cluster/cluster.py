@@ -184,11 +184,17 @@ class Cluster:
         return self.run("squeue", "-h", "-o", "%i").split()
 
     def wait_for_state(self, job_id: str, states: Iterable[str], deadline_s: float = 60.0) -> str:
-        """Until squeue shows job (or component) `job_id` in one of these states; returns it."""
+        """Until squeue shows job (or component) `job_id` in one of these states; returns it.
+
+        A busy controller may leave a question without an answer: it is asked again.
+        """
         wanted, last = set(states), [""]
 
         def reached() -> bool:
-            last[0] = self.run("squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T").split("\n")[0]
+            try:
+                last[0] = self.run("squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T").split("\n")[0]
+            except (ClusterError, subprocess.TimeoutExpired) as error:
+                last[0] = f"not known: {error}"
             return last[0] in wanted
 
         wait_until(reached, deadline_s, f"job {job_id} to be one of {sorted(wanted)}", lambda: f"it is {last[0]}")

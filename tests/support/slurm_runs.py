@@ -107,7 +107,10 @@ def wait_for(reached: Callable[[], bool], deadline_s: float, run_dir: Path) -> N
 def complete(cluster: Cluster, job: str, run_dir: Path, deadline_s: float = 180) -> None:
     """Until all steps are done and Slurm says that the job has ended well."""
     wait_for(lambda: ended(run_dir), deadline_s, run_dir)
-    cluster.wait_for_state(job, ["COMPLETED"])
+    try:
+        cluster.wait_for_state(job, ["COMPLETED"])
+    except TimeoutError as error:
+        raise AssertionError(f"{error}\n{tell(run_dir)}") from error
 
 
 def wait_for_phase(run_dir: Path, phase: str, deadline_s: float = 180, after: int = 0) -> None:
