@@ -69,6 +69,7 @@ Steps = list[dict[str, Any]]  # of a replay
 TrainerLayout = tuple[str, str]  # a model, and what the run file says of trainer ranks
 OF_TRAINERS = (
     *("trainers_per_node", "tensor_parallel", "sequence_parallel", "context_parallel", "expert_parallel"),
+    "expert_tensor_parallel",
     *("pipeline_parallel", "pipeline_first_layers"),
 )
 
@@ -150,6 +151,7 @@ LAYOUTS = {
     "sinks": LayoutOfTwo(gpus="1", kind=SINKS),
     "sinks-ep2": LayoutOfTwo(EP2, {"use_distributed_optimizer": True}, SINKS),
     "experts-tp2": LayoutOfTwo({**EP2, **CUT}, kind=EXPERTS),
+    "experts-cut": LayoutOfTwo({**TWO_TRAINERS, **CUT, "expert_tensor_parallel": 2}, kind=EXPERTS),
     "latent-tp2": LayoutOfTwo({**EP2, **CUT}, kind="deepseek_v3"),
     "delta-tp2": LayoutOfTwo({**EP2, **CUT}, kind=STATEFUL),
     "dense-delta-tp2": LayoutOfTwo({**TWO_TRAINERS, **CUT}, kind=SEEING),

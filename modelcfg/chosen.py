@@ -85,9 +85,10 @@ def chosen_parameters(
     stages: Stages = ONE_STAGE,
     stage: int = 0,
     expert_parallel: int = 1,
+    expert_tensor_parallel: int = 1,
 ) -> Chosen:
     """The parameters of `rank_parameters`, in their order, in two parts."""
-    every = rank_parameters(shape, tensor_parallel, stages, stage, expert_parallel)
+    every = rank_parameters(shape, tensor_parallel, stages, stage, expert_parallel, expert_tensor_parallel)
     if choice.everything:
         return Chosen(every, {})
     names = frozen_names(shape, choice, stages, stage, expert_parallel)

@@ -31,6 +31,7 @@ def rank_parameters(
     stages: Stages = ONE_STAGE,
     stage: int = 0,
     expert_parallel: int = 1,
+    expert_tensor_parallel: int = 1,
 ) -> dict[str, int]:
     """Elements of every parameter of one trainer rank, by Megatron's name and in the order in which it makes them.
 
@@ -41,7 +42,7 @@ def rank_parameters(
     embedding = before_layers(shape)
     found = {EMBEDDING: embedding.numel_of_rank(tensor_parallel)} if stage == 0 else {}
     for index, number in enumerate(stages.layers(shape.num_layers)[stage]):
-        layer = _layer(shape, number, tensor_parallel, expert_parallel)
+        layer = _layer(shape, number, tensor_parallel, expert_parallel, expert_tensor_parallel)
         found |= {f"decoder.layers.{index}.{name}": count for name, count in layer.items()}
     if is_last:
         found |= {weight.local: weight.numel_of_rank(tensor_parallel) for weight in after_layers(shape)}
@@ -56,20 +57,23 @@ def value_parameters(
     stages: Stages = ONE_STAGE,
     stage: int = 0,
     expert_parallel: int = 1,
+    expert_tensor_parallel: int = 1,
 ) -> dict[str, int]:
     """The same of a value model of the shape, whose output layer is one row, on every rank of the last stage."""
     untied = shape.model_copy(update={"tied_embeddings": False})
-    found = rank_parameters(untied, tensor_parallel, stages, stage, expert_parallel)
+    found = rank_parameters(untied, tensor_parallel, stages, stage, expert_parallel, expert_tensor_parallel)
     return found | ({OUTPUT: shape.hidden_size} if OUTPUT in found else {})
 
 
-def _layer(shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel: int) -> dict[str, int]:
+def _layer(
+    shape: ModelShape, layer: int, tensor_parallel: int, expert_parallel: int, expert_tensor_parallel: int
+) -> dict[str, int]:
     table = sorted((w for w in layer_weights(shape, layer) if not w.fixed), key=made_at)
     found: dict[str, int] = {}
     for of_expert, weights in groupby(table, key=lambda weight: weight.of_expert):
-        held = list(weights)
+        held, ranks = list(weights), expert_tensor_parallel if of_expert else tensor_parallel
         for place in range(shape.num_experts // expert_parallel if of_expert else 1):
-            found |= {w.local.format(place=place): w.numel_of_rank(tensor_parallel) for w in held}
+            found |= {w.local.format(place=place): w.numel_of_rank(ranks) for w in held}
     return found
 
 

@@ -75,8 +75,8 @@ class Weight:
         return sum(map(prod, self.shapes))
 
     def numel_of_rank(self, tensor_parallel: int) -> int:
-        """Elements on one of the tensor-parallel ranks, over which experts are not cut."""
-        if self.kind == "replicated" or self.of_expert:
+        """Elements on one of the tensor-parallel ranks; of an expert's, on one of those over which experts are cut."""
+        if self.kind in ("replicated", "turned", "by_turns"):
             return self.numel
         if self.kind == "vocab":
             rows, columns = self.shapes[0]

@@ -120,37 +120,46 @@ def _columns(shape: ModelShape) -> dict[str, int]:
 
 
 def _experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
-    """Whole experts per rank, tensor-parallel ones among them, each of which has its own tokens."""
+    """Whole experts per rank, tensor-parallel ones among them, each of which has its own tokens; or parts of them."""
     if shape.num_experts and placement.tensor_parallel > 1:
         yield from _experts_of_cut_layers(placement, shape)
-    if not shape.num_experts and placement.expert_parallel > 1:
-        yield Mistake(
-            "placement.expert_parallel",
-            None,
-            f"{placement.expert_parallel} for {shape.name}, which has no experts",
-            "1, or a model with experts",
-            "leave it out",
-        )
-    elif shape.num_experts and shape.num_experts % placement.expert_parallel:
+    if shape.num_experts and placement.expert_tensor_parallel > 1:
+        yield from _cut_experts(placement, shape)
+    for key in ("expert_parallel", "expert_tensor_parallel"):
+        if not shape.num_experts and (size := getattr(placement, key)) > 1:
+            found = f"{size} for {shape.name}, which has no experts"
+            yield Mistake(f"placement.{key}", None, found, "1, or a model with experts", "leave it out")
+    if shape.num_experts and shape.num_experts % placement.expert_parallel:
         yield _indivisible("expert_parallel", placement.expert_parallel, "experts", shape.num_experts, shape.name)
 
 
 def _experts_of_cut_layers(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
-    tensor = placement.tensor_parallel
+    tensor, cut = placement.tensor_parallel, placement.expert_tensor_parallel
     uncut = "tensor_parallel to 1" + (" and sequence_parallel to false" if placement.sequence_parallel else "")
     if shape.qk_norm_whole:
         wanted = "1, as its norms need all heads of a token"
         remedy = f"set {uncut}, and raise expert_parallel or pipeline_parallel"
         yield Mistake("placement.tensor_parallel", None, f"{tensor} for {shape.name}", wanted, remedy)
         return
-    found = f"{{}} with tensor_parallel {tensor} for {shape.name}, which has experts"
-    if placement.expert_parallel == 1:
+    sizes = f"tensor_parallel {tensor}" + (f" and expert_tensor_parallel {cut}" if cut > 1 else "")
+    found = f"{{}} with {sizes} for {shape.name}, which has experts"
+    if placement.expert_parallel == 1 and cut < tensor:
         wanted = "2 or more, as tensor-parallel ranks share out the experts, too"
-        remedy = f"set it to {tensor} or a multiple, or {uncut}"
+        remedy = f"set it to {tensor // cut} or a multiple, or {uncut}"
         yield Mistake("placement.expert_parallel", None, found.format(1), wanted, remedy)
     if not placement.sequence_parallel:
         wanted = "true, as each rank takes its own tokens to the experts"
         yield Mistake("placement.sequence_parallel", None, found.format("false"), wanted, "set it to true")
+
+
+def _cut_experts(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:
+    """The width of an expert over its ranks; each would add a bias of its own."""
+    key, size = "expert_tensor_parallel", placement.expert_tensor_parallel
+    if shape.biases:
+        found, wanted = f"{size} for {shape.name}, whose experts have biases", "1, as each rank would add all of a bias"
+        yield Mistake(f"placement.{key}", None, found, wanted, "leave it out, and raise expert_parallel")
+    elif shape.ffn_hidden_size % size:
+        yield _indivisible(key, size, "columns of an expert", shape.ffn_hidden_size, shape.name)
 
 
 def _states(placement: PlacementConfig, shape: ModelShape) -> Iterator[Mistake]:

@@ -27,18 +27,24 @@ def ranks_divide(config: RunConfig) -> Iterator[Mistake]:
 
 
 def experts_divide(config: RunConfig) -> Iterator[Mistake]:
-    """A whole number of sets of experts."""
+    """A whole number of sets of experts, each of which is cut over tensor-parallel ranks, if at all."""
     placement = config.placement
-    ranks, rest = divmod(num_trainers(placement), placement.pipeline_parallel)
-    if rest or ranks % placement.expert_parallel == 0:  # `ranks_divide` reports a rest
+    tensor, cut = placement.tensor_parallel, placement.expert_tensor_parallel
+    if tensor % cut:
+        found, wanted = str(cut), f"a divisor of tensor_parallel {tensor}, over whose ranks experts are cut"
+        yield Mistake("placement.expert_tensor_parallel", None, found, wanted, f"use {_divisors(tensor)}, or raise it")
         return
+    ranks, rest = divmod(num_trainers(placement), placement.pipeline_parallel)
+    if rest or ranks % (placement.expert_parallel * cut) == 0:  # `ranks_divide` reports a rest
+        return
+    of_experts = f" × expert_tensor_parallel {cut} = {placement.expert_parallel * cut}" if cut > 1 else ""
     yield Mistake(
         "placement.expert_parallel",
         None,
-        f"{placement.expert_parallel}",
+        f"{placement.expert_parallel}{of_experts}",
         f"a divisor of the {_count(ranks, 'rank')} of a stage ({_count(num_trainers(placement), 'trainer rank')} / "
         f"pipeline_parallel {placement.pipeline_parallel})",
-        f"use {_divisors(ranks)}",
+        f"use {_divisors(ranks // cut if ranks % cut == 0 else ranks)}",
     )
 
 

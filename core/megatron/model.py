@@ -75,6 +75,7 @@ class ModelOptions:
     tensor_parallel: int = 1
     stages: Stages = ONE_STAGE
     expert_parallel: int = 1
+    expert_tensor_parallel: int = 1
     context_parallel: int = 1
     sequence_parallel: bool = False
     recompute: Literal["none", "selective", "full"] = "none"
@@ -248,7 +249,10 @@ def transformer_config(shape: ModelShape, options: ModelOptions) -> Any:
         pipeline_dtype=options.dtype,
         sequence_parallel=options.sequence_parallel and options.tensor_parallel > 1,
         variable_seq_lengths=True,  # rows differ in length, and stages tell each other
-        **{"activation_func": functional.silu, **expert_settings(shape, options.expert_parallel)},
+        **{
+            "activation_func": functional.silu,
+            **expert_settings(shape, options.expert_parallel, options.expert_tensor_parallel),
+        },
         batch_p2p_comm=False,
         calculate_per_token_loss=True,  # losses are sums: no division by micro-batches or ranks anywhere
         recompute_granularity="full" if full else None,

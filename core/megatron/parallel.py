@@ -24,9 +24,9 @@ class Layout:
     """This rank's place in the groups of ranks.
 
     Context-parallel ranks have the same samples, and share out the tokens of each row. Expert-parallel ranks are
-    tensor-, data- or context-parallel ones, too: each has tokens of its own, and the experts of each layer, which stay
-    whole, are shared out over `ep_size` of them. `control` is a gloo group over all trainer ranks, for CPU tensors and
-    objects.
+    tensor-, data- or context-parallel ones, too: each has tokens of its own, and the experts of each layer are shared
+    out over `ep_size` of them. An expert is cut over `etp_size` tensor-parallel ranks that follow each other, each of
+    which has a part of the same experts. `control` is a gloo group over all trainer ranks, for CPU tensors and objects.
     """
 
     tp_rank: int
@@ -39,9 +39,12 @@ class Layout:
     cp_size: int
     ep_rank: int
     ep_size: int
+    etp_rank: int
+    etp_size: int
     tp_group: dist.ProcessGroup
     pp_group: dist.ProcessGroup
     ep_group: dist.ProcessGroup
+    etp_group: dist.ProcessGroup
     control: dist.ProcessGroup
     stages: Stages
 
@@ -79,7 +82,7 @@ def initialise(
         pipeline_model_parallel_size=placement.pipeline_parallel,
         context_parallel_size=placement.context_parallel,
         expert_model_parallel_size=placement.expert_parallel,
-        expert_tensor_parallel_size=1,
+        expert_tensor_parallel_size=placement.expert_tensor_parallel,
         distributed_timeout_minutes=math.ceil(placement.collective_timeout_s / 60),
         create_gloo_process_groups=False,
     )
@@ -119,13 +122,14 @@ def _connect(use_distributed_optimizer: bool) -> None:
         parallel_state.get_context_parallel_group(),  # keys and values
     ]
     shared_out = [data_parallel]
+    groups += [
+        parallel_state.get_expert_model_parallel_group(),  # tokens travel in it
+        parallel_state.get_expert_tensor_parallel_group(),  # and meet in it
+        parallel_state.get_expert_tensor_and_model_parallel_group(),  # how many there are
+    ]
     if parallel_state.get_expert_model_parallel_world_size() > 1:
         shared_out.append(parallel_state.get_expert_data_parallel_group())
-        groups += [
-            shared_out[-1],
-            parallel_state.get_expert_model_parallel_group(),  # tokens travel in it
-            parallel_state.get_expert_tensor_and_model_parallel_group(),  # how many there are
-        ]
+        groups.append(shared_out[-1])
         if not use_distributed_optimizer:  # the gradient norm of the experts
             groups.append(parallel_state.get_expert_tensor_model_pipeline_parallel_group())
     if use_distributed_optimizer:
@@ -137,7 +141,7 @@ def _connect(use_distributed_optimizer: bool) -> None:
 
 
 def _check_sizes(placement: PlacementConfig, world_size: int) -> None:
-    for names in (("tensor", "pipeline", "context"), ("pipeline", "expert")):
+    for names in (("tensor", "pipeline", "context"), ("pipeline", "expert", "expert_tensor")):
         product = math.prod(getattr(placement, f"{name}_parallel") for name in names)
         if world_size % product:
             raise ValueError(
@@ -158,9 +162,12 @@ def _layout(control: dist.ProcessGroup, stages: Stages) -> Layout:
         cp_size=parallel_state.get_context_parallel_world_size(),
         ep_rank=parallel_state.get_expert_model_parallel_rank(),
         ep_size=parallel_state.get_expert_model_parallel_world_size(),
+        etp_rank=parallel_state.get_expert_tensor_parallel_rank(),
+        etp_size=parallel_state.get_expert_tensor_parallel_world_size(),
         tp_group=parallel_state.get_tensor_model_parallel_group(),
         pp_group=parallel_state.get_pipeline_model_parallel_group(),
         ep_group=parallel_state.get_expert_model_parallel_group(),
+        etp_group=parallel_state.get_expert_tensor_parallel_group(),
         control=control,
         stages=stages,
     )

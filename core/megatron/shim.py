@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as dist
+from torch import Tensor
 
 # modules that pass device="cuda" as a literal on a path that we use
 _LITERAL_CUDA = (
@@ -52,6 +54,7 @@ def install() -> None:
         setattr(importlib.import_module(name), "torch", stand_in)  # noqa: B010
     _patch_rng()
     _patch_dispatcher()
+    _patch_uneven()
 
 
 @contextmanager
@@ -120,3 +123,28 @@ def _patch_dispatcher() -> None:
 
     MoEAlltoAllTokenDispatcher.cuda_dtoh_stream = False  # not None: none is made
     MoEAlltoAllTokenDispatcher._maybe_dtoh_and_synchronize = read_counts
+
+
+def _patch_uneven() -> None:
+    """Ranks of a cut expert have other numbers of tokens each, which gloo sends in exchanges alone."""
+    from megatron.core.tensor_parallel import mappings
+
+    gather, reduce_scatter = mappings._gather_along_first_dim, mappings._reduce_scatter_along_first_dim
+
+    def gather_uneven(tensor: Tensor, group: Any, sizes: list[int] | None = None, *others: Any) -> Any:
+        if sizes is None or group.size() == 1:
+            return gather(tensor, group, sizes, *others)
+        found = tensor.new_empty(sum(sizes), *tensor.shape[1:])
+        to_all = torch.cat([tensor] * group.size())
+        dist.all_to_all_single(found, to_all, sizes, [len(tensor)] * group.size(), group=group)
+        return found
+
+    def reduce_scatter_uneven(tensor: Tensor, group: Any, sizes: list[int] | None = None, *others: Any) -> Any:
+        if sizes is None or group.size() == 1:
+            return reduce_scatter(tensor, group, sizes, *others)
+        own = sizes[group.rank()]
+        parts = tensor.new_empty(own * group.size(), *tensor.shape[1:])
+        dist.all_to_all_single(parts, tensor.contiguous(), [own] * group.size(), sizes, group=group)
+        return parts.view(group.size(), own, *tensor.shape[1:]).sum(0)
+
+    mappings._gather_along_first_dim, mappings._reduce_scatter_along_first_dim = gather_uneven, reduce_scatter_uneven

@@ -132,6 +132,7 @@ def _layout_changes(config: RunConfig, shape: ModelShape, layout: Layout, machin
         "placement.tensor_parallel": layout.tensor,
         **pipeline_changes(config, shape, layout.pipeline),
         "placement.expert_parallel": layout.expert,
+        "placement.expert_tensor_parallel": 1,
     }
     if layout.tensor != config.placement.tensor_parallel:
         changes["placement.sequence_parallel"] = layout.tensor > 1

@@ -31,7 +31,7 @@ from modelcfg.chosen import Choice, Chosen, chosen_parameters
 from modelcfg.shards import rank_parameters, value_parameters
 from modelcfg.stages import Stages
 
-Split = tuple[int, Stages, int, int]  # tensor parallel, pipeline, stage, expert parallel
+Split = tuple[int, Stages, int, int, int]  # tensor parallel, pipeline, stage, expert parallel, that of each expert
 ELEMENT_BYTES = {"bfloat16": 2, "float32": 4}
 
 
@@ -108,14 +108,17 @@ def num_communicators(config: RunConfig) -> int:
     """NCCL communicators of a rank, made by `core/megatron/parallel.py` or at their first use.
 
     Under expert parallelism: tokens travel in one group, how many there are in a second of the same ranks; a third has
-    the experts' gradient norm, unless the distributed optimiser has it; a fourth the ranks with the same experts.
+    the experts' gradient norm, unless the distributed optimiser has it; a fourth the ranks with the same experts. Where
+    experts are cut, tokens meet in one more, and how many there are is told without expert parallelism, too.
     """
     placement, shared_out = config.placement, config.train.use_distributed_optimizer
     tensor, pipeline = placement.tensor_parallel > 1, placement.pipeline_parallel > 1
     context = placement.context_parallel > 1
     data, all_ranks = num_trainers(placement) > replica_size(placement), num_trainers(placement) > 1
-    same_experts = num_trainers(placement) > placement.pipeline_parallel * placement.expert_parallel
-    of_experts = 2 + (not shared_out) + (same_experts or shared_out) if placement.expert_parallel > 1 else 0
+    apart, cut = placement.expert_parallel > 1, placement.expert_tensor_parallel > 1
+    experts = placement.expert_parallel * placement.expert_tensor_parallel
+    same_experts = num_trainers(placement) > placement.pipeline_parallel * experts
+    of_experts = apart + cut + (apart or cut) + (apart and not shared_out) + (apart and (same_experts or shared_out))
     return (
         sum((tensor, pipeline, tensor or pipeline, context, data or shared_out, shared_out and all_ranks)) + of_experts
     )
@@ -184,7 +187,8 @@ def rank_row(config: RunConfig) -> RowSize:
 
 def _split(config: RunConfig, stage: int) -> Split:
     placement = config.placement
-    return placement.tensor_parallel, pipeline_stages(placement), stage, placement.expert_parallel
+    experts = placement.expert_parallel, placement.expert_tensor_parallel
+    return placement.tensor_parallel, pipeline_stages(placement), stage, *experts
 
 
 # A search for a layout asks for the same sizes many times, and with experts there are tens of thousands of parameters.
@@ -218,7 +222,7 @@ def _learnt(config: RunConfig) -> Learnt:
 
 def _parameters(shape: ModelShape, split: Split, learnt: Learnt) -> Chosen:
     """Elements of each parameter of the rank; beside adapters, which are trained, all of the model's own are frozen."""
-    tensor_parallel, stages, stage, _ = split
+    tensor_parallel, stages, stage, *_ = split
     lora = learnt.lora
     if lora is None:
         return chosen_parameters(shape, learnt.choice, *split)
@@ -236,6 +240,7 @@ def _sharing(config: RunConfig, shape: ModelShape, dp_rank: int) -> Sharing:
         pipeline_parallel=placement.pipeline_parallel,
         tied=shape.tied_embeddings,
         tensor_parallel=placement.tensor_parallel,
+        expert_tensor_parallel=placement.expert_tensor_parallel,
     )
 
 
@@ -258,6 +263,7 @@ def _pass(config: RunConfig, shape: ModelShape, device: str, stage: int) -> Pass
         is_last=stage == placement.pipeline_parallel - 1,
         attention=_attention(config, shape, device),
         expert_parallel=placement.expert_parallel,
+        expert_tensor_parallel=placement.expert_tensor_parallel,
         context_parallel=placement.context_parallel,
         dense=max(0, min(layers, shape.dense_layers - own.start)),
         with_state=sum(map(shape.has_state, own)),

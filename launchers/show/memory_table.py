@@ -53,6 +53,8 @@ def _head(config: RunConfig, shape: ModelShape, plan: MemoryPlan) -> Iterator[st
         split += f" × context {placement.context_parallel}"
     replicas = ranks // (replica_size(placement) * placement.context_parallel)
     shared = f", experts over {placement.expert_parallel} of these" if shape.num_experts else ""
+    if placement.expert_tensor_parallel > 1:
+        shared += f" and each cut over {placement.expert_tensor_parallel}"
     yield f"{ranks} trainer rank{'s' if ranks > 1 else ''}: {split} × data {replicas}{shared}"
     total, name = plan.device.total_bytes, plan.device.name
     known = NOTHING if total is None else f"{gib(total)} GiB"

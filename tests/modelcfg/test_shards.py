@@ -91,6 +91,15 @@ def test_a_vocabulary_that_does_not_divide_is_padded() -> None:
     assert rank_parameters(shape, tensor_parallel=4)[EMBEDDING] == 251 * shape.hidden_size
 
 
+def test_experts_are_cut_over_ranks_of_their_own_number() -> None:
+    shape = modelcfg.load("qwen3-30b-a3b")
+    whole, part, alone = (rank_parameters(shape, 4, expert_parallel=2, expert_tensor_parallel=cut) for cut in (1, 4, 2))
+    assert list(whole) == list(part) == list(alone)
+    for name, count in whole.items():
+        times = (4, 2) if EXPERTS in name else (1, 1)
+        assert (part[name] * times[0], alone[name] * times[1]) == (count, count), name
+
+
 @pytest.mark.parametrize("size", [2, 8, 128])
 def test_expert_parallel_ranks_share_the_experts_alone(size: int) -> None:
     shape = modelcfg.load("qwen3-30b-a3b")

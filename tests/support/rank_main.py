@@ -478,7 +478,7 @@ def off_plan(trainer: Any) -> dict[str, Any]:
     from modelcfg.shards import rank_parameters, value_parameters
 
     layout, config, shape = trainer.layout, trainer.config, trainer.shape
-    split = (layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size)
+    split = (layout.tp_size, layout.stages, layout.pp_rank, layout.ep_size, layout.etp_size)
     parameters = rank_parameters(shape, *split)
     chosen = chosen_parameters(shape, config.train.choice, *split).trained
     held = {name: p for name, p in trainer.weights.parameters.items() if "adapters" not in name}

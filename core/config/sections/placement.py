@@ -71,6 +71,9 @@ class PlacementConfig(Section):
     expert_parallel: PositiveInt = Field(
         1, description="trainer ranks of a pipeline stage over which the experts of each layer are shared out"
     )
+    expert_tensor_parallel: PositiveInt = Field(
+        1, description="tensor-parallel ranks that share each expert; 1: experts are whole on their rank"
+    )
     context_parallel: PositiveInt = Field(
         1, description="trainer ranks that share out the tokens of each row, for long samples"
     )

@@ -5,8 +5,9 @@ its weights; that of a feed-forward for all tokens is added to them, where the s
 no loss balances the experts: what is trained is the policy's reward alone. Under expert parallelism tokens travel to
 the rank of their expert and back (Megatron's dispatcher, all-to-all), in the forward and the backward pass, so all
 these ranks need the same number of micro-batches. Tensor-parallel ranks are expert-parallel ones like others, each with
-its own tokens of a row (sequence parallel): experts are never cut. On CPUs Megatron's loop over the experts computes
-them.
+its own tokens of a row (sequence parallel). Where experts are cut over some of them, the first projection by columns
+and the second by rows, the dispatcher brings each of these ranks the tokens of all, and adds up what their parts give;
+without biases alone, of which every part would add its own. On CPUs Megatron's loop over the experts computes them.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from modelcfg import ModelShape
 from modelcfg.shape import STEEPNESS
 
 
-def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
+def expert_settings(shape: ModelShape, expert_parallel: int, expert_tensor_parallel: int) -> dict[str, Any]:
     """Settings of experts for Megatron; without experts what it asks for all the same: variable_seq_lengths insists on
     the dispatcher.
     """
@@ -53,7 +54,7 @@ def expert_settings(shape: ModelShape, expert_parallel: int) -> dict[str, Any]:
         "moe_router_load_balancing_type": "none",
         "moe_aux_loss_coeff": 0.0,
         "expert_model_parallel_size": expert_parallel,
-        "expert_tensor_parallel_size": 1,
+        "expert_tensor_parallel_size": expert_tensor_parallel,
     }
 
 
@@ -129,8 +130,8 @@ class ExpertLayer(MoELayer):  # type: ignore[misc]
 
     @property
     def stays_here(self) -> bool:
-        """Whether all experts are on this rank."""
-        return bool(self.ep_group.size() == 1)
+        """Whether all of all experts is on this rank."""
+        return bool(self.ep_group.size() == self.experts.tp_group.size() == 1)
 
     def forward(self, hidden_states: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, None]:
         """([T, 1, H], no bias)."""

@@ -19,6 +19,7 @@ def model_options(config: RunConfig, device: str) -> ModelOptions:
         tensor_parallel=config.placement.tensor_parallel,
         stages=pipeline_stages(config.placement),
         expert_parallel=config.placement.expert_parallel,
+        expert_tensor_parallel=config.placement.expert_tensor_parallel,
         context_parallel=config.placement.context_parallel,
         sequence_parallel=config.placement.sequence_parallel,
         recompute=config.train.recompute,

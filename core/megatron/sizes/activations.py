@@ -10,7 +10,8 @@ What each layer keeps per token, in elements, on a GPU (the fused kernels of `fu
 
 with experts, k of E per token and all used alike, 2 k F instead, the tokens' gate and up at each of them, 3 F of the
 feed-forward of all tokens, where there is one, and what the router chose, all of a tensor-parallel rank's own tokens;
-under expert parallelism k H more, the tokens that have come. On a CPU k (H + 6 F), as the activation is made in steps.
+under expert parallelism k H more, the tokens that have come, and where experts are cut that for each of their ranks,
+all of which have them. On a CPU k (H + 6 F), as the activation is made in steps.
 In fp32 one number per norm and head. Beside
 the layers: the final norm, the rows that are predicted, their logits (whose gradient is written over them) and the
 gradient of the output layer's weight, which is what is there when memory is fullest. Layers that are recomputed keep
@@ -77,11 +78,17 @@ class Pass:
     is_last: bool = True
     attention: Attention = "flash"
     expert_parallel: int = 1
+    expert_tensor_parallel: int = 1
     context_parallel: int = 1
     dense: int = 0
     with_state: int = 0
     adapter_ranks: int = 0
     adapter_outputs: int = 0
+
+    @property
+    def dispatches(self) -> bool:
+        """Whether tokens leave their rank for experts."""
+        return self.expert_parallel * self.expert_tensor_parallel > 1
 
 
 def layer_bytes(shape: ModelShape, how: Pass, *, experts: bool | None = None, state: bool = False) -> int:
@@ -165,10 +172,10 @@ def _feed_forward(shape: ModelShape, how: Pass, *, experts: bool) -> int:
     times = (4 if how.attention == "plain" else 3) - how.selective
     if experts:
         shared = times * shape.shared_ffn_hidden_size
-        arrived = shape.hidden_size if how.expert_parallel > 1 else 0
-        of_each = arrived + 2 * shape.ffn_hidden_size
+        arrived = how.expert_tensor_parallel * shape.hidden_size
+        of_each = (arrived if how.dispatches else 0) + 2 * shape.ffn_hidden_size
         if how.attention == "plain":
-            of_each = shape.hidden_size + 6 * shape.ffn_hidden_size
+            of_each = arrived + 6 * shape.ffn_hidden_size
         return (shared + shape.experts_per_token * of_each) // how.tensor_parallel
     return times * _dense_width(shape) // how.tensor_parallel
 
@@ -189,10 +196,10 @@ def _router_bytes(shape: ModelShape, how: Pass) -> int:
         scores = shape.num_experts * FP32_BYTES + shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES)
     if shape.biases and how.attention != "plain":
         scores += shape.num_experts * how.element_bytes + shape.experts_per_token * INT64_BYTES
-    if how.attention != "plain" and how.expert_parallel == 1:
+    if how.attention != "plain" and not how.dispatches:
         return scores + shape.experts_per_token * (INT64_BYTES + 3 * FP32_BYTES + how.element_bytes)
     each = 1 + how.element_bytes
-    chosen = 2 * INT64_BYTES + FP32_BYTES + 2 * how.element_bytes
+    chosen = 2 * INT64_BYTES + FP32_BYTES + (1 + how.expert_tensor_parallel) * how.element_bytes
     return scores + shape.num_experts * each + shape.experts_per_token * chosen
 
 
@@ -248,11 +255,13 @@ def _row(shape: ModelShape, how: Pass) -> int:
 def _gradients(shape: ModelShape, how: Pass) -> int:
     """Bytes per token while a layer goes backward: through the feed-forward, or through the attention in fp32."""
     dense = 3 * _dense_width(shape) + 2 * shape.hidden_size
-    feed_forward = 3 * shape.ffn_hidden_size + 2 * shape.hidden_size
+    arrived = how.expert_tensor_parallel * shape.hidden_size
+    feed_forward = 3 * shape.ffn_hidden_size + 2 * arrived
     if shape.num_experts and how.attention == "plain":
         feed_forward *= shape.experts_per_token
     elif shape.num_experts:  # gate and up once more with the gated, or with what goes back to the tokens
-        widest = 2 * shape.ffn_hidden_size + max(2 * shape.ffn_hidden_size, shape.hidden_size)
+        widest = 2 * shape.ffn_hidden_size + max(2 * shape.ffn_hidden_size, arrived)
+        widest += arrived if how.expert_tensor_parallel > 1 else 0  # what has come back of all ranks of an expert
         feed_forward = shape.experts_per_token * widest + shape.hidden_size
     attention = 2 * (shape.query_size + 2 * shape.key_value_size) + 2 * shape.hidden_size
     attention += shape.query_size if how.attention == "parts" else 0  # of queries, by each part

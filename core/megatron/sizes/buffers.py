@@ -32,7 +32,7 @@ class Sharing:
     """How a rank's optimiser state is held. `ranks`: over how many it is shared out; 1 can be shared out, too.
 
     Of `expert_parallel` ranks, `tensor_parallel` ones among them, each has experts of its own, in buffers of their own,
-    whose state is shared out over the ranks that have the same ones.
+    whose state is shared out over the ranks that have the same ones, or the same parts of them.
     """
 
     distributed: bool = False
@@ -42,12 +42,14 @@ class Sharing:
     pipeline_parallel: int = 1
     tied: bool = False
     tensor_parallel: int = 1
+    expert_tensor_parallel: int = 1
 
     @property
     def of_experts(self) -> Sharing:
         """The same of the experts, of the first of the tensor-parallel ranks."""
         ranks, place = self.ranks * self.tensor_parallel, self.rank * self.tensor_parallel
-        return replace(self, ranks=ranks // self.expert_parallel, rank=place // self.expert_parallel)
+        apart = self.expert_parallel * self.expert_tensor_parallel
+        return replace(self, ranks=ranks // apart, rank=place // apart)
 
 
 def room(numel: int) -> int:

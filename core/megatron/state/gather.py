@@ -80,9 +80,10 @@ def _of_stage(
         everywhere[place] = tensors
     held = [entry.of_rank(rank) for entry, ranks in zip(entries, everywhere, strict=True) for rank in range(len(ranks))]
     parts = [[tensor] for ranks in everywhere for tensor in ranks]
-    split = [place for place, entry in enumerate(held) if entry.is_cut]
-    for place, tensors in zip(split, _exchange([parts[i][0] for i in split], layout.tp_group), strict=True):
-        parts[place] = tensors
+    for of_expert, group in ((False, layout.tp_group), (True, layout.etp_group)):
+        cut = [place for place, entry in enumerate(held) if entry.is_cut and entry.of_expert == of_expert]
+        for place, tensors in zip(cut, _exchange([parts[i][0] for i in cut], group), strict=True):
+            parts[place] = tensors
     return [pair for entry, ranks in zip(held, parts, strict=True) for pair in join(entry, ranks, shape)]
 
 

@@ -49,7 +49,8 @@ def load_hf(
             if entry.local in without:
                 continue
             parameter = left.pop(entry.local)
-            found = split(entry, reader.read, shape, layout.tp_rank, layout.tp_size)
+            cut = (layout.etp_rank, layout.etp_size) if entry.of_expert else (layout.tp_rank, layout.tp_size)
+            found = split(entry, reader.read, shape, *cut)
             if found.shape != parameter.shape:
                 raise ValueError(
                     f"{model_dir}: {', '.join(entry.hf)} gives {tuple(found.shape)} for {entry.local}, wanted "

@@ -25,7 +25,7 @@ class Entry:
     `shapes` are the whole shapes of these tensors, `kind` says how they are cut. What is named `NAME[e]` is a part of
     a tensor NAME of all experts.
     An expert's parameter is another expert's on every expert-parallel rank: `hf` has the tensors of all of them, rank
-    by rank, and `of_rank` what one of them holds, which is whole on tensor-parallel ranks. A `fixed` one is not
+    by rank, and `of_rank` what one of them holds; it is cut over other ranks than the rest is. A `fixed` one is not
     trained, and float32.
     """
 
@@ -40,8 +40,8 @@ class Entry:
 
     @property
     def is_cut(self) -> bool:
-        """Whether tensor-parallel ranks have parts of it."""
-        return self.kind != "replicated" and not self.of_expert
+        """Whether tensor-parallel ranks have parts of it; of an expert, those over which experts are cut."""
+        return self.kind not in ("replicated", "turned", "by_turns")
 
     def of_rank(self, rank: int) -> Entry:
         """The entry as expert-parallel rank `rank` holds it."""
@@ -107,12 +107,11 @@ def split(entry: Entry, read: Callable[[str, slice, slice], Tensor], shape: Mode
     """The part of a parameter that tensor-parallel rank `rank` of `size` holds.
 
     Args:
+        rank, size: of an expert's, among the ranks over which experts are cut.
         read: gives `tensor[rows]` or, for a matrix, `tensor[rows, columns]` of a HuggingFace tensor, or of a part of
             one; only what is needed is asked for.
     """
     everything = slice(None)
-    if not entry.is_cut:
-        rank, size = 0, 1
     if entry.kind == "replicated":
         return read(entry.hf[0], everything, everything)
     if entry.kind == "turned":

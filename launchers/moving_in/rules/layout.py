@@ -30,10 +30,13 @@ def layout(flags: Flags, draft: Draft, ranks: int) -> None:
     elif flag:
         draft.put("placement.sequence_parallel", True, flag)
     _context(flags, draft, max(1, ranks // (tensor * pipeline)), shape)
-    _experts(flags, draft, max(1, ranks // pipeline))
+    cut = _of_an_expert(flags, draft, tensor, shape)
+    _experts(flags, draft, max(1, ranks // (pipeline * cut)))
     if tensor > 1 and shape is not None and shape.num_experts:
         draft.default("placement.sequence_parallel", True, "with experts each tensor-parallel rank has its own tokens")
-        draft.default("placement.expert_parallel", tensor, "tensor-parallel ranks share out the experts, too")
+        if cut < tensor:
+            share = tensor // cut
+            draft.default("placement.expert_parallel", share, "tensor-parallel ranks share out the experts, too")
 
 
 def _tensor(flags: Flags, draft: Draft, shape: ModelShape | None) -> int:
@@ -90,8 +93,21 @@ def _context(flags: Flags, draft: Draft, copies: int, shape: ModelShape | None) 
         _put(draft, "context_parallel", flag, (wanted, math.gcd(wanted, copies)), reason)
 
 
+def _of_an_expert(flags: Flags, draft: Draft, tensor: int, shape: ModelShape | None) -> int:
+    """Tensor-parallel ranks that share an expert: one where nothing is said, by which Megatron means all of them."""
+    flag = flags.take("expert_tensor_parallel_size")
+    wanted = max(1, whole(flag.text, 1)) if flag else 1
+    if wanted == 1 or (shape is not None and not shape.num_experts):
+        if flag:
+            draft.skip(flag, "an expert is whole on its rank")
+        return 1
+    possible = math.gcd(wanted, tensor, shape.ffn_hidden_size if shape is not None else tensor)
+    reason = "neither the tensor-parallel ranks nor an expert's columns go into more parts"
+    return _put(draft, "expert_tensor_parallel", flag, (wanted, possible), reason)
+
+
 def _experts(flags: Flags, draft: Draft, ranks: int) -> None:
-    """Experts go over all ranks of a stage, as with slime's `--expert-tensor-parallel-size 1`."""
+    """Experts go over all ranks of a stage, those that share one together."""
     flag = flags.take("expert_model_parallel_size")
     wanted = max(1, whole(flag.text, 1)) if flag else 1
     if wanted > 1:

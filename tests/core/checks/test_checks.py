@@ -44,6 +44,13 @@ def problems_of(path: Path, *overrides: str) -> list[str]:
             ],
             id="experts over tensor-parallel ranks",
         ),
+        pytest.param(
+            [
+                *("model.path=experts", "placement.trainers_per_node=2", "placement.tensor_parallel=2"),
+                *("placement.expert_tensor_parallel=2", "placement.sequence_parallel=true"),
+            ],
+            id="experts cut over all tensor-parallel ranks",
+        ),
         pytest.param(["placement.engine_tensor_parallel=6"], id="engine holds copies of a group"),
         pytest.param(["train.max_tokens_per_micro_batch=96"], id="budget of exactly one sample"),
         pytest.param(["rollout.max_response_tokens=192"], id="positions exactly used"),

@@ -58,7 +58,7 @@ def test_options_of_engines_that_the_run_sets_are_those_of_the_door() -> None:
         (("algorithm", "disable_grpo_std_normalization"), "set algorithm.grpo_std_normalization, slime's disable_"),
         (("hf_checkpoint",), "set model.path, slime's hf_checkpoint (the HuggingFace directory)"),
         (("train", "use-dynamic-batch-size"), "remove slime's use_dynamic_batch_size: rows are packed up to"),
-        (("placement", "expert_tensor_parallel"), "remove slime's expert_tensor_parallel_size: an expert is whole on"),
+        (("train", "expert_tensor_parallel_size"), "set placement.expert_tensor_parallel, slime's expert_tensor_para"),
         (("model", "num_layers"), "remove slime's num_layers: config.json of the model says it"),
         (("placement", "sglang_page_size"), "set placement.engine_options.page_size, slime's sglang_page_size"),
         (("data", "train_batch_size"), "set rollout.rollout_batch_size, verl's data.train_batch_size"),

@@ -19,6 +19,7 @@ TIED, BIASED, LATENT = "qwen3-tied", "qwen2", "deepseek_v3"
 BF16, SHARED = {"model": {"dtype": "bfloat16"}}, {"use_distributed_optimizer": True}
 TWO = {"trainers_per_node": 2}
 TP2 = {**TWO, "tensor_parallel": 2}
+CUT_EXPERTS = {**TP2, "sequence_parallel": True, "expert_tensor_parallel": 2}
 CRITIC = {"algorithm": {"advantage_estimator": "gae", "kl_loss_coef": 0.0}}
 FOLLOWING = {"algorithm": {"ref_update_interval": 1, "kl_loss_coef": 0.1}}
 LAST = {"freeze": ["embed_tokens", r"layers\.0\."]}  # and with it the output layer, which is the embedding
@@ -45,6 +46,8 @@ GRADIENTS: dict[str, tuple[str, int, dict[str, Any]]] = {
     "last dp2": ("last", 2, {"placement": TWO}),
     "biases tp2": ("biases", 2, {"placement": TP2}),
     "biases sp2": ("biases", 2, {"placement": {**TP2, "sequence_parallel": True}}),
+    "experts tp2-etp2": ("experts", 2, {"placement": CUT_EXPERTS}),
+    "no experts tp2-etp2": ("no experts", 2, {"placement": CUT_EXPERTS}),
     "experts ep2": ("experts", 2, {"placement": {**TWO, "expert_parallel": 2}}),
     "no experts ep2": ("no experts", 2, {"placement": {**TWO, "expert_parallel": 2}}),
 }

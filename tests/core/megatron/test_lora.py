@@ -52,6 +52,12 @@ PLANS: dict[str, tuple[str, int, dict[str, Any], dict[str, Any]]] = {
         {**BF16, "train": {"use_distributed_optimizer": True}, "placement": {**TP2, "trainers_per_node": 4}},
     ),
     "experts-ep2": (EXPERTS, 2, ATTENTION, {**BF16, "placement": {**TWO, "expert_parallel": 2}}),
+    "experts-tp2-etp2": (
+        EXPERTS,
+        2,
+        ATTENTION,
+        {**BF16, "placement": {**TP2, "sequence_parallel": True, "expert_tensor_parallel": 2}},
+    ),
     "post-norms-tp2": (POST_NORMS, 2, LORA, {**BF16, "placement": TP2}),
     "states-tp2": (SEEING, 2, STATES, {**BF16, "placement": TP2}),
 }

@@ -296,6 +296,9 @@ def test_rows_with_experts_are_no_graphs() -> None:
     assert trainer.possible_graphs(config, with_experts, "cuda") == []
 
 
+CUT_EXPERTS = {"tensor_parallel": 2, "expert_tensor_parallel": 2}
+
+
 # the groups of more than one rank, or of the distributed optimiser, in which tiny models were seen to talk on gloo
 @pytest.mark.parametrize(
     ("ranks", "placement", "shared_out", "communicators"),
@@ -307,6 +310,10 @@ def test_rows_with_experts_are_no_graphs() -> None:
         pytest.param(4, {"expert_parallel": 2, "pipeline_parallel": 2}, False, 6, id="pp2 ep2"),
         pytest.param(2, {"expert_parallel": 2, "tensor_parallel": 2}, False, 5, id="tp2 ep2"),
         pytest.param(4, {"expert_parallel": 2, "tensor_parallel": 2}, False, 7, id="tp2 ep2 dp2"),
+        pytest.param(2, CUT_EXPERTS, False, 4, id="tp2 etp2"),
+        pytest.param(2, CUT_EXPERTS, True, 6, id="tp2 etp2, shared out"),
+        pytest.param(4, {"expert_parallel": 2, **CUT_EXPERTS}, False, 7, id="tp2 ep2 etp2"),
+        pytest.param(8, {"expert_parallel": 2, **CUT_EXPERTS}, False, 8, id="tp2 ep2 etp2 dp4"),
     ],
 )
 def test_communicators(ranks: int, placement: dict[str, int], shared_out: bool, communicators: int) -> None:

@@ -45,6 +45,7 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
     },
 }
 CUT = {"tensor_parallel": 2, "sequence_parallel": True, "expert_parallel": 2}
+CUT_EXPERTS = {"tensor_parallel": 2, "sequence_parallel": True, "expert_tensor_parallel": 2}
 WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
     1: {"bf16": BF16, "bf16-shared": {**BF16, **SHARED}},
     2: {
@@ -53,10 +54,12 @@ WITH_EXPERTS: dict[int, dict[str, dict[str, Any]]] = {
         "bf16-dp2-shared": {**BF16, **SHARED, "placement": TWO},
         "bf16-pp2-shared": {**BF16, **SHARED, "placement": {**TWO, "pipeline_parallel": 2}},
         "bf16-tp2-ep2": {**BF16, "placement": {**TWO, **CUT}},
+        "bf16-tp2-etp2-shared": {**BF16, **SHARED, "placement": {**TWO, **CUT_EXPERTS}},
     },
     4: {
         "bf16-ep2-dp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, "expert_parallel": 2}},
         "bf16-tp2-ep2-dp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, **CUT}},
+        "bf16-tp2-ep2-etp2-shared": {**BF16, **SHARED, "placement": {"trainers_per_node": 4, **CUT, **CUT_EXPERTS}},
     },
 }
 PPO = {"algorithm": {"advantage_estimator": "gae"}}
@@ -74,8 +77,10 @@ DENSE = ("llama", "qwen2-tied", "qwen3-tied", POST_NORMS, SEEING)
 
 
 def _possible(kind: str, layout: str) -> bool:
-    """Two families have the same experts: one is tried in few layouts. Norms over all heads are not cut."""
-    if kind == WHOLE_NORMS and "tp2" in layout:
+    """Two families have the same experts: one is tried in few layouts. Norms over all heads are not cut, nor experts
+    with biases.
+    """
+    if (kind == WHOLE_NORMS and "tp2" in layout) or (kind == SINKS and "etp2" in layout):
         return False
     return kind != SEEING_EXPERTS or layout in ("bf16", "bf16-ep2-shared")
 

@@ -12,6 +12,7 @@ from tests.support.tiny_models import EXPERTS, tiny_model
 BF16 = {"model": {"dtype": "bfloat16"}}
 DISTRIBUTED = {"train": {"use_distributed_optimizer": True}}
 EP2 = {"placement": {"expert_parallel": 2}}
+ETP2 = {"placement": {"tensor_parallel": 2, "sequence_parallel": True, "expert_tensor_parallel": 2}}
 ONE: dict[str, dict[str, Any]] = {
     "fp32": {},
     "bf16": BF16,
@@ -25,6 +26,7 @@ TWO: dict[str, dict[str, Any]] = {
     "bf16-dp2-distopt": {**BF16, **DISTRIBUTED},
     "bf16-ep2": {**BF16, **EP2},
     "bf16-ep2-distopt": {**BF16, **EP2, **DISTRIBUTED},
+    "bf16-etp2-distopt": {**BF16, **ETP2, **DISTRIBUTED},
 }
 PLAIN = [["update", 0], ["update", 1], ["buckets", 4000], ["update", 2], "checksums"]
 PARKED = [
@@ -45,7 +47,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     for size, layouts in ((1, ONE), (2, TWO)):
         cases: dict[str, dict[str, Any]] = {}
         for name, config in layouts.items():
-            model = experts if "ep2" in name else dense
+            model = experts if "ep2" in name or "etp2" in name else dense
             cases[name] = {"model": model, "config": config, "actions": PLAIN}
             cases[f"{name} parked"] = {"model": model, "config": config, "actions": PARKED}
             cases[f"{name} staying"] = {"model": model, "config": config, "actions": STAYING}

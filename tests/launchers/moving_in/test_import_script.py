@@ -202,6 +202,7 @@ def test_defaults_of_slime_that_are_not_ours_are_written_out(tmp_path: Path) -> 
 
 PARTIAL = "--partial-rollout --over-sampling-batch-size 8"
 OVER_NODES = "--actor-num-nodes 2 --rollout-num-gpus-per-engine 16"
+CUT_EXPERTS = "--tensor-model-parallel-size 2 --expert-model-parallel-size 8 --expert-tensor-parallel-size"
 LAST = "--pipeline-model-parallel-size 4 --decoder-last-pipeline-num-layers"
 MAMBA = "placement.engine_options.mamba_radix_cache_strategy"
 FILTER = "--dynamic-sampling-filter-path"
@@ -254,6 +255,9 @@ FILTER = "--dynamic-sampling-filter-path"
         ("--actor-num-gpus-per-node 4 --rollout-num-gpus 4", "placement.engines", "own_gpus"),
         ("--expert-model-parallel-size 8 --tensor-model-parallel-size 2", "placement.expert_parallel", 8),
         ("--expert-model-parallel-size 8 --pipeline-model-parallel-size 2", "placement.expert_parallel", 4),
+        (f"{CUT_EXPERTS} 2", "placement.expert_tensor_parallel", 2),
+        (f"{CUT_EXPERTS} 2", "placement.expert_parallel", 4),
+        (f"{CUT_EXPERTS} 4", "placement.expert_tensor_parallel", 2),
         ("--pipeline-model-parallel-size 4 --num-layers 6", "placement.pipeline_parallel", 2),
         (f"{LAST} 22 --num-layers 94", "placement.pipeline_parallel", 4),
         (f"{LAST} 22 --num-layers 94", "placement.pipeline_last_layers", 22),
@@ -612,6 +616,16 @@ def test_tensor_parallel_with_experts_wants_what_the_checks_want(tmp_path: Path)
     found = of_flags(tmp_path, f"{SIZES['qwen3-30b-a3b']} {flags}")
     sizes = ("tensor_parallel", "expert_parallel", "sequence_parallel")
     assert [keys(found)[f"placement.{name}"] for name in sizes] == [4, 4, True]
+    (tmp_path / "run.yaml").write_text(found.text)
+    assert list(shape_divides(load_run_file(tmp_path / "run.yaml"), found.shape)) == []
+
+
+@pytest.mark.parametrize(("cut", "expert"), [(1, 4), (2, 2), (4, None)])
+def test_experts_are_cut_as_the_script_says(tmp_path: Path, cut: int, expert: int | None) -> None:
+    flags = "--num-rollout 1 --actor-num-gpus-per-node 8 --tensor-model-parallel-size 4 --expert-tensor-parallel-size"
+    found = of_flags(tmp_path, f"{SIZES['qwen3-30b-a3b']} {flags} {cut}")
+    assert keys(found).get("placement.expert_parallel") == expert
+    assert keys(found).get("placement.expert_tensor_parallel", 1) == cut
     (tmp_path / "run.yaml").write_text(found.text)
     assert list(shape_divides(load_run_file(tmp_path / "run.yaml"), found.shape)) == []
 

@@ -15,6 +15,7 @@ CRITIC = {"lr": 4e-3, "value_clip": 0.3}
 TP2, PP2 = {"placement": {"tensor_parallel": 2}}, {"placement": {"pipeline_parallel": 2}}
 SP2 = {"placement": {"tensor_parallel": 2, "sequence_parallel": True}}
 EP2 = {"placement": {"expert_parallel": 2}}
+ETP2 = {"placement": {**SP2["placement"], "expert_tensor_parallel": 2}}
 DISTRIBUTED = {"train": {"use_distributed_optimizer": True}}
 BF16 = {"model": {"dtype": "bfloat16"}}
 LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
@@ -25,7 +26,7 @@ LAYOUTS: dict[int, dict[str, dict[str, Any]]] = {
         "unshared": {"train": {"share_prompts": False}},
         "recompute": {"train": {"recompute": "full"}},
     },
-    2: {"dp2": {}, "dp2-distopt": DISTRIBUTED, "tp2": TP2, "sp2": SP2, "pp2": PP2, "ep2": EP2},
+    2: {"dp2": {}, "dp2-distopt": DISTRIBUTED, "tp2": TP2, "sp2": SP2, "pp2": PP2, "ep2": EP2, "etp2": ETP2},
 }
 KINDS = ("llama", "qwen3-tied", EXPERTS)
 UPDATES = [["update_critic", seed] for seed in (0, 1, 2)]
@@ -60,7 +61,7 @@ def outcomes(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -
             f"{kind}/{name}": case(model, config, UPDATES)
             for kind, model in models.items()
             for name, config in layouts.items()
-            if (name != "ep2" or kind == EXPERTS) and not (kind == EXPERTS and name in ("tp2", "sp2"))
+            if (name not in ("ep2", "etp2") or kind == EXPERTS) and not (kind == EXPERTS and name in ("tp2", "sp2"))
         }
         if size == 1:
             parked = [UPDATES[0], "park", UPDATES[1], "park", UPDATES[2]]

@@ -181,3 +181,13 @@ def test_a_layer_with_a_state_keeps_its_projections_and_the_rest_takes_a_bounded
     longer = [sum(update_bytes(shape, recomputed, tokens, 64).values()) for tokens in (2**14, 2**15, 2**16)]
     assert longer[2] - longer[1] < 2.2 * (longer[1] - longer[0])
     assert all(tokens * states_at_once(tokens) <= STATES_AT_ONCE for tokens in (1, 1000, 2**14, 2**19))
+
+
+@pytest.mark.parametrize("tensor_parallel", [2, 4])
+def test_ranks_of_a_cut_expert_keep_the_tokens_of_all_of_them(tensor_parallel: int) -> None:
+    """And no more of what is as wide as their parts; a probability comes with each token."""
+    shape = modelcfg.load("qwen3-30b-a3b")
+    apart = Pass(2, tensor_parallel=tensor_parallel, sequence_parallel=True, expert_parallel=tensor_parallel)
+    cut = replace(apart, expert_parallel=1, expert_tensor_parallel=tensor_parallel)
+    more = (tensor_parallel - 1) * shape.experts_per_token * (shape.hidden_size + 1) * 2 // tensor_parallel
+    assert layer_bytes(shape, cut) - layer_bytes(shape, apart) == more

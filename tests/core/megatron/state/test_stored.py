@@ -30,6 +30,7 @@ from tests.support.tiny_models import (
 
 TP2 = {"tensor_parallel": 2}
 CUT = {**TP2, "sequence_parallel": True, "expert_parallel": 2}
+CUT_EXPERTS = {**TP2, "sequence_parallel": True, "expert_tensor_parallel": 2}
 PP2 = {"pipeline_parallel": 2}
 TP4 = {"tensor_parallel": 4}  # more ranks than query groups
 # kind of the model, changes to it, number of ranks, placement, whether the optimiser's state is shared out
@@ -49,6 +50,8 @@ CASES: dict[str, tuple[str, dict[str, Any], int, dict[str, Any], bool]] = {
     "pp2-states": (SEEING, {}, 2, PP2, False),
     "tp2-states-distopt": (SEEING, {}, 2, TP2, True),
     **{f"{kind}-tp2-ep2": (kind, {}, 2, CUT, kind == SINKS) for kind in (STATEFUL, SINKS, "deepseek_v3")},
+    "tp2-etp2": ("deepseek_v3", {}, 2, CUT_EXPERTS, False),
+    "tp2-ep2-etp2-distopt": (STATEFUL, {}, 4, {**CUT, **CUT_EXPERTS}, True),
     "pp2-ep2-distopt": (EXPERTS, {}, 4, {**PP2, "expert_parallel": 2}, True),
 }
 

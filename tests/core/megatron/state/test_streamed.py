@@ -12,6 +12,7 @@ from tests.support.tiny_models import EXPERTS, tiny_models
 KIND = "qwen3-tied"
 TRAIN = {"weight_decay": 0.1, "clip_grad": 0.5, "lr_warmup_steps": 2}
 BF16 = {"model": {"dtype": "bfloat16"}}
+CUT = {"tensor_parallel": 2, "sequence_parallel": True, "expert_tensor_parallel": 2}
 SHARED = {"use_distributed_optimizer": True}
 PIECE = 1024  # elements: tensors are cut, and pieces have several tensors
 LAYOUTS: dict[str, tuple[int, str, dict[str, Any]]] = {
@@ -20,6 +21,7 @@ LAYOUTS: dict[str, tuple[int, str, dict[str, Any]]] = {
     "bf16-dp2-shared": (2, KIND, {**BF16, "train": {**TRAIN, **SHARED}}),
     "bf16-tp2": (2, KIND, {**BF16, "train": TRAIN, "placement": {"tensor_parallel": 2}}),
     "bf16-ep2-shared": (2, EXPERTS, {**BF16, "train": {**TRAIN, **SHARED}, "placement": {"expert_parallel": 2}}),
+    "bf16-tp2-etp2-shared": (2, EXPERTS, {**BF16, "train": {**TRAIN, **SHARED}, "placement": CUT}),
 }
 FIRST, MORE = [["update", seed] for seed in (0, 1)], [["update", seed] for seed in (2, 3)]
 
