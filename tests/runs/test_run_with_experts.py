@@ -114,3 +114,22 @@ def test_engines_get_the_experts_of_all_ranks(tmp_path: Path, kind: str) -> None
         np.testing.assert_array_equal(repeated.routing.values, last.routing.values)
     for name in ("train/loss", "train/grad_norm", "train/value_loss", "train/kl_in_reward"):
         assert repeated.metrics[name] == last.metrics[name], name
+
+
+def test_engines_get_experts_that_are_cut(tmp_path: Path) -> None:
+    """Every sync is proven, engine and trainer agree after an update, and a resumed run has experts whole again."""
+    from transformers import AutoModelForCausalLM
+
+    run_dir, cut = tmp_path / "out", {"tensor_parallel": 2, "sequence_parallel": True, "expert_tensor_parallel": 2}
+    placement = {"device": "cpu", "trainers_per_node": 2, "check_sync": 1, **cut}
+    run_file = write_run(tmp_path, kind=EXPERTS, placement=placement, rollout={"num_rollout": 2})
+    done = ebbtide("run", str(run_file), "--run-dir", str(run_dir))
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole = ("placement.expert_tensor_parallel=1", "placement.expert_parallel=2", "rollout.num_rollout=3")
+    done = ebbtide("resume", str(run_dir), *(word for one in whole for word in ("--set", one)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = [event["metrics"] for event in events(run_dir, "step")]
+    assert len(metrics) == 3
+    assert all(m["train/train_rollout_logprob_abs_diff"] < 1e-5 for m in metrics)
+    assert all(m["train/grad_norm"] > 0 for m in metrics)
+    AutoModelForCausalLM.from_pretrained(run_dir / "hf")
