@@ -30,8 +30,9 @@ def layout(flags: Flags, draft: Draft, ranks: int) -> None:
     elif flag:
         draft.put("placement.sequence_parallel", True, flag)
     _context(flags, draft, max(1, ranks // (tensor * pipeline)), shape)
+    spread = 1 if flags.look("expert_tensor_parallel_size") else tensor
     cut = _of_an_expert(flags, draft, tensor, shape)
-    _experts(flags, draft, max(1, ranks // (pipeline * cut)))
+    _experts(flags, draft, max(1, ranks // (pipeline * cut)), spread, shape)
     if tensor > 1 and shape is not None and shape.num_experts:
         draft.default("placement.sequence_parallel", True, "with experts each tensor-parallel rank has its own tokens")
         if cut < tensor:
@@ -106,13 +107,22 @@ def _of_an_expert(flags: Flags, draft: Draft, tensor: int, shape: ModelShape | N
     return _put(draft, "expert_tensor_parallel", flag, (wanted, possible), reason)
 
 
-def _experts(flags: Flags, draft: Draft, ranks: int) -> None:
-    """Experts go over all ranks of a stage, those that share one together."""
+def _experts(flags: Flags, draft: Draft, ranks: int, spread: int, shape: ModelShape | None) -> None:
+    """Experts go over all ranks of a stage, those that share one together.
+
+    Args:
+        spread: over how many tensor-parallel ranks the script cuts each expert without saying so; here these ranks have
+            other experts each, which takes as much memory.
+    """
     flag = flags.take("expert_model_parallel_size")
     wanted = max(1, whole(flag.text, 1)) if flag else 1
-    if wanted > 1:
+    possible = math.gcd(wanted, ranks)
+    more = math.gcd(wanted * spread, ranks, shape.num_experts if shape is not None else wanted)
+    if flag and more > possible == wanted > 1:
+        draft.put("placement.expert_parallel", more, flag, "whole ones, in place of parts on tensor-parallel ranks")
+    elif wanted > 1:
         reason = "the ranks of a stage do not go into sets of this size"
-        _put(draft, "expert_parallel", flag, (wanted, math.gcd(wanted, ranks)), reason)
+        _put(draft, "expert_parallel", flag, (wanted, possible), reason)
 
 
 def _put(draft: Draft, key: str, flag: Flag | None, sizes: tuple[int, int], reason: str) -> int:

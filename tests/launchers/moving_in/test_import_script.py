@@ -630,6 +630,18 @@ def test_experts_are_cut_as_the_script_says(tmp_path: Path, cut: int, expert: in
     assert list(shape_divides(load_run_file(tmp_path / "run.yaml"), found.shape)) == []
 
 
+@pytest.mark.parametrize(("said", "expert"), [("", 8), ("--expert-tensor-parallel-size 1", 2)])
+def test_whole_experts_of_a_script_that_cuts_them_unsaid_take_as_much_memory(
+    tmp_path: Path, said: str, expert: int
+) -> None:
+    flags = "--num-rollout 1 --actor-num-gpus-per-node 8 --tensor-model-parallel-size 4 --expert-model-parallel-size 2"
+    found = of_flags(tmp_path, f"{SIZES['qwen3-30b-a3b']} {flags} {said}")
+    assert keys(found)["placement.expert_parallel"] == expert
+    assert "placement.expert_tensor_parallel" not in keys(found)
+    (tmp_path / "run.yaml").write_text(found.text)
+    assert list(shape_divides(load_run_file(tmp_path / "run.yaml"), found.shape)) == []
+
+
 def test_heads_of_states_are_shared_out(tmp_path: Path) -> None:
     flags = "--num-rollout 1 --actor-num-gpus-per-node 8 --tensor-model-parallel-size"
     found = of_flags(tmp_path, f"{SIZES['qwen3.5-27b']} {flags} 4")
