@@ -510,7 +510,7 @@ def off_plan(trainer: Any) -> dict[str, Any]:
 
 
 def kept(trainer: Any) -> list[int]:
-    """Bytes that autograd was given to keep in an update, recipes aside, and tokens of the rows."""
+    """Bytes that autograd was given to keep in an update on all ranks, recipes aside, and tokens of the rows."""
     from core.megatron.layers.made_again import LayerOutputs
 
     bytes_kept, tokens, learn, pack = 0, 0, trainer.policy.training_pass, LayerOutputs.pack
@@ -531,7 +531,9 @@ def kept(trainer: Any) -> list[int]:
         torch.autograd.graph.saved_tensors_hooks(counted, lambda saved: saved),
     ):
         trainer.update(make_samples(0))
-    return [bytes_kept, tokens]
+    of_all = torch.tensor(bytes_kept)
+    dist.all_reduce(of_all, group=trainer.layout.control)
+    return [int(of_all), tokens]
 
 
 MOST_THREADS = 80  # of one trainer's process groups at the most, three each, and of torch

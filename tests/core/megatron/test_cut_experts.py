@@ -1,10 +1,11 @@
 """Experts that are cut over tensor-parallel ranks: the same losses, log-probs, gradients and updates as on one rank.
 
-And the same weights out, bit for bit, and checkpoints that go on where experts are whole, or cut otherwise.
+Checkpoints go on where experts are whole, or cut otherwise, and ranks keep as much as the plan says.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import modelcfg
+from core.megatron.sizes.activations import Pass, layer_bytes
 from tests.support.ranks import run_ranks
 from tests.support.same_updates import check_same
 from tests.support.tiny_models import EXPERTS, SEEING_EXPERTS, SIGMOID_EXPERTS, STATEFUL, tiny_models
@@ -77,6 +80,15 @@ def outcomes(folder: Path) -> dict[str, list[Any]]:
         kinds = {name: KINDS if size == 1 or name in OF_ALL else (EXPERTS,) for name in configs}
         cases = {f"{k} {n}": case(k, n, config) for n, config in configs.items() for k in kinds[n]}
         found |= run_ranks(folder / str(size), size, cases)
+    whole = {**TP2, "expert_parallel": 2}
+    found |= run_ranks(
+        folder / "kept",
+        2,
+        {
+            name: {"model": models[EXPERTS], "config": {"placement": placement}, "actions": ["kept"]}
+            for name, placement in (("kept whole", whole), ("kept cut", ETP2))
+        },
+    )
     for size in layouts:
         loaded = {
             name: {
@@ -119,3 +131,13 @@ def test_same_gradients(outcomes: dict[str, list[Any]], folder: Path, case: str)
 def test_a_checkpoint_goes_on_however_experts_are_cut(outcomes: dict[str, list[Any]], name: str) -> None:
     assert len(outcomes[name]) == 2, outcomes[name]
     check_same(outcomes[name][1:], outcomes[f"{EXPERTS} plain"][2:])
+
+
+def test_as_much_more_is_kept_as_is_planned(outcomes: dict[str, list[Any]], folder: Path) -> None:
+    """Where experts are whole, ranks have other numbers of tokens each: both together."""
+    ((whole, tokens),), ((cut, same_tokens),) = outcomes["kept whole"], outcomes["kept cut"]
+    shape = modelcfg.from_hf(json.loads((folder / "models" / EXPERTS / "config.json").read_text()))
+    how = {"attention": "plain", "tensor_parallel": 2, "sequence_parallel": True}
+    planned = [layer_bytes(shape, Pass(4, **how, **{key: 2})) for key in ("expert_parallel", "expert_tensor_parallel")]
+    assert tokens == same_tokens
+    assert cut - whole == 2 * tokens * shape.num_layers * (planned[1] - planned[0]) > 0
