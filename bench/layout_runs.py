@@ -31,6 +31,7 @@ CUT = {"tensor_parallel": 2, "sequence_parallel": True}
 CHOSEN = {"routing_replay": "engine"}  # the trainer's passes have the experts that the engine chose
 LORA = {"lora": {"rank": 8}}
 FP8 = {"engine_weights": "fp8"}
+INT8 = {"engine_weights": "int8"}
 # no proof of its syncs: SGLang 0.5.16 loads no files into such an engine
 NGRAM = {"engine_options": {"speculative_algorithm": "NGRAM", "speculative_num_draft_tokens": 8}, "check_sync": 0}
 BY_SAMPLES = {  # attention of an engine of two ranks
@@ -130,6 +131,8 @@ LAYOUTS = {
     "ngram": LayoutOfTwo(NGRAM, gpus="0"),
     "experts-fp8": LayoutOfTwo(FP8, gpus="1", kind=EXPERTS, gap=FP8_EXPERTS_GAP),
     "experts-fp8-ep2": LayoutOfTwo({**EP2, **FP8}, {"use_distributed_optimizer": True}, EXPERTS, gap=FP8_EXPERTS_GAP),
+    "int8": LayoutOfTwo(INT8, gpus="0", gap=FP8_GAP),
+    "experts-int8": LayoutOfTwo(INT8, gpus="0", kind=EXPERTS, gap=FP8_EXPERTS_GAP),
     # each learns from its own samples again
     "fp8-llama": LayoutOfTwo(FP8, kind="llama", gpus="0", beside="fp8-llama", gap=FP8_LLAMA_GAP),
     "fp8-glm4": LayoutOfTwo(FP8, kind="glm4", gpus="0", beside="fp8-glm4", gap=FP8_LLAMA_GAP),

@@ -23,6 +23,7 @@ from modelcfg.tensors import (
     largest_tensor,
     matrices,
     matrix_elements,
+    matrix_rows,
     other_linears,
     stacks,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "load_hub",
     "matrices",
     "matrix_elements",
+    "matrix_rows",
     "names",
     "nearest",
     "nearest_entries",

@@ -56,6 +56,21 @@ def matrix_elements(shape: ModelShape) -> int:
     return sum(weight.numel * (shape.num_experts if weight.of_expert else 1) for weight in lines)
 
 
+@lru_cache(maxsize=256)
+def matrix_rows(shape: ModelShape, ranks: int = 1) -> int:
+    """Rows of all of `matrices` on one of an engine's ranks, over which some are cut by rows and others by columns."""
+    if not matrices(shape):
+        return 0
+    tables = (layer_weights(shape, layer) for layer in range(shape.num_layers))
+    lines = (weight for table in tables for weight in filter(is_matrix, table))
+    return sum(_rows(weight, ranks) * (shape.num_experts if weight.of_expert else 1) for weight in lines)
+
+
+def _rows(weight: Weight, ranks: int) -> int:
+    whole = sum(size[0] for size in weight.shapes)
+    return whole if weight.kind in ("columns", "replicated") else whole // ranks
+
+
 @lru_cache(maxsize=256)  # a search for a layout asks thousands of times
 def largest_tensor(shape: ModelShape) -> int:
     """Elements of the largest tensor of a checkpoint."""

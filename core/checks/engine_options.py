@@ -42,7 +42,7 @@ def engine_options(config: RunConfig) -> Iterator[Mistake]:
             yield Mistake(key, None, "an unknown option", f"an option of {source}, as its ServerArgs names it", remedy)
         elif name in QUANTISING and value and config.placement.trainers != "none":
             wanted = "weights as the trainer sends them: a sync does not fit those that an engine has quantised"
-            room = "placement.engine_weights: fp8 has syncs quantise, engine_tensor_parallel gives engines more room"
+            room = "placement.engine_weights has syncs quantise, engine_tensor_parallel gives engines more room"
             remedy = f"remove it; {room}, and a model that has been exported may be quantised for serving"
             yield Mistake(key, None, show(value), wanted, remedy)
         elif not _fits(value, known[name].kind):

@@ -105,7 +105,7 @@ RULES = (
     Rule(speculation.drafts, ("placement",)),
     Rule(speculation.beside_other_keys, ("algorithm", "placement", "rollout")),
     Rule(attention_groups.groups_are_of_one_engine, ("placement",)),
-    Rule(engine_weights.fp8_has_its_keys, ("model", "placement")),
+    Rule(engine_weights.few_bits_have_their_keys, ("model", "placement")),
     Rule(overlap.overlapping_phases, ("placement",)),
     Rule(overlap.what_is_left_is_kept, ("placement", "rollout")),
     Rule(untrained.nothing_is_trained, ("checkpoint", "eval", "placement")),
@@ -145,7 +145,7 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(lambda config: model.shape_divides(config, files.shape(config.model)), ("model", "placement")),
         Rule(lambda config: untrained.engines_read_the_weights(config, files), ("model", "placement")),
         Rule(lambda config: model.engines_serve_it(config, files.shape(config.model)), ("model", "placement")),
-        Rule(lambda config: engine_weights.blocks_fit(config, files.shape(config.model)), ("model", "placement")),
+        Rule(lambda config: engine_weights.sizes_fit(config, files.shape(config.model)), ("model", "placement")),
         Rule(
             lambda config: engine_values.context_holds_samples(config, files.shape(config.model)),
             ("data", "model", "placement", "rollout"),

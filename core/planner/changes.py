@@ -40,7 +40,7 @@ OF_SHAPE = (
     frozen.stages_have_work,
     lora.targets_are_layers,
     lora.stages_have_adapters,
-    engine_weights.blocks_fit,
+    engine_weights.sizes_fit,
     engine_values.experts_are_shared_out,
 )
 CHANGE_RULES = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from core.config.layout import engine_nodes, running_requests
 from core.config.schema import RunConfig
 from core.planner.trainer import element_bytes
+from core.pretrained.few_bits import FEW_BITS
 from core.sglang import engine_sizes
 from core.sglang.attention_groups import attention_groups, whole_output_layer
 from core.sglang.engine_sizes import BUCKET_BYTES, EngineFacts, KvCache
@@ -29,11 +30,6 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -
 def weight_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes of the weights that it computes with."""
     return engine_sizes.weight_bytes(_facts(config, shape, device))
-
-
-def in_fp8(config: RunConfig) -> bool:
-    """Whether linear layers are in fp8."""
-    return config.placement.engine_weights == "fp8"
 
 
 def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> KvCache:
@@ -75,6 +71,6 @@ def _facts(config: RunConfig, shape: ModelShape, device: str) -> EngineFacts:
         split=placement.engine_tensor_parallel if device == "cuda" else engine_nodes(placement),
         groups=attention_groups(options),
         whole_output=whole_output_layer(options),
-        in_fp8=in_fp8(config),
+        few_bits=FEW_BITS.get(placement.engine_weights),
         kv_bytes=1 if str(options.get("kv_cache_dtype", "")).startswith("fp8") else None,
     )

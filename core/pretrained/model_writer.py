@@ -25,7 +25,7 @@ from core.pretrained.weight_files import WHOLE, ModelTensor, write_index
 SHARD_BYTES = 4 * 2**30
 ALIGNMENT = 8  # of the header
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
-DTYPES |= {torch.float8_e4m3fn: "F8_E4M3"}
+DTYPES |= {torch.float8_e4m3fn: "F8_E4M3", torch.int8: "I8"}
 
 
 class Slot(NamedTuple):
@@ -158,7 +158,7 @@ def _slots(shapes: Shapes, dtypes: Mapping[str, torch.dtype], packing: Packing |
     if packing is None:
         return {name: _slot(shape, dtypes[name]) for name, shape in shapes.items()}
     of_whole = {name: dtype for name, dtype in dtypes.items() if name not in packing.names}
-    of_numbers = dict.fromkeys(filter(packing.is_numbers, packing.shapes(shapes)), torch.float8_e4m3fn)
+    of_numbers = dict.fromkeys(filter(packing.is_numbers, packing.shapes(shapes)), getattr(torch, packing.scheme.dtype))
     known = of_whole | of_numbers  # the others are factors
     return {name: _slot(shape, known.get(name, torch.float32)) for name, shape in packing.shapes(shapes).items()}
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from core.pretrained.few_bits import word_of
 from core.pretrained.quantised import KEYS
 from core.sglang.errors import EngineError
 from core.sglang.launch import OVERRIDES, WEIGHT_LOADER
@@ -21,8 +22,8 @@ class Capabilities:
     """Facts about one server that stay the same while it runs.
 
     `max_request_tokens` bounds prompt plus response: min(context length, KV cache size) - 2. `routes` are the paths of
-    its /openapi.json. `replays_weights`: it was started with our weight loader. `in_fp8`: it was started to compute in
-    fp8, and is sent such weights.
+    its /openapi.json. `replays_weights`: it was started with our weight loader. `few_bits`: what it was started to
+    compute in, by its word in `placement.engine_weights`, and is sent weights in; empty: whole ones.
     """
 
     version: str
@@ -31,7 +32,7 @@ class Capabilities:
     tensor_parallel: int
     max_request_tokens: int
     replays_weights: bool = False
-    in_fp8: bool = False
+    few_bits: str = ""
 
     @property
     def needs_weight_session(self) -> bool:
@@ -71,7 +72,7 @@ def parse_capabilities(info: dict[str, Any], routes: frozenset[str]) -> Capabili
             tensor_parallel=int(info["tp_size"]),
             max_request_tokens=int(info["max_req_input_len"]) + TOKENS_BESIDE_PROMPT,
             replays_weights=WEIGHT_LOADER in (info.get("custom_weight_loader") or []),
-            in_fp8=bool(json.loads(info.get(OVERRIDES) or "{}").get(KEYS[0])),
+            few_bits=word_of(json.loads(info.get(OVERRIDES) or "{}").get(KEYS[0])),
         )
     except (KeyError, TypeError) as error:
         raise EngineError(f"/server_info does not tell {error}: found the keys {sorted(info)}") from error

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.pretrained.packing import PUBLISHED
+from core.pretrained.few_bits import FewBits
 from core.sglang.launch import CPU_TOTAL_TOKENS
 from modelcfg import ModelShape, matrix_elements, num_parameters, parameter_parts
 
 BUCKET_BYTES = 1024 * 2**20  # of weights on their way into an engine; two of them are in use at a time
-FACTOR_BYTES = 4  # of a block in fp8
+FACTOR_BYTES = 4  # of weights in few bits
 KV_SHARE = 1 / 1.9  # of what weights leave, where states take the rest (SGLang's mamba_full_memory_ratio)
 PREFILL_TOKENS = 8192  # SGLang's chunk of prompts on a GPU of 80 GB; smaller on smaller ones
 
@@ -23,11 +23,11 @@ class EngineFacts:
     """What bytes of an engine follow from.
 
     Attributes:
-        element_bytes: of a number of its weights, where it is not in fp8.
+        element_bytes: of a number of its weights, where it is not in few bits.
         split: ranks over which weights are cut; on CPUs, where those of a node use the same memory, nodes.
         groups: of ranks, each with the whole attention and embedding, for samples of its own.
         whole_output: each of these with the whole output layer, too.
-        in_fp8: whether linear layers are, with a float32 factor for each block.
+        few_bits: what linear layers are in, a byte each, with factors in float32; None: as all else.
         kv_bytes: of a number in the cache of a GPU; None: as of others.
     """
 
@@ -36,7 +36,7 @@ class EngineFacts:
     split: int = 1
     groups: int = 1
     whole_output: bool = False
-    in_fp8: bool = False
+    few_bits: FewBits | None = None
     kv_bytes: int | None = None
 
 
@@ -72,11 +72,12 @@ def weight_bytes(engine: EngineFacts) -> int:
     if shape.latent is not None:  # their norms
         few += shape.num_layers * (shape.latent.query_rank + shape.latent.rank)
     repeated = (engine.groups - 1) * (parts["attention"] - few)
-    packed = made + (matrix_elements(shape) - made + repeated) // engine.split if engine.in_fp8 else 0
+    packed = made + (matrix_elements(shape) - made + repeated) // engine.split if engine.few_bits else 0
     of_words = parts["embedding"] + (parts["output"] if engine.whole_output else 0)
     cut = num_parameters(shape) - whole - few + repeated + (engine.groups - 1) * of_words
     rest = whole + few + -(-cut // engine.split) - packed
-    return rest * engine.element_bytes + packed + packed * FACTOR_BYTES // (PUBLISHED.rows * PUBLISHED.columns)
+    factors = engine.few_bits.scheme.num_factors(shape, packed, engine.split) if engine.few_bits else 0
+    return rest * engine.element_bytes + packed + factors * FACTOR_BYTES
 
 
 def _of_few_numbers(shape: ModelShape) -> int:

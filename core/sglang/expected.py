@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from common.mistake import Wrong
+from core.pretrained.few_bits import FEW_BITS
 from core.pretrained.packing import Packing
 from core.pretrained.stacked import experts_apart
 from core.pretrained.weight_files import stored_tensors
@@ -39,9 +40,13 @@ def expected_tensors(model_dir: str | Path) -> Shapes:
 
 
 @cache
-def packing_of(model_dir: str | Path) -> Packing:
-    """What of the model of a directory engines have in fp8 that compute so. Read once per directory."""
-    return Packing.of(_shape(Path(model_dir)))
+def packing_of(model_dir: str | Path, word: str) -> Packing:
+    """What of the model of a directory engines have in few bits that compute so. Read once per directory.
+
+    Args:
+        word: of `placement.engine_weights`.
+    """
+    return Packing.of(_shape(Path(model_dir)), FEW_BITS[word])
 
 
 def _shape(directory: Path) -> ModelShape:

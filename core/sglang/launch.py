@@ -81,7 +81,7 @@ class EngineSpec:
         config: keys that SGLang asks of `config.json`, which may not have them.
         quantised: whether its files hold quantised weights. The engine then computes with whole ones, which it does not
             read from there: it has none until a sync.
-        packing: what it computes with in fp8; None: nothing. It then has no weights until a sync, which brings them so.
+        packing: what it has in few bits; None: nothing. It then has no weights until a sync, which brings them so.
         returns_routing: whether requests may ask for the experts that were taken.
         over_nodes: None: all of the engine is on this node.
         options: further ones of SGLang by name; they replace those of the same name that are set here.
@@ -118,7 +118,7 @@ def command(spec: EngineSpec, python: str = sys.executable) -> list[str]:
     options = {**_options(spec), **spec.options}
     told = {**spec.config, **_mapping(options.get(OVERRIDES))}
     if spec.quantised or spec.packing:  # its files are not read, and config.json is as if they held what it is sent
-        settings = spec.packing.settings() if spec.packing else None
+        settings = spec.packing.engine_settings() if spec.packing else None
         options["load_format"], told = "dummy", {**told, **dict.fromkeys(KEYS), KEYS[0]: settings}
     if told:
         options[OVERRIDES] = json.dumps(told)
@@ -175,7 +175,7 @@ def _cuda_options(spec: EngineSpec) -> dict[str, Any]:
         "triton_attention_num_kv_splits": MOST_BLOCKS if _shares_keys(spec) and not _many(spec) else None,
         # another, as on Blackwell, shuffles loaded weights: no update would fit
         "moe_runner_backend": "triton" if spec.has_experts else None,
-        "fp8_gemm_runner_backend": "triton" if spec.packing else None,  # likewise
+        **(spec.packing.way.options if spec.packing else {}),  # likewise
         "mem_fraction_static": spec.memory_fraction,
         "max_total_tokens": spec.max_total_tokens,
         "cuda_graph_max_bs_decode": min(_running_of_a_group(spec), MAX_GRAPH_BATCH),
@@ -218,7 +218,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "EBBTIDE_DIE_WITH_PARENT": "1",
         "EBBTIDE_HIDE_MODULES": HIDDEN,
         "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",
-        **({"EBBTIDE_ENGINE_FP8": "1"} if spec.packing else {}),
+        **({"EBBTIDE_ENGINE_WEIGHTS": spec.packing.way.word} if spec.packing else {}),
         **({"EBBTIDE_ATTENTION_GROUPS": "1"} if attention_groups(spec.options) > 1 else {}),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",

@@ -27,20 +27,21 @@ from core.sglang.errors import WeightsRefused
 NamedTensors = Sequence[tuple[str, Tensor]]
 ALIGNMENT_BYTES = 64  # any dtype may start there
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-FP8 = (torch.float8_e4m3fn,)
+FP8 = torch.float8_e4m3fn
 NO_BUFFER = torch.empty(0, dtype=torch.uint8)
 DEVICE_ARGUMENT = 6  # of torch's rebuild_cuda_tensor
 
 
-def check_dtype(name: str, tensor: Tensor, *, in_fp8: bool = False) -> None:
+def check_dtype(name: str, tensor: Tensor, numbers: str = "") -> None:
     """The engine casts to its own precision, but only from a precision that weights are kept in.
 
     Args:
-        in_fp8: whether the engine has it in fp8, beside factors: then it is the numbers that are sent.
+        numbers: torch's name of what the engine has it in, beside factors: then it is the numbers that are sent; empty:
+            it has the weight itself.
     Raises:
         WeightsRefused: another dtype.
     """
-    dtypes = FP8 if in_fp8 else DTYPES
+    dtypes = (getattr(torch, numbers),) if numbers else DTYPES
     if tensor.dtype not in dtypes:
         wanted = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise WeightsRefused(f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, wanted one of {wanted}")
@@ -172,7 +173,7 @@ def _copy(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 
 def _as_copied(tensor: Tensor) -> Tensor:
     """The tensor, or the bytes of one in fp8, which not every device copies many of at once."""
-    return tensor.view(torch.uint8) if tensor.dtype in FP8 else tensor
+    return tensor.view(torch.uint8) if tensor.dtype == FP8 else tensor
 
 
 def _as_read(place: Place) -> SimpleNamespace:

@@ -36,7 +36,7 @@ class WeightUpdate:
 
         Args:
         expected: name and shape of every tensor; None: as in the engine's model directory, or of an engine that
-            computes in fp8 those that stand for them.
+            computes in few bits those that stand for them.
         """
         self._client = client
         self._version = version
@@ -62,13 +62,13 @@ class WeightUpdate:
 
         Args:
             tensors: (HuggingFace name, full tensor), all on one device; any of float32, bfloat16, float16, and
-                float8_e4m3fn the numbers of what the engine has in fp8.
+                float8_e4m3fn or int8 the numbers of what the engine has in few bits.
         Raises:
             WeightsRefused: a name the model does not have, a wrong shape or dtype, a tensor that was sent already.
         """
         assert self._checklist is not None, "check() outside begin() and end()"
         for name, tensor in tensors:
-            check_dtype(name, tensor, in_fp8=self._packing is not None and self._packing.is_numbers(name))
+            check_dtype(name, tensor, self._numbers(name))
             self._checklist.check(name, tuple(tensor.shape))
 
     def may_stamp(self) -> bool:
@@ -131,10 +131,14 @@ class WeightUpdate:
     def _of_model(self, capabilities: Capabilities) -> Shapes:
         """What the engine wants to be sent."""
         expected = expected_tensors(capabilities.model_dir)
-        if not capabilities.in_fp8:
+        if not capabilities.few_bits:
             return expected
-        self._packing = packing_of(capabilities.model_dir)
+        self._packing = packing_of(capabilities.model_dir, capabilities.few_bits)
         return self._packing.shapes(expected)
+
+    def _numbers(self, name: str) -> str:
+        """What the tensor's numbers are in, if it is of a weight in few bits; else empty."""
+        return self._packing.scheme.dtype if self._packing is not None and self._packing.is_numbers(name) else ""
 
     def _open(self) -> None:
         try:

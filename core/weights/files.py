@@ -33,7 +33,7 @@ class WeightFiles:
         Args:
         folder: of this run only; on a file system that all nodes share.
         model_dir: the HuggingFace directory that the engines were started from.
-        packing: what engines have in fp8; None: nothing.
+        packing: what engines have in few bits; None: nothing.
         """
         self._registry = registry
         self._folder = folder

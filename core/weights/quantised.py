@@ -1,8 +1,8 @@
-"""Weights for engines that compute in fp8: the trainer's, quantised on the rank's device, bucket by bucket.
+"""Weights for engines that compute in few bits: the trainer's, quantised on the rank's device, bucket by bucket.
 
-Numbers and factors of a weight are those of a file that `ebbtide export --dtype fp8` writes, bit by bit: one function
-makes both. It is called for many small weights at once and for parts of large ones, which takes few kernels and little
-memory: a block is the same wherever its weight begins.
+Numbers and factors of a weight are those of a file that `ebbtide export --dtype` writes, bit by bit: one
+function makes both. It is called for many small weights at once and for parts of large ones, which takes few kernels
+and little memory: a block is the same wherever its weight begins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ELEMENTS = 16 * 2**20  # that are quantised at once: 64 MiB in float32, and twic
 
 
 class Quantised:
-    """A trainer's weights, those of its linear layers in fp8. Collective: as the trainer's own."""
+    """A trainer's weights, those of its linear layers in few bits. Collective: as the trainer's own."""
 
     def __init__(self, source: WeightSource, packing: Packing) -> None:
         """Quantise what comes from `source`."""

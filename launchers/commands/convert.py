@@ -16,8 +16,10 @@ def command(
     source: Annotated[str, typer.Argument(help="As model.path: a directory, a name of the hub, or package:NAME.")],
     out: Annotated[Path, typer.Argument(help="The folder to be made; it must not be there yet.")],
     dtype: Annotated[
-        Literal["bfloat16", "float32", "fp8"] | None,
-        typer.Option(help="Of the weights, fp8 in blocks; as they are if left out, bfloat16 where they are quantised."),
+        Literal["bfloat16", "float32", "fp8", "int8"] | None,
+        typer.Option(
+            help="Of the weights, fp8 in blocks, int8 in rows; as they are if left out, of quantised ones bfloat16."
+        ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Read what was written, and compare each weight with the source's.")

@@ -20,8 +20,8 @@ def command(
         int | None, typer.Option(help="After how many steps: a checkpoint that is kept; the newest if left out.")
     ] = None,
     dtype: Annotated[
-        Literal["bfloat16", "float32", "fp8"] | None,
-        typer.Option(help="Of the weights, fp8 in blocks; as the trainer has them if left out."),
+        Literal["bfloat16", "float32", "fp8", "int8"] | None,
+        typer.Option(help="Of the weights, fp8 in blocks, int8 in rows; as the trainer has them if left out."),
     ] = None,
     adapters: Annotated[
         bool,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.files import write_atomically
 from common.mistake import Wrong
-from core.checks.engine_weights import CARDS, KEY, WHOLE, not_in_fp8
+from core.checks.engine_weights import KEY, WHOLE, not_computed
 from core.config.layout import Node, Share, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
@@ -108,10 +108,13 @@ class EngineSlot(ServerSlot):
 
     @cached_property
     def _packing(self) -> Packing | None:
-        """What the engine has in fp8; before, of some clusters it is not known what GPUs they give."""
+        """What the engine has in few bits; before, of some clusters it is not known what GPUs they give."""
         packing = Packing.of_engines(self._config.placement, self._shape)
-        if packing is not None and (found := not_in_fp8(self._device, capability_of_engine(self._gpus))):
-            raise Wrong(f"{KEY} fp8 on {found}", CARDS, WHOLE)
+        if packing is None:
+            return None
+        way, capability = packing.way, capability_of_engine(self._gpus)
+        if found := not_computed(way, self._device, capability):
+            raise Wrong(f"{KEY} {way.word} on {found}", way.cards, WHOLE)
         return packing
 
     def _say_back_ends(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from common.mistake import Mistake
-from core.checks.engine_weights import CARDS, KEY, WHOLE, not_in_fp8
+from core.checks.engine_weights import KEY, WHOLE, not_computed
 from core.checks.model import unserved_on_cpus
 from core.checks.speculation import drafts_on_cpus
 from core.planner import Device, notices, plan_memory, problems
+from core.pretrained.few_bits import FEW_BITS
 from hpc.node.gpu_cards import MIN_CAPABILITY
 from launchers.show.memory_table import verdict
 from launchers.submit.submission import Submission
@@ -15,7 +16,7 @@ from launchers.submit.which_gpus import common_gpus, on_cpu
 
 def refusals(submission: Submission) -> list[Mistake]:
     """What makes the run impossible there; empty if model or device are not known."""
-    if found := [*too_old(submission.device), *unserved(submission), *without_fp8(submission)]:
+    if found := [*too_old(submission.device), *unserved(submission), *without_few_bits(submission)]:
         return found
     if submission.shape is None or submission.memory is None:
         return []
@@ -46,11 +47,12 @@ def unserved(submission: Submission) -> list[Mistake]:
     return [*unserved_on_cpus(config, submission.shape, told), *drafts_on_cpus(config, told)]
 
 
-def without_fp8(submission: Submission) -> list[Mistake]:
-    """Engines in fp8 on what does not compute in it."""
-    device, wanted = submission.device, submission.config.placement.engine_weights
-    found = not_in_fp8(device.kind, device.capability) if device is not None and wanted == "fp8" else ""
-    return [Mistake(KEY, None, f"fp8 on {found}", CARDS, WHOLE)] if found else []
+def without_few_bits(submission: Submission) -> list[Mistake]:
+    """Engines in few bits on what does not compute in them."""
+    device, way = submission.device, FEW_BITS.get(submission.config.placement.engine_weights)
+    if device is None or way is None or not (found := not_computed(way, device.kind, device.capability)):
+        return []
+    return [Mistake(KEY, None, f"{way.word} on {found}", way.cards, WHOLE)]
 
 
 def warnings(submission: Submission) -> list[str]:

@@ -25,8 +25,8 @@ from core.pretrained.peft_directory import write_peft
 from core.pretrained.weight_files import weight_files
 from core.run_dir.run_directory import RunDirectory
 from launchers.transfer.new_directory import (
+    IN_FEW_BITS,
     NO_ROOM,
-    PRECISIONS,
     complete_or_nothing,
     differs,
     no_room,
@@ -77,8 +77,9 @@ def export(
     lora = config.train.lora
     source = _source(run, config, needs_weights=lora is not None)
     shape = shape_of(source)
-    if adapters and dtype == PRECISIONS["fp8"]:
-        raise Wrong("fp8 for adapters", "bfloat16 or float32, as PEFT reads them", "choose another --dtype")
+    if adapters and dtype in IN_FEW_BITS:
+        found = f"{IN_FEW_BITS[dtype].word} for adapters"
+        raise Wrong(found, "bfloat16 or float32, as PEFT reads them", "choose another --dtype")
     if adapters and lora is None:
         remedy = "leave --adapters out, to have the model whole"
         raise Wrong(f"{run.path}, a run without train.lora", "one that has trained adapters", remedy)

@@ -22,17 +22,21 @@ import modelcfg
 from common.files import flush_all
 from common.mistake import Wrong
 from common.units import GIB
+from core.pretrained.few_bits import FEW_BITS, FewBits
 from core.pretrained.header import StoredTensor
 from core.pretrained.model_writer import host_bytes, written_model
 from core.pretrained.packing import Packing
 from core.pretrained.quantised import QuantisedWeight
-from core.pretrained.quantised.fp8_blocks import Fp8Blocks
 from core.pretrained.weight_files import carried_tensors, fitting_tensors
 from modelcfg import ModelShape, num_parameters
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-PRECISIONS = {"bfloat16": torch.bfloat16, "float32": torch.float32, "fp8": torch.float8_e4m3fn}
-"""What weights can be written in, by the word for it; fp8: linear layers, in blocks, and the rest in bfloat16."""
+IN_FEW_BITS = {getattr(torch, way.scheme.dtype): way for way in FEW_BITS.values()}
+PRECISIONS = {
+    **{"bfloat16": torch.bfloat16, "float32": torch.float32},
+    **{way.word: dtype for dtype, way in IN_FEW_BITS.items()},
+}
+"""What weights can be written in, by the word for it; few bits: linear layers, and the rest in bfloat16."""
 
 
 class WholeModel(Protocol):
@@ -64,7 +68,7 @@ def write_model(
     Raises:
         Wrong: there is too little room, or another weight is read than was written.
     """
-    packing = _packing(shape) if dtype == PRECISIONS["fp8"] else None
+    packing = _packing(shape, IN_FEW_BITS[dtype]) if dtype in IN_FEW_BITS else None
     refuse_full(directory.parent, num_parameters(shape) * dtype.itemsize)
     dtype = torch.bfloat16 if packing else dtype
     done, whole = 0, num_parameters(shape)
@@ -77,31 +81,35 @@ def write_model(
     fitting_tensors(directory, shape)
     if verify:
         told("reading it back")
-        _compare(model, directory, shape, dtype)
+        _compare(model, directory, shape, dtype, packing)
 
 
-def _packing(shape: ModelShape) -> Packing:
-    packing = Packing.of(shape)
+def _packing(shape: ModelShape, way: FewBits) -> Packing:
+    packing = Packing.of(shape, way)
     if not packing.names:
-        found = f"fp8 for {shape.architecture}, whose files have all experts of a layer in one tensor"
+        found = f"{way.word} for {shape.architecture}, whose files have all experts of a layer in one tensor"
         raise Wrong(found, "bfloat16 or float32", "write it in one of these")
     return packing
 
 
-def _compare(model: WholeModel, directory: Path, shape: ModelShape, dtype: torch.dtype) -> None:
+def _compare(
+    model: WholeModel, directory: Path, shape: ModelShape, dtype: torch.dtype, packing: Packing | None
+) -> None:
     """Hold every weight that was written against the one that it was written from, bit by bit."""
     written, fixed = fitting_tensors(directory, shape), modelcfg.fixed_tensors(shape)
     for name, tensor in model.tensors():
         found, kept = written[name], torch.float32 if name in fixed else dtype
-        parts = {found: (tensor, kept)} if isinstance(found, StoredTensor) else _parts(found, tensor)
+        parts = {found: (tensor, kept)} if isinstance(found, StoredTensor) else _parts(found, tensor, packing)
         if any(part.read() != host_bytes(wanted, of) for part, (wanted, of) in parts.items()):
             raise differs(name, found.file.name)
 
 
-def _parts(found: QuantisedWeight, tensor: Tensor) -> dict[StoredTensor, tuple[Tensor, torch.dtype]]:
+def _parts(
+    found: QuantisedWeight, tensor: Tensor, packing: Packing | None
+) -> dict[StoredTensor, tuple[Tensor, torch.dtype]]:
     """Each part of a weight in few bits, with what it was to be."""
-    assert isinstance(found.scheme, Fp8Blocks)
-    wanted = found.scheme.make(tensor.float())
+    assert packing is not None
+    wanted = packing.make(tensor)
     return {part: (wanted[end], wanted[end].dtype) for end, part in found.parts.items()}
 
 

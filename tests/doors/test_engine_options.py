@@ -80,7 +80,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         "{quantization: fp8}",
         [
             "'fp8'; wanted weights as the trainer sends them: a sync does not fit those that an engine has quantised: "
-            "remove it; placement.engine_weights: fp8 has syncs quantise, engine_tensor_parallel gives engines "
+            "remove it; placement.engine_weights has syncs quantise, engine_tensor_parallel gives engines "
             "more room, and a model that has been exported may be quantised for serving"
         ],
     ),

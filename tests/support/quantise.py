@@ -32,6 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "packed": compressed("pack-quantized", num_bits=4, type="int", strategy="group", group_size=GROUP),
     "mxfp4": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.mlp.router", "lm_head"]},
     "fp8-rows": compressed("float-quantized", num_bits=8, type="float", strategy="channel", group_size=None),
+    "int8-rows": compressed("int-quantized", num_bits=8, type="int", strategy="channel", group_size=None),
 }
 
 
@@ -93,6 +94,13 @@ def in_fp8_rows(weight: Tensor, each: bool = True) -> tuple[dict[str, Tensor], T
     return {"": numbers, "_scale": factors}, numbers.float() * factors.float()
 
 
+def in_int8_rows(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """The same, in int8 with a scale for each row."""
+    steps = torch.stack([row.abs().max() / 127 for row in weight.float()])[:, None]
+    numbers = torch.where(steps > 0, (weight.float() / steps).round(), 0.0)
+    return {"": numbers.to(torch.int8), "_scale": steps}, numbers * steps
+
+
 def in_mxfp4(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """The same of [E, I, O], with a power of two for each 32 inputs: the nearest float of 4 bits, and a sign."""
     groups = weight.float().mT.unflatten(-1, (-1, 32))  # [E, O, I / 32, 32]
@@ -110,4 +118,5 @@ MADE: dict[str, Callable[[Tensor], tuple[dict[str, Tensor], Tensor]]] = {
     "packed": in_packed_integers,
     "mxfp4": in_mxfp4,
     "fp8-rows": in_fp8_rows,
+    "int8-rows": in_int8_rows,
 }

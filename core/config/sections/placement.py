@@ -40,10 +40,11 @@ class PlacementConfig(Section):
         description="how weights reach engines with GPUs of their own; auto: by broadcast, over NCCL or on CPUs gloo; "
         "files: through the run directory, which needs no more than a shared file system",
     )
-    engine_weights: Literal["whole", "fp8"] = Field(
+    engine_weights: Literal["whole", "fp8", "int8"] = Field(
         "whole",
         description="what engines compute with: whole: the trainer's precision; fp8: their linear layers are in fp8, "
-        "which every sync makes of the trainer's weights, in blocks of 128 × 128; on GPUs, with sizes that 128 divides",
+        "which every sync makes of the trainer's weights, in blocks of 128 × 128; on GPUs, with sizes that 128 "
+        "divides; int8: the same in int8, row by row; on A100s, too, with sizes that 16 divides",
     )
     check_sync: NonNegativeInt = Field(
         0,

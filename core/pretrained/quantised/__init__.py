@@ -14,17 +14,18 @@ from typing import Any
 from common.mistake import Wrong
 from core.pretrained.quantised.fp8_blocks import Fp8Blocks
 from core.pretrained.quantised.fp8_rows import Fp8Rows
+from core.pretrained.quantised.int8_rows import Int8Rows
 from core.pretrained.quantised.mxfp4 import Mxfp4
 from core.pretrained.quantised.packed_integers import PackedIntegers
 from core.pretrained.quantised.weight import QuantisedWeight, Scheme, put_together
 
 __all__ = ["KEYS", "QuantisedWeight", "Scheme", "put_together", "scheme_of"]
 
-KNOWN = "in fp8 with scales of blocks or rows, in packed integers, or in mxfp4"
+KNOWN = "in fp8 with scales of blocks or rows, in int8 with scales of rows, in packed integers, or in mxfp4"
 KEYS = ("quantization_config", "compression_config")  # of config.json: where a scheme may stand
 SCHEMES: dict[str, tuple[Callable[[Mapping[str, Any]], Scheme | None], ...]] = {
     "fp8": (Fp8Blocks.of,),
-    "compressed-tensors": (PackedIntegers.of, Fp8Rows.of),
+    "compressed-tensors": (PackedIntegers.of, Fp8Rows.of, Int8Rows.of),
     "mxfp4": (Mxfp4.of,),
 }
 """By `quant_method`: makers of the scheme that a config.json asks for, which give None where it is not theirs."""

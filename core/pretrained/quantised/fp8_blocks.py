@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.pretrained.header import StoredTensor
 from core.pretrained.quantised.weight import Parts
+from modelcfg import ModelShape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,11 +33,15 @@ class Fp8Blocks:
     columns: int
 
     numbers = ""
+    stored = NUMBERS
+    dtype = "float8_e4m3fn"
 
     def settings(self, not_so: Sequence[str]) -> dict[str, Any]:
         """The `quantization_config` of a model in these blocks, with the names of modules that are not."""
         said = {"quant_method": "fp8", "fmt": FORMATS[0], "activation_scheme": "dynamic"}
         return {**said, "weight_block_size": [self.rows, self.columns], "modules_to_not_convert": list(not_so)}
+
+    engine_settings = settings
 
     def make(self, weight: Tensor) -> dict[str, Tensor]:
         """Tensors that a file holds of [R, C] float32, by what their names have behind the weight's.
@@ -55,6 +60,11 @@ class Fp8Blocks:
         factors = torch.where(factors > 0, factors, 1.0)  # of a block of zeros
         numbers = (blocks / factors[:, None, :, None]).to(torch.float8_e4m3fn).view(whole.shape)
         return {self.numbers: numbers[:rows, :columns].contiguous(), FACTORS: factors}
+
+    def num_factors(self, shape: ModelShape, numbers: int, ranks: int) -> int:
+        """Factors of this many numbers, in whole blocks."""
+        del shape, ranks
+        return numbers // (self.rows * self.columns)
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Fp8Blocks | None:

@@ -5,14 +5,15 @@ Legend: R rows and C columns of a weight.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from common.mistake import Wrong
 from core.pretrained.header import BITS, StoredTensor
+from modelcfg import ModelShape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,37 @@ class Scheme(Protocol):
 
     def values(self, parts: Parts, rows: range) -> Tensor:
         """Compute rows of the weight: [len(rows), C] float32."""
+        ...
+
+
+class Making(Scheme, Protocol):
+    """A way in which weights are put in few bits here: in files that are written so, and for engines that compute so.
+
+    Attributes:
+        rows: of a weight that share factors.
+        stored, dtype: of the numbers, as safetensors and torch call it.
+    """
+
+    @property
+    def rows(self) -> int: ...
+
+    stored: str
+    dtype: str
+
+    def settings(self, not_so: Sequence[str]) -> dict[str, Any]:
+        """The `quantization_config` of files of such a model, with the names of modules that are not in few bits."""
+        ...
+
+    def engine_settings(self, not_so: Sequence[str]) -> dict[str, Any]:
+        """The one that an engine is told."""
+        ...
+
+    def make(self, weight: Tensor) -> dict[str, Tensor]:
+        """Tensors that stand for [R, C] float32, by what their names have behind the weight's."""
+        ...
+
+    def num_factors(self, shape: ModelShape, numbers: int, ranks: int) -> int:
+        """Factors in float32 that one of an engine's ranks has beside this many numbers of a model."""
         ...
 
 

@@ -1,7 +1,7 @@
 """A plugin for SGLang (0.5.16 and 0.5.21): what an engine needs that is sent its weights in fp8, and reads none.
 
-The entry point in ebbtide_engine_site-1.dist-info makes SGLang load this in every process. Without EBBTIDE_ENGINE_FP8=1
-(`core.sglang.launch`) it does nothing.
+The entry point in ebbtide_engine_site-1.dist-info makes SGLang load this in every process. Without
+EBBTIDE_ENGINE_WEIGHTS=fp8 (`core.sglang.launch`) it does nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ QUANTISE = "sglang.kernels.ops.quantization.fp8_kernel._run_per_token_group_quan
 
 def register() -> None:
     """Hook into all three functions."""
-    if os.environ.get("EBBTIDE_ENGINE_FP8") != "1":
+    if os.environ.get("EBBTIDE_ENGINE_WEIGHTS") != "fp8":
         return
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType
 

@@ -10,8 +10,8 @@ Nothing is replayed, and load_weights is called always, if there is more to it t
 computed from tensors or that something is computed from, a tensor that nobody was seen to copy, copies to one place.
 Where a parameter has moved, the next bucket is watched again.
 
-A factor of weights in fp8 that goes nowhere is an error: SGLang's loaders would go on with what lay there by chance,
-with no more than a warning in the log.
+A factor of weights in few bits that goes nowhere is an error: SGLang's loaders would go on with what lay there by
+chance, with no more than a warning in the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-FACTORS = ".weight_scale_inv"  # ends of their names
+FACTORS = (".weight_scale_inv", ".weight_scale")  # ends of their names
 MAX_RECORDINGS = 3  # of one layout: parameters that keep moving are not worth it
 Spec = tuple[tuple[int, ...], tuple[int, ...], int]  # size, strides and offset, in elements
 
@@ -149,7 +149,7 @@ def record(model: nn.Module, layout: str, flat: Tensor, number: int) -> Plan:
 def _miss_no_factor(model: nn.Module, unread: Sequence[str]) -> None:
     """Raise RuntimeError if factors are among the tensors that no operation has read: they went nowhere."""
     if lost := [name for name in unread if name.endswith(FACTORS)]:
-        raise RuntimeError(f"SGLang's {type(model).__name__} has no place for {lost[0]} ({len(lost)} such): no fp8")
+        raise RuntimeError(f"SGLang's {type(model).__name__} has no place for {lost[0]} ({len(lost)} such)")
 
 
 def _why_not(recorder: _Recorder, unseen: bool) -> str:

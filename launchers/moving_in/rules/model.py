@@ -7,6 +7,7 @@ import re
 
 from core.checks.engine_weights import misfit
 from core.config.other_names import ENGINE_OPTIONS
+from core.pretrained.few_bits import FEW_BITS
 from launchers.moving_in.draft import Draft
 from launchers.moving_in.flags import Flag, Flags, number
 from launchers.moving_in.rules.shape import known_name
@@ -47,7 +48,8 @@ def lose_engine_weights(draft: Draft, flag: Flag | str) -> None:
 def fp8_where_it_can_be(draft: Draft) -> None:
     """Take the key back for a known model whose family or sizes engines do not have in fp8."""
     name, ranks = draft.value("model.name", None), draft.value("placement.engine_tensor_parallel", 1)
-    if ENGINE_WEIGHTS in draft.settings and name and misfit(load(name), ranks, draft.value(EXPERT_RANKS, 1)):
+    fp8, experts = FEW_BITS["fp8"], draft.value(EXPERT_RANKS, 1)
+    if ENGINE_WEIGHTS in draft.settings and name and misfit(load(name), fp8, ranks, experts):
         lose_engine_weights(draft, draft.settings.pop(ENGINE_WEIGHTS).source)
 
 

@@ -1,18 +1,22 @@
-"""Engines in fp8: which run files are refused, and what is said."""
+"""Engines in few bits: which run files are refused, and what is said."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from core.checks import check_run_file
-from core.checks.engine_weights import misfit, not_in_fp8
+from core.checks.engine_weights import misfit, not_computed
 from core.config import RunFileError
+from core.config.sections.placement import PlacementConfig
+from core.pretrained.few_bits import FEW_BITS, word_of
 from modelcfg import load
 from tests.support.good_run import write_run
 
 FP8 = ["placement.engine_weights=fp8", "placement.device=cuda"]
+INT8 = ["placement.engine_weights=int8", "placement.device=cuda"]
 REFUSED = {
     "on CPUs": (
         [*FP8, "placement.device=cpu"],
@@ -28,6 +32,16 @@ REFUSED = {
         [*FP8, "model.dtype=float32"],
         "placement.engine_weights: found fp8 with model.dtype float32; wanted bfloat16, in which such an engine has "
         "what is not in fp8: set it to whole, or model.dtype to bfloat16",
+    ),
+    "int8 in float32": (
+        [*INT8, "model.dtype=float32"],
+        "placement.engine_weights: found int8 with model.dtype float32; wanted bfloat16, in which such an engine has "
+        "what is not in int8: set it to whole, or model.dtype to bfloat16",
+    ),
+    "int8 of nothing that is trained": (
+        [*INT8, "placement.trainers=none"],
+        "placement.engine_weights: found int8 with placement.trainers none; wanted trainer ranks and engines: a weight "
+        "sync makes the int8 of what is trained: remove it",
     ),
     "sizes": (
         FP8,
@@ -64,12 +78,46 @@ def test_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     ],
 )
 def test_families_and_sizes(name: str, ranks: int, expert_ranks: int, part: str) -> None:
-    wrong = misfit(load(name), ranks, expert_ranks)
+    wrong = misfit(load(name), FEW_BITS["fp8"], ranks, expert_ranks)
     assert (wrong is None) == (not part)
     assert wrong is None or any(one in wrong.found for one in part.split("|"))
 
 
-def test_gpus_that_do_not_compute_in_fp8() -> None:
-    assert not_in_fp8("cuda", 9.0) == not_in_fp8("cuda", None) == ""
-    assert not_in_fp8("cuda", 8.0) == "GPUs of compute capability 8.0"
-    assert not_in_fp8("cpu", None) == "cpu"
+@pytest.mark.parametrize(
+    ("name", "ranks", "expert_ranks", "part"),
+    [
+        ("qwen3-4b", 8, 1, ""),
+        ("qwen3-30b-a3b", 8, 1, ""),
+        ("llama-3.1-8b", 8, 1, ""),
+        ("glm4-9b", 2, 1, ""),
+        ("glm4-9b", 16, 1, "mlp.gate_up_proj.weight of 856 × 4096 on each of an engine's 16 ranks"),
+        ("gpt-oss-20b", 1, 1, "int8 for gpt_oss, whose files have all experts of a layer in one tensor"),
+        ("deepseek-v3-671b-a37b", 8, 1, "int8 for deepseek_v3, whose attention is latent"),
+        ("qwen3-next-80b-a3b", 1, 1, "int8 for qwen3_next, which has layers with a state"),
+    ],
+)
+def test_families_and_sizes_in_int8(name: str, ranks: int, expert_ranks: int, part: str) -> None:
+    wrong = misfit(load(name), FEW_BITS["int8"], ranks, expert_ranks)
+    assert (wrong.found if wrong else "") == (part and wrong and wrong.found)
+    assert wrong is None or part in wrong.found
+
+
+@pytest.mark.parametrize("overrides", [["placement.device=cpu"], ["placement.device=cpu", "model.dtype=float32"]])
+def test_engines_on_cpus_have_int8(tmp_path: Path, overrides: list[str]) -> None:
+    assert check_run_file(write_run(tmp_path), [*INT8, *overrides]).placement.engine_weights == "int8"
+
+
+def test_what_does_not_compute_in_few_bits() -> None:
+    fp8, int8 = FEW_BITS["fp8"], FEW_BITS["int8"]
+    assert not_computed(fp8, "cuda", 9.0) == not_computed(fp8, "cuda", None) == ""
+    assert not_computed(fp8, "cuda", 8.0) == "GPUs of compute capability 8.0"
+    assert not_computed(fp8, "cpu", None) == "cpu"
+    assert not_computed(int8, "cuda", 8.0) == not_computed(int8, "cuda", 9.0) == not_computed(int8, "cpu", None) == ""
+    assert not_computed(int8, "cuda", 10.0) == "GPUs of compute capability 10.0"
+
+
+def test_the_run_file_has_a_word_for_each_way() -> None:
+    words = get_args(PlacementConfig.model_fields["engine_weights"].annotation)
+    assert set(words) == {"whole", *FEW_BITS}
+    assert [word_of(way.scheme.engine_settings(())) for way in FEW_BITS.values()] == list(FEW_BITS)
+    assert word_of(None) == word_of({"quant_method": "mxfp4"}) == ""

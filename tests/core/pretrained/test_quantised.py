@@ -20,12 +20,23 @@ from core.pretrained.header import read_header
 from core.pretrained.quantised import QuantisedWeight, put_together
 from core.pretrained.quantised.fp8_blocks import Fp8Blocks
 from core.pretrained.quantised.fp8_rows import Fp8Rows
+from core.pretrained.quantised.int8_rows import Int8Rows
 from core.pretrained.quantised.mxfp4 import Mxfp4
 from core.pretrained.quantised.packed_integers import PackedIntegers
 from core.pretrained.weight_files import fitting_tensors, stored_tensors
 from modelcfg import from_hf
 from tests.support.good_run import write_run
-from tests.support.quantise import BLOCK, GROUP, SETTINGS, in_fp8, in_fp8_rows, in_mxfp4, in_packed_integers, quantise
+from tests.support.quantise import (
+    BLOCK,
+    GROUP,
+    SETTINGS,
+    in_fp8,
+    in_fp8_rows,
+    in_int8_rows,
+    in_mxfp4,
+    in_packed_integers,
+    quantise,
+)
 from tests.support.tiny_models import SINKS, tiny_model
 
 WEIGHT = "model.layers.0.mlp.up_proj.weight"
@@ -38,6 +49,7 @@ KINDS = {
     "packed in bytes": (PackedIntegers(8, GROUP), in_packed_integers(RANDOM, bits=8)),
     "fp8 with a factor for each row": (Fp8Rows(each=True), in_fp8_rows(RANDOM)),
     "fp8 with one factor": (Fp8Rows(each=False), in_fp8_rows(RANDOM, each=False)),
+    "int8 with a factor for each row": (Int8Rows(), in_int8_rows(RANDOM)),
 }
 
 
@@ -84,6 +96,22 @@ def test_a_block_of_zeros_stays_one() -> None:
     assert torch.equal(made[""].float(), weight / 3 * 448)
 
 
+def test_int8_rounds_each_weight_to_the_nearest_of_255() -> None:
+    """No number is further off than half a step, a 127th of its row's largest; a row of zeros stays one."""
+    weight = torch.randn(64, 200, generator=torch.Generator().manual_seed(3)) * torch.logspace(-4, 2, 64)[:, None]
+    weight[5] = 0.0
+    made = Int8Rows().make(weight)
+    numbers, factors = made[""], made["_scale"]
+    assert (numbers.dtype, factors.dtype, factors.shape) == (torch.int8, torch.float32, (64, 1))
+    wanted, steps = in_int8_rows(weight)[0].values()
+    assert torch.equal(numbers, wanted)
+    assert torch.equal(factors, torch.where(steps > 0, steps, 1.0))
+    assert numbers.abs().amax(1).tolist() == [0 if row == 5 else 127 for row in range(64)]
+    apart = (numbers.float() * factors - weight).abs()
+    assert (apart <= factors * 0.5001).all()
+    assert (apart / factors)[:5].mean().item() == pytest.approx(0.25, abs=0.01), "even over half a step"
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("quantised")
@@ -118,7 +146,8 @@ def activations(folder: Path, dynamic: bool) -> None:
 
 
 NOT_KNOWN = (
-    "wanted weights that are not quantised, or in fp8 with scales of blocks or rows, in packed integers, or in mxfp4"
+    "wanted weights that are not quantised, or in fp8 with scales of blocks or rows, in int8 with scales of rows, in "
+    "packed integers, or in mxfp4"
 )
 FAULTS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "no scale": (

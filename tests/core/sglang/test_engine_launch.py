@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import modelcfg
+from core.pretrained.few_bits import FEW_BITS
 from core.pretrained.packing import Packing
 from core.sglang.asked_config import not_said
 from core.sglang.back_ends import BackEnds
@@ -79,10 +81,30 @@ def test_an_engine_in_fp8_is_told_so_reads_no_weights_and_keeps_them_as_they_are
         **{"quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
         "modules_to_not_convert": [*(f"model.layers.{layer}.mlp.gate" for layer in range(48)), "lm_head"],
     }
-    assert environment(spec, {})["EBBTIDE_ENGINE_FP8"] == "1"
-    assert "EBBTIDE_ENGINE_FP8" not in environment(CUDA, {})
+    assert environment(spec, {})["EBBTIDE_ENGINE_WEIGHTS"] == "fp8"
+    assert "EBBTIDE_ENGINE_WEIGHTS" not in environment(CUDA, {})
     chosen = command(replace(spec, options={"fp8_gemm_runner_backend": "deep_gemm"}))
     assert chosen[chosen.index("--fp8-gemm-backend") + 1] == "deep_gemm"
+
+
+def test_an_engine_in_int8_is_told_so_by_patterns_that_other_layers_do_not_fit() -> None:
+    spec = replace(CUDA, packing=Packing.of(modelcfg.load("qwen3-30b-a3b"), FEW_BITS["int8"]), has_experts=True)
+    words = command(spec)
+    assert words[words.index("--load-format") + 1] == "dummy"
+    assert "--fp8-gemm-backend" not in words
+    settings = json.loads(words[words.index("--json-model-override-args") + 1])["quantization_config"]
+    assert settings["quant_method"] == "w8a8_int8"
+    patterns = [pattern.removeprefix("re:") for pattern in settings["ignore"]]
+
+    def ignored(name: str) -> bool:
+        return any(re.match(pattern, name) for pattern in patterns)
+
+    assert len(patterns) == 48
+    assert ignored("model.layers.3.mlp.gate")
+    others = ("mlp.gate_up_proj", "mlp.experts", "self_attn.qkv_proj")
+    assert not any(ignored(f"model.layers.3.{name}") for name in others)
+    assert not ignored("lm_head")
+    assert environment(spec, {})["EBBTIDE_ENGINE_WEIGHTS"] == "int8"
 
 
 def test_an_engine_of_layers_with_windows_is_told_to_count_their_keys() -> None:

@@ -84,9 +84,35 @@ def test_an_engine_in_fp8_begins_with_factors_of_one_for_its_cache(monkeypatch: 
     monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
     plugin.register()
     assert hooked == []
-    monkeypatch.setenv("EBBTIDE_ENGINE_FP8", "1")
+    monkeypatch.setenv("EBBTIDE_ENGINE_WEIGHTS", "int8")
+    plugin.register()
+    assert hooked == []
+    monkeypatch.setenv("EBBTIDE_ENGINE_WEIGHTS", "fp8")
     plugin.register()
     assert hooked == [plugin.FILL, plugin.QUANTISE, plugin.LOAD_LLAMA]
+
+
+def test_an_engine_in_int8_keeps_its_weights_and_multiplies_by_their_transpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other engines are left alone."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_int8_engine as plugin
+
+    layer = SimpleNamespace(weight=torch.arange(6).to(torch.int8).view(2, 3), weight_scale=torch.ones(2, 1))
+    seen = Mock(return_value="product")
+    assert plugin.multiply(seen, "method", layer, "activations", "bias") == "product"
+    method, turned, *rest = seen.call_args.args
+    assert (method, rest) == ("method", ["activations", "bias"])
+    assert (turned.weight.shape, turned.weight.stride()) == ((3, 2), (1, 3)), "as the kernel wants it: no copy"
+    assert turned.weight.data_ptr() == layer.weight.data_ptr()
+    assert turned.weight_scale is layer.weight_scale
+    hooked: list[object] = []
+    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
+    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
+    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    for weights, wanted in (("", []), ("fp8", []), ("int8", [*plugin.LOADED, plugin.APPLY])):
+        monkeypatch.setenv("EBBTIDE_ENGINE_WEIGHTS", weights)
+        plugin.register()
+        assert hooked == wanted
 
 
 def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +121,7 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     import ebbtide_attention_groups as groups
     import ebbtide_fp8_engine as plugin
     import ebbtide_group_processes as processes
+    import ebbtide_int8_engine as int8
     import ebbtide_triton_blocks as blocks
     import ebbtide_triton_windows as windows
 
@@ -107,7 +134,7 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     of_settings = [(processes.SETTINGS, text) for text in ("    def init_new(", used)]
     for module, text in (*of_settings, (processes.CONTROLLER, "self.soft_watchdog.feed()")):
         assert text in (package / f"{module.removeprefix('sglang.').replace('.', '/')}.py").read_text()
-    for target in (groups.SLEEP, groups.FLUSH, blocks.COUNT):
+    for target in (groups.SLEEP, groups.FLUSH, blocks.COUNT, *int8.LOADED, int8.APPLY):
         module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert f"    def {name}(" in text.partition(f"class {owner}")[2].replace("async def", "def"), target
@@ -242,7 +269,7 @@ with get_parallel().override(**rank):
         print(error)
 """
     printed = run(
-        code, [CPU_SHIM, ENGINE_SITE], EBBTIDE_CPU_ENGINE="1", EBBTIDE_ENGINE_FP8="1", SGLANG_USE_CPU_ENGINE="1"
+        code, [CPU_SHIM, ENGINE_SITE], EBBTIDE_CPU_ENGINE="1", EBBTIDE_ENGINE_WEIGHTS="fp8", SGLANG_USE_CPU_ENGINE="1"
     )
     assert printed.splitlines()[-5:] == [
         "[104, 105, 106, 107, 202, 203, 302, 303]",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 import modelcfg
+from core.pretrained.few_bits import FEW_BITS
 from core.sglang.engine_sizes import EngineFacts, cpu_cache, gpu_cache, kv_token_bytes, weight_bytes
 from core.sglang.launch import CPU_TOTAL_TOKENS
 from modelcfg.families import families
@@ -32,11 +33,23 @@ def test_linear_layers_in_fp8_take_a_byte_and_a_factor_for_each_block() -> None:
     hidden, ffn, vocabulary = 4096, 12288, 151936
     linear = 36 * hidden * (4096 + 2 * 1024 + 4096 + 3 * ffn)
     others = 2 * vocabulary * hidden + hidden * (2 * 36 + 1) + 36 * 2 * 128
-    fp8 = EngineFacts(shape, 2, in_fp8=True)
+    fp8 = EngineFacts(shape, 2, few_bits=FEW_BITS["fp8"])
     assert weight_bytes(fp8) == 2 * others + linear + 4 * linear // 128**2
     whole, packed = (gpu_cache(engine, 40 * GIB, None).num_bytes for engine in (EngineFacts(shape, 2), fp8))
     assert packed - whole == pytest.approx(linear, rel=1e-3)
     assert gpu_cache(EngineFacts(shape, 2, 1, kv_bytes=1), 40 * GIB, None).token_bytes == kv_token_bytes(shape, 1, 1)
+
+
+def test_linear_layers_in_int8_take_a_byte_and_a_factor_for_each_row() -> None:
+    shape = modelcfg.load("qwen3-8b")
+    hidden, ffn, vocabulary = 4096, 12288, 151936
+    of_rows, of_columns = 36 * (4096 + 2 * 1024 + 2 * ffn), 36 * 2 * hidden  # of a layer: q, k, v, gate, up; o, down
+    linear = 36 * hidden * (4096 + 2 * 1024 + 4096 + 3 * ffn)
+    others = 2 * vocabulary * hidden + hidden * (2 * 36 + 1) + 36 * 2 * 128
+    one, four = (EngineFacts(shape, 2, ranks, few_bits=FEW_BITS["int8"]) for ranks in (1, 4))
+    assert weight_bytes(one) == 2 * others + linear + 4 * (of_rows + of_columns)
+    saved = weight_bytes(EngineFacts(shape, 2, 4)) - weight_bytes(four)
+    assert saved == pytest.approx(linear // 4 - 4 * (of_rows // 4 + of_columns), abs=8)
 
 
 def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
@@ -52,7 +65,7 @@ def test_what_makes_few_numbers_of_a_token_is_on_every_rank() -> None:
     assert 8 * weight_bytes(EngineFacts(shape, 2, 8)) == pytest.approx(every, abs=16)
     few = shape.num_layers * shape.hidden_size * (shape.latent.query_rank + shape.latent.rank + shape.latent.rotary_dim)
     packed = few + (modelcfg.matrix_elements(shape) - few) // 8
-    saved = weight_bytes(EngineFacts(shape, 2, 8)) - weight_bytes(EngineFacts(shape, 2, 8, in_fp8=True))
+    saved = weight_bytes(EngineFacts(shape, 2, 8)) - weight_bytes(EngineFacts(shape, 2, 8, few_bits=FEW_BITS["fp8"]))
     assert saved == pytest.approx(packed * (1 - 4 / 128**2), abs=16)
 
 
@@ -84,7 +97,7 @@ def test_groups_of_latent_attention_have_room_for_more_samples() -> None:
     one, eight = (gpu_cache(EngineFacts(shape, 2, 16, groups=groups), 110 * GIB, None) for groups in (1, 8))
     assert eight.token_bytes == one.token_bytes
     assert 5 * one.tokens < eight.tokens < 8 * one.tokens
-    few, many = (weight_bytes(EngineFacts(shape, 2, 16, groups=groups, in_fp8=True)) for groups in (1, 8))
+    few, many = (weight_bytes(EngineFacts(shape, 2, 16, groups=groups, few_bits=FEW_BITS["fp8"])) for groups in (1, 8))
     assert few < many < weight_bytes(EngineFacts(shape, 2, 16, groups=8))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
@@ -144,12 +145,12 @@ def test_a_refused_bucket_leaves_nothing_to_replay(load: Loader) -> None:
     assert_loaded(model, plain, 2)
 
 
-def test_a_factor_of_fp8_that_goes_nowhere_is_told(load: Loader) -> None:
+def test_a_factor_that_goes_nowhere_is_told(load: Loader) -> None:
     """SGLang's own loaders say no more than a warning."""
     model = Model(lambda model, tensors: plain(model, tensors[:-1]))
-    factor = ("down_proj.weight_scale_inv", torch.ones(2, 2))
-    with pytest.raises(RuntimeError, match=r"has no place for down_proj\.weight_scale_inv \(1 such\)"):
-        load(model, [*tensors(0), factor])
+    for name in ("down_proj.weight_scale_inv", "down_proj.weight_scale"):
+        with pytest.raises(RuntimeError, match=rf"has no place for {re.escape(name)} \(1 such\)"):
+            load(model, [*tensors(0), (name, torch.ones(2, 2))])
     load(model, [*tensors(0), ("unknown", torch.ones(2, 2))])  # others may be left out: a tied output layer
 
 

@@ -1,4 +1,4 @@
-"""Weights for engines in fp8: the bytes of a file in fp8, for each family, over an engine's ranks, and loaded again."""
+"""Weights for engines in few bits: a file's bytes, for each family, over an engine's ranks, and loaded again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core.pretrained.packing import PUBLISHED, Packing
+from core.pretrained.few_bits import FEW_BITS, PUBLISHED, FewBits
+from core.pretrained.packing import Packing
 from core.sglang.errors import WeightsRefused
 from core.sglang.expected import expected_tensors
 from core.sglang.launch import ENGINE_SITE
@@ -56,6 +57,9 @@ NEVER = (
 )
 
 
+FACTORS = (".weight_scale_inv", ".weight_scale")
+
+
 class Source:
     """A model's weights in bfloat16, in buckets of a few."""
 
@@ -78,16 +82,17 @@ def as_bytes(tensor: Tensor) -> list[int]:
     return tensor.contiguous().view(-1).view(torch.uint8).tolist()
 
 
+@pytest.mark.parametrize("way", FEW_BITS.values(), ids=FEW_BITS)
 @pytest.mark.parametrize("elements", [16 * 2**20, 128 * 256], ids=["many at once", "in pieces"])
 def test_they_are_a_converted_models_bit_for_bit(
-    model: Path, tmp_path: Path, elements: int, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, elements: int, way: FewBits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ELEMENTS", elements)
     short = convert(str(model), tmp_path / "short", torch.bfloat16, verify=False).directory
-    made = convert(str(short), tmp_path / "fp8", PRECISIONS["fp8"], verify=False).directory
+    made = convert(str(short), tmp_path / "made", PRECISIONS[way.word], verify=False).directory
     beside = tuple(begin for begin in families()[shape_of(model).architecture].carried(shape_of(model)))
     wanted = {name: one for name, one in load_file(made / "model.safetensors").items() if not name.startswith(beside)}
-    source = Quantised(Source(model), Packing.of(shape_of(model)))
+    source = Quantised(Source(model), Packing.of(shape_of(model), way))
     found = {name: tensor for bucket in source.named_buckets(1) for name, tensor in bucket}
     assert found.keys() == wanted.keys()
     for name, tensor in wanted.items():
@@ -133,10 +138,10 @@ def test_a_ranks_part_has_its_own_blocks(kind: str, ranks: int, tmp_path: Path) 
 
 
 class Engine:
-    """A client of an engine that computes in fp8, and takes everything."""
+    """A client of an engine that computes in few bits, and takes everything."""
 
-    def __init__(self, model_dir: Path) -> None:
-        self.facts = SimpleNamespace(model_dir=str(model_dir), needs_weight_session=False, in_fp8=True)
+    def __init__(self, model_dir: Path, way: FewBits) -> None:
+        self.facts = SimpleNamespace(model_dir=str(model_dir), needs_weight_session=False, few_bits=way.word)
 
     def capabilities(self) -> Any:
         return self.facts
@@ -151,52 +156,60 @@ class Engine:
         return "v1"
 
 
-def test_an_engine_in_fp8_is_sent_all_numbers_and_factors_and_no_whole_weight(model: Path) -> None:
-    client: Any = Engine(model)
-    tensors = quantised(Source(model).tensors, Packing.of(shape_of(model)))
+@pytest.mark.parametrize("way", FEW_BITS.values(), ids=FEW_BITS)
+def test_an_engine_in_few_bits_is_sent_all_numbers_and_factors_and_no_whole_weight(model: Path, way: FewBits) -> None:
+    client: Any = Engine(model, way)
+    tensors = quantised(Source(model).tensors, Packing.of(shape_of(model), way))
     update = WeightUpdate(client, "v1")
     update.begin()
-    update.check([one for one in tensors if not one[0].endswith("_scale_inv")])
-    with pytest.raises(WeightsRefused, match=r"were not sent: .*_scale_inv"):
+    update.check([one for one in tensors if not one[0].endswith(FACTORS)])
+    with pytest.raises(WeightsRefused, match=r"were not sent: .*\.weight_scale"):
         update.end()
     update = WeightUpdate(client, "v1")
     update.begin()
     update.check(tensors)
     update.end()
-    name = next(name for name, tensor in tensors if tensor.dtype == torch.float8_e4m3fn)
+    name = next(name for name, tensor in tensors if str(tensor.dtype) == f"torch.{way.scheme.dtype}")
     update = WeightUpdate(client, "v1")
     update.begin()
-    with pytest.raises(WeightsRefused, match=f"{name} has dtype bfloat16, wanted one of float8_e4m3fn"):
+    with pytest.raises(WeightsRefused, match=f"{name} has dtype bfloat16, wanted one of {way.scheme.dtype}"):
         update.check([(name, dict(Source(model).tensors)[name])])
-    client.facts.in_fp8 = False
+    client.facts.few_bits = ""
     update = WeightUpdate(client, "v1")
     update.begin()
-    with pytest.raises(WeightsRefused, match=f"{name} has dtype float8_e4m3fn, wanted one of float32, bfloat16"):
+    with pytest.raises(WeightsRefused, match=f"{name} has dtype {way.scheme.dtype}, wanted one of float32, bfloat16"):
         update.check([(name, dict(tensors)[name])])
 
 
 class Layer(nn.Module):
-    """As an engine in fp8 has two projections: fused, with the factors beside them."""
+    """As an engine in few bits has two projections: fused, with the factors beside them."""
 
-    def __init__(self) -> None:
+    def __init__(self, way: FewBits) -> None:
         super().__init__()
-        self.fused = nn.Parameter(torch.zeros(512, 256).to(torch.float8_e4m3fn), requires_grad=False)
-        self.factors = nn.Parameter(torch.zeros(4, 2), requires_grad=False)
+        (_, factors), numbers = (
+            [part.shape for part in way.scheme.make(torch.ones(512, 256)).values()],
+            way.scheme.dtype,
+        )
+        self.fused = nn.Parameter(torch.zeros(512, 256).to(getattr(torch, numbers)), requires_grad=False)
+        self.factors = nn.Parameter(torch.zeros(factors), requires_grad=False)
         self.num_loads = 0
 
     def load_weights(self, tensors: list[tuple[str, Tensor]]) -> None:
         self.num_loads += 1
         for name, tensor in tensors:
-            home = self.factors if name.endswith("_scale_inv") else self.fused
+            home = self.factors if name.endswith(FACTORS) else self.fused
             height = home.shape[0] // 2
             home.data.narrow(0, 0 if name.startswith("gate") else height, height).copy_(tensor)
 
 
-def test_an_engine_takes_the_second_sync_by_the_copies_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", FEW_BITS.values(), ids=FEW_BITS)
+def test_an_engine_takes_the_second_sync_by_the_copies_of_the_first(
+    way: FewBits, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
     from ebbtide_weight_replay import load
 
-    packing, layer, bucket = Packing(("gate.weight", "up.weight"), ()), Layer(), Bucket()
+    packing, layer, bucket = Packing(("gate.weight", "up.weight"), (), way), Layer(way), Bucket()
     for seed in range(3):
         generator = torch.Generator().manual_seed(seed)
         whole = [(name, torch.randn(256, 256, generator=generator).bfloat16()) for name in packing.names]
@@ -204,29 +217,31 @@ def test_an_engine_takes_the_second_sync_by_the_copies_of_the_first(monkeypatch:
         bucket.fill(tensors)
         assert [as_bytes(view) for _, view in bucket.views()] == [as_bytes(tensor) for _, tensor in tensors]
         load(layer, [(bucket.layout(), bucket.contents())])
-        wanted = Layer()
+        wanted = Layer(way)
         wanted.load_weights(tensors)
         assert as_bytes(layer.fused) == as_bytes(wanted.fused)
         assert torch.equal(layer.factors, wanted.factors)
     assert layer.num_loads == 1
 
 
+@pytest.mark.parametrize("way", FEW_BITS.values(), ids=FEW_BITS)
 def test_files_say_in_which_way_they_are_quantised(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, way: FewBits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An engine that reads them for a proof finds the same weights as in its own model's directory."""
     found = []
 
     def read(client: Any, directory: Path, version: str) -> None:
         config = json.loads((directory / "config.json").read_text())["quantization_config"]
-        assert (config["quant_method"], config["weight_block_size"]) == ("fp8", [128, 128])
+        assert config["quant_method"] == {"fp8": "fp8", "int8": "compressed-tensors"}[way.word]
+        assert config.get("weight_block_size") == ([128, 128] if way.word == "fp8" else None)
         found.append(expected_tensors(directory))
 
     monkeypatch.setattr(weight_files, "update_from_disk", read)
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
     try:
         engines: Any = FakeEngines({"a": "there"})
-        packing = Packing.of(shape_of(model))
+        packing = Packing.of(shape_of(model), way)
         files = WeightFiles(engines, tmp_path / "sync", model, packing)
         assert WeightSync(Quantised(Source(model), packing), engines, [files]).push("step1")
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -54,19 +55,21 @@ def test_an_engine_takes_the_best_kernels_of_its_node_and_says_so(
     assert f"engine=node0-engine0 computes with {note.read_text()}" in caplog.text
 
 
-@pytest.mark.parametrize("weights", ["fp8", "whole"])
-def test_an_engine_is_in_fp8_if_the_run_file_says_so_and_its_gpus_compute_in_it(
-    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("weights", "good", "bad"), [("fp8", 9.0, 8.0), ("int8", 8.0, 10.0), ("whole", 9.0, 8.0)])
+def test_an_engine_is_in_few_bits_if_the_run_file_says_so_and_its_gpus_compute_in_them(
+    weights: str, good: float, bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load_run_file(write_run(tmp_path, placement={"device": "cpu", "engine_weights": weights}))
     here = (tmp_path, Seat(1, 0, ("here",), "127.0.0.1", None, "key"), nodes(config)[0], 0)
     new, old = engine.EngineSlot(config, *here), engine.EngineSlot(config, *here)
     monkeypatch.setattr(engine, "resolve_device", lambda _: "cuda")
     try:
-        monkeypatch.setattr(engine, "capability_of_engine", lambda _: 9.0)
+        monkeypatch.setattr(engine, "capability_of_engine", lambda _: good)
         assert ("--fp8-gemm-backend" in new.command()) == (weights == "fp8")
-        monkeypatch.setattr(engine, "capability_of_engine", lambda _: 8.0)
-        with pytest.raises(Wrong, match=r"GPUs of compute capability 8\.0") if weights == "fp8" else nullcontext():
+        assert ("w8a8_int8" in " ".join(new.command())) == (weights == "int8")
+        monkeypatch.setattr(engine, "capability_of_engine", lambda _: bad)
+        told = rf"{weights} on GPUs of compute capability {re.escape(str(bad))}"
+        with pytest.raises(Wrong, match=told) if weights != "whole" else nullcontext():
             old.command()
     finally:
         new.close()
