@@ -80,6 +80,13 @@ def test_an_engine_in_fp8_may_be_further_apart() -> None:
     assert len(faults({**apart, "layout": "fp8", "logprob_gap": [0.6]}, "cuda")) == 1
 
 
+@pytest.mark.parametrize("name", ["int8", "experts-int8"])
+def test_an_engine_in_int8_is_tried_on_one_gpu_with_no_run_beside_it(name: str, tmp_path: Path) -> None:
+    layout = LAYOUTS[name]
+    assert (layout.gpus, layout.reference) == ("0", name)
+    assert check_run_file(run_file(tmp_path, layout, "cuda")).placement.engine_weights == "int8"
+
+
 def test_a_layout_without_a_replay_is_told() -> None:
     without = {key: value for key, value in GOOD.items() if not key.startswith("replay")}
     assert len(faults(without, "cuda")) == 1

@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from core.pretrained.packing import Packing
 from core.pretrained.quantised import scheme_of
 from core.sglang.client import EngineClient
 from core.sglang.launch import EngineSpec, command, environment
@@ -49,6 +50,7 @@ def start_engine(
     options: Mapping[str, Any] | None = None,
     num_threads: int = 1,
     max_running_requests: int = 32,
+    packing: Packing | None = None,
 ) -> RunningEngine:
     """Start a CPU server; returns at once."""
     spec = EngineSpec(
@@ -65,6 +67,7 @@ def start_engine(
         num_threads=num_threads,
         options=options or {},
         quantised=scheme_of(model_dir) is not None,
+        packing=packing,
     )
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -83,9 +86,11 @@ def wait_up(engine: RunningEngine) -> RunningEngine:
 
 
 @contextmanager
-def running_engine(model_dir: Path, log: Path, api_key: str | None = None) -> Iterator[RunningEngine]:
+def running_engine(
+    model_dir: Path, log: Path, api_key: str | None = None, packing: Packing | None = None
+) -> Iterator[RunningEngine]:
     """A server for the length of a `with` block."""
-    engine = start_engine(model_dir, log, api_key)
+    engine = start_engine(model_dir, log, api_key, packing=packing)
     try:
         yield wait_up(engine)
     finally:
