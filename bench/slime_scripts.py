@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.mistake import Mistake
-from core.checks.engine_weights import blocks_fit
+from core.checks.engine_weights import sizes_fit
 from core.checks.model import shape_divides
 from core.checks.rules import RULES
 from core.config import load_run_file
@@ -91,7 +91,7 @@ def row(checkout: Path, script: Path) -> Row:
         path.write_text(found.text, encoding="utf-8")
         config = load_run_file(path)
     mistakes = [mistake for rule in RULES for mistake in rule.check(config)]
-    mistakes += [*shape_divides(config, found.shape), *blocks_fit(config, found.shape)]
+    mistakes += [*shape_divides(config, found.shape), *sizes_fit(config, found.shape)]
     kept = tuple(str(mistake) for mistake in mistakes if not of_missing_files(mistake))
     return Row(name, found, "", kept, None if found.shape is None else fits(config, found.shape))
 

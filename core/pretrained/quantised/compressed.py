@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+FACTOR = "_scale"  # behind a weight's name: the factors of its rows, or of all of it
+
 
 def kind_of_weights(settings: Mapping[str, Any], form: str) -> Mapping[str, Any] | None:
     """How the weights of a model in this format are kept, where all are kept alike and around zero; None: otherwise.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.pretrained.header import StoredTensor
-from core.pretrained.quantised.compressed import kind_of_weights
+from core.pretrained.quantised.compressed import FACTOR, kind_of_weights
 from core.pretrained.quantised.weight import Parts
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FORMAT = "float-quantized"
 STRATEGIES = {"channel": True, "tensor": False}  # whether each row has a scale
-FACTOR = "_scale"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from core.pretrained.header import StoredTensor
-from core.pretrained.quantised.compressed import kind_of_weights
+from core.pretrained.quantised.compressed import FACTOR, kind_of_weights
 from core.pretrained.quantised.weight import Parts
 from modelcfg import ModelShape, matrix_rows
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 FORMAT = "int-quantized"
 NUMBERS = "I8"  # as safetensors calls them
-FACTOR = "_scale"
 LARGEST = 127.0  # of the numbers, and the least below zero
 OUTPUT = "lm_head"  # no layer that SGLang asks its int8 about: named, it would have the method of another kind
 
