@@ -32,8 +32,9 @@ CHOSEN = {"routing_replay": "engine"}  # the trainer's passes have the experts t
 LORA = {"lora": {"rank": 8}}
 FP8 = {"engine_weights": "fp8"}
 INT8 = {"engine_weights": "int8"}
-# no proof of its syncs: SGLang 0.5.16 loads no files into such an engine
-NGRAM = {"engine_options": {"speculative_algorithm": "NGRAM", "speculative_num_draft_tokens": 8}, "check_sync": 0}
+NGRAM = {"engine_options": {"speculative_algorithm": "NGRAM", "speculative_num_draft_tokens": 8}}
+DRAFT = "draft"  # the folder of a smaller model, beside the run file
+DRAFTS = {"engine_options": {"speculative_algorithm": "STANDALONE", "speculative_draft_model_path": DRAFT}}
 BY_SAMPLES = {  # attention of an engine of two ranks
     "engine_tensor_parallel": 2,
     "engine_options": {"enable_dp_attention": True, "dp_size": 2},
@@ -129,7 +130,8 @@ LAYOUTS = {
     "fp8": LayoutOfTwo(FP8, gpus="0", gap=FP8_GAP),
     "fp8-own_gpus": LayoutOfTwo({**FP8, "engines": "own_gpus"}, gap=FP8_GAP),
     "fp8-cache": LayoutOfTwo(FP8_CACHE, gpus="1", gap=FP8_GAP),
-    "ngram": LayoutOfTwo(NGRAM, gpus="0"),
+    "ngram": LayoutOfTwo(NGRAM, gpus="0", beside="ngram"),
+    "drafts": LayoutOfTwo(DRAFTS, gpus="0", beside="drafts"),
     "experts-fp8": LayoutOfTwo(FP8, gpus="1", kind=EXPERTS, gap=FP8_EXPERTS_GAP),
     "experts-fp8-ep2": LayoutOfTwo({**EP2, **FP8}, {"use_distributed_optimizer": True}, EXPERTS, gap=FP8_EXPERTS_GAP),
     # each learns from its own samples again; those in int8 so fit on one GPU
@@ -188,6 +190,8 @@ def run_file(folder: Path, layout: LayoutOfTwo, device: str) -> Path:
         checkpoint={"interval": 0, "save_hf": "off"},
     )
     tiny_model(layout.kind, folder / "model", **SIZES[layout.kind])
+    if layout.placement is DRAFTS:
+        tiny_model(layout.kind, folder / DRAFT, **{**SIZES[layout.kind], "num_hidden_layers": 2})
     return path
 
 

@@ -3,8 +3,8 @@
     python bench/two_gpus.py [--at-once 9] [--only own_gpus tp2]
 
 A tiny random model; every run is `ebbtide run` with real engines. Of each run is shown how long it took to start, its
-syncs, and how far engine and trainer are apart in log-probs. Each sync but those of `ngram` is proven
-(`placement.check_sync: 1`), so a run that ends well has had the trainer's weights, bit by bit, in each of its engines.
+syncs, and how far engine and trainer are apart in log-probs. Each sync is proven (`placement.check_sync: 1`), so a run
+that ends well has had the trainer's weights, bit by bit, in each of its engines.
 `own_gpus-killed` loses its engine after the first step. Then every layout of trainer ranks learns from the samples of
 `alone` again (`replay.py`), for engines do not sample alike under different layouts; layouts of a model with experts
 from those of `experts`. In float32 all must give the same. How far bfloat16 may take them apart is measured beside it:

@@ -36,6 +36,7 @@ CONTENTS = {
         "bench/notes/2026-11-performance",
         "bench/notes/2026-11-stress",
         "bench/notes/2026-11-digits",
+        "bench/notes/2026-12-drafts",
     ),
 }
 

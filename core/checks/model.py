@@ -26,9 +26,9 @@ from modelcfg.families import families
 
 def directories(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
     """The model and the KL reference are there, with all the files that a run reads."""
-    yield from _source("model.path", config.model.path, files)
+    yield from source("model.path", config.model.path, files)
     if config.model.reference_path is not None:
-        yield from _source("model.reference_path", config.model.reference_path, files)
+        yield from source("model.reference_path", config.model.reference_path, files)
 
 
 def name_and_shape(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
@@ -51,8 +51,16 @@ def name_and_shape(config: RunConfig, files: ModelFiles) -> Iterator[Mistake]:
 
 def reference_has_the_vocabulary(config: RunConfig) -> Iterator[Mistake]:
     """A reference says how likely the policy's tokens are: each number has to stand for the same text in both."""
-    key, other = "model.reference_path", config.model.reference_path
-    paths = [path for path in (config.model.path, other) if path is not None and not path.startswith(PACKAGE_PREFIX)]
+    yield from of_another_vocabulary("model.reference_path", config.model.path, config.model.reference_path)
+
+
+def of_another_vocabulary(key: str, model: str, other: str | None) -> Iterator[Mistake]:
+    """A token that the tokenizers of two directories do not have alike, where both have one.
+
+    Args:
+        key: of the other.
+    """
+    paths = [path for path in (model, other) if path is not None and not path.startswith(PACKAGE_PREFIX)]
     files = [Path(path) / TOKENIZER for path in paths]
     if len(files) < 2 or not all(file.is_file() for file in files) or files[0].samefile(files[1]):
         return
@@ -217,7 +225,8 @@ def positions_suffice(config: RunConfig, shape: ModelShape | None) -> Iterator[M
             )
 
 
-def _source(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
+def source(key: str, path: str, files: ModelFiles) -> Iterator[Mistake]:
+    """A directory of a model is there, or a package, with what is read of it."""
     if path.startswith(PACKAGE_PREFIX):
         yield from _package(key, path.removeprefix(PACKAGE_PREFIX))
         return

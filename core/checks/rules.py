@@ -19,6 +19,7 @@ from core.checks import (
     data,
     dialogue,
     doors,
+    draft_model,
     engine_options,
     engine_values,
     engine_weights,
@@ -157,6 +158,7 @@ def model_rules(files: ModelFiles) -> tuple[Rule, ...]:
         Rule(
             lambda config: speculation.states_are_not_drafted(config, files.shape(config.model)), ("model", "placement")
         ),
+        Rule(lambda config: draft_model.draft_model_fits(config, files), ("model", "placement")),
         Rule(
             lambda config: attention_groups.family_has_groups(config, files.shape(config.model)), ("model", "placement")
         ),

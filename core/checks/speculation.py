@@ -7,13 +7,25 @@ from typing import Any
 
 from common.mistake import Mistake, show
 from core.config.other_names import ENGINE_OPTIONS
+from core.config.paths import DRAFT_MODEL
 from core.config.schema import RunConfig
-from core.sglang.speculation import ALGORITHM, DRAFT_TOKENS, NGRAM, PREFIX, algorithm
+from core.sglang.speculation import (
+    ALGORITHM,
+    BRANCHES,
+    DRAFT_TOKENS,
+    NGRAM,
+    PREFIX,
+    STANDALONE,
+    STEPS,
+    algorithm,
+    tokens_at_once,
+)
 from modelcfg import ModelShape
 
 EXACT = tuple(f"{PREFIX}accept_threshold_{name}" for name in ("single", "acc"))
 CORPUS = f"{PREFIX}ngram_external_corpus_path"
-DRAFT_MODEL = f"{PREFIX}draft_"
+OF_DRAFT_MODELS = f"{PREFIX}draft_"
+OF_A_CHAIN = (ALGORITHM, DRAFT_MODEL, STEPS, BRANCHES, DRAFT_TOKENS, *EXACT)  # what was planned for
 REMOVE = f"remove {ENGINE_OPTIONS}.{ALGORITHM}"
 
 
@@ -30,14 +42,16 @@ def drafts(config: RunConfig) -> Iterator[Mistake]:
         return
     if placement.device == "cpu":
         yield from drafts_on_cpus(config, "cpu")
-    elif chosen != NGRAM and placement.trainers != "none":
-        wanted = f"{NGRAM}, or none: a sync brings the model's weights alone, and loses those of what drafts for it"
+    elif chosen not in (NGRAM, STANDALONE) and placement.trainers != "none":
+        wanted = f"{NGRAM}, {STANDALONE} or none: others draft with layers that share weights with the model"
         remedy = f"set it to {NGRAM}, which drafts without a model, or remove it"
         yield Mistake(f"{ENGINE_OPTIONS}.{ALGORITHM}", None, show(options[ALGORITHM]), wanted, remedy)
     else:
         yield from _samples_of_the_model(options)
         if chosen == NGRAM:
             yield from _of_ngrams(options)
+        elif chosen == STANDALONE:
+            yield from _of_a_chain(options)
 
 
 def drafts_on_cpus(config: RunConfig, device: str) -> Iterator[Mistake]:
@@ -53,19 +67,11 @@ def drafts_on_cpus(config: RunConfig, device: str) -> Iterator[Mistake]:
 
 
 def beside_other_keys(config: RunConfig) -> Iterator[Mistake]:
-    """What an engine that drafts does not do: load files, heed seeds, tell which experts it took."""
+    """What an engine that drafts does not do: heed seeds, tell which experts it took."""
     chosen, placement = algorithm(config.placement.engine_options), config.placement
     if not chosen or placement.device == "cpu" or placement.engines == "none":
         return
-    beside, files = f"with {ALGORITHM} {chosen}", "SGLang 0.5.16 ends when it is to load files"
-    synced = placement.trainers != "none"
-    if synced and placement.check_sync:
-        wanted = f"0: the proof reads the weights from files, and with {NGRAM} {files}"
-        remedy = f"set it to 0, or prove the sync in a short run without {ALGORITHM}"
-        yield Mistake("placement.check_sync", None, f"{placement.check_sync} {beside}", wanted, remedy)
-    if synced and placement.weight_sync == "files":
-        wanted = f"auto: with {NGRAM} {files}"
-        yield Mistake("placement.weight_sync", None, f"files {beside}", wanted, f"set it to auto, or {REMOVE}")
+    beside = f"with {ALGORITHM} {chosen}"
     if config.rollout.deterministic:
         wanted = "false: whether a drafted token is taken is drawn without the sample's seed"
         yield Mistake("rollout.deterministic", None, f"true {beside}", wanted, f"set it to false, or {REMOVE}")
@@ -95,14 +101,34 @@ def _samples_of_the_model(options: Mapping[str, Any]) -> Iterator[Mistake]:
             yield Mistake(f"{ENGINE_OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
 
 
-def _of_ngrams(options: Mapping[str, Any]) -> Iterator[Mistake]:
+def _of_a_chain(options: Mapping[str, Any]) -> Iterator[Mistake]:
+    """A model of its own drafts one token after the other."""
+    yield from _enough(options)
+    for name in (name for name in options if name not in OF_A_CHAIN):
+        wanted = f"nothing with {STANDALONE}: the memory plan does not know it, and it was not tried"
+        yield Mistake(f"{ENGINE_OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")
+    if options.get(BRANCHES, 1) != 1:
+        wanted = "1: each drafted token is followed by one other"
+        yield Mistake(f"{ENGINE_OPTIONS}.{BRANCHES}", None, show(options[BRANCHES]), wanted, "remove it")
+    drafted, steps = tokens_at_once(options), options.get(STEPS)
+    if isinstance(steps, int) and steps + 1 != drafted:
+        found = f"{steps} with {DRAFT_TOKENS} {drafted}"
+        wanted = f"{drafted - 1}: each step drafts a token, and one is sampled anyway"
+        yield Mistake(f"{ENGINE_OPTIONS}.{STEPS}", None, found, wanted, f"remove it, or {DRAFT_TOKENS}")
+
+
+def _enough(options: Mapping[str, Any]) -> Iterator[Mistake]:
     drafted = options.get(DRAFT_TOKENS, 2)
     if isinstance(drafted, int) and drafted < 2:
         wanted = "2 or more: one of them is the token that is sampled anyway"
         yield Mistake(f"{ENGINE_OPTIONS}.{DRAFT_TOKENS}", None, show(drafted), wanted, "raise it, or remove it")
+
+
+def _of_ngrams(options: Mapping[str, Any]) -> Iterator[Mistake]:
+    yield from _enough(options)
     if CORPUS in options:
         wanted = "nothing: SGLang reads it with a tokenizer, which the engines of a run do not load"
         yield Mistake(f"{ENGINE_OPTIONS}.{CORPUS}", None, show(options[CORPUS]), wanted, "remove it")
-    for name in (name for name in options if name.startswith(DRAFT_MODEL)):
+    for name in (name for name in options if name.startswith(OF_DRAFT_MODELS)):
         wanted = f"nothing with {NGRAM}, which drafts without a model"
         yield Mistake(f"{ENGINE_OPTIONS}.{name}", None, show(options[name]), wanted, "remove it")

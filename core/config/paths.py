@@ -15,10 +15,12 @@ from core.config import hub
 from core.config.schema import RunConfig
 from core.config.sections.data import DataConfig
 from core.config.sections.eval import EvalSet
+from core.config.sections.placement import PlacementConfig
 from core.doors import DOORS, ONE_TURN
 from core.plugins import split_function
 
 PACKAGE_PREFIX = "package:"
+DRAFT_MODEL = "speculative_draft_model_path"  # the only path among the options of engines that is looked up here
 
 
 def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
@@ -29,6 +31,8 @@ def resolve_paths(config: RunConfig, folder: Path) -> RunConfig:
         given = {"path": model.path, "reference_path": model.reference_path}
         paths = {key: _file(path, folder, "model") for key, path in given.items()}
         resolved["model"] = model.model_copy(update=paths)
+    if hasattr(config, "placement"):
+        resolved["placement"] = _placement(config.placement, folder)
     if hasattr(config, "data"):
         resolved["data"] = _data(config.data, folder)
     if hasattr(config, "reward"):
@@ -55,6 +59,13 @@ def _doors(config: RunConfig, folder: Path) -> RunConfig:
         tools = tuple(_function(tool, folder) or tool for tool in config.rollout.tools)
         config = config.model_copy(update={"rollout": config.rollout.model_copy(update={"tools": tools})})
     return config
+
+
+def _placement(placement: PlacementConfig, folder: Path) -> PlacementConfig:
+    options, path = placement.engine_options, placement.engine_options.get(DRAFT_MODEL)
+    if not isinstance(path, str):
+        return placement
+    return placement.model_copy(update={"engine_options": {**options, DRAFT_MODEL: _file(path, folder, "model")}})
 
 
 def _data(data: DataConfig, folder: Path) -> DataConfig:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from core.config.layout import engine_nodes, running_requests
+from core.config.layout import engine_nodes, running_requests, share_gpus
 from core.config.schema import RunConfig
+from core.planner.drafting import drafting_shape
 from core.planner.trainer import element_bytes
 from core.pretrained.few_bits import FEW_BITS
 from core.sglang import engine_sizes
 from core.sglang.attention_groups import attention_groups, whole_output_layer
 from core.sglang.engine_sizes import BUCKET_BYTES, EngineFacts, KvCache
 from core.sglang.launch import MAX_GRAPH_BATCH
-from core.sglang.speculation import index_bytes, tokens_at_once, verify_bytes
+from core.sglang.speculation import draft_graph_bytes, index_bytes, tokens_at_once, verify_bytes
 from modelcfg import ModelShape, largest_tensor, num_parameters
 
-__all__ = ["KvCache", "bucket_bytes", "cache", "draft_bytes", "forward_bytes", "part_bytes"]
+__all__ = ["KvCache", "bucket_bytes", "cache", "draft_bytes", "forward_bytes", "parked_bytes", "part_bytes"]
 
 BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered for the next
 
@@ -21,7 +22,7 @@ BUCKETS = 3  # two that engines take in turns, and the tensors that are gathered
 def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -> dict[str, int]:
     """Part -> bytes on each GPU of an engine (CPU: on each of its nodes). Graphs are counted with the process."""
     return {
-        "weights": weight_bytes(config, shape, device),
+        "weights": weight_bytes(config, shape, device) + drafting_bytes(config, device),
         "kv_cache": kv.num_bytes,
         "cuda_graph": 0,
     }
@@ -30,6 +31,18 @@ def part_bytes(config: RunConfig, shape: ModelShape, device: str, kv: KvCache) -
 def weight_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes of the weights that it computes with."""
     return engine_sizes.weight_bytes(_facts(config, shape, device))
+
+
+def drafting_bytes(config: RunConfig, device: str) -> int:
+    """Bytes of the weights of a model that drafts for it."""
+    drafting = drafting_shape(config)
+    return 0 if drafting is None else engine_sizes.drafting_bytes(_facts(config, drafting, device))
+
+
+def parked_bytes(config: RunConfig, device: str) -> int:
+    """Bytes of a node's host where these wait while engines have given their memory back."""
+    ranks = config.placement.engines_per_node * share_gpus(config.placement)
+    return ranks * drafting_bytes(config, device)
 
 
 def cache(config: RunConfig, shape: ModelShape, device: str, gpu_bytes: int) -> KvCache:
@@ -53,7 +66,12 @@ def draft_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
     """Bytes that an engine keeps in every phase for drafts of its samples; 0 without speculative decoding."""
     drafted = tokens_at_once(config.placement.engine_options)
     samples = min(running_requests(config, device), MAX_GRAPH_BATCH)
-    return 0 if drafted == 1 else index_bytes(samples * drafted, shape.max_position_embeddings)
+    if drafted == 1:
+        return 0
+    verifying = index_bytes(samples * drafted, shape.max_position_embeddings)
+    if drafting_shape(config) is None:
+        return verifying
+    return verifying + draft_graph_bytes(samples, drafted, shape.max_position_embeddings, shape.vocab_size)
 
 
 def bucket_bytes(config: RunConfig, shape: ModelShape, device: str) -> int:
@@ -73,4 +91,5 @@ def _facts(config: RunConfig, shape: ModelShape, device: str) -> EngineFacts:
         whole_output=whole_output_layer(options),
         few_bits=FEW_BITS.get(placement.engine_weights),
         kv_bytes=1 if str(options.get("kv_cache_dtype", "")).startswith("fp8") else None,
+        drafting=drafting_shape(config),
     )

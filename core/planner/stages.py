@@ -69,6 +69,7 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
     copies = streamed.host + (trainer.waiting_bytes(config, shape, kind, stage) if trains else 0)
     if how.in_turns:
         copies += trainer.host_copy_bytes(config, shape, kind, trainer_parts, how.staying, how.streamed)
+    parked = engine.parked_bytes(config, kind) if how.in_turns and kind == "cuda" else 0
     replayed = routing.node_bytes(config, shape, cache) if trains else 0
     return MemoryPlan(
         device=device,
@@ -80,7 +81,7 @@ def stage_plan(config: RunConfig, shape: ModelShape, device: Device, how: How, s
         phases=phases,
         stage=stage,
         cache=cache,
-        host_bytes=copies * config.placement.trainers_per_node + replayed,
+        host_bytes=copies * config.placement.trainers_per_node + replayed + parked,
         save_bytes=save_bytes(config, shape, kind) if trains else 0,
     )
 

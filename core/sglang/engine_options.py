@@ -40,6 +40,7 @@ OWNED = {
 
 SET_BY_US = {
     **dict.fromkeys(("load_format", "custom_weight_loader", "weight_version", "moe_runner_backend"), "weights"),
+    "enable_draft_weights_cpu_backup": "weights",
     **dict.fromkeys(("tokenizer_path", "tokenizer_mode", "skip_tokenizer_init"), "tokens, in and out"),
     **dict.fromkeys(("api_key", "admin_api_key", "ssl_keyfile", "ssl_certfile"), "who may talk to an engine"),
     **dict.fromkeys(("dist_init_addr", "nnodes", "node_rank", "pp_size"), "an engine as one server"),

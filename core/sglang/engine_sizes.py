@@ -29,6 +29,7 @@ class EngineFacts:
         whole_output: each of these with the whole output layer, too.
         few_bits: what linear layers are in, a byte each, with factors in float32; None: as all else.
         kv_bytes: of a number in the cache of a GPU; None: as of others.
+        drafting: the shape of a model that drafts; None: none does.
     """
 
     shape: ModelShape
@@ -38,6 +39,7 @@ class EngineFacts:
     whole_output: bool = False
     few_bits: FewBits | None = None
     kv_bytes: int | None = None
+    drafting: ModelShape | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ def weight_bytes(engine: EngineFacts) -> int:
     return rest * engine.element_bytes + packed + factors * FACTOR_BYTES
 
 
+def drafting_bytes(engine: EngineFacts) -> int:
+    """Bytes on each of the engine's GPUs of the weights of a model that drafts: it is cut over all ranks."""
+    if engine.drafting is None:
+        return 0
+    return weight_bytes(EngineFacts(engine.drafting, engine.element_bytes, engine.split))
+
+
 def _of_few_numbers(shape: ModelShape) -> int:
     """Elements of the matrices that make few numbers of a token."""
     if shape.latent is None:
@@ -103,13 +112,19 @@ def kv_token_bytes(shape: ModelShape, element_bytes: int, tensor_parallel: int) 
 def gpu_cache(engine: EngineFacts, static_bytes: int, max_tokens: int | None) -> KvCache:
     """What the engine's share of the GPU leaves beside the weights; no more than `max_tokens`, no less than nothing.
 
+    A model that drafts has a place for each token, too. SGLang counts its layers as if they were the model's own.
+
     Args:
         max_tokens: of each group.
     """
     groups = engine.groups
     token = kv_token_bytes(engine.shape, engine.kv_bytes or engine.element_bytes, engine.split // groups)
-    left = max(0, static_bytes - weight_bytes(engine))
-    room = int(left * (1 if engine.shape.delta is None else KV_SHARE)) // token
+    counted = token
+    if (drafting := engine.drafting) is not None:
+        counted = int(token * (1 + drafting.num_layers / engine.shape.num_layers))
+        token += kv_token_bytes(drafting, engine.kv_bytes or engine.element_bytes, engine.split)
+    left = max(0, static_bytes - weight_bytes(engine) - drafting_bytes(engine))
+    room = int(left * (1 if engine.shape.delta is None else KV_SHARE)) // counted
     return KvCache(groups * (room if max_tokens is None else min(room, max_tokens)), token, groups)
 
 

@@ -15,6 +15,7 @@ from core.processes.device import thread_environment
 from core.sglang.attention_groups import attention_groups
 from core.sglang.back_ends import TRITON, BackEnds
 from core.sglang.engine_options import known_options, words
+from core.sglang.speculation import algorithm, settings
 
 ENGINE_SITE = Path(__file__).parent / "engine_site"  # for every engine: sitecustomize, the server's entry
 CPU_SHIM = Path(__file__).parent / "cpu_shim"  # for CPU engines: stand-ins, seeds, fast start
@@ -145,6 +146,7 @@ def _options(spec: EngineSpec) -> dict[str, Any]:
         "enable_return_routed_experts": True if spec.returns_routing else None,
         "sleep_on_idle": True,  # an idle scheduler would spin while the trainer works
         **_over_nodes(spec.over_nodes),
+        **settings(spec.options),
         **(_cpu_options(spec) if spec.device == "cpu" else _cuda_options(spec)),
     }
 
@@ -220,6 +222,7 @@ def environment(spec: EngineSpec, base: Mapping[str, str]) -> dict[str, str]:
         "EBBTIDE_ENGINE_API_KEY": spec.api_key or "",
         **({"EBBTIDE_ENGINE_WEIGHTS": spec.packing.way.word} if spec.packing else {}),
         **({"EBBTIDE_ATTENTION_GROUPS": "1"} if attention_groups(spec.options) > 1 else {}),
+        **({"EBBTIDE_DRAFTS": "1"} if algorithm(spec.options) else {}),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",

@@ -218,6 +218,25 @@ def test_flashinfer_is_there_for_those_who_ask_for_it() -> None:
     assert environment(plain, {})["SGLANG_IS_FLASHINFER_AVAILABLE"] == "false"
 
 
+@pytest.mark.parametrize(("said", "tokens"), [({}, 4), ({"num_steps": 5}, 6), ({"num_draft_tokens": 6}, 6)])
+def test_a_model_that_drafts_is_told_all_numbers(said: dict[str, int], tokens: int) -> None:
+    """SGLang wants all of them or none."""
+    options = {"speculative_algorithm": "standalone", **{f"speculative_{key}": value for key, value in said.items()}}
+    spec = EngineSpec("e", Path("/m"), "cuda", "bfloat16", "h", 1, options=options)
+    line = " ".join(command(spec, "python"))
+    wanted = {"num-steps": tokens - 1, "eagle-topk": 1, "num-draft-tokens": tokens}
+    assert all(line.count(f"--speculative-{flag} {number}") == 1 for flag, number in wanted.items())
+    assert "--enable-draft-weights-cpu-backup" in line
+    assert environment(spec, {})["EBBTIDE_DRAFTS"] == "1"
+
+
+def test_n_grams_have_no_weights_to_keep() -> None:
+    spec = EngineSpec("e", Path("/m"), "cuda", "bfloat16", "h", 1, options={"speculative_algorithm": "NGRAM"})
+    assert "--enable-draft-weights-cpu-backup" not in command(spec, "python")
+    assert environment(spec, {})["EBBTIDE_DRAFTS"] == "1"
+    assert "EBBTIDE_DRAFTS" not in environment(SPEC, {})
+
+
 @pytest.mark.engine
 def test_an_engine_has_the_options(tmp_path: Path) -> None:
     options = {

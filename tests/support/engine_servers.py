@@ -98,6 +98,19 @@ def running_engine(
         engine.process.wait(30)
 
 
+@contextmanager
+def gpu_engine(spec: EngineSpec, log: Path) -> Iterator[RunningEngine]:
+    """A server of one's own settings for the length of a `with` block."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(command(spec), env=environment(spec, os.environ), stdout=out, stderr=out)
+    running = RunningEngine(process, EngineClient(f"http://{spec.host}:{spec.port}", spec.api_key), spec, log)
+    try:
+        yield wait_up(running)
+    finally:
+        process.kill()
+        process.wait(30)
+
+
 def has_ended(process: psutil.Process) -> bool:
     """Gone, or a zombie that nobody has collected yet."""
     try:

@@ -16,7 +16,7 @@ GPU = "placement.device=cuda"
 OPTIONS = "placement.engine_options"
 NGRAM = f"{OPTIONS}.speculative_algorithm=NGRAM"
 WITH = "with speculative_algorithm NGRAM"
-FILES = "with NGRAM SGLang 0.5.16 ends when it is to load files"
+CHAIN = "speculative_algorithm: STANDALONE, speculative_draft_model_path: deeper"
 REFUSED = {
     "on CPUs": (
         [NGRAM],
@@ -25,13 +25,12 @@ REFUSED = {
     ),
     "a draft model": (
         [GPU, f"{OPTIONS}.speculative_algorithm=EAGLE", f"{OPTIONS}.speculative_draft_model_path=/models/draft"],
-        f"{OPTIONS}.speculative_algorithm: found 'EAGLE'; wanted NGRAM, or none: a sync brings the model's weights "
-        "alone, and loses those of what drafts for it: set it to NGRAM, which drafts without a model, or "
-        "remove it",
+        f"{OPTIONS}.speculative_algorithm: found 'EAGLE'; wanted NGRAM, STANDALONE or none: others draft with "
+        "layers that share weights with the model: set it to NGRAM, which drafts without a model, or remove it",
     ),
     "heads of the model itself": (
         [GPU, f"{OPTIONS}.speculative_algorithm=nextn"],
-        f"{OPTIONS}.speculative_algorithm: found 'nextn'; wanted NGRAM, or none",
+        f"{OPTIONS}.speculative_algorithm: found 'nextn'; wanted NGRAM, STANDALONE or none",
     ),
     "no algorithm": (
         [GPU, f"{OPTIONS}.speculative_num_draft_tokens=8"],
@@ -58,15 +57,23 @@ REFUSED = {
         f"{OPTIONS}.speculative_draft_model_path: found '/models/draft'; wanted nothing with NGRAM, which drafts "
         "without a model: remove it",
     ),
-    "proven syncs": (
-        [GPU, NGRAM, "placement.check_sync=2"],
-        f"placement.check_sync: found 2 {WITH}; wanted 0: the proof reads the weights from files, and {FILES}: set it "
-        "to 0, or prove the sync in a short run without speculative_algorithm",
+    "trees of drafts": (
+        [GPU, f"{OPTIONS}={{{CHAIN}, speculative_eagle_topk: 4}}"],
+        f"{OPTIONS}.speculative_eagle_topk: found 4; wanted 1: each drafted token is followed by one other: remove it",
     ),
-    "syncs by files": (
-        [GPU, NGRAM, "placement.weight_sync=files"],
-        f"placement.weight_sync: found files {WITH}; wanted auto: {FILES}: set it to auto, or remove "
-        f"{OPTIONS}.speculative_algorithm",
+    "steps and tokens": (
+        [GPU, f"{OPTIONS}={{{CHAIN}, speculative_num_steps: 3, speculative_num_draft_tokens: 6}}"],
+        f"{OPTIONS}.speculative_num_steps: found 3 with speculative_num_draft_tokens 6; wanted 5: each step drafts a "
+        "token, and one is sampled anyway: remove it, or speculative_num_draft_tokens",
+    ),
+    "what was not tried": (
+        [GPU, f"{OPTIONS}={{{CHAIN}, speculative_draft_model_quantization: fp8}}"],
+        f"{OPTIONS}.speculative_draft_model_quantization: found 'fp8'; wanted nothing with STANDALONE: the memory plan "
+        "does not know it, and it was not tried: remove it",
+    ),
+    "what we set": (
+        [GPU, f"{OPTIONS}={{{CHAIN}, enable_draft_weights_cpu_backup: false}}"],
+        f"{OPTIONS}.enable_draft_weights_cpu_backup: found an option that the run sets",
     ),
     "seeds": (
         [GPU, NGRAM, "rollout.deterministic=true"],
@@ -93,9 +100,11 @@ def test_refused(tmp_path: Path, overrides: list[str], message: str) -> None:
     [
         [GPU, NGRAM],
         [GPU, f"{OPTIONS}={{speculative_algorithm: ngram, speculative_num_draft_tokens: 8}}"],
+        [GPU, f"{OPTIONS}={{{CHAIN}, speculative_num_steps: 5, speculative_num_draft_tokens: 6}}"],
+        [GPU, NGRAM, "placement.check_sync=2", "placement.weight_sync=files"],
         [f"{OPTIONS}={{speculative_algorithm: null, speculative_use_rejection_sampling: false}}"],
     ],
-    ids=["its usual number", "a number", "switched off"],
+    ids=["its usual number", "a number", "a model", "files", "switched off"],
 )
 def test_let_through(tmp_path: Path, overrides: list[str]) -> None:
     check_run_file(write_run(tmp_path), overrides)

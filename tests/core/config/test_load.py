@@ -93,10 +93,12 @@ def test_relative_paths_start_at_the_run_files_folder(tmp_path: Path, monkeypatc
     write_run(tmp_path / "runs")
     monkeypatch.chdir(tmp_path / "elsewhere")
     overrides = ["model.reference_path=../base", "data.chat_template=chat.jinja", "reward.type=python"]
+    overrides.append("placement.engine_options.speculative_draft_model_path=../small")
     config = load_run_file("../runs/run.yaml", [*overrides, "reward.path=lib/score.py:score"])
     assert config.model.path == str(tmp_path / "runs" / "model")
     assert config.model.reference_path == str(tmp_path / "base")
     assert config.data.chat_template == str(tmp_path / "runs" / "chat.jinja")
+    assert config.placement.engine_options == {"speculative_draft_model_path": str(tmp_path / "small")}
     assert config.reward.path == f"{tmp_path}/runs/lib/score.py:score"
     assert config.runs_dir == Path("runs")
 

@@ -10,8 +10,10 @@ import pytest
 
 import modelcfg
 from core.planner import Device, engine, plan_memory, takes_turns, trainer
+from core.planner.drafting import drafting_shape
 from core.planner.memory import OTHERS, TIGHT
 from core.residency.table import ENGINE, TABLE, TRAINER, TRAINER_PARTS
+from tests.support.good_run import SHAPE, write_model
 from tests.support.plans import CPU, GIB, H100, plan, run
 
 RESULTS = Path(__file__).parents[3] / "bench" / "results"
@@ -344,6 +346,51 @@ def test_drafts_are_planned(said: dict[str, int], drafted: int) -> None:
     kept = 9 * 64 * drafted * shape.max_position_embeddings
     assert {phase[ENGINE]["drafts"] for phase in found.phases.values()} == {kept}
     assert "drafts" not in plan(run("qwen3-4b", placement=samples)).phases["rollout"][ENGINE]
+
+
+def drafting(folder: Path, name: str, **options: Any) -> dict[str, Any]:
+    """Options of an engine for which a known model drafts."""
+    shape = modelcfg.load(name)
+    write_model(folder, shape, architectures=["Qwen3ForCausalLM"])
+    return {"speculative_algorithm": "STANDALONE", "speculative_draft_model_path": str(folder), **options}
+
+
+def test_a_model_that_drafts_is_planned(tmp_path: Path) -> None:
+    """Weights, places in the cache, graphs, and the host's memory that the weights wait in."""
+    shape, small = modelcfg.load("qwen3-4b"), modelcfg.load("qwen3-0.6b")
+    placement = {"engine_max_running_requests": 64}
+    alone = plan(run("qwen3-4b", placement=placement))
+    options = drafting(tmp_path / "draft", "qwen3-0.6b")
+    found = plan(run("qwen3-4b", placement={**placement, "engine_options": options}))
+    weights, of_engine = 2 * modelcfg.num_parameters(small), [one.phases["rollout"][ENGINE] for one in (found, alone)]
+    assert of_engine[0]["weights"] - of_engine[1]["weights"] == weights
+    assert found.cache is not None
+    assert alone.cache is not None
+    more = 2 * small.num_layers * small.num_query_groups * small.head_dim * 2
+    assert found.cache.token_bytes - alone.cache.token_bytes == more
+    static = 0.6 * (H100.total_bytes or 0)
+    assert 0 <= static - of_engine[0]["weights"] - found.cache.num_bytes < 2 * found.cache.token_bytes
+    assert found.host_bytes - alone.host_bytes == weights
+    context, bs = shape.max_position_embeddings, 64
+    kept = 9 * bs * 4 * context + 8 * (3 + 4) * bs * context + 4 * bs * 4 * shape.vocab_size
+    assert of_engine[0]["drafts"] == kept
+    assert found.phases["update"][ENGINE]["drafts"] == kept
+    assert "weights" not in found.phases["update"][ENGINE]
+
+
+def test_a_model_that_drafts_may_have_more_of_the_cache_than_sglang_counts(tmp_path: Path) -> None:
+    """SGLang takes its layers for some of the model's own."""
+    write_model(tmp_path, SHAPE.model_copy(update={"num_query_groups": 6, "num_layers": 2}))
+    options = {"speculative_algorithm": "STANDALONE", "speculative_draft_model_path": str(tmp_path)}
+    config = run("qwen3-0.6b", placement={"engine_options": options})
+    drafts, own = drafting_shape(config), modelcfg.load("qwen3-0.6b")
+    assert drafts is not None
+    assert drafts.num_query_groups == 6
+    cache = engine.cache(config, own, "cuda", 80 * GIB)
+    one, other = (4 * one.num_layers * one.num_query_groups * one.head_dim for one in (own, drafts))
+    static = 0.6 * 80 * GIB - 2 * (modelcfg.num_parameters(own) + modelcfg.num_parameters(drafts))
+    assert cache.token_bytes == one + other
+    assert cache.tokens == int(static) // int(one * (1 + 2 / own.num_layers))
 
 
 def test_nothing_is_given_back_for_the_sake_of_graphs() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,17 +15,15 @@ import pytest
 import torch
 
 from core.samples import SamplingParams
-from core.sglang.client import EngineClient
 from core.sglang.errors import WeightsRefused
-from core.sglang.launch import EngineSpec, command, environment
+from core.sglang.launch import EngineSpec
 from core.sglang.weights import update_from_disk
-from tests.support.engine_servers import RunningEngine, free_port, wait_ended, wait_up
+from tests.support.engine_servers import RunningEngine, free_port, gpu_engine, wait_ended
 from tests.support.engine_updates import updating
-from tests.support.gpu_models import perturbed
+from tests.support.gpu_models import PROMPT, perturbed, used_bytes, worst_difference
 from tests.support.tiny_models import GPU_SIZES, tiny_model
 
 pytestmark = [pytest.mark.gpu, pytest.mark.engine]
-PROMPT = [5, 6, 7, 8, 9, 10]
 
 
 @pytest.fixture(scope="module")
@@ -44,33 +41,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningEngine]:
         deterministic=deterministic,
         num_threads=4,
     )
-    log = folder / "engine.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(command(spec), env=environment(spec, os.environ), stdout=out, stderr=out)
-    running = RunningEngine(process, EngineClient(f"http://127.0.0.1:{spec.port}", "key"), spec, log)
-    try:
-        yield wait_up(running)
-    finally:
-        process.kill()
-        process.wait(30)
-
-
-def worst_difference(client: EngineClient, model: torch.nn.Module) -> float:
-    """Largest |engine log-prob - bf16 model's log-prob| over a few samples."""
-    made = asyncio.run(client.generate_group(PROMPT, [SamplingParams(40, seed=seed) for seed in range(4)]))
-    worst = 0.0
-    for one in made:
-        tokens = torch.tensor([PROMPT + one.tokens], device="cuda")
-        with torch.no_grad():
-            logprobs = torch.log_softmax(model(tokens).logits[0, :-1].float(), -1)
-        wanted = logprobs.gather(1, tokens[0, 1:, None])[len(PROMPT) - 1 :, 0].cpu()
-        worst = max(worst, float((wanted - torch.tensor(one.logprobs)).abs().max()))
-    return worst
-
-
-def used_bytes() -> int:
-    free, total = torch.cuda.mem_get_info()
-    return total - free
+    with gpu_engine(spec, folder / "engine.log") as running:
+        yield running
 
 
 def test_gpu_engine(engine: RunningEngine, tmp_path: Path) -> None:

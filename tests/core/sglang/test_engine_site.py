@@ -41,6 +41,27 @@ print(spawned.pid, forked, flush=True)
 spawned.wait()
 """
 
+UPDATE_BOTH = """
+from unittest.mock import MagicMock as M
+from sglang.srt.plugins import load_plugins
+load_plugins()
+from sglang.srt.managers import scheduler  # its own hook needs it whole
+from sglang.srt.managers.scheduler_components.weight_updater import SchedulerWeightUpdaterManager
+found = []
+def worker(role):
+    def update(*_, **__):
+        found.append(role)
+        return True, ""
+    runner = M(weight_updater=M(update_weights_from_disk=update))
+    return M(weight_update_runners=lambda: [(role, runner)], update_weights_from_disk=update)
+manager = SchedulerWeightUpdaterManager(
+    tp_worker=worker("target"), draft_worker=worker("draft"), tp_cpu_group=None, memory_saver_adapter=None,
+    flush_cache=lambda **_: True, is_fully_idle=lambda: True, scheduler=M())
+manager.update_weights_from_disk(M(model_path="p", load_format="auto", flush_cache=True))
+print()
+print(*found)
+"""
+
 
 def run(code: str, path: list[Path], **variables: str) -> str:
     env = os.environ | {"PYTHONPATH": ":".join(map(str, path))} | variables
@@ -115,10 +136,70 @@ def test_an_engine_in_int8_keeps_its_weights_and_multiplies_by_their_transpose(m
         assert hooked == wanted
 
 
+def test_a_sync_leaves_what_drafts_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SGLang's own updates, by whichever way, reach the model; what drafts is there again afterwards."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
+    import ebbtide_drafts as plugin
+
+    updated: list[str] = []
+    manager = SimpleNamespace(draft_worker="drafts")
+
+    def usual(manager: Any, request: str, *, fails: bool = False) -> str:
+        updated.append(f"{manager.draft_worker or 'the model'} by {request}")
+        if fails:
+            raise RuntimeError("no such file")
+        return "updated"
+
+    assert plugin.without_drafts(usual, manager, "a bucket") == "updated"
+    with pytest.raises(RuntimeError):
+        plugin.without_drafts(usual, manager, "files", fails=True)
+    assert updated == ["the model by a bucket", "the model by files"]
+    assert manager.draft_worker == "drafts"
+    hooked: list[str] = []
+    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0].rpartition(".")[2]))
+    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
+    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    plugin.register()
+    assert hooked == []
+    monkeypatch.setenv("EBBTIDE_DRAFTS", "1")
+    plugin.register()
+    assert hooked == [*(f"update_weights_from_{way}" for way in plugin.WAYS), "init_all_cuda_graphs"]
+
+
+@pytest.mark.engine
+def test_sglangs_own_updates_reach_the_model_alone() -> None:
+    """The hooks hold on SGLang's class, which has slots; a hook that does not is but a line in a log."""
+    path, variables = [ENGINE_SITE, CPU_SHIM], {"EBBTIDE_CPU_ENGINE": "1", "SGLANG_USE_CPU_ENGINE": "1"}
+    assert run(UPDATE_BOTH, path, **variables).splitlines()[-1] == "target draft"
+    assert run(UPDATE_BOTH, path, EBBTIDE_DRAFTS="1", **variables).splitlines()[-1] == "target"
+
+
+def test_back_ends_that_are_not_used_need_no_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where a module cannot be imported, nothing is of its class; afterwards it cannot be imported again."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path, str(ENGINE_SITE)])
+    import ebbtide_drafts as plugin
+
+    (tmp_path / "back_end_with_kernels.py").write_text("class Kernels: pass\n")
+    (tmp_path / "back_end_without.py").write_text("import package_that_is_not_there\n")
+    monkeypatch.setattr(plugin, "BACK_ENDS", {"back_end_with_kernels": "Kernels", "back_end_without": "Others"})
+
+    def captured() -> tuple[str, bool]:
+        from back_end_with_kernels import Kernels  # type: ignore[import-not-found]
+        from back_end_without import Others  # type: ignore[import-not-found]
+
+        return Kernels.__module__, isinstance(plugin, Others)
+
+    assert plugin.without_other_back_ends(captured) == ("back_end_with_kernels", False)
+    with pytest.raises(ModuleNotFoundError):
+        captured()
+    monkeypatch.delitem(sys.modules, "back_end_with_kernels")
+
+
 def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its functions are there under these names; nothing of it is imported."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
     import ebbtide_attention_groups as groups
+    import ebbtide_drafts as drafts
     import ebbtide_fp8_engine as plugin
     import ebbtide_group_processes as processes
     import ebbtide_int8_engine as int8
@@ -134,10 +215,16 @@ def test_sglang_has_what_the_plugin_hooks_into(monkeypatch: pytest.MonkeyPatch) 
     of_settings = [(processes.SETTINGS, text) for text in ("    def init_new(", used)]
     for module, text in (*of_settings, (processes.CONTROLLER, "self.soft_watchdog.feed()")):
         assert text in (package / f"{module.removeprefix('sglang.').replace('.', '/')}.py").read_text()
-    for target in (groups.SLEEP, groups.FLUSH, blocks.COUNT, *int8.LOADED, int8.APPLY):
+    updates = [drafts.UPDATES + way for way in drafts.WAYS]
+    of_int8 = (*int8.LOADED, int8.APPLY)
+    for target in (groups.SLEEP, groups.FLUSH, blocks.COUNT, drafts.CAPTURE, *updates, *of_int8):
         module, owner, name = target.removeprefix("sglang.").rsplit(".", 2)
         text = (package / f"{module.replace('.', '/')}.py").read_text()
         assert f"    def {name}(" in text.partition(f"class {owner}")[2].replace("async def", "def"), target
+    capture = (package / "srt/speculative/eagle_worker_v2.py").read_text()
+    assert all(f"from {module} import" in capture and name in capture for module, name in drafts.BACK_ENDS.items())
+    loading = (package / "srt/model_executor/model_runner_components/load_model_utils.py").read_text()
+    assert "enable_draft_weights_cpu_backup" in loading
     text = (package / "srt/models/llama.py").read_text().partition("class LlamaForCausalLM(")[2]
     assert "    def load_weights(self, weights: Iterable[Tuple[str, torch.Tensor]]):" in text
     assert 'name.replace(".weight_scale_inv", ".weight_scale")' in text  # else it is not needed any more
