@@ -24,7 +24,7 @@ def few_bits_have_their_keys(config: RunConfig) -> Iterator[Mistake]:
     on_cpu = placement.device == "cpu"
     if on_cpu and not way.on_cpus:
         found = f"{way.word} with placement.device cpu"
-        yield Mistake(KEY, None, found, way.cards, f"{WHOLE}, or placement.device to cuda")
+        yield Mistake(KEY, None, found, way.cards, f"{_instead('cpu', None)}, or placement.device to cuda")
     if placement.trainers == "none" or placement.engines == "none":
         which = "trainers" if placement.trainers == "none" else "engines"
         found = f"{way.word} with placement.{which} none"
@@ -75,14 +75,27 @@ def _unbuilt(shape: ModelShape, way: FewBits) -> str:
     return "which has layers with a state" if shape.delta is not None and not way.states else ""
 
 
-def not_computed(way: FewBits, device: str, capability: float | None) -> str:
-    """What does not compute so, by name; empty: it does, or nothing is known of it.
+def not_computed(way: FewBits, device: str, capability: float | None, shape: ModelShape | None = None) -> Wrong | None:
+    """Why it does not compute so, and what it does instead; None: it does, or nothing is known of it.
 
     Args:
         device: "cpu" or "cuda".
         capability: NVIDIA's compute capability.
+        shape: of the model, which may not have another way; None: not known.
     """
+    if _computes(way, device, capability):
+        return None
+    there = f"GPUs of compute capability {capability}" if device == "cuda" else device
+    return Wrong(f"{way.word} on {there}", way.cards, _instead(device, capability, shape))
+
+
+def _computes(way: FewBits, device: str, capability: float | None) -> bool:
     if device != "cuda":
-        return "" if way.on_cpus else device
-    other = capability is not None and not way.least <= capability < way.below
-    return f"GPUs of compute capability {capability}" if other else ""
+        return way.on_cpus
+    return capability is None or way.least <= capability < way.below
+
+
+def _instead(device: str, capability: float | None, shape: ModelShape | None = None) -> str:
+    ways = [way for way in FEW_BITS.values() if _computes(way, device, capability)]
+    words = [way.word for way in ways if shape is None or not _unbuilt(shape, way)]
+    return f"set it to {' or '.join([*words, 'whole'])}"

@@ -32,7 +32,13 @@ def experts_divide(config: RunConfig) -> Iterator[Mistake]:
     tensor, cut = placement.tensor_parallel, placement.expert_tensor_parallel
     if tensor % cut:
         found, wanted = str(cut), f"a divisor of tensor_parallel {tensor}, over whose ranks experts are cut"
-        yield Mistake("placement.expert_tensor_parallel", None, found, wanted, f"use {_divisors(tensor)}, or raise it")
+        yield Mistake(
+            "placement.expert_tensor_parallel",
+            None,
+            found,
+            wanted,
+            f"use {_divisors(tensor)}, or raise tensor_parallel",
+        )
         return
     ranks, rest = divmod(num_trainers(placement), placement.pipeline_parallel)
     if rest or ranks % (placement.expert_parallel * cut) == 0:  # `ranks_divide` reports a rest

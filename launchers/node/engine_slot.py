@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.files import write_atomically
 from common.mistake import Wrong
-from core.checks.engine_weights import KEY, WHOLE, not_computed
+from core.checks.engine_weights import KEY, not_computed
 from core.config.layout import Node, Share, running_requests
 from core.config.schema import RunConfig
 from core.pretrained.locate import locate
@@ -112,9 +112,8 @@ class EngineSlot(ServerSlot):
         packing = Packing.of_engines(self._config.placement, self._shape)
         if packing is None:
             return None
-        way, capability = packing.way, capability_of_engine(self._gpus)
-        if found := not_computed(way, self._device, capability):
-            raise Wrong(f"{KEY} {way.word} on {found}", way.cards, WHOLE)
+        if wrong := not_computed(packing.way, self._device, capability_of_engine(self._gpus)):
+            raise Wrong(f"{KEY} {wrong.found}", wrong.wanted, wrong.remedy)
         return packing
 
     def _say_back_ends(self) -> None:

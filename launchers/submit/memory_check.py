@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.mistake import Mistake
-from core.checks.engine_weights import KEY, WHOLE, not_computed
+from core.checks.engine_weights import KEY, not_computed
 from core.checks.model import unserved_on_cpus
 from core.checks.speculation import drafts_on_cpus
 from core.planner import Device, notices, plan_memory, problems
@@ -50,9 +50,10 @@ def unserved(submission: Submission) -> list[Mistake]:
 def without_few_bits(submission: Submission) -> list[Mistake]:
     """Engines in few bits on what does not compute in them."""
     device, way = submission.device, FEW_BITS.get(submission.config.placement.engine_weights)
-    if device is None or way is None or not (found := not_computed(way, device.kind, device.capability)):
+    if device is None or way is None:
         return []
-    return [Mistake(KEY, None, f"{way.word} on {found}", way.cards, WHOLE)]
+    wrong = not_computed(way, device.kind, device.capability, submission.shape)
+    return [] if wrong is None else [wrong.at(KEY)]
 
 
 def warnings(submission: Submission) -> list[str]:

@@ -7,8 +7,9 @@ from typing import get_args
 
 import pytest
 
+from common.mistake import Wrong
 from core.checks import check_run_file
-from core.checks.engine_weights import misfit, not_computed
+from core.checks.engine_weights import WHOLE, misfit, not_computed
 from core.config import RunFileError
 from core.config.sections.placement import PlacementConfig
 from core.pretrained.few_bits import FEW_BITS, word_of
@@ -21,7 +22,7 @@ REFUSED = {
     "on CPUs": (
         [*FP8, "placement.device=cpu"],
         "placement.engine_weights: found fp8 with placement.device cpu; wanted GPUs of compute capability 8.9 or more, "
-        "whose engines have kernels for it: set it to whole, or placement.device to cuda",
+        "whose engines have kernels for it: set it to int8 or whole, or placement.device to cuda",
     ),
     "nothing is trained": (
         [*FP8, "placement.trainers=none"],
@@ -109,11 +110,21 @@ def test_engines_on_cpus_have_int8(tmp_path: Path, overrides: list[str]) -> None
 
 def test_what_does_not_compute_in_few_bits() -> None:
     fp8, int8 = FEW_BITS["fp8"], FEW_BITS["int8"]
-    assert not_computed(fp8, "cuda", 9.0) == not_computed(fp8, "cuda", None) == ""
-    assert not_computed(fp8, "cuda", 8.0) == "GPUs of compute capability 8.0"
-    assert not_computed(fp8, "cpu", None) == "cpu"
-    assert not_computed(int8, "cuda", 8.0) == not_computed(int8, "cuda", 9.0) == not_computed(int8, "cpu", None) == ""
-    assert not_computed(int8, "cuda", 10.0) == "GPUs of compute capability 10.0"
+    for way, device, capability in (
+        *((fp8, "cuda", 9.0), (fp8, "cuda", None)),
+        *((int8, "cuda", 8.0), (int8, "cuda", 9.0), (int8, "cpu", None)),
+    ):
+        assert not_computed(way, device, capability) is None
+    for way, device, capability, found, remedy in (
+        (fp8, "cuda", 8.0, "fp8 on GPUs of compute capability 8.0", "set it to int8 or whole"),
+        (fp8, "cpu", None, "fp8 on cpu", "set it to int8 or whole"),
+        (int8, "cuda", 10.0, "int8 on GPUs of compute capability 10.0", "set it to fp8 or whole"),
+    ):
+        assert str(not_computed(way, device, capability)) == str(Wrong(found, way.cards, remedy))
+    latent = load("deepseek-v3-671b-a37b")
+    wrong = not_computed(fp8, "cuda", 8.0, latent)
+    assert wrong is not None
+    assert wrong.remedy == WHOLE
 
 
 def test_the_run_file_has_a_word_for_each_way() -> None:
