@@ -119,7 +119,7 @@ def _reasoning_gym(config: DataConfig) -> Iterator[Row]:
     except Exception as error:  # a dataset looks at its options as it likes
         found = f"data.options {config.options}, which the reasoning_gym dataset {name!r} refuses ({error})"
         raise Wrong(found, "options that the dataset takes", "correct data.options") from error
-    for entry in dataset:
+    for entry in _entries(dataset, name):
         yield {
             "prompt": entry["question"],
             "label": entry["answer"],
@@ -127,6 +127,22 @@ def _reasoning_gym(config: DataConfig) -> Iterator[Row]:
             "options": config.options,
             "entry": dict(entry),
         }
+
+
+def _entries(dataset: Iterable[Any], name: str) -> Iterator[Any]:
+    """What the dataset makes, one after the other; a few draws of some datasets have no solution."""
+    made, number = iter(dataset), 0
+    while True:
+        number += 1
+        try:
+            entry = next(made)
+        except StopIteration:
+            return
+        except Exception as error:
+            found = f"row {number} of the reasoning_gym dataset {name!r}, which it cannot make ({error})"
+            remedy = "choose another data.seed, a smaller data.size or other data.options"
+            raise Wrong(found, "a dataset that makes all of its rows", remedy) from error
+        yield entry
 
 
 def _check_dataset_name(name: str) -> None:

@@ -14,6 +14,8 @@ import yaml
 
 from core.checks import check_run_file
 from core.config.schema import RunConfig
+from core.config.sections.data import DataConfig
+from core.data import load_rows
 from modelcfg import ModelShape, load
 from modelcfg.families import families
 from tests.support.good_run import write_model
@@ -70,6 +72,13 @@ def test_a_recipe_has_no_mistakes(recipe: Path, tmp_path: Path) -> None:
     for held_out in config.eval.sets.values():
         assert held_out.path or (held_out.seed, held_out.dataset) != trained
         assert held_out.system_prompt == config.data.system_prompt
+
+
+def test_every_maze_can_be_made() -> None:
+    """Of some small ones reasoning_gym cannot."""
+    run = yaml.safe_load((ROOT / "examples" / "recipes" / "pass_at_k.yaml").read_text(encoding="utf-8"))
+    for section in (run["data"], *run["eval"]["sets"].values()):
+        assert len(load_rows(DataConfig(**section))) == section["size"]
 
 
 def test_the_page_tells_each_recipe_with_keys_that_it_sets() -> None:

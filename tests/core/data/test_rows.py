@@ -141,6 +141,13 @@ def test_reasoning_gym_rows_repeat_and_carry_their_entry() -> None:
     assert rows != load_rows(config.model_copy(update={"seed": 1}))
 
 
+def test_a_row_that_reasoning_gym_cannot_make_is_named() -> None:
+    # a maze of 5 x 5 may have no goal that is 5 steps from its start
+    config = DataConfig(source="reasoning_gym", dataset="maze", size=8000)
+    with pytest.raises(ValueError, match=r"found row 5802 of the reasoning_gym dataset 'maze', .* choose another data"):
+        load_rows(config)
+
+
 def test_loading_rows_imports_no_torch() -> None:
     code = "import sys, core.data; assert not {'torch', 'transformers'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=COMMAND_S)
