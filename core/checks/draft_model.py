@@ -18,7 +18,7 @@ from modelcfg import ModelShape
 
 KEY = f"{ENGINE_OPTIONS}.{DRAFT_MODEL}"
 PLAIN = "a model with attention to all tokens in every layer, without experts"
-AS_A_HEAD = ("MiMoForCausalLM",)  # of which SGLang takes the layers for several tokens, where it drafts
+AS_A_HEAD = ("mimo",)  # families of which SGLang takes the layers for several tokens, where one drafts
 CHOOSE = "choose a smaller model of the same family"
 
 
@@ -70,7 +70,10 @@ def _quantised(directory: Path) -> bool:
 
 
 def _forms(path: str, drafting: ModelShape | None, model: ModelShape | None) -> Iterator[Mistake]:
-    if drafting is None or not _plain(drafting) or drafting.num_experts or drafting.architecture in AS_A_HEAD:
+    if drafting is not None and drafting.architecture in AS_A_HEAD:
+        wanted = "another family: of this one SGLang would draft with its heads for several tokens"
+        yield Mistake(KEY, None, f"{path}, {drafting.architecture}", wanted, "choose a model of another family")
+    elif drafting is None or not _plain(drafting) or drafting.num_experts:
         yield Mistake(KEY, None, f"{path}, {drafting.architecture if drafting else 'of no known form'}", PLAIN, CHOOSE)
     if model is not None and model.delta is None and not _plain(model):  # states: `core.checks.speculation`
         found = f"{STANDALONE} for {model.name}"

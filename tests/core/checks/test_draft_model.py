@@ -37,6 +37,11 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "experts": (EXPERTS, DRAFTS, PLAIN),
     "states": ({}, [*DRAFTS, f"{KEY}=states"], PLAIN),
     "windows": ({}, [*DRAFTS, f"{KEY}=sinks"], PLAIN),
+    "a family with heads for several tokens": (
+        {"architectures": ["MiMoForCausalLM"], "model_type": "mimo"},
+        DRAFTS,
+        "draft, mimo; wanted another family: of this one SGLang would draft with its heads for several tokens",
+    ),
     "of no known form": ({}, [*DRAFTS, f"{KEY}=gpt2"], PLAIN),
     "for a model with windows": (
         {},
