@@ -162,12 +162,12 @@ def test_an_address_that_nobody_answers_at() -> None:
 def test_the_last_word_is_its_own_where_the_time_is_over() -> None:
     """In a scoring process, which would be killed at the limit."""
     judge = Judge(None)
-    config = RewardConfig(type="http", timeout_s=1.0, options={"url": judge.url})
+    config = RewardConfig(type="http", timeout_s=5.0, options={"url": judge.url})
     with serving(judge), RewardPool(config) as pool:
         begun = time.monotonic()
         score = pool.submit(SAMPLE).result(60)
         assert time.monotonic() - begun < LIMIT_S
-    assert re.search(r"within 0.8 s, in 1 try: no answer yet; .*: see to its server, or raise", str(score.failure))
+    assert re.search(r"within 4 s, in 1 try: no answer yet; .*: see to its server, or raise", str(score.failure))
 
 
 def test_kinds_that_json_has_not() -> None:
