@@ -87,6 +87,15 @@ def test_next_sitecustomize_runs_too(tmp_path: Path) -> None:
     assert run("import os; print(os.environ['ANOTHER'])", [ENGINE_SITE, tmp_path]) == "ran"
 
 
+def hooked_by_plugins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Functions of SGLang that plugins hook into from now on."""
+    hooked: list[str] = []
+    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
+    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
+    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    return hooked
+
+
 def test_an_engine_in_fp8_begins_with_factors_of_one_for_its_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """What SGLang fills by chance, until weights come, are no factors. Other engines are left alone."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(ENGINE_SITE)])
@@ -99,10 +108,7 @@ def test_an_engine_in_fp8_begins_with_factors_of_one_for_its_cache(monkeypatch: 
     assert plugin.keep_cache_factors("given", model) == "given"
     assert [layer.k_scale.item(), layer.v_scale.item()] == [-1.0, -1.0]
     assert layer.weight.tolist() == [1.0, 1.0]
-    hooked: list[object] = []
-    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
-    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
-    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    hooked = hooked_by_plugins(monkeypatch)
     plugin.register()
     assert hooked == []
     monkeypatch.setenv("EBBTIDE_ENGINE_WEIGHTS", "int8")
@@ -126,10 +132,7 @@ def test_an_engine_in_int8_keeps_its_weights_and_multiplies_by_their_transpose(m
     assert (turned.weight.shape, turned.weight.stride()) == ((3, 2), (1, 3)), "as the kernel wants it: no copy"
     assert turned.weight.data_ptr() == layer.weight.data_ptr()
     assert turned.weight_scale is layer.weight_scale
-    hooked: list[object] = []
-    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
-    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
-    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    hooked = hooked_by_plugins(monkeypatch)
     for weights, wanted in (("", []), ("fp8", []), ("int8", [*plugin.LOADED, plugin.APPLY])):
         monkeypatch.setenv("EBBTIDE_ENGINE_WEIGHTS", weights)
         plugin.register()
@@ -155,15 +158,13 @@ def test_a_sync_leaves_what_drafts_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         plugin.without_drafts(usual, manager, "files", fails=True)
     assert updated == ["the model by a bucket", "the model by files"]
     assert manager.draft_worker == "drafts"
-    hooked: list[str] = []
-    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0].rpartition(".")[2]))
-    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
-    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    hooked = hooked_by_plugins(monkeypatch)
     plugin.register()
     assert hooked == []
     monkeypatch.setenv("EBBTIDE_DRAFTS", "1")
     plugin.register()
-    assert hooked == [*(f"update_weights_from_{way}" for way in plugin.WAYS), "init_all_cuda_graphs"]
+    names = [target.rpartition(".")[2] for target in hooked]
+    assert names == [*(f"update_weights_from_{way}" for way in plugin.WAYS), "init_all_cuda_graphs"]
 
 
 @pytest.mark.engine
@@ -250,10 +251,7 @@ def test_a_flush_of_all_groups_answers_with_the_one_that_has_not(monkeypatch: py
     sleeper = Mock()
     plugin.sleep_shortly(sleeper)
     sleeper.poller.poll.assert_called_once_with(plugin.SLEEP_MS)
-    hooked: list[object] = []
-    registry = SimpleNamespace(register=lambda *one: hooked.append(one[0]))
-    hooks = SimpleNamespace(HookRegistry=registry, HookType=Mock())
-    monkeypatch.setitem(sys.modules, "sglang.srt.plugins.hook_registry", hooks)
+    hooked = hooked_by_plugins(monkeypatch)
     plugin.register()
     assert hooked == []
     monkeypatch.setenv("EBBTIDE_ATTENTION_GROUPS", "1")
