@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from launchers.commands.terminal import bar_of_weights, note, say
+from launchers.commands.terminal import Precision, bar_of_weights, note, say
 
 EXAMPLE = "ebbtide convert models/quantised models/whole --dtype bfloat16"
 
@@ -16,7 +16,7 @@ def command(
     source: Annotated[str, typer.Argument(help="As model.path: a directory, a name of the hub, or package:NAME.")],
     out: Annotated[Path, typer.Argument(help="The folder to be made; it must not be there yet.")],
     dtype: Annotated[
-        Literal["bfloat16", "float32", "fp8", "int8"] | None,
+        Precision | None,
         typer.Option(
             help="Of the weights, fp8 in blocks, int8 in rows; as they are if left out, of quantised ones bfloat16."
         ),

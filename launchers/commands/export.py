@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from launchers.commands.directories import existing_run_dir
-from launchers.commands.terminal import RunDir, bar_of_weights, note, say
+from launchers.commands.terminal import Precision, RunDir, bar_of_weights, note, say
 
 EXAMPLE = "ebbtide export runs/NAME models/trained --step 8 --dtype bfloat16"
 
@@ -20,7 +20,7 @@ def command(
         int | None, typer.Option(help="After how many steps: a checkpoint that is kept; the newest if left out.")
     ] = None,
     dtype: Annotated[
-        Literal["bfloat16", "float32", "fp8", "int8"] | None,
+        Precision | None,
         typer.Option(help="Of the weights, fp8 in blocks, int8 in rows; as the trainer has them if left out."),
     ] = None,
     adapters: Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ USAGE_ERROR = 2
 console = Console()
 errors = Console(stderr=True)
 
+Precision = Literal["bfloat16", "float32", "fp8", "int8"]  # that weights are written in
 RunFile = Annotated[Path, typer.Argument(help="The YAML file that describes the run.")]
 RunDir = Annotated[Path, typer.Argument(help="The run directory.")]
 Overrides = Annotated[

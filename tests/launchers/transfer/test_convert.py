@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 
 from common.mistake import Wrong
 from core.pretrained.model_writer import ModelWriter
+from launchers.commands.terminal import Precision
 from launchers.transfer.convert import convert
 from launchers.transfer.new_directory import PRECISIONS
 from tests.support.quantise import in_fp8, quantise
@@ -30,6 +32,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (whole / "tokenizer.json").write_text("{}")
     quantise(whole, root / "packed", "packed")
     return root
+
+
+def test_commands_have_a_word_for_each_precision() -> None:
+    assert set(get_args(Precision)) == set(PRECISIONS)
 
 
 def ebbtide(*words: str) -> subprocess.CompletedProcess[str]:
